@@ -1,0 +1,1 @@
+"""Sources of spoken captions and pictures; each file yields manifest records for one of them."""
