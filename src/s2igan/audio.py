@@ -1,0 +1,214 @@
+"""Sound files in, log-mel spectrograms out (SPEC section 2).
+
+`load_audio` decodes any wav, flac, ogg or mp3 file to mono at 22,050 Hz; `log_mel` and `log_mel_batch` turn waveforms
+into what the speech encoder reads: 40 log-mel bands, 100 frames a second, normalised per utterance and band.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import soundfile
+import soxr
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from s2igan.errors import UserError
+
+SAMPLE_RATE = 22_050  # Hz
+N_FFT = 551  # samples; 25 ms, and the length of the analysis window
+HOP_LENGTH = 220  # samples; 10 ms
+N_MELS = 40
+N_BINS = N_FFT // 2 + 1  # 276 frequency bins from 0 to 11,005 Hz
+FRAMES_PER_SECOND = SAMPLE_RATE / HOP_LENGTH  # 100.2
+LOG_FLOOR = 1e-6  # added to the mel power before the logarithm
+STD_FLOOR = 1e-16  # added to the standard deviation of a band before dividing by it
+
+MIN_FRAMES = 2  # whole windows
+MIN_SAMPLES = N_FFT + (MIN_FRAMES - 1) * HOP_LENGTH  # 771 samples, 35 ms
+MAX_SECONDS = 60.0
+SILENCE_PEAK = 1e-4  # -80 dB of full scale, measured from the mean
+
+Window = Literal["hann", "hamming"]
+PadMode = Literal["reflect", "constant"]
+
+
+# ---------------------------------------------------------------------------------------------------------------- files
+
+
+def load_audio(
+    path: str | Path, start_seconds: float | None = None, end_seconds: float | None = None
+) -> Float[np.ndarray, " samples"]:
+    """Decode a sound file, or the part between two times, to mono float32 at 22,050 Hz.
+
+    Any sample rate, bit depth and number of channels (averaged) that libsndfile reads: wav, flac, ogg, mp3 and more.
+
+    Raises:
+        UserError: naming the file, if it is missing, unreadable or empty, the times do not lie in it, or its sound
+            fails `check_waveform`.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(f"{path}: no such sound file; check the path.")
+    try:
+        with soundfile.SoundFile(path) as file:
+            rate, total = file.samplerate, file.frames
+            start = 0 if start_seconds is None else round(start_seconds * rate)
+            stop = total if end_seconds is None else min(round(end_seconds * rate), total)
+            if total == 0:
+                raise UserError(f"{path}: the sound file is empty; record it again or leave it out.")
+            if not 0 <= start < stop:
+                part = f"from {_seconds(start_seconds, 'the start')} to {_seconds(end_seconds, 'the end')}"
+                raise UserError(
+                    f"{path}: the part {part} does not lie in this recording of {total / rate:.2f} s; "
+                    "correct start_seconds and end_seconds."
+                )
+            _check_duration((stop - start) / rate, str(path))  # before hours of sound are decoded
+            file.seek(start)
+            samples = file.read(stop - start, dtype="float32", always_2d=True)
+    except (soundfile.SoundFileError, OSError) as error:
+        raise UserError(f"{path}: not a readable sound file ({error}); convert it to wav, flac, ogg or mp3.") from error
+    wave = samples[:, 0] if samples.shape[1] == 1 else samples.mean(axis=1)
+    if rate != SAMPLE_RATE and len(wave):
+        wave = soxr.resample(wave, rate, SAMPLE_RATE)
+    wave = np.ascontiguousarray(wave, dtype=np.float32)
+    check_waveform(wave, str(path))
+    return wave
+
+
+def check_waveform(wave: Float[np.ndarray, " samples"], name: str) -> None:
+    """Refuse what no spectrogram can be made of.
+
+    Raises:
+        UserError: beginning with `name`, if the waveform (22,050 Hz) is shorter than two frames (771 samples) or longer
+            than 60 s, holds a value that is not a finite number, or is silent (nothing above -80 dB of full scale).
+    """
+    if len(wave) < MIN_SAMPLES:
+        raise UserError(
+            f"{name}: too short, {len(wave) / SAMPLE_RATE:.3f} s where at least {MIN_FRAMES} frames "
+            f"({MIN_SAMPLES / SAMPLE_RATE:.3f} s) are needed; record the whole sentence."
+        )
+    _check_duration(len(wave) / SAMPLE_RATE, name)
+    low, high = float(wave.min()), float(wave.max())  # NaN if any sample is
+    if not (math.isfinite(low) and math.isfinite(high)):
+        raise UserError(f"{name}: holds samples that are not numbers (NaN or infinite); export the recording again.")
+    if high - low < 2 * SILENCE_PEAK:
+        raise UserError(f"{name}: silent, nothing was recorded; check the microphone or leave the file out.")
+
+
+def _check_duration(seconds: float, name: str) -> None:
+    if seconds > MAX_SECONDS:
+        raise UserError(
+            f"{name}: too long, {seconds:.1f} s where at most {MAX_SECONDS:.0f} s are read as one description; "
+            "cut it, or name a part of it by start_seconds and end_seconds."
+        )
+
+
+def _seconds(value: float | None, otherwise: str) -> str:
+    return otherwise if value is None else f"{value:g} s"
+
+
+# --------------------------------------------------------------------------------------------------------- spectrograms
+
+
+def n_frames(n_samples: int) -> int:
+    """Frames of the log-mel of a waveform of `n_samples`: one every 220 samples, centred on samples 0, 220, ..."""
+    return 1 + (n_samples - 1) // HOP_LENGTH
+
+
+@functools.cache
+def mel_filterbank() -> Float[Tensor, "mels bins"]:
+    """Slaney-scale, Slaney-normalised triangles, (40, 276), 0 to 11,025 Hz (golden README section 1).
+
+    Mel is linear below 1,000 Hz (200/3 Hz a mel) and logarithmic above (27 mels for a factor of 6.4). Computed in
+    float64, returned as float32.
+    """
+    break_hz, hz_per_mel = 1000.0, 200.0 / 3.0
+    break_mel, mels_per_log = break_hz / hz_per_mel, 27.0 / math.log(6.4)
+    top_mel = break_mel + mels_per_log * math.log(SAMPLE_RATE / 2 / break_hz)
+    mels = np.linspace(0.0, top_mel, N_MELS + 2)
+    edges = np.where(mels < break_mel, mels * hz_per_mel, break_hz * np.exp((mels - break_mel) / mels_per_log))
+    bins = np.arange(N_BINS) * SAMPLE_RATE / N_FFT
+    left, centre, right = edges[:-2, None], edges[1:-1, None], edges[2:, None]
+    triangles = np.minimum((bins - left) / (centre - left), (right - bins) / (right - centre)).clip(min=0.0)
+    return torch.from_numpy(triangles * 2.0 / (right - left)).float()
+
+
+@functools.cache
+def analysis_window(window: Window = "hann") -> Float[Tensor, " n_fft"]:
+    """The periodic Hann or Hamming window of 551 samples."""
+    a = {"hann": 0.5, "hamming": 0.54}[window]
+    phase = 2.0 * math.pi * torch.arange(N_FFT, dtype=torch.float64) / N_FFT
+    return (a - (1.0 - a) * torch.cos(phase)).float()
+
+
+def log_mel(
+    wave: Float[Tensor, "*batch samples"],
+    *,
+    window: Window = "hann",
+    pad_mode: PadMode = "reflect",
+    normalize: bool = True,
+) -> Float[Tensor, "*batch frames 40"]:
+    """Log-mel of one waveform at 22,050 Hz, or of a batch of equally long ones (SPEC section 2).
+
+    Natural logarithm of (mel power + 1e-6), one frame every 10 ms; with `normalize` each band has mean 0 and population
+    standard deviation 1 over the utterance. The paper's window is `"hamming"`; its authors' code used the default.
+    """
+    mel = _log_mel_of_padded(_pad(wave, pad_mode), window)
+    if normalize:
+        std, mean = torch.std_mean(mel, dim=-2, correction=0, keepdim=True)
+        mel = (mel - mean) / (std + STD_FLOOR)
+    return mel
+
+
+def log_mel_batch(
+    waves: Sequence[Float[Tensor, " _"]],
+    *,
+    window: Window = "hann",
+    pad_mode: PadMode = "reflect",
+    normalize: bool = True,
+) -> tuple[Float[Tensor, "batch frames 40"], Int[Tensor, " batch"]]:
+    """Log-mels of waveforms of any lengths in one pass, padded with zeros to the longest, and their numbers of frames.
+
+    Every utterance is padded, transformed and normalised over its own samples only: its frames are those of `log_mel`,
+    whatever else is in the batch.
+    """
+    lengths = torch.tensor([n_frames(len(wave)) for wave in waves], device=waves[0].device)
+    padded = torch.nn.utils.rnn.pad_sequence([_pad(wave, pad_mode) for wave in waves], batch_first=True)
+    mel = _log_mel_of_padded(padded, window)
+    inside = (torch.arange(mel.shape[1], device=mel.device) < lengths[:, None])[:, :, None]
+    mel = mel.where(inside, 0.0)
+    if normalize:
+        count = lengths[:, None, None]
+        centred = (mel - mel.sum(1, keepdim=True) / count).where(inside, 0.0)
+        mel = centred / ((centred.square().sum(1, keepdim=True) / count).sqrt() + STD_FLOOR)
+    return mel, lengths
+
+
+def _pad(wave: Float[Tensor, "*batch samples"], mode: PadMode) -> Float[Tensor, "*batch padded"]:
+    """Half a window on both sides, by reflection without repeating the edge sample, or with zeros."""
+    half = N_FFT // 2
+    if mode == "constant":
+        return torch.nn.functional.pad(wave, (half, half))
+    flat = torch.nn.functional.pad(wave.reshape(-1, wave.shape[-1]), (half, half), mode="reflect")
+    return flat.reshape(*wave.shape[:-1], -1)
+
+
+def _log_mel_of_padded(padded: Float[Tensor, "*batch padded"], window: Window) -> Float[Tensor, "*batch frames 40"]:
+    spectrum = torch.stft(
+        padded,
+        N_FFT,
+        HOP_LENGTH,
+        window=analysis_window(window).to(padded),
+        center=False,
+        return_complex=True,
+    )
+    power = spectrum.real.square() + spectrum.imag.square()
+    mel = mel_filterbank().to(power) @ power
+    return (mel + LOG_FLOOR).log().transpose(-1, -2)

@@ -1,0 +1,215 @@
+"""Decoding and log-mel: parity with the golden record, invariance to batch and padding, and every refusal."""
+
+from __future__ import annotations
+
+import math
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from safetensors.torch import load_file
+
+from s2igan import audio
+from s2igan.errors import UserError
+
+GOLDEN = Path(__file__).parent / "golden" / "mel.safetensors"
+VARIANTS = ("hann_reflect", "hann_constant", "hamming_reflect")
+
+
+@pytest.fixture(scope="module")
+def golden() -> dict[str, torch.Tensor]:
+    return load_file(GOLDEN)
+
+
+def tone(seconds: float, rate: int = audio.SAMPLE_RATE, hz: float = 440.0) -> np.ndarray:
+    return (0.5 * np.sin(2 * math.pi * hz * np.arange(round(seconds * rate)) / rate)).astype(np.float32)
+
+
+# ----------------------------------------------------------------------------------------------------------- golden
+
+
+def test_filterbank_and_windows_are_the_recorded_ones(golden):
+    assert torch.allclose(audio.mel_filterbank(), golden["mel_filterbank"], rtol=0, atol=1e-8)
+    for name in ("hann", "hamming"):
+        assert torch.allclose(audio.analysis_window(name), golden[f"window/{name}"], rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("utterance", [0, 1])
+def test_log_mel_is_the_recorded_one(golden, variant, utterance):
+    window, pad_mode = variant.split("_")
+    wave = golden[f"wave{utterance}"]
+    plain = audio.log_mel(wave, window=window, pad_mode=pad_mode, normalize=False)
+    normalised = audio.log_mel(wave, window=window, pad_mode=pad_mode)
+    assert plain.dtype == torch.float32
+    torch.testing.assert_close(plain, golden[f"logmel{utterance}/{variant}"], rtol=0, atol=1e-4)
+    torch.testing.assert_close(normalised, golden[f"cmvn{utterance}/{variant}"], rtol=0, atol=1e-4)
+
+
+def test_the_defaults_are_the_reference(golden):
+    torch.testing.assert_close(audio.log_mel(golden["wave0"]), golden["cmvn0/hann_reflect"], rtol=0, atol=1e-4)
+
+
+# ------------------------------------------------------------------------------------------------------- properties
+
+
+def test_a_tone_lights_the_band_around_its_frequency():
+    centres_hz = (audio.mel_filterbank() @ (torch.arange(audio.N_BINS) * audio.SAMPLE_RATE / audio.N_FFT)) / (
+        audio.mel_filterbank().sum(1)
+    )
+    for hz in (300.0, 1000.0, 4000.0):
+        mel = audio.log_mel(torch.from_numpy(tone(0.5, hz=hz)), normalize=False)
+        assert mel.mean(0).argmax() == (centres_hz - hz).abs().argmin()
+
+
+def test_bands_have_mean_zero_and_population_deviation_one():
+    wave = torch.randn(20_000, generator=torch.Generator().manual_seed(0))
+    mel = audio.log_mel(wave)
+    torch.testing.assert_close(mel.mean(0), torch.zeros(40), rtol=0, atol=1e-5)
+    torch.testing.assert_close(mel.std(0, correction=0), torch.ones(40), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("samples", [771, 880, 881, 22_050])
+def test_number_of_frames(samples):
+    wave = torch.randn(samples, generator=torch.Generator().manual_seed(1))
+    assert audio.log_mel(wave).shape == (audio.n_frames(samples), audio.N_MELS)
+    assert audio.n_frames(samples) == 1 + math.floor((samples - 1) / 220)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("normalize", [True, False])
+def test_an_utterance_in_a_batch_is_what_it_is_alone(golden, variant, normalize):
+    window, pad_mode = variant.split("_")
+    options = {"window": window, "pad_mode": pad_mode, "normalize": normalize}
+    waves = [golden["wave0"], golden["wave1"], golden["wave1"][:771]]
+    mels, lengths = audio.log_mel_batch(waves, **options)
+    assert lengths.tolist() == [151, 309, 4]
+    assert mels.shape == (3, 309, 40)
+    for wave, mel, length in zip(waves, mels, lengths, strict=True):
+        torch.testing.assert_close(mel[:length], audio.log_mel(wave, **options), rtol=0, atol=1e-4)
+        assert (mel[length:] == 0).all()
+
+
+def test_a_stack_of_equal_lengths_is_each_of_them(golden):
+    stack = torch.stack([golden["wave0"], golden["wave1"][: len(golden["wave0"])]])
+    torch.testing.assert_close(audio.log_mel(stack)[1], audio.log_mel(stack[1]), rtol=0, atol=1e-5)
+
+
+def test_four_seconds_take_milliseconds():
+    wave, threads = torch.randn(4 * audio.SAMPLE_RATE), torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        times = []
+        for _ in range(10):
+            start = time.perf_counter()
+            audio.log_mel(wave)
+            times.append(time.perf_counter() - start)
+    finally:
+        torch.set_num_threads(threads)
+    assert min(times) < 0.015  # 3 ms on an idle core; the bound is for a busy machine
+
+
+# ------------------------------------------------------------------------------------------------------------ files
+
+
+@pytest.mark.parametrize(
+    ("suffix", "subtype", "rate", "channels"),
+    [
+        ("wav", "PCM_16", 22_050, 1),
+        ("wav", "PCM_U8", 8_000, 1),
+        ("wav", "FLOAT", 96_000, 2),
+        ("wav", "PCM_32", 44_100, 6),
+        ("flac", "PCM_24", 48_000, 2),
+        ("ogg", "VORBIS", 16_000, 1),
+        ("mp3", "MPEG_LAYER_III", 44_100, 2),
+    ],
+)
+def test_every_format_rate_and_channel_count_becomes_the_same_tone(tmp_path, suffix, subtype, rate, channels):
+    path = tmp_path / f"tone.{suffix}"
+    wave = tone(1.0, rate)
+    soundfile.write(path, np.stack([wave] * channels, axis=1), rate, subtype=subtype)
+    loaded = audio.load_audio(path)
+    assert loaded.dtype == np.float32
+    assert loaded.ndim == 1
+    assert len(loaded) == pytest.approx(audio.SAMPLE_RATE, rel=0.06)  # mp3 adds a frame or two of padding
+    middle = loaded[5_000:15_000]
+    spectrum = np.abs(np.fft.rfft(middle * np.hanning(len(middle))))
+    assert spectrum.argmax() * audio.SAMPLE_RATE / len(middle) == pytest.approx(440.0, abs=3.0)
+    assert np.abs(middle).max() == pytest.approx(0.5, abs=0.03)
+
+
+def test_channels_are_averaged(tmp_path):
+    path = tmp_path / "stereo.wav"
+    soundfile.write(path, np.stack([tone(0.5), np.zeros_like(tone(0.5))], axis=1), audio.SAMPLE_RATE, subtype="FLOAT")
+    np.testing.assert_allclose(audio.load_audio(path), tone(0.5) / 2, atol=1e-7)
+
+
+def test_a_part_is_cut_out_by_its_times(tmp_path):
+    path = tmp_path / "long.wav"
+    wave = np.concatenate([tone(1.0, hz=200.0), tone(0.5, hz=800.0), tone(1.0, hz=200.0)])
+    soundfile.write(path, wave, audio.SAMPLE_RATE, subtype="FLOAT")
+    np.testing.assert_allclose(audio.load_audio(path, 1.0, 1.5), tone(0.5, hz=800.0), atol=1e-7)
+    np.testing.assert_allclose(audio.load_audio(path, start_seconds=1.5), tone(1.0, hz=200.0), atol=1e-7)
+    np.testing.assert_allclose(audio.load_audio(path, end_seconds=1.0), tone(1.0, hz=200.0), atol=1e-7)
+
+
+@pytest.mark.parametrize(("start", "end"), [(3.0, None), (0.6, 0.4), (-0.5, 0.4)])
+def test_times_outside_the_recording_are_refused(tmp_path, start, end):
+    path = tmp_path / "short.wav"
+    soundfile.write(path, tone(1.0), audio.SAMPLE_RATE)
+    with pytest.raises(UserError, match=r"short\.wav.*does not lie in this recording of 1\.00 s"):
+        audio.load_audio(path, start, end)
+
+
+@pytest.mark.parametrize(
+    ("wave", "message"),
+    [
+        (np.zeros(22_050), "silent"),
+        (np.full(22_050, 0.3), "silent"),  # a constant offset is no sound either
+        (np.where(np.arange(22_050) == 7, np.nan, tone(1.0)), "not numbers"),
+        (np.where(np.arange(22_050) == 7, np.inf, tone(1.0)), "not numbers"),
+        (tone(1.0)[: audio.MIN_SAMPLES - 1], "too short"),
+        (np.zeros(0), "empty"),
+        (np.tile(tone(1.0), 61), "too long, 61.0 s"),
+    ],
+)
+def test_unusable_sound_is_refused_by_name(tmp_path, wave, message):
+    path = tmp_path / "field_07.wav"
+    soundfile.write(path, wave.astype(np.float32), audio.SAMPLE_RATE, subtype="FLOAT")
+    with pytest.raises(UserError, match=rf"field_07\.wav.*{message}"):
+        audio.load_audio(path)
+
+
+def test_the_limits_themselves_are_accepted(tmp_path):
+    for name, wave in [("least.wav", tone(1.0)[: audio.MIN_SAMPLES]), ("most.wav", np.tile(tone(1.0), 60))]:
+        soundfile.write(tmp_path / name, wave, audio.SAMPLE_RATE)
+        assert torch.isfinite(audio.log_mel(torch.from_numpy(audio.load_audio(tmp_path / name)))).all()
+
+
+def test_a_long_recording_is_refused_before_it_is_decoded_but_its_parts_are_read(tmp_path):
+    path = tmp_path / "hour.flac"
+    soundfile.write(path, np.tile(tone(1.0, 8_000), 600), 8_000)
+    with pytest.raises(UserError, match="too long, 600"):
+        audio.load_audio(path)
+    assert len(audio.load_audio(path, 500.0, 501.0)) == audio.SAMPLE_RATE
+
+
+def test_missing_and_unreadable_files_are_refused_by_name(tmp_path):
+    with pytest.raises(UserError, match=r"nowhere\.wav: no such sound file"):
+        audio.load_audio(tmp_path / "nowhere.wav")
+    (tmp_path / "text.mp3").write_text("this is not sound")
+    with pytest.raises(UserError, match=r"text\.mp3: not a readable sound file"):
+        audio.load_audio(tmp_path / "text.mp3")
+    with pytest.raises(UserError, match="no such sound file"):
+        audio.load_audio(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("wave", "message"), [(np.zeros(9_000, np.float32), "silent"), (tone(0.02), "too short"), (tone(60.1), "too long")]
+)
+def test_arrays_are_checked_under_the_name_given(wave, message):
+    with pytest.raises(UserError, match=f"^the microphone: .*{message}"):
+        audio.check_waveform(wave, "the microphone")
