@@ -1,0 +1,87 @@
+# make demo   set-up, then the main job: corpus, training, evaluation, report (runs/demo/report.html)
+# make test   set-up, then the test suite
+# make check  set-up, then lint, format and types
+#
+# Needs Python >= 3.11 and make. Everything is installed into .venv by pip; PYTHON=... chooses the interpreter.
+
+PYTHON ?=
+MIN_FREE_GB ?= 8
+
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/installed-from-pyproject
+CANDIDATES := $(or $(PYTHON),python3.12 python3.13 python3.11 python3.14 python3 python)
+
+DEMO_DATA := runs/demo-data
+DEMO_RUN := runs/demo
+
+.DELETE_ON_ERROR:
+.PHONY: setup demo test check help
+
+help:
+	@sed -n '1,5s/^# \{0,1\}//p' Makefile
+
+setup: $(INSTALLED)
+
+$(INSTALLED): pyproject.toml
+	@usable() { "$$1" -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; }; \
+	stop() { echo "make: $$1" >&2; exit 1; }; \
+	if ! $(BIN)/python -c 'import importlib.metadata as m; m.version("torch")' >/dev/null 2>&1; then \
+	  free=$$(df -Pk . | awk 'NR == 2 {print int($$4 / 1048576)}'); \
+	  if [ "$$free" -lt $(MIN_FREE_GB) ]; then \
+	    stop "set-up needs $(MIN_FREE_GB) GB of free disk and there are only $$free; free some, or lower it with make MIN_FREE_GB=3 if you use PyTorch's CPU-only wheels."; \
+	  fi; \
+	fi; \
+	if ! usable $(BIN)/python || ! $(BIN)/python -m pip --version >/dev/null 2>&1; then \
+	  found=; old=; bare=; \
+	  for candidate in $(CANDIDATES); do \
+	    if usable "$$candidate"; then \
+	      if "$$candidate" -c 'import ensurepip, venv' >/dev/null 2>&1; then found=$$candidate; break; fi; \
+	      bare=$${bare:-$$candidate}; \
+	    else \
+	      version=$$("$$candidate" -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null) && old=$${old:-$$version}; \
+	    fi; \
+	  done; \
+	  if [ -z "$$found" ] && [ -n "$$bare" ]; then \
+	    stop "$$bare has no venv module; install it (on Debian and Ubuntu: apt install python3-venv) and run make again."; \
+	  elif [ -z "$$found" ] && [ -n "$$old" ]; then \
+	    stop "s2igan needs Python 3.11 or newer and only $$old was found; install one, or name it: make PYTHON=/path/to/python3."; \
+	  elif [ -z "$$found" ]; then \
+	    stop "no Python was found; install Python 3.11 or newer, or name it: make PYTHON=/path/to/python3."; \
+	  fi; \
+	  echo "Set-up: making $(VENV) with $$found ($$("$$found" -V))"; \
+	  "$$found" -m venv --clear $(VENV) || stop "$$found could not make $(VENV); see its message above."; \
+	fi; \
+	echo "Set-up: installing s2igan and its dependencies into $(VENV) (about a minute, and a download the first time)"; \
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[speech,piper,dev]' \
+	  || stop "pip could not install the packages; see its message above, mend it and run make again."; \
+	touch $@; \
+	echo "Set-up: done"
+
+test: $(INSTALLED)
+	$(BIN)/python -m pytest
+
+check: $(INSTALLED)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+# Each part of the demo leaves a mark when it is finished, so that a second `make demo` goes on where the first one stopped.
+demo: $(DEMO_RUN)/.evaluated
+	@echo "Demo 4/4: report"
+	@$(BIN)/s2igan report --model $(DEMO_RUN)
+
+$(DEMO_DATA)/.prepared: | $(INSTALLED)
+	@echo "Demo 1/4: drawing and speaking the corpus"
+	@$(BIN)/s2igan prepare birds --out $(DEMO_DATA)
+	@touch $@
+
+$(DEMO_RUN)/.trained: $(DEMO_DATA)/.prepared | $(INSTALLED)
+	@echo "Demo 2/4: training both stages"
+	@$(BIN)/s2igan train demo --data $(DEMO_DATA) --out $(DEMO_RUN) --resume
+	@touch $@
+
+$(DEMO_RUN)/.evaluated: $(DEMO_RUN)/.trained | $(INSTALLED)
+	@echo "Demo 3/4: evaluation on species and voices never heard"
+	@$(BIN)/s2igan evaluate --model $(DEMO_RUN) --data $(DEMO_DATA)
+	@touch $@
