@@ -1,0 +1,1 @@
+"""Scores as pure functions of arrays, and the program that computes them for a run (``evaluate``)."""

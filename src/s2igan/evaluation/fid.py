@@ -1,0 +1,83 @@
+"""Distances between two sets of features: FID (Heusel et al. 2017) and KID (Bińkowski et al. 2018).
+
+Pure functions of feature arrays. They are FID and KID *as published* only where the features are Inception's pool3
+activations with the pytorch-fid weights; on any other features they are distances of the same form whose values do
+not compare.
+"""
+
+import numpy as np
+from jaxtyping import Float
+
+
+def feature_statistics(
+    features: Float[np.ndarray, "images features"],
+) -> tuple[Float[np.ndarray, " features"], Float[np.ndarray, "features features"]]:
+    """Mean and unbiased covariance in float64. Raises ValueError on fewer than two rows."""
+    if len(features) < 2:
+        raise ValueError(f"a covariance needs at least two rows, not {len(features)}")
+    x = features.astype(np.float64)
+    mean = x.mean(axis=0)
+    centred = x - mean
+    return mean, centred.T @ centred / (len(x) - 1)
+
+
+def frechet_distance(
+    mean_a: Float[np.ndarray, " features"],
+    covariance_a: Float[np.ndarray, "features features"],
+    mean_b: Float[np.ndarray, " features"],
+    covariance_b: Float[np.ndarray, "features features"],
+) -> float:
+    """Squared Fréchet distance of two Gaussians: |m_a - m_b|^2 + tr(C_a + C_b - 2 (C_a C_b)^(1/2)).
+
+    C_a C_b has the eigenvalues of the symmetric R C_b R with R = C_a^(1/2), so two symmetric eigen-decompositions
+    give the trace of its root. Nothing is inverted and no imaginary part can arise, also where a covariance is
+    singular because there are fewer images than features.
+    """
+    values, vectors = np.linalg.eigh(covariance_a)
+    root_a = (vectors * np.sqrt(np.clip(values, 0.0, None))) @ vectors.T
+    eigenvalues = np.linalg.eigvalsh(root_a @ covariance_b @ root_a)
+    trace_root = np.sqrt(np.clip(eigenvalues, 0.0, None)).sum()
+    difference = mean_a - mean_b
+    return float(difference @ difference + np.trace(covariance_a) + np.trace(covariance_b) - 2 * trace_root)
+
+
+def fid(
+    features_a: Float[np.ndarray, "images_a features"], features_b: Float[np.ndarray, "images_b features"]
+) -> float:
+    """Fréchet distance of the Gaussians fitted to two sets of features. Biased upwards where a set is small."""
+    return frechet_distance(*feature_statistics(features_a), *feature_statistics(features_b))
+
+
+def kid(
+    features_a: Float[np.ndarray, "images_a features"],
+    features_b: Float[np.ndarray, "images_b features"],
+    *,
+    subsets: int = 100,
+    subset_size: int = 1000,
+    seed: int = 0,
+) -> tuple[float, float]:
+    """Mean and standard deviation, over random subsets, of the unbiased squared MMD with the kernel (x . y / d + 1)^3.
+
+    The subset is no larger than the smaller set. Unbiased means that the expectation is 0 where both sets come from one
+    distribution, at any size, so single values can be negative. Raises ValueError on fewer than two rows.
+    """
+    size = min(subset_size, len(features_a), len(features_b))
+    if size < 2:
+        raise ValueError(f"the kernel distance needs at least two rows in each set, not {size}")
+    rng = np.random.default_rng(seed)
+    values = []
+    for _ in range(subsets):
+        a = features_a[rng.choice(len(features_a), size, replace=False)].astype(np.float64)
+        b = features_b[rng.choice(len(features_b), size, replace=False)].astype(np.float64)
+        values.append(squared_mmd(a, b))
+    return float(np.mean(values)), float(np.std(values))
+
+
+def squared_mmd(a: Float[np.ndarray, "images features"], b: Float[np.ndarray, "images features"]) -> float:
+    """Unbiased squared MMD of two sets of one size, kernel (x . y / d + 1)^3: within a set, no item meets itself."""
+    n, d = a.shape
+    within = 0.0
+    for x in (a, b):
+        kernel = (x @ x.T / d + 1) ** 3
+        within += (kernel.sum() - np.trace(kernel)) / (n * (n - 1))
+    return float(within - 2 * ((a @ b.T / d + 1) ** 3).mean())
