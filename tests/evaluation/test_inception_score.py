@@ -26,7 +26,7 @@ def test_bounds():
 
 
 def test_refuses_what_is_no_probability():
-    with pytest.raises(ValueError, match="sum 1"):
-        inception_score(np.ones((4, 3)))
+    with pytest.raises(ValueError, match="of sum 1"):
+        inception_score(np.ones((4, 3)), 2)
     with pytest.raises(ValueError, match="4 rows cannot be cut into 10 splits"):
         inception_score(np.full((4, 2), 0.5))
