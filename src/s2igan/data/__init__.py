@@ -1,0 +1,1 @@
+"""From a manifest of utterances to a store that training reads without copying."""

@@ -1,0 +1,95 @@
+"""Writing files so that a reader finds the old one or the new one, whole, whatever kills the writer."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any
+
+from s2igan.errors import UserError
+
+TEMPORARY_SUFFIX = ".tmp"
+
+
+@contextlib.contextmanager
+def atomic_write(path: str | Path) -> Iterator[IO[bytes]]:
+    """A binary file that appears under `path` when the block ends, and not at all when the block fails.
+
+    Raises:
+        UserError: naming the file, when there is no room or no permission for it; what was there before stays.
+    """
+    path = Path(path)
+    temporary = temporary_path(path)
+    with disk_errors(path):
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with temporary.open("wb") as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(path)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+        sync_directory(path.parent)
+
+
+def atomic_write_json(path: str | Path, value: Any) -> None:
+    """Write `value` as indented JSON, atomically; UserError as `atomic_write`."""
+    with atomic_write(path) as file:
+        file.write((json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode())
+
+
+def temporary_path(path: Path) -> Path:
+    """The hidden name beside `path` under which this process writes it; the name says which process that is."""
+    return path.with_name(f".{path.name}.{socket.gethostname()}-{os.getpid()}{TEMPORARY_SUFFIX}")
+
+
+def abandoned(temporary: Path) -> bool:
+    """Whether the process that made this temporary name is known to be gone: it ran on this machine, and does not now.
+
+    A name with our own process id was left by an earlier process: in a container every run may have the same id.
+    """
+    host, _, pid = temporary.name.removesuffix(TEMPORARY_SUFFIX).rpartition("-")
+    if not pid.isdecimal() or not host.endswith(f".{socket.gethostname()}"):
+        return False
+    try:
+        os.kill(int(pid), 0)
+    except ProcessLookupError:
+        return True
+    except OSError:
+        return False
+    return int(pid) == os.getpid()
+
+
+@contextlib.contextmanager
+def disk_errors(path: Path) -> Iterator[None]:
+    """Turn a full disk, a read-only one or a forbidden folder into a sentence that names `path`."""
+    try:
+        yield
+    except OSError as error:
+        remedies = {
+            errno.ENOSPC: "the disk is full; free some space and run again",
+            errno.EDQUOT: "your disk quota is used up; free some space and run again",
+            errno.EACCES: "no permission to write here; choose another folder",
+            errno.EPERM: "no permission to write here; choose another folder",
+            errno.EROFS: "the disk is read-only; choose another folder",
+            errno.ENOTDIR: "a file stands where a folder is needed; choose another folder",
+        }
+        if error.errno not in remedies:
+            raise
+        raise UserError(f"{path}: {remedies[error.errno]}.") from error
+
+
+def sync_directory(path: Path) -> None:
+    """Make a rename in this folder survive a power cut."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
