@@ -1,0 +1,218 @@
+"""The command line. Each sub-command parses, then makes one library call; what is heavy is imported only by then."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from tyro.conf import FlagCreatePairsOff, Positional, arg
+from tyro.extras import SubcommandApp
+
+from s2igan import __version__
+from s2igan.errors import UserError
+
+FAILED = 1
+"""Exit status after a failure that the user can mend."""
+INTERRUPTED = 130
+"""Exit status after Ctrl-C, as shells give it: 128 + SIGINT."""
+MAX_STEM = 60
+"""Characters of a sentence that name its files."""
+
+app = SubcommandApp()
+prepare = SubcommandApp()
+app.command(prepare, name="prepare", help="Make a corpus ready for training.")
+
+
+@prepare.command
+def birds(
+    out: Path,
+    classes: int = 60,
+    individuals: int = 40,
+    captions: int = 10,
+    size: int = 64,
+    seed: int = 0,
+    jobs: int | None = None,
+) -> None:
+    """Draw the built-in birds, have their descriptions spoken, and pack both for training.
+
+    Args:
+        out: directory to make
+        classes: species; about a fifth of them are kept for testing
+        individuals: pictures of each species
+        captions: spoken descriptions of each picture
+        size: side in pixels of the largest images to be trained on
+        seed: everything follows from it
+        jobs: processes (default: one per core)
+    """
+    from s2igan.corpora.birds import prepare_birds
+
+    prepare_birds(out, classes=classes, individuals=individuals, captions=captions, size=size, seed=seed, jobs=jobs)
+
+
+@app.command
+def train(
+    recipe: Annotated[Positional[str], arg(metavar="RECIPE")],
+    /,
+    *,
+    data: Path,
+    out: Path,
+    stage: Literal["sen", "rdg", "both"] = "both",
+    resume: bool = False,
+    seed: int = 0,
+) -> None:
+    """Train a recipe: first the speech embedding network (sen), then the generator (rdg).
+
+    Args:
+        recipe: name of the experiment; s2igan recipes lists them
+        data: directory that s2igan prepare made
+        out: run directory to make, or to go on with
+        stage: which stage to train
+        resume: go on from the newest checkpoint in the run directory
+        seed: of weights, batches and noise
+    """
+    from s2igan.training import train_run
+
+    train_run(recipe, data=data, out=out, stage=stage, resume=resume, seed=seed)
+
+
+@app.command
+def recipes() -> None:
+    """List the recipes that can be trained."""
+    from s2igan.recipes import RECIPES
+
+    width = max(map(len, RECIPES))
+    for name, recipe in RECIPES.items():
+        print(f"{name:{width}}  {(recipe.__doc__ or '').strip().splitlines()[0]}")
+
+
+@app.command
+def generate(
+    audio: Annotated[Positional[tuple[Path, ...]], arg(metavar="AUDIO [AUDIO ...]", help_behavior_hint="(required)")],
+    /,
+    *,
+    model: Path,
+    samples: int = 4,
+    seed: int = 1,
+    out: Path = Path("generated"),
+) -> None:
+    """Draw what recordings describe: a PNG per sample and a contact sheet; one JSON line per PNG on stdout.
+
+    Args:
+        audio: sound files (wav, flac, ogg, mp3)
+        model: run directory, or the exported model in it
+        samples: images of each recording
+        seed: same seed, same images
+        out: directory for the images
+    """
+    if not audio:
+        raise UserError(
+            "no recording was named; give at least one sound file, as in s2igan generate --model RUN a.wav."
+        )
+    _generate(model, audio, out, samples, seed)
+
+
+@app.command
+def speak(
+    sentence: Annotated[Positional[str], arg(metavar="SENTENCE")],
+    /,
+    *,
+    model: Path,
+    voice: str = "espeak:en-us",
+    samples: int = 4,
+    seed: int = 1,
+    out: Path = Path("generated"),
+) -> None:
+    """Have a sentence spoken, then draw what was said; writes the wav beside the images.
+
+    Args:
+        sentence: what to say; put it in quotation marks
+        model: run directory, or the exported model in it
+        voice: who says it, such as espeak:en-gb or espeak:en-us+f3?rate=150
+        samples: images to draw
+        seed: same seed, same images
+        out: directory for the images
+    """
+    from s2igan.pipeline import speak_to_file
+
+    stem = re.sub(r"[^\w]+", "-", sentence.lower()).strip("-")[:MAX_STEM].rstrip("-") or "sentence"
+    _generate(model, (speak_to_file(sentence, voice, out / f"{stem}.wav"),), out, samples, seed)
+
+
+@app.command
+def evaluate(model: Path, data: Path) -> None:
+    """Score a trained run on the test split: species and voices that it never met.
+
+    Args:
+        model: run directory
+        data: directory that s2igan prepare made
+    """
+    from s2igan.evaluation.evaluate import evaluate as evaluate_run
+
+    evaluate_run(model, data)
+
+
+@app.command
+def report(model: Path) -> None:
+    """Write one HTML page about a run, and print where it is and the scores.
+
+    Args:
+        model: run directory that s2igan evaluate has scored
+    """
+    from s2igan.report import headlines, write_report
+
+    path = write_report(model)
+    for line in headlines(model):
+        print(line)
+    print(f"Report: {path}")
+
+
+def _generate(model: Path, audio: Sequence[Path], out: Path, samples: int, seed: int) -> None:
+    from s2igan.pipeline import SpeechToImage, generate_files
+
+    failed = False
+    for result in generate_files(SpeechToImage.load(model), audio, out, samples, seed):
+        if isinstance(result, UserError):
+            _complain(result)
+            failed = True
+        else:
+            print(json.dumps(result, ensure_ascii=False), flush=True)
+    if failed:
+        sys.exit(FAILED)
+
+
+def main(args: Sequence[str] | None = None) -> None:
+    """Runs one command; exits 1 after a failure that the user can mend, 2 on a wrong command line, 130 on Ctrl-C."""
+    status = _guarded(
+        lambda: app.cli(
+            prog="s2igan",
+            description=f"s2igan {__version__}: spoken descriptions to images, with no text in between.",
+            args=args,
+            config=(FlagCreatePairsOff,),
+        )
+    )
+    if status:
+        sys.exit(status)
+
+
+def _guarded(command: Callable[[], Any]) -> int:
+    try:
+        command()
+    except UserError as error:
+        _complain(error)
+        return FAILED
+    except KeyboardInterrupt as interruption:
+        print(f"s2igan: interrupted{': ' if str(interruption) else ''}{interruption}", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:
+        # Whoever read our output (head, say) has seen enough; nothing may be written to it while Python exits.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 0
+
+
+def _complain(error: UserError) -> None:
+    print(f"s2igan: {error}", file=sys.stderr)
