@@ -1,0 +1,182 @@
+"""espeak-ng, through the C library that the package `espeakng-loader` carries.
+
+espeak-ng is GPL-3.0 and therefore an extra: `pip install s2igan[speech]`.
+
+The library keeps its voice, its noise generator and the phases of its oscillators in static variables that no call
+resets: the same text spoken twice differs. An utterance here is therefore spoken by a library loaded for it and unloaded
+after it (about 1 ms), which makes the samples depend on the voice and the text alone.
+"""
+
+from __future__ import annotations
+
+import _ctypes
+import ctypes
+import dataclasses
+import functools
+import threading
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+from jaxtyping import Float
+
+from s2igan.errors import UserError
+from s2igan.speech import number_options
+
+# From espeak-ng's public header speak_lib.h.
+OUTPUT_SYNCHRONOUS = 2  # espeak_Synth returns when the callback has received everything
+DONT_EXIT = 0x8000  # espeak_Initialize returns an error instead of ending the process
+CHARS_UTF8 = 1
+EE_OK = 0
+PARAMETER_RATE, PARAMETER_PITCH, PARAMETER_RANGE = 1, 3, 4
+RANDOM_SEED = 1
+BUFFER_MS = 2000  # length of sound per callback; few callbacks are fast
+
+SAMPLE_RATE = 22_050  # Hz, of every voice of espeak-ng
+LIMITS = {"rate": (80.0, 450.0), "pitch": (0.0, 100.0), "range": (0.0, 100.0)}
+
+_CALLBACK = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.c_void_p)
+_lock = threading.Lock()  # one library at a time: its state belongs to the process
+
+
+@dataclasses.dataclass(frozen=True)
+class Espeak:
+    """A voice of espeak-ng: a language with an optional variant, spoken at a speed and pitch.
+
+    Raises:
+        UserError: if espeakng-loader is not installed, or there is no such language, variant or value.
+    """
+
+    voice: str = "en-us"
+    """Language, as `en-us`, or language and variant, as `en-us+f3`."""
+    rate: int = 165
+    """Speed in words a minute, 80 to 450."""
+    pitch: int = 50
+    """Pitch on espeak-ng's scale from 0 to 100, 50 being the voice's own."""
+    range: int = 50
+    """How far the pitch moves, from 0 (monotone) to 100."""
+
+    def __post_init__(self) -> None:
+        for option, (low, high) in LIMITS.items():
+            if not low <= getattr(self, option) <= high:
+                raise UserError(f"voice {self.name!r}: {option} must be a number from {low:g} to {high:g}.")
+        _identifier(self.voice)
+
+    @property
+    def name(self) -> str:
+        return f"espeak:{self.voice}?rate={self.rate}&pitch={self.pitch}&range={self.range}"
+
+    @property
+    def sample_rate(self) -> int:
+        return SAMPLE_RATE
+
+    def synthesize(self, text: str) -> Float[np.ndarray, " samples"]:
+        """The spoken text, mono float32 in [-1, 1] at 22,050 Hz, the same samples for the same text always.
+
+        Raises:
+            UserError: if the text holds nothing that can be spoken.
+        """
+        with _lock:
+            samples = _speak(text, _identifier(self.voice), self.rate, self.pitch, self.range)
+        if not samples.any():  # a pause
+            raise UserError(f"voice {self.name!r}: nothing to speak in the text {text!r}; give it words.")
+        return samples.astype(np.float32) / 32768.0
+
+
+def from_voice(rest: str, options: dict[str, str]) -> Espeak:
+    """The voice of a string `espeak:LANGUAGE[+VARIANT][?rate=&pitch=&range=]` (see `s2igan.speech.parse_voice`)."""
+    return Espeak(rest, **{key: round(value) for key, value in number_options(rest, options, LIMITS).items()})
+
+
+def languages() -> list[str]:
+    """Every language code that espeak-ng speaks."""
+    return sorted(_voice_files())
+
+
+def variants() -> list[str]:
+    """Every variant (`+NAME`) that changes the speaker of a language."""
+    return sorted(path.name for path in (_data_directory() / "voices" / "!v").iterdir())
+
+
+def _speak(text: str, identifier: str, rate: int, pitch: int, pitch_range: int) -> np.ndarray:
+    chunks: list[bytes] = []
+
+    @_CALLBACK
+    def collect(samples: ctypes._Pointer[ctypes.c_short], count: int, _events: int) -> int:
+        if samples and count > 0:
+            chunks.append(ctypes.string_at(samples, 2 * count))
+        return 0
+
+    library = ctypes.CDLL(str(_library_path()))
+    try:
+        data = str(_data_directory()).encode()
+        if library.espeak_Initialize(OUTPUT_SYNCHRONOUS, BUFFER_MS, data, DONT_EXIT) != SAMPLE_RATE:
+            raise UserError(f"{_library_path()}: espeak-ng did not start; install espeakng-loader again.")
+        library.espeak_SetSynthCallback(collect)
+        library.espeak_ng_SetRandSeed(ctypes.c_long(RANDOM_SEED))
+        ctypes.CDLL(None).srand(RANDOM_SEED)  # a few variants (+Reed) draw their noise from the C library's rand()
+        status = library.espeak_SetVoiceByName(identifier.encode())
+        for parameter, value in ((PARAMETER_RATE, rate), (PARAMETER_PITCH, pitch), (PARAMETER_RANGE, pitch_range)):
+            status = status or library.espeak_SetParameter(parameter, value, 0)
+        if status == EE_OK:
+            encoded = text.encode()
+            speak = library.espeak_Synth
+            speak.argtypes = [ctypes.c_char_p, ctypes.c_size_t, *[ctypes.c_uint] * 4, ctypes.c_void_p, ctypes.c_void_p]
+            status = speak(encoded, len(encoded) + 1, 0, 0, 0, CHARS_UTF8, None, None)
+        if status != EE_OK:
+            raise UserError(f"voice {identifier!r}: espeak-ng failed with status {status}; choose another voice.")
+        library.espeak_Terminate()
+    finally:
+        _ctypes.dlclose(library._handle)
+    return np.frombuffer(b"".join(chunks), dtype=np.int16)
+
+
+@functools.cache
+def _identifier(voice: str) -> str:
+    """espeak-ng's own name of a voice: `en-us+f3` -> `gmw/en-US+f3`."""
+    language, plus, variant = voice.partition("+")
+    files = _voice_files()
+    if language.lower() not in files:
+        near = [code for code in languages() if code.split("-")[0] == language.lower().split("-")[0]]
+        raise UserError(
+            f"voice {voice!r}: espeak-ng has no language {language!r}; it has {', '.join(near or languages())}."
+        )
+    if plus and variant not in variants():
+        raise UserError(f"voice {voice!r}: espeak-ng has no variant {variant!r}; it has {', '.join(variants())}.")
+    return files[language.lower()] + plus + variant
+
+
+@functools.cache
+def _voice_files() -> dict[str, str]:
+    """Language code in lower case -> identifier, the path of its voice file in espeak-ng's folder `lang`.
+
+    A voice file lists the codes it serves, `language CODE [PRIORITY]`; the lowest priority serves a code (5 if none).
+    """
+    folder = _data_directory() / "lang"
+    best: dict[str, tuple[int, str]] = {}
+    for path in sorted(folder.rglob("*")):
+        if path.is_file():
+            identifier = path.relative_to(folder).as_posix()
+            for line in path.read_text(encoding="utf-8").splitlines():
+                match line.split():
+                    case ["language", code, *priority]:
+                        rank = int(priority[0]) if priority and priority[0].isdigit() else 5
+                        best[code.lower()] = min((rank, identifier), best.get(code.lower(), (99, "")))
+    return {code: identifier for code, (_, identifier) in best.items()}
+
+
+def _library_path() -> Path:
+    return Path(_loader().get_library_path())
+
+
+def _data_directory() -> Path:
+    return Path(_loader().get_data_path())
+
+
+@functools.cache
+def _loader() -> ModuleType:
+    try:
+        import espeakng_loader
+    except ImportError as error:
+        raise UserError("speech from text by espeak needs a package: pip install 's2igan[speech]'.") from error
+    return espeakng_loader
