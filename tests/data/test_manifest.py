@@ -213,7 +213,7 @@ def test_overlaps_are_found_as_by_comparing_every_pair() -> None:
     for _ in range(300):
         rows = []
         for i in range(rng.randrange(2, 7)):
-            start = rng.randrange(12)
+            start = float(rng.randrange(12))
             split = rng.choice(["train", "test", "validation"])
             rows.append(Utterance("a.wav", f"{i}.png", start, start + rng.randrange(1, 4), split=split))
         leak = any(

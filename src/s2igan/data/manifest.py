@@ -1,7 +1,7 @@
 """The manifest: one row per utterance, as CSV, JSON lines or Parquet. Every corpus becomes one, and is read as one.
 
 Columns: `audio` and `image` (required), `start_seconds`, `end_seconds`, `class`, `split`, `speaker`, `language`,
-`text`, `attributes`, `mentions`. Paths are written with `/`, are relative to the folder of the manifest, and stay inside it.
+`text`, `attributes`, `mentions`. Paths use `/`, are relative to the folder of the manifest, and do not leave it.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ def read_manifest(path: str | Path) -> list[Utterance]:
     """All rows of a manifest, validated one by one and against each other.
 
     Raises:
-        UserError: naming the file and the line of the first row that cannot be used, or of two that contradict each other.
+        UserError: naming the file and the line of the first row that is no use, or of two that contradict each other.
     """
     rows = []
     for line, row in iter_manifest(path):

@@ -1,0 +1,92 @@
+"""Picture files of any kind in, square RGB arrays out."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import UInt8
+from PIL import Image, ImageOps
+
+from s2igan.errors import UserError
+
+BACKGROUND = (255, 255, 255)  # behind transparent parts
+MIN_SIDE = 8  # pixels; anything smaller is an icon or a broken export
+MAX_PIXELS = 400_000_000  # a file that unpacks to more is a bomb, not a photograph
+BOX_HALF_SIDE = 0.75  # of the longer side of a bounding box (SPEC section 5)
+
+Box = tuple[float, float, float, float]
+"""Left, top, width and height in pixels of the upright picture, as CUB writes its bounding boxes."""
+
+
+def load_image(path: str | Path, size: int, box: Box | None = None) -> UInt8[np.ndarray, "size size 3"]:
+    """Decode a picture, cut the square in its middle, or the one around `box`, and bring it to `size` pixels.
+
+    Rotated as its EXIF says, transparent parts on white, 16-bit and floating-point greys scaled to 8 bits, CMYK and
+    palettes converted; of an animation the first frame. The square around a box has the box's centre and a half-side
+    of 0.75 * max(width, height), is clipped to the picture (SPEC section 5), and what is then not square is cut
+    again.
+
+    Raises:
+        UserError: naming the file, if it is missing, not a picture, truncated, under 8 px or over 400 megapixels.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(f"{path}: no such image file; check the path.")
+    try:
+        with warnings.catch_warnings():
+            # Pillow warns about large pictures (limited below) and about odd metadata in pictures that it decodes well.
+            warnings.simplefilter("ignore")
+            with Image.open(path) as picture:
+                if picture.width * picture.height > MAX_PIXELS:
+                    raise UserError(f"{path}: {picture.width} x {picture.height} px is too large; scale it down.")
+                if box is None:
+                    picture.draft(None, (2 * size, 2 * size))  # a large JPEG is decoded at a fraction of its size
+                picture.load()
+                rgb = _to_rgb(ImageOps.exif_transpose(picture))
+    except UserError:
+        raise
+    except Exception as error:  # damaged files make Pillow's decoders raise nearly anything
+        raise UserError(f"{path}: not a readable image ({error or type(error).__name__}); export it again.") from error
+    left, top, right, bottom = _square(rgb.width, rgb.height, box)
+    if min(right - left, bottom - top) < MIN_SIDE:
+        raise UserError(f"{path}: the image is {rgb.width} x {rgb.height} px, under {MIN_SIDE}; use a larger one.")
+    if (rgb.width, rgb.height) == (size, size) and (left, top, right, bottom) == (0, 0, size, size):
+        return np.asarray(rgb)
+    return np.asarray(rgb.resize((size, size), Image.Resampling.BICUBIC, box=(left, top, right, bottom)))
+
+
+def _square(width: int, height: int, box: Box | None) -> Box:
+    """The part to keep: left, top, right, bottom."""
+    left, top, right, bottom = 0.0, 0.0, float(width), float(height)
+    if box is not None:
+        half = BOX_HALF_SIDE * max(box[2], box[3])
+        x, y = box[0] + box[2] / 2, box[1] + box[3] / 2
+        left, top = max(left, x - half), max(top, y - half)
+        right, bottom = min(right, x + half), min(bottom, y + half)
+    side = min(right - left, bottom - top)
+    left, top = (left + right - side) / 2, (top + bottom - side) / 2
+    return left, top, left + side, top + side
+
+
+def _to_rgb(picture: Image.Image) -> Image.Image:
+    transparent = "transparency" in picture.info
+    if picture.mode.startswith("I") or picture.mode == "F":
+        picture = Image.fromarray(_grey_8_bit(np.asarray(picture)))
+    if picture.mode in {"LA", "PA", "La", "RGBA", "RGBa"} or transparent:
+        picture = picture.convert("RGBA")
+        ground = Image.new("RGBA", picture.size, (*BACKGROUND, 255))
+        picture = Image.alpha_composite(ground, picture)
+    return picture.convert("RGB")
+
+
+def _grey_8_bit(values: np.ndarray) -> UInt8[np.ndarray, "height width"]:
+    """16-bit integers by their full range; floats in [0, 1], or in [0, 255] where they exceed 1."""
+    grey = values.astype(np.float64)
+    if values.dtype.kind == "f":
+        if np.nanmax(grey, initial=0.0) <= 1.0:
+            grey *= 255.0
+    elif values.dtype.itemsize == 2 or grey.max(initial=0.0) > 255.0:
+        grey /= 257.0  # 65,535 -> 255; a 16-bit PNG may arrive as 32-bit integers
+    return np.nan_to_num(grey).round().clip(0, 255).astype(np.uint8)
