@@ -1,0 +1,144 @@
+"""Batches for training, drawn from a prepared store.
+
+Nothing here keeps a random state: whoever asks brings a `numpy.random.Generator`, which training derives from (seed, stage,
+step). A resumed run therefore sees the batches that an uninterrupted one would have seen.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from s2igan.data.store import Store
+from s2igan.errors import UserError
+
+
+class SpeechImageData:
+    """One split of a store: its images, the utterances that describe each, and their classes.
+
+    Positions (`0 <= position < len(self)`) number the images of this split; `images[position]` is the image's number in the
+    store. Sets without classes are handled as the paper does (SPEC section 5): every image is its own class, and the similar
+    image is a second crop of the same one.
+
+    Raises:
+        UserError: the split has no utterances.
+    """
+
+    def __init__(self, store: Store, split: str, image_size: int) -> None:
+        self.store = store
+        self.image_size = image_size
+        self.utterances = np.asarray(store.split_indices(split), dtype=np.int64)
+        if len(self.utterances) == 0:
+            raise UserError(
+                f"The store {store.directory} has no utterances in its '{split}' split; prepare it with such a split."
+            )
+        stored_size = store.images.shape[1]
+        if stored_size < image_size:
+            raise UserError(
+                f"The store {store.directory} holds images of {stored_size} px, too small for training at {image_size} px; "
+                f"prepare it again with --size {image_size}."
+            )
+        image_of_utterance = np.asarray(store.image_index)[self.utterances]
+        self.images, position_of_utterance = np.unique(image_of_utterance, return_inverse=True)
+        order = np.argsort(position_of_utterance, kind="stable")
+        self._captions = self.utterances[order]
+        self._first = np.searchsorted(position_of_utterance[order], np.arange(len(self.images) + 1))
+
+        self.has_classes = bool(store.has_classes)
+        store_class = np.asarray(store.image_class)[self.images] if self.has_classes else self.images
+        self.class_names_present, self.classes = np.unique(store_class, return_inverse=True)
+        self._by_class = np.argsort(self.classes, kind="stable")
+        self._class_first = np.searchsorted(self.classes[self._by_class], np.arange(self.n_classes + 1))
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    @property
+    def n_classes(self) -> int:
+        """Number of different classes among the images of this split."""
+        return len(self.class_names_present)
+
+    def positions(self, step: int, batch_size: int, seed: int) -> Int[np.ndarray, " batch"]:
+        """Image positions of one step: every epoch is a new permutation of the split, its incomplete last batch dropped.
+
+        A split smaller than the batch is repeated until it fills one.
+        """
+        per_epoch = self.steps_per_epoch(batch_size)
+        epoch, index = divmod(step, per_epoch)
+        order = np.random.default_rng([seed, 0x5E9, epoch]).permutation(len(self))
+        if len(order) < batch_size:
+            order = np.resize(order, batch_size)
+        return order[index * batch_size : (index + 1) * batch_size]
+
+    def steps_per_epoch(self, batch_size: int) -> int:
+        """Optimiser steps in one pass over the images (one random caption each)."""
+        return max(1, len(self) // batch_size)
+
+    def caption(self, positions: Int[np.ndarray, " batch"], rng: np.random.Generator) -> Int[np.ndarray, " batch"]:
+        """One random utterance (its number in the store) for each image."""
+        first, last = self._first[positions], self._first[positions + 1]
+        return self._captions[first + (rng.random(len(positions)) * (last - first)).astype(np.int64)]
+
+    def similar(self, positions: Int[np.ndarray, " batch"], rng: np.random.Generator) -> Int[np.ndarray, " batch"]:
+        """Another image of the same class; the same image where its class has no other."""
+        label = self.classes[positions]
+        first, count = self._class_first[label], self._class_first[label + 1] - self._class_first[label]
+        own = np.empty(len(self), dtype=np.int64)
+        own[self._by_class] = np.arange(len(self))
+        shift = np.where(count > 1, 1 + (rng.random(len(positions)) * (count - 1)).astype(np.int64), 0)
+        return self._by_class[first + (own[positions] - first + shift) % count]
+
+    def mismatched(self, positions: Int[np.ndarray, " batch"], rng: np.random.Generator) -> Int[np.ndarray, " batch"]:
+        """A random image of another class, all images of other classes being equally likely.
+
+        Raises:
+            UserError: all images of the split are of one class.
+        """
+        if self.n_classes < 2:
+            raise UserError(f"The store {self.store.directory} has a single class; mismatched pairs need at least two.")
+        label = self.classes[positions]
+        first, last = self._class_first[label], self._class_first[label + 1]
+        others = len(self) - (last - first)
+        drawn = (rng.random(len(positions)) * others).astype(np.int64)
+        return self._by_class[np.where(drawn < first, drawn, drawn + (last - first))]
+
+    def crops(
+        self, positions: Int[np.ndarray, " batch"], rng: np.random.Generator | None
+    ) -> Float[Tensor, "batch 3 height width"]:
+        """Images in [-1, 1]: a random crop of the training size and a random flip; the centre crop where rng is None."""
+        pixels = self.store.images[self.images[positions]]
+        return crop_and_flip(pixels, self.image_size, rng)
+
+    def mels(
+        self, utterances: Int[np.ndarray, " batch"]
+    ) -> tuple[Float[Tensor, "batch frames mels"], Int[Tensor, " batch"]]:
+        """Log-mels, zero-padded to the longest, and their lengths in frames."""
+        return pad_mels([self.store.mel(int(index)) for index in utterances])
+
+
+def crop_and_flip(pixels: np.ndarray, size: int, rng: np.random.Generator | None) -> Float[Tensor, "batch 3 size size"]:
+    """uint8 (batch, stored, stored, 3) -> [-1, 1] (batch, 3, size, size), channels last in memory."""
+    margin = pixels.shape[1] - size
+    n = len(pixels)
+    if rng is None:
+        top = left = np.full(n, margin // 2)
+        flip = np.zeros(n, dtype=bool)
+    else:
+        top, left = rng.integers(0, margin + 1, size=(2, n))
+        flip = rng.random(n) < 0.5
+    out = np.empty((n, size, size, 3), dtype=np.uint8)
+    for i in range(n):
+        crop = pixels[i, top[i] : top[i] + size, left[i] : left[i] + size]
+        out[i] = crop[:, ::-1] if flip[i] else crop
+    return torch.from_numpy(out).permute(0, 3, 1, 2).float().div_(127.5).sub_(1.0)
+
+
+def pad_mels(mels: list[np.ndarray]) -> tuple[Float[Tensor, "batch frames mels"], Int[Tensor, " batch"]]:
+    """Zero-pad float16 or float32 log-mels (frames, mels) to the longest; returns float32 and the lengths."""
+    lengths = torch.tensor([len(mel) for mel in mels])
+    padded = torch.zeros(len(mels), int(lengths.max()), mels[0].shape[1])
+    for row, mel in zip(padded, mels, strict=True):
+        row[: len(mel)] = torch.from_numpy(np.asarray(mel, dtype=np.float32))
+    return padded, lengths

@@ -1,0 +1,104 @@
+"""What frozen encoders give, computed once: image features of a few fixed views, and speech embeddings of every utterance."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from rich.console import Console
+from rich.progress import track
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from s2igan.data.dataset import crop_and_flip, pad_mels
+from s2igan.data.store import Store
+from s2igan.models.image_encoder import ImageEncoder
+from s2igan.models.speech_encoder import SpeechEncoder
+
+BATCH = 64
+
+
+class ImageFeatures:
+    """Features (n_images, views, dimensions), float16, of a store's images through a frozen backbone.
+
+    View 0 is the centre crop; the others are random crops, every second one flipped. They stand for the random crops and flips
+    that an encoder inside the training step would see, at the cost of one pass over the images.
+    """
+
+    def __init__(self, features: Tensor) -> None:
+        self.features = features
+
+    @classmethod
+    def compute(
+        cls, store: Store, encoder: ImageEncoder, image_size: int, views: int, *, console: Console, device: torch.device
+    ) -> ImageFeatures:
+        """Reads the store's cache, or fills it: `cache/features-<key>.safetensors` beside the store, keyed by all that it depends on."""
+        facts = {
+            "backbone": encoder.config.backbone,
+            "weights": str(encoder.config.weights),
+            "input_size": encoder.config.input_size,
+            "image_size": image_size,
+            "views": views,
+            "store": store.fingerprint,
+        }
+        key = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
+        path = Path(store.directory) / "cache" / f"features-{key}.safetensors"
+        if path.exists():
+            with safe_open(path, framework="pt") as file:
+                return cls(file.get_tensor("features"))
+        n = len(store.images)
+        rows: list[Tensor] = []
+        starts = range(0, n, BATCH)
+        description = f"Image features, {n} images x {views} views"
+        for start in track(starts, description=description, console=console, disable=not console.is_terminal):
+            pixels = store.images[np.arange(start, min(n, start + BATCH))]
+            per_view = []
+            for view in range(views):
+                images = crop_and_flip(pixels, image_size, np.random.default_rng([0xF0, view, start]) if view else None)
+                with torch.no_grad():
+                    per_view.append(encoder.features(images.to(device, memory_format=torch.channels_last)).cpu())
+            rows.append(torch.stack(per_view, dim=1).half())
+        features = torch.cat(rows)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_suffix(f".{os.getpid()}.partial")
+        save_file({"features": features}, partial)
+        os.replace(partial, path)
+        return cls(features)
+
+    def draw(
+        self, images: Int[np.ndarray, " batch"], rng: np.random.Generator | None
+    ) -> Float[Tensor, "batch dimensions"]:
+        """Features of a random view of each image, or of the centre crop where rng is None."""
+        views = self.features.shape[1]
+        chosen = np.zeros(len(images), dtype=np.int64) if rng is None else rng.integers(0, views, len(images))
+        return self.features[torch.from_numpy(np.asarray(images)), torch.from_numpy(chosen)].float()
+
+
+@torch.no_grad()
+def speech_embeddings(
+    store: Store, encoder: SpeechEncoder, utterances: Int[np.ndarray, " n"], *, device: torch.device, console: Console | None = None
+) -> Float[Tensor, "n embedding"]:
+    """Unit-length embeddings of utterances, in the order given; batches are of similar length, so little padding is computed."""
+    was_training = encoder.training
+    encoder.eval()
+    order = np.argsort(np.asarray(store.n_frames)[utterances], kind="stable")
+    out: Tensor | None = None
+    starts = range(0, len(order), BATCH)
+    if console is not None:
+        starts = track(starts, description="Speech embeddings", console=console, disable=not console.is_terminal)  # type: ignore[assignment]
+    for start in starts:
+        rows = order[start : start + BATCH]
+        mel, lengths = pad_mels([store.mel(int(utterances[row])) for row in rows])
+        embedded = encoder(mel.to(device), lengths).cpu()
+        if out is None:
+            out = torch.empty(len(order), embedded.shape[1])
+        out[torch.from_numpy(rows)] = embedded
+    encoder.train(was_training)
+    assert out is not None, "no utterances to embed"
+    return out

@@ -1,0 +1,543 @@
+"""Stage 2: the relation-supervised densely-stacked generative model (RDG; paper section 2.2, SPEC section 4).
+
+`step` is the paper's algorithm: one forward pass of the generator, an update of each scale's discriminator, of the relation
+supervisor, and of the generator on the same fakes, then the moving average.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from PIL import Image
+from rich.console import Console
+from torch import Tensor, nn
+from torch.nn import functional
+
+from s2igan.data.dataset import SpeechImageData
+from s2igan.losses import (
+    KL_WEIGHT,
+    discriminator_loss,
+    generator_loss,
+    matching_loss,
+    relation_loss,
+)
+from s2igan.models.blocks import init_weights
+from s2igan.models.discriminator import Discriminator, DiscriminatorConfig
+from s2igan.models.generator import Generator, GeneratorConfig, GeneratorOutput
+from s2igan.models.image_encoder import ImageEncoder
+from s2igan.models.relation import RelationSupervisor
+from s2igan.models.speech_encoder import SpeechEncoder
+from s2igan.training.frozen import ImageFeatures, speech_embeddings
+from s2igan.training.loop import Ema, LoopConfig, cosine_or_step, set_learning_rate, streams, weighted_sum
+from s2igan.training.sen import describe_utterances
+
+SAMPLE_ROWS = 8
+"""Descriptions in the sample grid written while training."""
+SAMPLE_COLUMNS = 4
+"""Samples of each."""
+CALIBRATION_BATCHES = 30
+"""Batches over which batch-norm statistics are averaged where `calibrate_batch_norm` is on."""
+
+
+@dataclass(frozen=True)
+class RDGConfig:
+    """Stage 2; the defaults are the paper's on CUB, with the choices of SPEC section 8."""
+
+    loop: LoopConfig
+    generator: GeneratorConfig = field(default_factory=GeneratorConfig)
+    discriminator_width: int = 64
+    relation_hidden: int = 128
+    relation_logits: int = 3
+    batch_size: int = 24
+    learning_rate: float = 2e-4
+    discriminator_learning_rate: float = 2e-4
+    betas: tuple[float, float] = (0.5, 0.999)
+    schedule: Literal["constant", "cosine"] = "constant"
+    ema_decay: float = 0.999
+    relation: float = 1.0
+    """Weight of the relation supervisor in the generator's loss; 0 leaves the supervisor out."""
+    kl: float = KL_WEIGHT
+    """Weight of the KL term."""
+    mismatched: bool = True
+    """Discriminators also see real images of another class with this mu (SPEC section 8, row 7)."""
+    condition_on: Literal["mu", "c"] = "mu"
+    """What discriminators are conditioned on (SPEC section 8, row 8)."""
+    contrast: float = 0.0
+    """Not in the paper. Weight of a matching loss (Eqs. 1-4) between discriminator features and speech: discriminators learn to
+    tell the batch's descriptions apart on real images, the generator to be told apart by them."""
+    contrast_dim: int = 128
+    contrast_scale: float = 10.0
+    semantic: float = 0.0
+    """Not in the paper. Weight of the SEN's matching loss (Eqs. 1-4) between fakes, through the frozen image encoder, and speech."""
+    speech: Literal["frozen", "finetuned", "scratch"] = "frozen"
+    """The speech encoder: frozen after stage 1, trained on with the generator ("end to end"), or never trained by stage 1."""
+    encoder_pixels: int | None = None
+    """Side to which fakes are resized for the image encoder; None: the encoder's own input size."""
+    image_views: int = 0
+    """As in stage 1: 0 encodes real images in each step, k uses the k views that were encoded once."""
+    calibrate_batch_norm: bool = False
+    """Before use, re-estimate the averaged generator's batch-norm statistics; the reference takes those of the live one."""
+
+
+@dataclass
+class RDGState:
+    """All that stage 2 trains, and what it uses frozen. A step is `step(state, batch, config)`."""
+
+    generator: Generator
+    discriminators: dict[int, Discriminator]
+    """By resolution, from the lowest."""
+    relation: RelationSupervisor | None
+    ema: Ema
+    generator_optimiser: torch.optim.Optimizer
+    discriminator_optimisers: dict[int, torch.optim.Optimizer]
+    relation_optimiser: torch.optim.Optimizer | None
+    encode: Callable[[Tensor], Tensor] | None
+    """The frozen image encoder: images (batch, 3, side, side) of the highest scale -> features (batch, embedding), unit length."""
+    speech: SpeechEncoder | None = None
+    """Only where it trains along."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Weights, moving average and optimisers."""
+        return {
+            "generator": self.generator.state_dict(),
+            "ema": self.ema.parameters,
+            "discriminators": {str(key): value.state_dict() for key, value in self.discriminators.items()},
+            "relation": _state_of(self.relation),
+            "speech": _state_of(self.speech),
+            "generator_optimiser": self.generator_optimiser.state_dict(),
+            "discriminator_optimisers": {str(key): value.state_dict() for key, value in self.discriminator_optimisers.items()},
+            "relation_optimiser": _state_of(self.relation_optimiser),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Takes back what `state_dict` gave."""
+        self.generator.load_state_dict(state["generator"])
+        for name, average in self.ema.parameters.items():
+            average.copy_(state["ema"][name])
+        for key in self.discriminators:
+            self.discriminators[key].load_state_dict(state["discriminators"][str(key)])
+            self.discriminator_optimisers[key].load_state_dict(state["discriminator_optimisers"][str(key)])
+        for part, saved in ((self.relation, "relation"), (self.speech, "speech"), (self.relation_optimiser, "relation_optimiser")):
+            if part is not None:
+                part.load_state_dict(state[saved])
+        self.generator_optimiser.load_state_dict(state["generator_optimiser"])
+
+
+def _state_of(part: nn.Module | torch.optim.Optimizer | None) -> dict[str, Any] | None:
+    return part.state_dict() if part is not None else None
+
+
+@dataclass
+class RDGBatch:
+    """One description for each real image, and the noise of the step."""
+
+    real: dict[int, Float[Tensor, "batch 3 _ _"]]
+    """Ground truth by resolution."""
+    mismatched: dict[int, Float[Tensor, "batch 3 _ _"]]
+    """Real images of other classes; empty where the discriminators do not see any."""
+    embedding: Float[Tensor, "batch embedding"] | tuple[Tensor, Tensor]
+    """A; or (log-mel, lengths) where the speech encoder trains along."""
+    z: Float[Tensor, "batch z"]
+    eps: Float[Tensor, "batch condition"]
+    class_ids: Int[Tensor, " batch"] | None
+    """Classes for the two contrastive options; None treats every image as its own class."""
+    relation_features: dict[str, Float[Tensor, "batch features"]]
+    """Image embeddings of real, similar and negative images; empty without the relation supervisor."""
+    identical: bool = True
+    """Whether the relation supervisor has the identical relation (sets with classes)."""
+
+
+def make_state(
+    config: RDGConfig,
+    *,
+    image_embedding: int,
+    encode: Callable[[Tensor], Tensor] | None,
+    speech: SpeechEncoder | None,
+    seed: int,
+    device: torch.device,
+) -> RDGState:
+    """Fresh networks, initialised orthogonally, and their optimisers."""
+    rng = torch.Generator().manual_seed(seed)
+    generator = Generator(config.generator)
+    discriminators = {
+        resolution: Discriminator(
+            DiscriminatorConfig(
+                resolution,
+                width=config.discriminator_width,
+                condition=config.generator.condition,
+                match_dim=config.contrast_dim if config.contrast else None,
+                embedding=config.generator.embedding,
+            )
+        )
+        for resolution in config.generator.resolutions
+    }
+    relation = RelationSupervisor(image_embedding, config.relation_hidden, config.relation_logits) if config.relation else None
+    for network in (generator, *discriminators.values(), relation):
+        if network is not None:
+            init_weights(network, rng)
+            network.to(device, memory_format=torch.channels_last)
+
+    def adam(parameters: Any, rate: float) -> torch.optim.Optimizer:
+        return torch.optim.Adam(parameters, lr=rate, betas=config.betas, fused=True)
+
+    trained_speech = list(speech.parameters()) if speech is not None and config.speech != "frozen" else []
+    return RDGState(
+        generator=generator,
+        discriminators=discriminators,
+        relation=relation,
+        ema=Ema(generator, config.ema_decay),
+        generator_optimiser=adam([*generator.parameters(), *trained_speech], config.learning_rate),
+        discriminator_optimisers={
+            key: adam(network.parameters(), config.discriminator_learning_rate) for key, network in discriminators.items()
+        },
+        relation_optimiser=adam(relation.parameters(), config.learning_rate) if relation is not None else None,
+        encode=encode,
+        speech=speech if trained_speech else None,
+    )
+
+
+def step(state: RDGState, batch: RDGBatch, config: RDGConfig) -> dict[str, Tensor]:
+    """One step of the paper's algorithm on one batch; returns every loss by name."""
+    embedding = batch.embedding if isinstance(batch.embedding, Tensor) else state.speech(*batch.embedding)  # type: ignore[misc]
+    out = state.generator(embedding, batch.z, batch.eps)
+    fakes = dict(zip(config.generator.resolutions, out.images, strict=True))
+    condition = out.mu if config.condition_on == "mu" else out.c
+
+    log: dict[str, Tensor] = {}
+    for resolution in state.discriminators:
+        log |= discriminator_step(state, resolution, batch, fakes[resolution].detach(), condition.detach(), embedding.detach(), config)
+    fake_features = None
+    if state.relation is not None or config.semantic:
+        assert state.encode is not None
+        fake_features = state.encode(fakes[config.generator.resolutions[-1]])
+    if state.relation is not None:
+        log |= relation_step(state, batch, fake_features.detach())  # type: ignore[union-attr]
+    log |= generator_step(state, batch, fakes, out, condition, embedding, fake_features, config)
+    state.ema.update(state.generator)
+
+    log["mu"] = out.mu.abs().mean()
+    log["variance"] = out.logvar.exp().mean()
+    return {key: value.detach() for key, value in log.items()}
+
+
+def discriminator_step(
+    state: RDGState,
+    resolution: int,
+    batch: RDGBatch,
+    fake: Float[Tensor, "batch 3 _ _"],
+    condition: Float[Tensor, "batch condition"],
+    embedding: Float[Tensor, "batch embedding"],
+    config: RDGConfig,
+) -> dict[str, Tensor]:
+    """Updates one scale's discriminator (Eq. 12).
+
+    Real, mismatched and fake images pass separately, in this order, because batch norm must not mix them.
+    """
+    network, optimiser = state.discriminators[resolution], state.discriminator_optimisers[resolution]
+    features = network.features(batch.real[resolution])
+    real = network.conditional(features, condition), network.unconditional(features)
+    mismatched = network(batch.mismatched[resolution], condition) if config.mismatched else None
+    terms = discriminator_loss(real, network(fake, condition), mismatched)
+    loss = weighted_sum(terms)
+    if config.contrast:
+        terms["contrast"] = contrast(network, features, embedding, batch, config)
+        loss = loss + config.contrast * terms["contrast"]
+
+    optimiser.zero_grad(set_to_none=True)
+    loss.backward()
+    optimiser.step()
+    log = {f"discriminator_{resolution}/{key}": value for key, value in terms.items()}
+    log[f"discriminator_{resolution}/total"] = loss
+    if mismatched is not None:
+        log[f"discriminator_{resolution}/told_apart"] = (real[0] > mismatched[0]).float().mean()
+    return log
+
+
+def relation_step(state: RDGState, batch: RDGBatch, fake: Float[Tensor, "batch features"]) -> dict[str, Tensor]:
+    """Updates the relation supervisor (Eq. 8) on pairs with the ground truth: identical, positive, fake, negative."""
+    assert state.relation is not None and state.relation_optimiser is not None
+    real = batch.relation_features["real"]
+    identical = state.relation(real, real)
+    positive = state.relation(real, batch.relation_features["similar"])
+    generated = state.relation(real, fake)
+    negative = state.relation(real, batch.relation_features["negative"])
+    terms = relation_loss(positive, generated, negative, identical if batch.identical else None)
+    loss = weighted_sum(terms)
+
+    state.relation_optimiser.zero_grad(set_to_none=True)
+    loss.backward()
+    state.relation_optimiser.step()
+    return {f"relation/{key}": value for key, value in terms.items()} | {"relation/total": loss}
+
+
+def generator_step(
+    state: RDGState,
+    batch: RDGBatch,
+    fakes: dict[int, Tensor],
+    out: GeneratorOutput,
+    condition: Float[Tensor, "batch condition"],
+    embedding: Float[Tensor, "batch embedding"],
+    fake_features: Float[Tensor, "batch features"] | None,
+    config: RDGConfig,
+) -> dict[str, Tensor]:
+    """Updates the generator (Eqs. 9-10) through the discriminators and the supervisor as they are after their updates."""
+    judges = [*state.discriminators.values(), *([state.relation] if state.relation is not None else [])]
+    for judge in judges:  # their weights' gradients would be thrown away
+        judge.requires_grad_(False)
+    logits, contrasts = {}, []
+    for resolution, network in state.discriminators.items():
+        features = network.features(fakes[resolution])
+        logits[resolution] = network.conditional(features, condition), network.unconditional(features)
+        if config.contrast:
+            contrasts.append(contrast(network, features, embedding.detach(), batch, config))
+    relation_logits = None
+    if state.relation is not None:
+        relation_logits = state.relation(batch.relation_features["real"], fake_features)
+    terms = generator_loss(logits, relation_logits, (out.mu, out.logvar))
+    weights = {"kl": config.kl} | ({"relation": config.relation} if state.relation is not None else {})
+    if contrasts:
+        terms["contrast"] = torch.stack(contrasts).mean()
+        weights["contrast"] = config.contrast
+    if config.semantic:
+        terms["semantic"] = weighted_sum(matching_loss(fake_features, embedding.detach(), batch.class_ids))
+        weights["semantic"] = config.semantic
+    loss = weighted_sum(terms, weights)
+
+    state.generator_optimiser.zero_grad(set_to_none=True)
+    loss.backward()
+    state.generator_optimiser.step()
+    for judge in judges:
+        judge.requires_grad_(True)
+    log = {f"generator/{key}": value for key, value in terms.items()} | {"generator/total": loss}
+    if fake_features is not None and fake_features.shape[1] == embedding.shape[1]:
+        log["generator/batch_recall"] = _batch_recall(fake_features, embedding, batch.class_ids)
+    return log
+
+
+def contrast(network: Discriminator, features: Tensor, embedding: Tensor, batch: RDGBatch, config: RDGConfig) -> Tensor:
+    """Matching loss (Eqs. 1-4) between what a discriminator sees in images and the descriptions of the batch."""
+    return weighted_sum(
+        matching_loss(network.match(features), network.match_speech(embedding), batch.class_ids, config.contrast_scale)
+    )
+
+
+def _batch_recall(fake: Tensor, embedding: Tensor, class_ids: Tensor | None) -> Tensor:
+    """Share of descriptions whose nearest fake of the batch was made for their class."""
+    nearest = (embedding @ fake.T).argmax(dim=1)
+    ids = class_ids if class_ids is not None else torch.arange(len(nearest), device=nearest.device)
+    return (ids[nearest] == ids).float().mean()
+
+
+def averaged_generator(
+    state: RDGState, config: RDGConfig, embeddings: Float[Tensor, "n embedding"], *, seed: int
+) -> Generator:
+    """The generator that evaluation uses: moving-average weights, and batch-norm statistics by `calibrate_batch_norm`.
+
+    `embeddings` are training descriptions; only the calibration looks at them.
+    """
+    device = next(state.generator.parameters()).device
+    averaged = Generator(config.generator).to(device, memory_format=torch.channels_last)
+    averaged.load_state_dict(state.generator.state_dict())
+    state.ema.copy_to(averaged)
+    if config.calibrate_batch_norm:
+        rng = torch.Generator().manual_seed(seed)
+        norms = [part for part in averaged.modules() if isinstance(part, nn.BatchNorm1d | nn.BatchNorm2d)]
+        momenta = [norm.momentum for norm in norms]
+        for norm in norms:
+            norm.reset_running_stats()
+            norm.momentum = None  # a plain average over the batches
+        averaged.train()
+        with torch.no_grad():
+            for _ in range(CALIBRATION_BATCHES):
+                rows = torch.randint(len(embeddings), (2 * config.batch_size,), generator=rng)
+                z, eps = noise(config.generator, len(rows), rng)
+                averaged(embeddings[rows].to(device), z.to(device), eps.to(device))
+        for norm, momentum in zip(norms, momenta, strict=True):
+            norm.momentum = momentum
+    return averaged.eval()
+
+
+def noise(config: GeneratorConfig, n: int, rng: torch.Generator) -> tuple[Float[Tensor, "n z"], Float[Tensor, "n condition"]]:
+    """Standard normal z and eps."""
+    return torch.randn(n, config.z, generator=rng), torch.randn(n, config.condition, generator=rng)
+
+
+def pyramid(images: Float[Tensor, "batch 3 side side"], resolutions: tuple[int, ...]) -> dict[int, Tensor]:
+    """Images at every scale, from those of the highest, by averaging 2x2 pixels."""
+    scales = {resolutions[-1]: images}
+    for resolution in reversed(resolutions[:-1]):
+        images = functional.avg_pool2d(images, 2)
+        scales[resolution] = images
+    return scales
+
+
+class RDGStage:
+    """Stage 2 as the loop runs it (see `training.loop.Stage`)."""
+
+    name = "rdg"
+
+    def __init__(
+        self,
+        config: RDGConfig,
+        train: SpeechImageData,
+        validation: SpeechImageData | None,
+        *,
+        speech: SpeechEncoder,
+        image: ImageEncoder,
+        samples: Path,
+        seed: int,
+        device: torch.device,
+        console: Console,
+    ) -> None:
+        self.config, self.train, self.validation, self.seed, self.device = config, train, validation, seed, device
+        self.image, self.speech, self.samples = image, speech, samples
+        self.images_per_step = config.batch_size
+        self.steps_per_epoch = train.steps_per_epoch(config.batch_size)
+        self.state = make_state(
+            config,
+            image_embedding=image.config.embedding,
+            encode=self._encode,
+            speech=speech,
+            seed=seed,
+            device=device,
+        )
+        self.features: Tensor | None = None
+        self.views = 1
+        if config.image_views:
+            cached = ImageFeatures.compute(train.store, image, train.image_size, config.image_views, console=console, device=device)
+            with torch.no_grad():
+                flat = cached.features.flatten(0, 1).float()
+                projected = torch.cat([image.project(part.to(device)).cpu() for part in flat.split(4096)])
+            self.features = projected.view(*cached.features.shape[:2], -1)
+            self.views = config.image_views
+        self.embeddings: Tensor | None = None
+        if config.speech == "frozen":
+            self.embeddings = speech_embeddings(train.store, speech, train.utterances, device=device, console=console)
+            self._row = np.full(int(train.utterances.max()) + 1, -1, dtype=np.int64)
+            self._row[train.utterances] = np.arange(len(train.utterances))
+
+    def _encode(self, images: Tensor) -> Tensor:
+        pixels = self.config.encoder_pixels
+        if pixels is not None and images.shape[-1] != pixels:
+            images = functional.interpolate(images, size=pixels, mode="bilinear", align_corners=False)
+        return self.image(images)
+
+    def _image_embedding(self, positions: np.ndarray, rng: np.random.Generator) -> Tensor:
+        """V of real images, by a cached view or a fresh crop."""
+        if self.features is not None:
+            views = torch.from_numpy(rng.integers(0, self.views, len(positions)))
+            return self.features[torch.from_numpy(self.train.images[positions]), views].to(self.device)
+        with torch.no_grad():
+            return self._encode(self.train.crops(positions, rng).to(self.device, memory_format=torch.channels_last))
+
+    def batch(self, index: int) -> RDGBatch:
+        """The batch of a step: a function of the seed and the step number alone."""
+        config = self.config
+        rng, torch_rng = streams(self.seed, self.name, index)
+        positions = self.train.positions(index, config.batch_size, self.seed)
+        utterances = self.train.caption(positions, rng)
+        other = self.train.mismatched(positions, rng)
+        real = self.train.crops(positions, rng).to(self.device)
+        mismatched = self.train.crops(other, rng).to(self.device) if config.mismatched else None
+        z, eps = noise(config.generator, config.batch_size, torch_rng)
+        if self.embeddings is not None:
+            embedding: Any = self.embeddings[torch.from_numpy(self._row[utterances])].to(self.device)
+        else:
+            mel, lengths = self.train.mels(utterances)
+            embedding = (mel.to(self.device), lengths)
+        relation_features = {}
+        if config.relation:
+            relation_features = {
+                "real": self._image_embedding(positions, rng),
+                "similar": self._image_embedding(self.train.similar(positions, rng), rng),
+                "negative": self._image_embedding(other, rng),
+            }
+        resolutions = config.generator.resolutions
+        return RDGBatch(
+            real=pyramid(real, resolutions),
+            mismatched=pyramid(mismatched, resolutions) if mismatched is not None else {},
+            embedding=embedding,
+            z=z.to(self.device),
+            eps=eps.to(self.device),
+            class_ids=torch.from_numpy(self.train.classes[positions]).to(self.device),
+            relation_features=relation_features,
+            identical=self.train.has_classes,
+        )
+
+    def step(self, index: int) -> dict[str, Tensor]:
+        """One step at the scheduled learning rates."""
+        config = self.config
+        factor = cosine_or_step(index, config.loop.steps, config.schedule)
+        set_learning_rate(self.state.generator_optimiser, config.learning_rate * factor)
+        for optimiser in self.state.discriminator_optimisers.values():
+            set_learning_rate(optimiser, config.discriminator_learning_rate * factor)
+        return step(self.state, self.batch(index), config)
+
+    def describe_batch(self, index: int) -> str:
+        """The recordings of a step's batch."""
+        rng, _ = streams(self.seed, self.name, index)
+        return describe_utterances(
+            self.train, self.train.caption(self.train.positions(index, self.config.batch_size, self.seed), rng)
+        )
+
+    def averaged(self) -> Generator:
+        """The generator for use and evaluation."""
+        embeddings = self.embeddings
+        if embeddings is None:
+            utterances = self.train.utterances[:: max(1, len(self.train.utterances) // 1024)]
+            embeddings = speech_embeddings(self.train.store, self.speech, utterances, device=self.device)
+        return averaged_generator(self.state, self.config, embeddings, seed=self.seed)
+
+    def evaluate(self, index: int, final: bool) -> dict[str, float]:
+        """Writes a grid of samples for validation descriptions; how well their images fit, by the frozen encoders."""
+        data = self.validation if self.validation is not None else self.train
+        generator = self.averaged()
+        chosen = data.utterances[:: max(1, len(data.utterances) // 256)][:256]
+        embeddings = speech_embeddings(data.store, self.speech, chosen, device=self.device)
+        rng = torch.Generator().manual_seed(self.seed)
+        with torch.no_grad():
+            images, fitting = [], []
+            for part in embeddings.split(64):
+                z, eps = noise(self.config.generator, len(part), rng)
+                out = generator(part.to(self.device), z.to(self.device), eps.to(self.device))
+                images.append(out.images[-1])
+                fitting.append((self._encode(out.images[-1]).cpu() * part).sum(dim=1))
+            rows = torch.linspace(0, len(chosen) - 1, SAMPLE_ROWS).long()
+            columns = embeddings[rows].repeat_interleave(SAMPLE_COLUMNS, 0)
+            z, eps = noise(self.config.generator, len(columns), rng)
+            grid = generator(columns.to(self.device), z.to(self.device), eps.to(self.device)).images[-1].cpu()
+        fake = torch.cat(images)
+        real_positions = np.searchsorted(data.images, np.asarray(data.store.image_index)[chosen[rows.numpy()]])
+        self._write_grid(index, data.crops(real_positions, None), grid)
+        return {
+            "validation_cosine": float(torch.cat(fitting).mean()),
+            "diversity": float(fake.std(dim=0).mean()),
+        }
+
+    def _write_grid(self, index: int, real: Tensor, fakes: Tensor) -> None:
+        """A row for each description: the real image, then the samples."""
+        size = fakes.shape[-1]
+        rows = fakes.view(SAMPLE_ROWS, SAMPLE_COLUMNS, 3, size, size)
+        grid = torch.cat([real.view(SAMPLE_ROWS, 1, 3, size, size), rows], dim=1)
+        picture = grid.permute(0, 3, 1, 4, 2).reshape(SAMPLE_ROWS * size, (1 + SAMPLE_COLUMNS) * size, 3)
+        self.samples.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(to_uint8(picture).numpy()).save(self.samples / f"rdg-{index:08d}.png")
+
+    def state_dict(self) -> dict[str, Any]:
+        """Trained state."""
+        return self.state.state_dict()
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Takes back what `state_dict` gave."""
+        self.state.load_state_dict(state)
+
+
+def to_uint8(images: Tensor) -> Tensor:
+    """[-1, 1] -> 0 ... 255."""
+    return images.add(1).mul(127.5).round().clamp(0, 255).to(torch.uint8)

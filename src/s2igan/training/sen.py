@@ -1,0 +1,245 @@
+"""Stage 1: the speech embedding network (SEN; paper section 2.1, SPEC section 3).
+
+A speech encoder (SED) and an image encoder (IED) co-embed matched pairs under the matching loss (Eqs. 1-4) and the distinctive
+loss (Eq. 5).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from rich.console import Console
+from torch import Tensor, nn
+
+from s2igan.data.dataset import SpeechImageData
+from s2igan.evaluation.retrieval import cosine_similarity, mean_average_precision, same_label
+from s2igan.losses import MATCHING_SCALE, distinctive_loss, matching_loss
+from s2igan.models.blocks import seeded_construction
+from s2igan.models.image_encoder import ImageEncoder, ImageEncoderConfig
+from s2igan.models.speech_encoder import SpeechEncoder, SpeechEncoderConfig
+from s2igan.training.augment import SpeechAugment, augment_speech
+from s2igan.training.frozen import ImageFeatures, speech_embeddings
+from s2igan.training.loop import LoopConfig, cosine_or_step, set_learning_rate, streams, trainable, weighted_sum
+
+
+@dataclass(frozen=True)
+class SENConfig:
+    """Stage 1; the defaults are the paper's on CUB."""
+
+    loop: LoopConfig
+    speech: SpeechEncoderConfig = field(default_factory=SpeechEncoderConfig)
+    image: ImageEncoderConfig = field(default_factory=lambda: ImageEncoderConfig(backbone="inception_v3"))
+    image_size: int = 256
+    """Side of the random crop, in pixels; the store holds 76/64 of it."""
+    batch_size: int = 128
+    learning_rate: float = 1e-3
+    betas: tuple[float, float] = (0.95, 0.999)
+    weight_decay: float = 1e-3
+    schedule: Literal["step", "cosine", "constant"] = "step"
+    decay_epochs: int = 50
+    """With schedule "step": the learning rate falls tenfold every so many epochs."""
+    warmup_steps: int = 0
+    distinctive: float = 1.0
+    """Weight of the distinctive loss (Eq. 5) in the total (Eq. 6); 0 leaves the classifier out."""
+    matching_scale: float = MATCHING_SCALE
+    """Factor on the cosine in the matching loss."""
+    image_views: int = 0
+    """0: every image is cropped, flipped and encoded anew in each step, as in the paper. k: k fixed views, encoded once."""
+    augment: SpeechAugment | None = None
+    """Distortions of the log-mel while training; none in the paper."""
+
+
+@dataclass
+class SENState:
+    """All that stage 1 trains. A step is `step(state, batch, config)`."""
+
+    speech: SpeechEncoder
+    image: ImageEncoder
+    classifier: nn.Linear | None
+    optimiser: torch.optim.Optimizer
+
+    def state_dict(self) -> dict[str, Any]:
+        """Weights and optimiser; of the image encoder only the head, since its backbone is frozen."""
+        return {
+            "speech": self.speech.state_dict(),
+            "image": self.image.head.state_dict(),
+            "classifier": self.classifier.state_dict() if self.classifier is not None else None,
+            "optimiser": self.optimiser.state_dict(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Takes back what `state_dict` gave."""
+        self.speech.load_state_dict(state["speech"])
+        self.image.head.load_state_dict(state["image"])
+        if self.classifier is not None:
+            self.classifier.load_state_dict(state["classifier"])
+        self.optimiser.load_state_dict(state["optimiser"])
+
+
+@dataclass
+class SENBatch:
+    """One caption for each image of the batch."""
+
+    mel: Float[Tensor, "batch frames mels"]
+    lengths: Int[Tensor, " batch"]
+    image_features: Float[Tensor, "batch features"]
+    """What the frozen backbone gives."""
+    class_ids: Int[Tensor, " batch"]
+
+
+def make_state(config: SENConfig, n_classes: int, *, seed: int, device: torch.device) -> SENState:
+    """Fresh networks and their optimiser; `n_classes` 0 leaves the distinctive loss out (sets without classes)."""
+    with seeded_construction(seed):
+        speech = SpeechEncoder(config.speech)
+        image = ImageEncoder(config.image)
+        classifier = nn.Linear(config.speech.embedding, n_classes) if n_classes and config.distinctive else None
+    networks = [network.to(device) for network in (speech, image, classifier) if network is not None]
+    optimiser = torch.optim.Adam(
+        trainable(networks), lr=config.learning_rate, betas=config.betas, weight_decay=config.weight_decay
+    )
+    return SENState(speech, image, classifier, optimiser)
+
+
+def step(state: SENState, batch: SENBatch, config: SENConfig) -> dict[str, Tensor]:
+    """One optimiser step on the total loss (Eq. 6); returns its terms."""
+    state.speech.train()
+    state.image.train()
+    v = state.image.project(batch.image_features)
+    a = state.speech(batch.mel, batch.lengths)
+    losses = {f"matching_{key}": term for key, term in matching_loss(v, a, batch.class_ids, config.matching_scale).items()}
+    if state.classifier is not None:
+        terms = distinctive_loss(state.classifier(v), state.classifier(a), batch.class_ids)
+        losses |= {f"distinctive_{key}": term for key, term in terms.items()}
+    total = weighted_sum(losses, {key: config.distinctive for key in losses if key.startswith("distinctive")})
+
+    state.optimiser.zero_grad(set_to_none=True)
+    total.backward()
+    state.optimiser.step()
+    values = {"total": total, **losses, "batch_recall": batch_recall(v, a, batch.class_ids)}
+    return {key: value.detach() for key, value in values.items()}
+
+
+def batch_recall(
+    v: Float[Tensor, "batch embedding"], a: Float[Tensor, "batch embedding"], class_ids: Int[Tensor, " batch"]
+) -> Tensor:
+    """Share of utterances whose nearest image of the batch is of their class."""
+    return (class_ids[(a @ v.T).argmax(dim=1)] == class_ids).float().mean()
+
+
+class SENStage:
+    """Stage 1 as the loop runs it (see `training.loop.Stage`)."""
+
+    name = "sen"
+
+    def __init__(
+        self,
+        config: SENConfig,
+        train: SpeechImageData,
+        validation: SpeechImageData | None,
+        *,
+        seed: int,
+        device: torch.device,
+        console: Console,
+    ) -> None:
+        self.config, self.train, self.validation, self.seed, self.device = config, train, validation, seed, device
+        self.state = make_state(config, train.n_classes if train.has_classes else 0, seed=seed, device=device)
+        self.images_per_step = config.batch_size
+        self.steps_per_epoch = train.steps_per_epoch(config.batch_size)
+        self.features = (
+            ImageFeatures.compute(
+                train.store, self.state.image, config.image_size, config.image_views, console=console, device=device
+            )
+            if config.image_views
+            else None
+        )
+        self.best: dict[str, Any] = {"score": -1.0, "step": 0, "speech": None, "image": None}
+
+    def batch(self, step: int) -> SENBatch:
+        """The batch of a step: a function of the seed and the step number alone."""
+        rng, torch_rng = streams(self.seed, self.name, step)
+        positions = self.train.positions(step, self.config.batch_size, self.seed)
+        mel, lengths = self.train.mels(self.train.caption(positions, rng))
+        if self.config.augment is not None:
+            mel, lengths = augment_speech(mel, lengths, self.config.augment, torch_rng)
+        return SENBatch(
+            mel.to(self.device),
+            lengths,
+            self._image_features(self.train, positions, rng),
+            torch.from_numpy(self.train.classes[positions]).to(self.device),
+        )
+
+    def _image_features(self, data: SpeechImageData, positions: np.ndarray, rng: np.random.Generator | None) -> Tensor:
+        if self.features is not None:
+            return self.features.draw(data.images[positions], rng).to(self.device)
+        with torch.no_grad():
+            return self.state.image.features(data.crops(positions, rng).to(self.device, memory_format=torch.channels_last))
+
+    def step(self, index: int) -> dict[str, Tensor]:
+        """One optimiser step at the scheduled learning rate."""
+        config = self.config
+        factor = cosine_or_step(
+            index,
+            config.loop.steps,
+            config.schedule,
+            decay_every=config.decay_epochs * self.steps_per_epoch,
+            warmup=config.warmup_steps,
+        )
+        set_learning_rate(self.state.optimiser, config.learning_rate * factor)
+        return step(self.state, self.batch(index), config)
+
+    def describe_batch(self, step: int) -> str:
+        """The recordings of a step's batch."""
+        rng, _ = streams(self.seed, self.name, step)
+        positions = self.train.positions(step, self.config.batch_size, self.seed)
+        return describe_utterances(self.train, self.train.caption(positions, rng))
+
+    def evaluate(self, step: int, final: bool) -> dict[str, float]:
+        """mAP of spoken queries against the images of the validation split; keeps the best weights (SPEC section 8, row 10)."""
+        if self.validation is None:
+            self._keep(float(step), step)
+            return {}
+        scores = embedding_scores(self.state, self.validation, self._image_features, device=self.device)
+        if scores["validation_map"] >= self.best["score"]:
+            self._keep(scores["validation_map"], step)
+        return scores
+
+    def _keep(self, score: float, step: int) -> None:
+        copies = {
+            "speech": {key: value.detach().clone() for key, value in self.state.speech.state_dict().items()},
+            "image": {key: value.detach().clone() for key, value in self.state.image.head.state_dict().items()},
+        }
+        self.best = {"score": score, "step": step, **copies}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Trained state and the best weights so far."""
+        return {"state": self.state.state_dict(), "best": self.best}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Takes back what `state_dict` gave."""
+        self.state.load_state_dict(state["state"])
+        self.best = state["best"]
+
+
+def describe_utterances(data: SpeechImageData, utterances: np.ndarray) -> str:
+    """The first recordings of a batch, by path."""
+    paths = [data.store.audio_path(int(index)) for index in utterances[:4]]
+    rest = len(utterances) - len(paths)
+    return f"the batch with {', '.join(map(str, paths))}" + (f" and {rest} more" if rest else "")
+
+
+def embedding_scores(
+    state: SENState, data: SpeechImageData, image_features: Any, *, device: torch.device, most: int = 1000
+) -> dict[str, float]:
+    """Class mAP of (up to `most`, evenly spaced) spoken queries of a split against all its images."""
+    utterances = data.utterances[:: max(1, len(data.utterances) // most)]
+    a = speech_embeddings(data.store, state.speech, utterances, device=device)
+    with torch.no_grad():
+        v = state.image.project(image_features(data, np.arange(len(data)), None)).cpu()
+    position = {int(image): index for index, image in enumerate(data.images)}
+    query_class = data.classes[[position[int(data.store.image_index[index])] for index in utterances]]
+    similarity = cosine_similarity(a.numpy(), v.numpy())
+    return {"validation_map": float(mean_average_precision(similarity, same_label(query_class, data.classes)))}

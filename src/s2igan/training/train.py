@@ -1,0 +1,186 @@
+"""A run: both stages of a recipe on a prepared store, in one run directory."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import time
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from rich.console import Console
+
+from s2igan.checkpoint import load_model, save_model
+from s2igan.data.dataset import SpeechImageData
+from s2igan.data.store import Store
+from s2igan.errors import UserError
+from s2igan.models.image_encoder import ImageEncoder, ImageEncoderConfig
+from s2igan.models.speech_encoder import SpeechEncoder, SpeechEncoderConfig
+from s2igan.recipes import Recipe, resolve
+from s2igan.run_directory import RunDirectory
+from s2igan.training.loop import run_stage
+from s2igan.training.rdg import RDGStage
+from s2igan.training.sen import SENStage
+
+SEN_FOLDER = "sen"
+"""Where a run keeps the networks of stage 1 that stage 2 and evaluation use."""
+
+
+def train_run(
+    recipe: str | Recipe,
+    *,
+    data: str | Path,
+    out: str | Path,
+    stage: Literal["sen", "rdg", "both"] = "both",
+    resume: bool = False,
+    seed: int = 0,
+    size: str | None = None,
+    sen_from: str | Path | None = None,
+    device: str | None = None,
+) -> Path:
+    """Trains a recipe and exports the model; returns the run directory.
+
+    Args:
+        recipe: name of a recipe, or a complete one.
+        data: directory with a prepared store.
+        out: run directory to make, or with `resume` to go on with.
+        stage: which stage to train; "rdg" needs a run whose stage 1 is finished.
+        seed: of weights, batches and noise.
+        size: the size that a method is applied to.
+        sen_from: another run whose stage 1 to use in place of training it.
+        device: where to compute; a GPU if there is one.
+
+    Raises:
+        UserError: the store, the recipe or the run directory does not fit.
+    """
+    console = Console(stderr=True)
+    chosen = resolve(recipe, size) if isinstance(recipe, str) else recipe
+    store = Store.open(Path(data))
+    config = {"recipe": dataclasses.asdict(chosen), "data": str(data), "store": store.fingerprint, "seed": seed}
+    config = json.loads(json.dumps(config))  # as it will be read back
+    where = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    resume = resume or (stage == "rdg" and sen_from is None)
+    with RunDirectory.resume(Path(out)) if resume else RunDirectory.create(Path(out), config) as run:
+        if resume:
+            _same_config(run, config)
+        if sen_from is not None:
+            copy_sen(Path(sen_from), run.path)
+        elif stage in ("sen", "both"):
+            train_sen(chosen, store, run, resume=resume, seed=seed, device=where, console=console)
+        if stage in ("rdg", "both"):
+            train_rdg(chosen, store, run, resume=resume, seed=seed, device=where, console=console)
+    return Path(out)
+
+
+def train_sen(
+    recipe: Recipe, store: Store, run: RunDirectory, *, resume: bool, seed: int, device: torch.device, console: Console
+) -> None:
+    """Stage 1; leaves the networks with the best validation score in RUN/sen."""
+    started = time.monotonic()
+    train, validation = _splits(store, recipe.sen.image_size)
+    stage = SENStage(recipe.sen, train, validation, seed=seed, device=device, console=console)
+    run_stage(stage, recipe.sen.loop, run, resume=resume, console=console)
+    weights = {f"speech_encoder.{key}": value for key, value in stage.best["speech"].items()}
+    weights |= {f"image_head.{key}": value for key, value in stage.best["image"].items()}
+    save_model(run.path / SEN_FOLDER, {**_networks(recipe), "step": stage.best["step"], "score": stage.best["score"]}, weights)
+    run.log(f"sen: {time.monotonic() - started:.0f} s; kept the weights of step {stage.best['step']}")
+
+
+def train_rdg(
+    recipe: Recipe, store: Store, run: RunDirectory, *, resume: bool, seed: int, device: torch.device, console: Console
+) -> None:
+    """Stage 2; leaves the model for use in RUN/model."""
+    started = time.monotonic()
+    train, validation = _splits(store, recipe.rdg.generator.resolutions[-1])
+    if recipe.rdg.speech == "scratch" and not (run.path / SEN_FOLDER).exists():
+        raise UserError(f"{run.path} has no stage 1, whose image encoder stage 2 needs; train with --stage both.")
+    speech, image = load_sen(run.path, device)
+    stage = RDGStage(
+        recipe.rdg,
+        train,
+        validation,
+        speech=speech,
+        image=image,
+        samples=run.samples,
+        seed=seed,
+        device=device,
+        console=console,
+    )
+    run_stage(stage, recipe.rdg.loop, run, resume=resume, console=console)
+    export(recipe, stage, run)
+    run.log(f"rdg: {time.monotonic() - started:.0f} s; the model is in {run.model}")
+
+
+def export(recipe: Recipe, stage: RDGStage, run: RunDirectory) -> None:
+    """Writes what use and evaluation need: speech encoder, averaged generator, image head; no optimiser."""
+    weights = {f"speech_encoder.{key}": value for key, value in stage.speech.state_dict().items()}
+    weights |= {f"generator.{key}": value for key, value in stage.averaged().state_dict().items()}
+    weights |= {f"image_head.{key}": value for key, value in stage.image.head.state_dict().items()}
+    front_end = {"window": stage.train.store.window, "pad_mode": "reflect"}
+    config: dict[str, Any] = {
+        **_networks(recipe),
+        "generator": dataclasses.asdict(recipe.rdg.generator),
+        "front_end": front_end,
+        "recipe": recipe.name,
+    }
+    save_model(run.model, config, {key: value.detach().cpu().contiguous() for key, value in weights.items()})
+
+
+def load_sen(run: Path, device: torch.device) -> tuple[SpeechEncoder, ImageEncoder]:
+    """The networks that stage 1 left in a run, in eval mode.
+
+    Raises:
+        UserError: stage 1 of the run is not finished.
+    """
+    directory = run / SEN_FOLDER
+    if not directory.is_dir():
+        raise UserError(f"{run} has no finished stage 1; train it first with s2igan train ... --stage sen.")
+    config, weights = load_model(directory)
+    speech_config = {**config["speech_encoder"], "conv_channels": tuple(config["speech_encoder"]["conv_channels"])}
+    speech = SpeechEncoder(SpeechEncoderConfig(**speech_config))
+    image = ImageEncoder(ImageEncoderConfig(**config["image_encoder"]))
+    speech.load_state_dict(_below(weights, "speech_encoder."))
+    image.head.load_state_dict(_below(weights, "image_head."))
+    return speech.to(device).eval(), image.to(device).eval()
+
+
+def copy_sen(source: Path, target: Path) -> None:
+    """Takes over stage 1 of another run.
+
+    Raises:
+        UserError: that run has no finished stage 1.
+    """
+    if not (source / SEN_FOLDER).is_dir():
+        raise UserError(f"{source} has no finished stage 1; name a run whose stage sen is finished.")
+    config, weights = load_model(source / SEN_FOLDER)
+    save_model(target / SEN_FOLDER, config, weights)
+
+
+def _below(weights: dict[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:
+    return {key.removeprefix(prefix): value for key, value in weights.items() if key.startswith(prefix)}
+
+
+def _networks(recipe: Recipe) -> dict[str, Any]:
+    return {
+        "speech_encoder": dataclasses.asdict(recipe.sen.speech),
+        "image_encoder": dataclasses.asdict(recipe.sen.image),
+        "image_size": recipe.sen.image_size,
+    }
+
+
+def _splits(store: Store, image_size: int) -> tuple[SpeechImageData, SpeechImageData | None]:
+    train = SpeechImageData(store, "train", image_size)
+    held_out = np.asarray(store.split_indices("validation"))
+    return train, SpeechImageData(store, "validation", image_size) if len(held_out) else None
+
+
+def _same_config(run: RunDirectory, config: dict[str, Any]) -> None:
+    """Refuses to go on with another recipe, store or seed than the run began with."""
+    changed = [key for key in ("recipe", "store", "seed") if run.config[key] != config[key]]
+    if changed:
+        raise UserError(
+            f"{run.path / 'config.json'} was begun with another {' and '.join(changed)}; "
+            "go on with the same, or choose another --out."
+        )
