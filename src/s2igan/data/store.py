@@ -2,8 +2,8 @@
 
 `build_store` writes, beside the manifest, `store/`:
 
-- `mels-00000.safetensors` ...: `mels` float16 (frames, 40), `offsets` int64 (items + 1), and `rows` int32 (items): which
-  of the 1,024 manifest rows of this shard each item is;
+- `mels-00000.safetensors` ...: `mels` float16 (frames, 40), `offsets` int64 (items + 1), and `rows` int32 (items):
+  which of the 1,024 manifest rows of this shard each item is;
 - `images-00000.safetensors` ...: `images` uint8 (items, S, S, 3), S = 76/64 of the training size (room for random
   crops), and `rows`, which of the 512 different pictures of this shard;
 - `index.parquet` (one row per utterance), `images.parquet` (one row per picture), `report.json`;
@@ -744,6 +744,19 @@ class Store:
 
         splits = {name: counts(self.split_indices(name)) for name in SPLITS}
         return self._stored_report | counts(np.arange(len(self))) | {"splits": splits}
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """A hash of what the store was made from and how; another corpus, split or setting gives another."""
+        from safetensors import safe_open
+
+        digest = hashlib.sha256(json.dumps(self._stored_report, sort_keys=True).encode())
+        for name in sorted(self._stored_report["shards"]):
+            with safe_open(self.directory / STORE / name, framework="np") as file:
+                digest.update(file.metadata()[HEADER].encode())
+        for name in (INDEX, IMAGES):
+            digest.update((self.directory / STORE / name).read_bytes())
+        return digest.hexdigest()
 
     def summary(self) -> str:
         """The report as a few lines of text."""
