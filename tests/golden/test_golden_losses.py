@@ -83,9 +83,7 @@ def test_saturation(index):
         assert term.item() == pytest.approx(exact, abs=TOLERANCE)
         assert recorded.item() == pytest.approx(100 if reached else min(exact, 100), abs=TOLERANCE)
     (gradient,) = torch.autograd.grad(towards1, logit)
-    assert gradient.item() == pytest.approx(
-        p - 1
-    )  # so a generator far behind still learns
+    assert gradient.item() == pytest.approx(p - 1)  # so a generator far behind still learns
 
 
 class TestThroughTheDiscriminator:
