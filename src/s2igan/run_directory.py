@@ -1,0 +1,303 @@
+"""The directory of one training run: its configuration, its log and metrics, and the lock that keeps it to one process.
+
+RUN/config.json environment.json log.txt metrics.jsonl tensorboard/ samples/ checkpoints/{sen,rdg}/step-*/ model/
+    evaluation/ report.html
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import logging
+import math
+import os
+import platform
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from s2igan import __version__
+from s2igan.errors import UserError
+from s2igan.files import atomic_write, atomic_write_json, disk_errors
+
+LOCK, CONFIG, ENVIRONMENT, METRICS, LOG = ".lock", "config.json", "environment.json", "metrics.jsonl", "log.txt"
+
+
+class RunDirectory:
+    """Make one by `create`, `resume` or `open`. The first two hold the lock until `close`, the end of a `with`, or
+    the process.
+
+    Warnings of the package are written to the log, and to stderr, as long as the lock is held.
+    """
+
+    def __init__(self, path: Path, config: dict[str, Any], lock: int | None) -> None:
+        self.path = path
+        self.config = config
+        """As read from, or written to, `config.json`."""
+        self._lock = lock
+        self._handler = _LogHandler(self)
+        if lock is not None:
+            logging.getLogger("s2igan").addHandler(self._handler)
+
+    # ----------------------------------------------------------------------------------------------- opening and
+    # closing
+
+    @classmethod
+    def create(cls, path: str | Path, config: dict[str, Any]) -> RunDirectory:
+        """Begin a run in a new or empty directory: lock it, write `config.json` and `environment.json`.
+
+        Raises:
+            UserError: if the directory holds anything, or another process holds its lock, or it cannot be written.
+            TypeError: if `config` holds something that JSON has no word for.
+        """
+        path = Path(path)
+        text = json.dumps(config)
+        if path.exists() and not path.is_dir():
+            raise UserError(f"{path}: a file is here; choose another --out.")
+        with disk_errors(path):
+            path.mkdir(parents=True, exist_ok=True)
+            used = UserError(f"{path}: the directory is not empty; go on with --resume, or choose another --out.")
+            if _is_used(path) and not (path / LOCK).exists():
+                raise used  # before a lock file is left in somebody's folder
+            lock = _acquire(path)
+            try:
+                if _is_used(path):
+                    raise used
+                atomic_write_json(path / ENVIRONMENT, environment())
+                atomic_write_json(path / CONFIG, json.loads(text))  # last: with it, the run can be resumed
+            except BaseException:
+                os.close(lock)
+                raise
+        return cls(path, json.loads(text), lock)
+
+    @classmethod
+    def resume(cls, path: str | Path, config: dict[str, Any] | None = None) -> RunDirectory:
+        """Go on with a run: lock its directory and read its configuration.
+
+        Args:
+            config: what the run is asked to be now; it must be what the run was created with.
+
+        Raises:
+            UserError: if there is no run, another process holds its lock, or `config` differs, naming each difference.
+        """
+        run = cls.open(path)
+        if config is not None:
+            changes = _differences(run.config, json.loads(json.dumps(config)))
+            if changes:
+                raise UserError(
+                    f"{run.path / CONFIG}: the run was started with another configuration ({'; '.join(changes)}); "
+                    "resume it with the same, or start a new one with another --out."
+                )
+        with disk_errors(run.path):
+            return cls(run.path, run.config, _acquire(run.path))
+
+    @classmethod
+    def open(cls, path: str | Path) -> RunDirectory:
+        """Look at a run, running or not, without its lock.
+
+        Raises:
+            UserError: if there is no run here or its configuration is not readable.
+        """
+        path = Path(path)
+        try:
+            config = json.loads((path / CONFIG).read_bytes())
+        except (FileNotFoundError, NotADirectoryError):
+            raise UserError(f"{path}: no run is here (there is no {CONFIG}); give the --out of a training.") from None
+        except (OSError, ValueError) as error:
+            raise UserError(f"{path / CONFIG}: not readable ({error}); restore it or start a new run.") from error
+        return cls(path, config, None)
+
+    def close(self) -> None:
+        """Release the lock. A second call does nothing."""
+        logging.getLogger("s2igan").removeHandler(self._handler)
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    def __enter__(self) -> RunDirectory:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    # -------------------------------------------------------------------------------------------------------------
+    # paths
+
+    @property
+    def samples(self) -> Path:
+        """Images made while training."""
+        return self.path / "samples"
+
+    @property
+    def tensorboard(self) -> Path:
+        return self.path / "tensorboard"
+
+    @property
+    def model(self) -> Path:
+        """The exported model."""
+        return self.path / "model"
+
+    @property
+    def evaluation(self) -> Path:
+        return self.path / "evaluation"
+
+    @property
+    def report(self) -> Path:
+        return self.path / "report.html"
+
+    def checkpoints(self, stage: str) -> Path:
+        """The parent of a stage's checkpoints."""
+        return self.path / "checkpoints" / stage
+
+    # --------------------------------------------------------------------------------------------------- log and
+    # metrics
+
+    def log(self, text: str) -> None:
+        """Append a line to `log.txt`, with the time; UserError when the disk is full."""
+        stamp = time.strftime("%Y-%m-%d %H:%M:%S")
+        self._append(LOG, f"{stamp} {text}\n")
+
+    def metrics(self, record: Mapping[str, Any]) -> None:
+        """Append a record to `metrics.jsonl` in one write, so that no reader sees half of it.
+
+        Numbers of torch and numpy are taken; NaN and infinities, for which JSON has no word, become null.
+
+        Raises:
+            UserError: when the disk is full.
+        """
+        self._append(METRICS, json.dumps({name: _plain(value) for name, value in record.items()}) + "\n")
+
+    def read_metrics(self) -> list[dict[str, Any]]:
+        """All records so far; a line that a kill or a full disk cut short is passed over."""
+        try:
+            lines = (self.path / METRICS).read_bytes().splitlines()
+        except FileNotFoundError:
+            return []
+        return [record for line in lines if (record := _record(line)) is not None]
+
+    def rewind(self, stage: str, step: int) -> None:
+        """Drop the records of `stage` after `step`, which a resumed run will write again, and any line cut short."""
+        kept = [
+            record for record in self.read_metrics() if record.get("stage") != stage or record.get("step", 0) <= step
+        ]
+        with atomic_write(self.path / METRICS) as file:
+            file.writelines((json.dumps(record) + "\n").encode() for record in kept)
+
+    def _append(self, name: str, text: str) -> None:
+        with disk_errors(self.path / name), (self.path / name).open("ab", buffering=0) as file:
+            data = text.encode()
+            written = file.write(data)
+            if written < len(data):  # the disk filled up within the line; the next attempt raises
+                file.write(data[written:])
+
+
+class _LogHandler(logging.Handler):
+    def __init__(self, run: RunDirectory) -> None:
+        super().__init__(logging.WARNING)
+        self._run = run
+
+    def emit(self, record: logging.LogRecord) -> None:
+        message = record.getMessage()
+        print(message, file=sys.stderr)
+        self._run.log(f"{record.levelname}: {message}")
+
+
+def _is_used(path: Path) -> bool:
+    """Whether there is more than what a `create` leaves that was killed before it was done."""
+    return any(not entry.name.startswith(".") and entry.name != ENVIRONMENT for entry in path.iterdir())
+
+
+def _acquire(path: Path) -> int:
+    """The open, locked file. The system unlocks it when the process ends, however it ends."""
+    descriptor = os.open(path / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, f"process {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
+    except BlockingIOError:
+        holder = os.pread(descriptor, 200, 0).decode(errors="replace").strip() or "another process"
+        os.close(descriptor)
+        raise UserError(f"{path}: {holder} is training here; wait until it ends, or choose another --out.") from None
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def _record(line: bytes) -> dict[str, Any] | None:
+    try:
+        record = json.loads(line)
+    except ValueError:
+        return None
+    return record if isinstance(record, dict) else None
+
+
+def _plain(value: Any) -> Any:
+    if not isinstance(value, str | int | float | bool | None):
+        value = value.item()
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _differences(old: Any, new: Any, name: str = "") -> list[str]:
+    """What differs between two JSON values, in words."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        keys = list(dict.fromkeys([*old, *new]))
+        return [
+            line
+            for key in keys
+            for line in _differences(old.get(key), new.get(key), f"{name}.{key}" if name else str(key))
+        ]
+    return [] if old == new else [f"{name} was {json.dumps(old)}, is now {json.dumps(new)}"]
+
+
+def environment() -> dict[str, Any]:
+    """What a number may depend on besides the configuration: versions, processor, threads, commit, time (UTC)."""
+    import numpy as np
+    import torch
+
+    return {
+        "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "s2igan": __version__,
+        "git_commit": _git_commit(),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "numpy": np.__version__,
+        "platform": platform.platform(),
+        "cpu": _cpu_model(),
+        "cpus": len(os.sched_getaffinity(0)),
+        "threads": torch.get_num_threads(),
+        "gpus": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
+    }
+
+
+def _cpu_model() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
+
+
+def _git_commit() -> str | None:
+    """The commit that this code is from, with "-dirty" where tracked files differ from it; None where it is not from
+    git.
+
+    Asked of this file, since an installed package may lie inside somebody else's repository.
+    """
+    here = Path(__file__)
+
+    def git(*arguments: str) -> str:
+        command = ["git", "-C", str(here.parent), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+
+    try:
+        git("ls-files", "--error-unmatch", here.name)
+        return git("rev-parse", "HEAD") + ("-dirty" if git("status", "--porcelain", "-uno") else "")
+    except (OSError, subprocess.SubprocessError):
+        return None
