@@ -3,8 +3,8 @@
 espeak-ng is GPL-3.0 and therefore an extra: `pip install s2igan[speech]`.
 
 The library keeps its voice, its noise generator and the phases of its oscillators in static variables that no call
-resets: the same text spoken twice differs. An utterance here is therefore spoken by a library loaded for it and unloaded
-after it (about 1 ms), which makes the samples depend on the voice and the text alone.
+resets: the same text spoken twice differs. An utterance here is therefore spoken by a library loaded for it and
+unloaded after it (about 1 ms), which makes the samples depend on the voice and the text alone.
 """
 
 from __future__ import annotations

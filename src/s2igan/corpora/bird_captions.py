@@ -1,0 +1,369 @@
+"""Sentences that people might say about a drawn bird, composed from its attributes.
+
+A caption names two to five of the ten attributes. What it names, in which order, by which words and in which shape of
+sentence is drawn at random, so that a speech encoder has to find the words that matter wherever they stand. A caption
+says nothing of the picture beyond the attributes it returns as mentioned.
+"""
+
+from __future__ import annotations
+
+import itertools
+import random
+from collections.abc import Callable, Mapping, Sequence
+
+from s2igan.corpora.bird_drawing import ATTRIBUTES
+
+# How often an attribute is named, relative to the others: people name the colours of the large parts most.
+MENTION_WEIGHTS = {
+    "belly_colour": 1.0,
+    "wing_colour": 1.0,
+    "head_colour": 1.0,
+    "back_colour": 0.6,
+    "beak_length": 0.35,
+    "beak_colour": 0.45,
+    "breast_pattern": 0.45,
+    "wing_bars": 0.35,
+    "tail_length": 0.4,
+    "habitat": 0.55,
+}
+N_MENTIONS = {2: 0.18, 3: 0.42, 4: 0.30, 5: 0.10}  # share of captions that name so many attributes
+
+Choices = Sequence[tuple[str, float]]  # wording, relative frequency
+
+BELLY: Choices = (
+    ("belly", 36), ("breast", 20), ("chest", 18), ("stomach", 7), ("tummy", 5), ("underside", 6), ("front", 4),
+)  # fmt: skip
+BREAST: Choices = (("breast", 40), ("chest", 25), ("belly", 35))
+HEAD: Choices = (("head", 82), ("crown", 8), ("face", 10))
+BACK: Choices = (("back", 90), ("upper back", 10))
+BEAK: Choices = (("beak", 65), ("bill", 35))
+WINGS: Choices = (("wings", 88), ("wing feathers", 12))
+TAIL: Choices = (("tail", 88), ("tail feathers", 12))
+LENGTHS: Mapping[str, Choices] = {"short": (("short", 85), ("small", 15)), "long": (("long", 1),)}
+
+PATTERN_ADJECTIVES: Mapping[str, Choices] = {
+    "plain": (("plain", 75), ("unmarked", 25)),
+    "striped": (("striped", 70), ("streaked", 15), ("stripy", 15)),
+    "spotted": (("spotted", 75), ("speckled", 15), ("dotted", 10)),
+}
+PATTERN_NOUNS: Mapping[str, Choices] = {
+    "plain": (("no pattern", 45), ("no markings", 55)),
+    "striped": (("stripes", 80), ("streaks", 20)),
+    "spotted": (("spots", 75), ("dots", 15), ("speckles", 10)),
+}
+BARS: Choices = (("wing bars", 45), ("bars on its wings", 35), ("bars across the wings", 20))
+
+PLACES: Mapping[str, Choices] = {
+    "forest": (
+        ("in the forest", 40), ("in the woods", 18), ("in a forest", 12), ("among the trees", 15),
+        ("on a branch in the forest", 15),
+    ),
+    "water": (
+        ("by the water", 30), ("near the water", 16), ("at the water", 8), ("by a lake", 16), ("near a lake", 10),
+        ("on a stone in the water", 10), ("at the edge of the water", 10),
+    ),
+    "snow": (
+        ("in the snow", 50), ("on the snow", 12), ("on a snowy branch", 14), ("in a snowy place", 10),
+        ("in a snowy landscape", 8), ("where there is snow", 6),
+    ),
+    "desert": (
+        ("in the desert", 62), ("in a desert", 14), ("on the sand of the desert", 12), ("on a rock in the desert", 12),
+    ),
+    "meadow": (
+        ("in a meadow", 34), ("in the meadow", 18), ("on a meadow", 8), ("in the grass", 14),
+        ("in a grassy meadow", 10), ("among the flowers of a meadow", 16),
+    ),
+    "sky": (
+        ("in the sky", 34), ("against the sky", 18), ("up in the sky", 14), ("high in the sky", 12),
+        ("in front of the sky", 10), ("under the open sky", 12),
+    ),
+}  # fmt: skip
+
+OPENERS: Choices = (
+    ("this bird has {}", 24), ("a bird with {}", 16), ("the bird has {}", 9), ("this {bird} has {}", 8),
+    ("a {bird} with {}", 9), ("this is a bird with {}", 5), ("there is a bird with {}", 4),
+    ("it is a {bird} with {}", 3), ("you can see a bird with {}", 3), ("here is a bird that has {}", 2),
+    ("it has {}", 4), ("i see a bird with {}", 3), ("we see a {bird} with {}", 2),
+    ("the picture shows a bird with {}", 3), ("this one has {}", 2), ("look at this bird with {}", 1),
+    ("a {bird} that has {}", 2), ("there is {}", 1), ("{}", 4),
+)  # fmt: skip
+BIRDS: Choices = (
+    ("small bird", 50),
+    ("little bird", 25),
+    ("pretty bird", 9),
+    ("colourful bird", 8),
+    ("lovely bird", 8),
+)
+SUBJECTS: Choices = (("this bird", 40), ("the bird", 35), ("a bird", 15), ("this {bird}", 10))
+SITS: Choices = (
+    ("is sitting", 40), ("sits", 25), ("is", 15), ("is perched", 10), ("is resting", 5), ("can be seen", 5),
+)  # fmt: skip
+SITTING: Choices = (("sitting", 55), ("perched", 15), ("resting", 10), ("seen", 8), ("", 12))
+POSSESSIVES: Choices = (("its", 60), ("the", 40))
+ARTICLE_FREE = frozenset({"wings", "wing feathers", "tail feathers"})
+
+
+def caption(attributes: Mapping[str, str], rng: random.Random) -> tuple[str, tuple[str, ...]]:
+    """A sentence about the bird, and the names of the attributes that it states, in the order of ATTRIBUTES.
+
+    The text is lower case, without digits or abbreviations; a comma is a pause. It depends on `attributes` and the
+    state of `rng` alone.
+    """
+    mentions = _choose_mentions(rng)
+    return _Speaker(attributes, rng).sentence(mentions), tuple(name for name in ATTRIBUTES if name in mentions)
+
+
+def _choose_mentions(rng: random.Random) -> set[str]:
+    """Two to five attributes by weight, at least one of them a colour of belly, wings, head or back."""
+    count = rng.choices(list(N_MENTIONS), list(N_MENTIONS.values()))[0]
+    colours = ["belly_colour", "wing_colour", "head_colour", "back_colour"]
+    chosen = {rng.choices(colours, [MENTION_WEIGHTS[name] for name in colours])[0]}
+    while len(chosen) < count:
+        left = [name for name in ATTRIBUTES if name not in chosen]
+        chosen.add(rng.choices(left, [MENTION_WEIGHTS[name] for name in left])[0])
+    return chosen
+
+
+class _Speaker:
+    """Puts the named attributes of one bird into words."""
+
+    def __init__(self, attributes: Mapping[str, str], rng: random.Random) -> None:
+        self.attributes = attributes
+        self.rng = rng
+
+    # --- words
+
+    def pick(self, choices: Choices) -> str:
+        return self.rng.choices([word for word, _ in choices], [weight for _, weight in choices])[0]
+
+    def chance(self, probability: float) -> bool:
+        return self.rng.random() < probability
+
+    def fill(self, template: str, *values: str) -> str:
+        return template.replace("{bird}", self.pick(BIRDS)).format(*values)
+
+    def listed(self, phrases: Sequence[str]) -> str:
+        """`a`, `a and b`, `a, b and c`, with the pauses that people make or do not make."""
+        *first, last = phrases
+        if not first:
+            return last
+        if len(first) > 1 and self.chance(0.15):
+            return " and ".join(phrases)
+        return ", ".join(first) + self.pick(((" and ", 70), (", and ", 25), (" and also ", 5))) + last
+
+    # --- what is said of each part: as something the bird has, or as a clause of its own
+
+    def parts(self, mentions: set[str]) -> list[tuple[str, ...]]:
+        """Attributes that are said in one breath, in random order; the habitat is placed by `sentence`."""
+        groups = [
+            ("belly_colour", "breast_pattern"),
+            ("wing_colour", "wing_bars"),
+            ("head_colour",),
+            ("back_colour",),
+            ("beak_length", "beak_colour"),
+            ("tail_length",),
+        ]
+        said = []
+        for group in groups:
+            named = tuple(name for name in group if name in mentions)
+            if len(named) == 2 and "beak_colour" not in named and self.chance(0.25):
+                said += [(named[0],), (named[1],)]
+            elif named:
+                said.append(named)
+        self.rng.shuffle(said)
+        return said
+
+    def having(self, named: tuple[str, ...]) -> str:
+        """The part as a noun phrase: `a red belly`, `black wings without bars`."""
+        value = [self.attributes[name] for name in named]
+        match named:
+            case ("belly_colour",):
+                return self.coloured(value[0], self.pick(BELLY))
+            case ("belly_colour", "breast_pattern"):
+                part = self.pick(BREAST)
+                if self.chance(0.6):
+                    return _with_article(f"{self.pick(PATTERN_ADJECTIVES[value[1]])} {value[0]} {part}")
+                return f"{_with_article(f'{value[0]} {part}')} with {self.pick(PATTERN_NOUNS[value[1]])}"
+            case ("breast_pattern",):
+                part = self.pick(BREAST)
+                if self.chance(0.6):
+                    return _with_article(f"{self.pick(PATTERN_ADJECTIVES[value[0]])} {part}")
+                return f"{self.pick(PATTERN_NOUNS[value[0]])} on {self.pick(POSSESSIVES)} {part}"
+            case ("wing_colour",):
+                return self.coloured(value[0], self.pick(WINGS))
+            case ("wing_colour", "wing_bars"):
+                if value[1] == "present":
+                    return f"{value[0]} wings with {self.pick((('bars', 75), ('wing bars', 25)))}"
+                return f"{value[0]} wings {self.pick((('without bars', 60), ('with no bars', 40)))}"
+            case ("wing_bars",):
+                return self.pick(BARS) if value[0] == "present" else f"no {self.pick(BARS)}"
+            case ("head_colour",):
+                return self.coloured(value[0], self.pick(HEAD))
+            case ("back_colour",):
+                return self.coloured(value[0], self.pick(BACK))
+            case ("beak_length",):
+                return _with_article(f"{self.pick(LENGTHS[value[0]])} {self.pick(BEAK)}")
+            case ("beak_colour",):
+                return self.coloured(value[0], self.pick(BEAK))
+            case ("beak_length", "beak_colour"):
+                adjectives = [self.pick(LENGTHS[value[0]]), value[1]]
+                if self.chance(0.15):
+                    return f"a {self.pick(BEAK)} that is {adjectives[0]} and {adjectives[1]}"
+                return _with_article(f"{' '.join(adjectives)} {self.pick(BEAK)}")
+            case _:
+                length, part = self.pick(LENGTHS[value[0]]), self.pick(TAIL)
+                return f"{length} {part}" if part in ARTICLE_FREE else _with_article(f"{length} {part}")
+
+    def being(self, named: tuple[str, ...], whose: str) -> str:
+        """The part as a clause: `its belly is red`, `the wings are black and have no bars`."""
+        value = [self.attributes[name] for name in named]
+        match named:
+            case ("belly_colour",) | ("head_colour",) | ("back_colour",) | ("beak_colour",):
+                nouns = {"belly_colour": BELLY, "head_colour": HEAD, "back_colour": BACK, "beak_colour": BEAK}[named[0]]
+                return f"{whose} {self.pick(nouns)} is {value[0]}"
+            case ("belly_colour", "breast_pattern"):
+                pattern = self.pick(PATTERN_ADJECTIVES[value[1]])
+                said = [value[0], pattern] if self.chance(0.6) else [pattern, value[0]]
+                return f"{whose} {self.pick(BREAST)} is {said[0]} and {said[1]}"
+            case ("breast_pattern",):
+                if self.chance(0.5):
+                    return f"{whose} {self.pick(BREAST)} is {self.pick(PATTERN_ADJECTIVES[value[0]])}"
+                return f"{whose} {self.pick(BREAST)} has {self.pick(PATTERN_NOUNS[value[0]])}"
+            case ("wing_colour",):
+                return f"{whose} {self.pick(WINGS)} are {value[0]}"
+            case ("wing_colour", "wing_bars"):
+                bars = self.pick((("bars", 1), ("wing bars", 1)))
+                return f"{whose} wings are {value[0]} {'with' if value[1] == 'present' else 'without'} {bars}"
+            case ("wing_bars",):
+                return f"{whose} wings have {'' if value[0] == 'present' else 'no '}bars"
+            case ("beak_length",):
+                return f"{whose} {self.pick(BEAK)} is {self.pick(LENGTHS[value[0]])}"
+            case ("beak_length", "beak_colour"):
+                return f"{whose} {self.pick(BEAK)} is {self.pick(LENGTHS[value[0]])} and {value[1]}"
+            case _:
+                part = self.pick(TAIL)
+                verb = "are" if part in ARTICLE_FREE else "is"
+                return f"{whose} {part} {verb} {self.pick(LENGTHS[value[0]])}"
+
+    def coloured(self, colour: str, part: str) -> str:
+        """`a red head`, `a head that is red`, `black wings`."""
+        if self.chance(0.06):
+            noun, verb = (part, "are") if part in ARTICLE_FREE else (_with_article(part), "is")
+            return f"{noun} that {verb} {colour}"
+        phrase = f"{colour} {part}"
+        return phrase if part in ARTICLE_FREE else _with_article(phrase)
+
+    def shared_colour(self, parts: list[tuple[str, ...]]) -> list[str]:
+        """Noun phrases of the parts; two single colours that agree may be said as one: `a blue head and back`."""
+        single = [part for part in parts if part in {("belly_colour",), ("head_colour",), ("back_colour",)}]
+        for first, second in itertools.pairwise(single):
+            if self.attributes[first[0]] == self.attributes[second[0]] and self.chance(0.5):
+                nouns = {"belly_colour": BELLY, "head_colour": HEAD, "back_colour": BACK}
+                pair = f"{self.attributes[first[0]]} {self.pick(nouns[first[0]])} and {self.pick(nouns[second[0]])}"
+                said = [self.having(part) for part in parts if part not in (first, second)]
+                said.insert(self.rng.randrange(len(said) + 1), _with_article(pair))
+                return said
+        return [self.having(part) for part in parts]
+
+    # --- sentences
+
+    def sentence(self, mentions: set[str]) -> str:
+        parts = self.parts(mentions)
+        place = self.pick(PLACES[self.attributes["habitat"]]) if "habitat" in mentions else None
+        shapes: list[tuple[Callable[[list[tuple[str, ...]], str | None], str], float]] = [
+            (self.has_all, 46),
+            (self.has_some_and_is, 18),
+            (self.only_clauses, 16),
+            (self.whose, 5),
+            (self.compound, 9 if self.compounds(parts) else 0),
+            (self.sits_first, 14 if place else 0),
+        ]
+        shape = self.rng.choices([shape for shape, _ in shapes], [weight for _, weight in shapes])[0]
+        return shape(parts, place)
+
+    def has_all(self, parts: list[tuple[str, ...]], place: str | None) -> str:
+        """`a bird with a red belly and black wings sitting in the snow`."""
+        return self.placed(self.fill(self.pick(OPENERS), self.listed(self.shared_colour(parts))), place)
+
+    def has_some_and_is(self, parts: list[tuple[str, ...]], place: str | None) -> str:
+        """`this bird has a red belly, and its wings are black`."""
+        cut = self.rng.randrange(1, len(parts)) if len(parts) > 1 else 1
+        said = self.fill(self.pick(OPENERS), self.listed(self.shared_colour(parts[:cut])))
+        if parts[cut:]:
+            link = self.pick(((", and ", 45), (" and ", 25), (", ", 15), (" while ", 15)))
+            said += link + self.clauses(parts[cut:])
+        return self.placed(said, place)
+
+    def only_clauses(self, parts: list[tuple[str, ...]], place: str | None) -> str:
+        """`the bird's belly is red, its wings are black and the tail is long`."""
+        if self.chance(0.5):
+            first = self.being(parts[0], self.pick((("the bird's", 50), ("this bird's", 50))))
+            said = self.listed([first, *([self.clauses(parts[1:])] if parts[1:] else [])])
+        else:
+            said = self.clauses(parts)
+        return self.placed(said, place)
+
+    def whose(self, parts: list[tuple[str, ...]], place: str | None) -> str:
+        """`a bird whose belly is red, with black wings`."""
+        openers = (("a bird {}", 40), ("this is a bird {}", 30), ("a {bird} {}", 30))
+        said = self.fill(self.pick(openers), self.being(parts[0], "whose"))
+        if parts[1:]:
+            link = self.pick(((", with ", 60), (", and with ", 25), (", having ", 15)))
+            said += link + self.listed(self.shared_colour(parts[1:]))
+        return self.placed(said, place)
+
+    def compound(self, parts: list[tuple[str, ...]], place: str | None) -> str:
+        """`a red bellied bird with black wings`."""
+        named = self.rng.choice(self.compounds(parts))
+        endings: Mapping[str, Choices] = {
+            "belly_colour": (("bellied", 50), ("breasted", 50)),
+            "wing_colour": (("winged", 1),),
+            "head_colour": (("headed", 80), ("crowned", 20)),
+            "back_colour": (("backed", 1),),
+            "beak_length": (("billed", 60), ("beaked", 40)),
+            "beak_colour": (("billed", 60), ("beaked", 40)),
+            "tail_length": (("tailed", 1),),
+        }
+        adjective = f"{self.attributes[named[0]]} {self.pick(endings[named[0]])}"
+        opener = self.pick((("{}", 45), ("this is {}", 25), ("there is {}", 12), ("i see {}", 8), ("it is {}", 10)))
+        said = opener.format(_with_article(f"{adjective} bird"))
+        rest = [part for part in parts if part != named]
+        if rest:
+            said += f" {self.pick((('with', 80), ('that has', 20)))} " + self.listed(self.shared_colour(rest))
+        return self.placed(said, place)
+
+    def sits_first(self, parts: list[tuple[str, ...]], place: str | None) -> str:
+        """`a bird is sitting in the snow, its head is blue`; `in the snow sits a bird with a blue head`."""
+        if self.chance(0.35):
+            verb = self.pick((("sits", 40), ("there is", 40), ("you can see", 20)))
+            kind = self.fill(self.pick((("a bird", 70), ("a {bird}", 30))))
+            return f"{place} {verb} {kind} with {self.listed(self.shared_colour(parts))}"
+        said = f"{self.fill(self.pick(SUBJECTS))} {self.pick(SITS)} {place}"
+        if self.chance(0.5):
+            return f"{said}{self.pick(((', ', 60), (' and ', 40)))}{self.clauses(parts)}"
+        return f"{said}{self.pick(((', it has ', 40), (' and it has ', 30), (' and has ', 30)))}" + self.listed(
+            self.shared_colour(parts)
+        )
+
+    def compounds(self, parts: list[tuple[str, ...]]) -> list[tuple[str, ...]]:
+        """The parts that can stand before the bird as `red bellied`."""
+        return [part for part in parts if len(part) == 1 and part[0] not in {"breast_pattern", "wing_bars"}]
+
+    def clauses(self, parts: list[tuple[str, ...]]) -> str:
+        return self.listed([self.being(part, self.pick(POSSESSIVES)) for part in parts])
+
+    def placed(self, said: str, place: str | None) -> str:
+        """The sentence with where the bird is: after it, before it, or in a clause."""
+        if place is None:
+            return said
+        way = self.rng.random()
+        if way < 0.45:
+            return f"{said}{self.pick(((' ', 60), (', ', 40)))}{self.pick(SITTING)} {place}".replace("  ", " ").strip()
+        if way < 0.75:
+            link = self.pick(((" and it", 50), (", it", 25), (", and it", 25)))
+            return f"{said}{link} {self.pick(SITS)} {place}"
+        return f"{place}{self.pick(((', ', 70), (' ', 30)))}{said}"
+
+
+def _with_article(phrase: str) -> str:
+    return f"{'an' if phrase[0] in 'aeiou' else 'a'} {phrase}"
