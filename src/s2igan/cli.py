@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from tyro.conf import FlagCreatePairsOff, Positional, arg
+from tyro.conf import DisallowNone, FlagCreatePairsOff, Positional, arg
 from tyro.extras import SubcommandApp
 
 from s2igan import __version__
@@ -47,7 +47,7 @@ def birds(
         captions: spoken descriptions of each picture
         size: side in pixels of the largest images to be trained on
         seed: everything follows from it
-        jobs: processes (default: one per core)
+        jobs: processes; one per core unless given
     """
     from s2igan.corpora.birds import prepare_birds
 
@@ -61,9 +61,12 @@ def train(
     *,
     data: Path,
     out: Path,
+    config: str | None = None,
     stage: Literal["sen", "rdg", "both"] = "both",
+    sen_from: Path | None = None,
     resume: bool = False,
     seed: int = 0,
+    device: str | None = None,
 ) -> None:
     """Train a recipe: first the speech embedding network (sen), then the generator (rdg).
 
@@ -71,13 +74,26 @@ def train(
         recipe: name of the experiment; s2igan recipes lists them
         data: directory that s2igan prepare made
         out: run directory to make, or to go on with
+        config: for a method such as no-dense, the configuration that it is applied to
         stage: which stage to train
-        resume: go on from the newest checkpoint in the run directory
+        sen_from: another run whose first stage to use in place of training it
+        resume: go on from the newest checkpoint in the run directory, if there is one
         seed: of weights, batches and noise
+        device: cpu, cuda or cuda:1; unless given, a GPU if there is one
     """
-    from s2igan.training import train_run
+    from s2igan.training.train import train_run
 
-    train_run(recipe, data=data, out=out, stage=stage, resume=resume, seed=seed)
+    train_run(
+        recipe,
+        data=data,
+        out=out,
+        stage=stage,
+        resume=resume and out.exists(),
+        seed=seed,
+        size=config,
+        sen_from=sen_from,
+        device=device,
+    )
 
 
 @app.command
@@ -87,7 +103,7 @@ def recipes() -> None:
 
     width = max(map(len, RECIPES))
     for name, recipe in RECIPES.items():
-        print(f"{name:{width}}  {(recipe.__doc__ or '').strip().splitlines()[0]}")
+        print(f"{name:{width}}  {(recipe.__doc__ or name).strip().splitlines()[0]}")
 
 
 @app.command
@@ -192,7 +208,7 @@ def main(args: Sequence[str] | None = None) -> None:
             prog="s2igan",
             description=f"s2igan {__version__}: spoken descriptions to images, with no text in between.",
             args=args,
-            config=(FlagCreatePairsOff,),
+            config=(FlagCreatePairsOff, DisallowNone),
         )
     )
     if status:

@@ -1,0 +1,304 @@
+"""A trained model in use: a recording in, images out. Command line, report and web page all go through here."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+import numpy as np
+import soundfile
+import soxr
+import torch
+from jaxtyping import Float, UInt8
+from PIL import Image
+from torch import Tensor
+
+from s2igan.audio import SAMPLE_RATE, PadMode, Window, check_waveform, load_audio, log_mel
+from s2igan.checkpoint import load_model
+from s2igan.errors import UserError
+from s2igan.models.generator import Generator, GeneratorConfig
+from s2igan.models.speech_encoder import SpeechEncoder, SpeechEncoderConfig
+from s2igan.speech import parse_voice
+
+MODEL_FOLDER = "model"
+"""Where a run directory keeps the exported model."""
+SAMPLES_AT_ONCE = 16
+"""Images in one pass of the generator; bounds the memory of large requests."""
+
+Audio = str | os.PathLike[str] | tuple[np.ndarray, int]
+"""A sound file, or an array (samples,) or (samples, channels) with its sample rate in Hz."""
+
+Config = TypeVar("Config")
+
+
+@dataclass(frozen=True)
+class FrontEnd:
+    """How the log-mel spectrograms were made that the model learnt from."""
+
+    window: Window = "hann"
+    """Analysis window."""
+    pad_mode: PadMode = "reflect"
+    """What stands before the first and after the last sample."""
+
+
+class SpeechToImage:
+    """Draws what a recording describes.
+
+    The same recording, seed and number of the sample give the same image, whatever else is asked for before or beside
+    it.
+
+    Example:
+        >>> from s2igan import SpeechToImage
+        >>> images = SpeechToImage.load("runs/demo")("description.wav", samples=4, seed=1)
+        >>> images[0].save("bird.png")
+    """
+
+    def __init__(
+        self,
+        speech_encoder: SpeechEncoder,
+        generator: Generator,
+        front_end: FrontEnd,
+        device: str | torch.device = "cpu",
+    ) -> None:
+        self.device = torch.device(device)
+        self.speech_encoder = speech_encoder.eval().requires_grad_(False).to(self.device)
+        self.generator = generator.eval().requires_grad_(False).to(self.device).to(memory_format=torch.channels_last)
+        self.front_end = front_end
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str], device: str | torch.device = "cpu") -> SpeechToImage:
+        """Reads a run directory, or the exported model in it (`config.json` and `weights.safetensors`).
+
+        Raises:
+            UserError: there is no such directory, it holds no finished model, or its files do not fit together.
+        """
+        directory = find_model(path)
+        config, weights = load_model(directory)
+        speech_encoder = SpeechEncoder(_from_mapping(SpeechEncoderConfig, config.get("speech_encoder"), directory))
+        generator = Generator(_from_mapping(GeneratorConfig, config.get("generator"), directory))
+        _fill(speech_encoder, "speech_encoder.", weights, directory)
+        _fill(generator, "generator.", weights, directory)
+        return cls(speech_encoder, generator, _from_mapping(FrontEnd, config.get("front_end", {}), directory), device)
+
+    @property
+    def resolutions(self) -> tuple[int, ...]:
+        """Sides in pixels of the images that the generator makes, from the lowest."""
+        return self.generator.config.resolutions
+
+    def __call__(self, audio: Audio, samples: int = 4, seed: int = 1) -> list[Image.Image]:
+        """Images of one spoken description at the highest resolution.
+
+        Raises:
+            UserError: the recording cannot be read, is silent, under two frames or over 60 s long, or `samples`
+                or `seed` is out of range.
+        """
+        return self.at_all_scales(audio, samples, seed)[-1]
+
+    def at_all_scales(self, audio: Audio, samples: int = 4, seed: int = 1) -> list[list[Image.Image]]:
+        """As a call, one list per resolution, from the lowest; UserError likewise."""
+        z, eps = self.noise(samples, seed)
+        scales = self.draw(self.embed(audio)[None].expand(samples, -1), z, eps)
+        return [[Image.fromarray(pixels) for pixels in scale] for scale in scales]
+
+    @torch.inference_mode()
+    def embed(self, audio: Audio) -> Float[Tensor, " embedding"]:
+        """The unit-length speech embedding A of one recording, on the CPU; UserError as for a call."""
+        wave = torch.from_numpy(waveform(audio)).to(self.device)
+        mel = log_mel(wave, window=self.front_end.window, pad_mode=self.front_end.pad_mode)[None]
+        embedding = self.speech_encoder(mel, torch.tensor([mel.shape[1]], device=self.device))
+        return cast(Tensor, embedding[0].cpu())
+
+    def noise(self, samples: int, seed: int) -> tuple[Float[Tensor, "samples z"], Float[Tensor, "samples condition"]]:
+        """The noise z, and eps of the conditioning augmentation, of samples 1, 2, ... of a seed.
+
+        Sample k does not depend on how many others are asked for.
+        """
+        if samples < 1:
+            raise UserError(f"samples = {samples} makes no image: choose 1 or more.")
+        if not 0 <= seed < 2**63:
+            raise UserError(f"seed = {seed} is out of range: choose a number from 0 to 2**63 - 1.")
+        config = self.generator.config
+        stream = torch.Generator().manual_seed(seed)
+        rows = torch.stack([torch.randn(config.z + config.condition, generator=stream) for _ in range(samples)])
+        z, eps = rows.split([config.z, config.condition], dim=1)
+        return z, eps
+
+    @torch.inference_mode()
+    def draw(
+        self,
+        embeddings: Float[Tensor, "samples embedding"],
+        z: Float[Tensor, "samples z"],
+        eps: Float[Tensor, "samples condition"] | None,
+    ) -> list[UInt8[np.ndarray, "samples _ _ 3"]]:
+        """Pixels for embeddings and noise, one array per resolution, from the lowest."""
+        passes = []
+        for first in range(0, len(embeddings), SAMPLES_AT_ONCE):
+            part = slice(first, first + SAMPLES_AT_ONCE)
+            noise = None if eps is None else eps[part].to(self.device)
+            passes.append(self.generator(embeddings[part].to(self.device), z[part].to(self.device), noise).images)
+        return [to_pixels(torch.cat(scale)) for scale in zip(*passes, strict=True)]
+
+
+def find_model(path: str | os.PathLike[str]) -> Path:
+    """The directory of the exported model: that of a run, or the one given.
+
+    Raises:
+        UserError: there is none.
+    """
+    path = Path(path)
+    if not path.is_dir():
+        raise UserError(f"{path}: no such run directory; train a model with s2igan train, or check the path.")
+    for directory in (path / MODEL_FOLDER, path):
+        if (directory / "weights.safetensors").is_file():
+            return directory
+    if (path / "config.json").is_file():
+        raise UserError(
+            f"{path}: training has not finished, so there is no model yet; go on with s2igan train ... --resume."
+        )
+    raise UserError(f"{path}: neither a run nor an exported model; name the directory that s2igan train wrote.")
+
+
+def waveform(audio: Audio) -> Float[np.ndarray, " samples"]:
+    """Mono float32 at 22,050 Hz from a sound file, or from an array and its rate (integers are scaled by their range).
+
+    Raises:
+        UserError: as `audio.load_audio` and `audio.check_waveform` do.
+    """
+    if not isinstance(audio, tuple):
+        return load_audio(Path(audio))
+    name = "the array"
+    samples, rate = np.asarray(audio[0]), audio[1]
+    if samples.ndim not in (1, 2) or samples.size == 0 or samples.dtype.kind not in "iuf":
+        raise UserError(
+            f"{name} is {samples.dtype}{list(samples.shape)}: give numbers as (samples,) or (samples, channels)."
+        )
+    if rate <= 0:
+        raise UserError(f"{name} has a sample rate of {rate} Hz: give (samples, rate) with the rate in Hz.")
+    if samples.dtype.kind == "f":
+        wave = samples.astype(np.float32)
+    else:
+        limits = np.iinfo(samples.dtype)
+        half = (limits.max - limits.min + 1) / 2
+        wave = ((samples.astype(np.float64) - limits.min) / half - 1.0).astype(np.float32)
+    if wave.ndim == 2:
+        wave = wave.mean(axis=1)
+    if rate != SAMPLE_RATE:
+        wave = soxr.resample(wave, rate, SAMPLE_RATE)
+    wave = np.ascontiguousarray(wave, dtype=np.float32)
+    check_waveform(wave, name)
+    return wave
+
+
+def to_pixels(images: Float[Tensor, "batch 3 height width"]) -> UInt8[np.ndarray, "batch height width 3"]:
+    """Images in [-1, 1] as bytes, rounded to the nearest."""
+    scaled = images.float().add(1.0).mul(127.5).round().clamp(0, 255)
+    return np.ascontiguousarray(scaled.to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy())
+
+
+def contact_sheet(rows: list[list[Image.Image]], gap: int = 4) -> Image.Image:
+    """One picture of all images: a row per recording, a column per sample, `gap` white pixels between them."""
+    width, height = rows[0][0].size
+    columns = max(len(row) for row in rows)
+    sheet = Image.new("RGB", (columns * (width + gap) + gap, len(rows) * (height + gap) + gap), "white")
+    for i, row in enumerate(rows):
+        for j, image in enumerate(row):
+            sheet.paste(image, (gap + j * (width + gap), gap + i * (height + gap)))
+    return sheet
+
+
+def generate_files(
+    model: SpeechToImage,
+    recordings: Sequence[str | os.PathLike[str]],
+    out: str | os.PathLike[str],
+    samples: int,
+    seed: int,
+) -> Iterator[dict[str, Any] | UserError]:
+    """Writes `<recording>-<sample>.png` for every sample of every recording, and at the end `contact-sheet.png`.
+
+    Yields a record (audio, sample, seed, image, width, height) as each picture is written, and the error of each
+    recording that cannot be used; the others go on.
+
+    Raises:
+        UserError: `out` cannot be made, or `samples` or `seed` is out of range.
+    """
+    out = Path(out)
+    model.noise(samples, seed)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{out}: cannot make this directory ({error.strerror}); choose another with --out.") from error
+    rows = []
+    names: set[str] = set()
+    for recording in map(Path, recordings):
+        try:
+            images = model(recording, samples, seed)
+        except UserError as error:
+            yield error
+            continue
+        stem = next(name for name in _numbered(recording.stem) if name not in names)
+        names.add(stem)
+        rows.append(images)
+        for sample, image in enumerate(images, start=1):
+            path = out / f"{stem}-{sample}.png"
+            image.save(path)
+            yield {
+                "audio": str(recording),
+                "sample": sample,
+                "seed": seed,
+                "image": str(path),
+                "width": image.width,
+                "height": image.height,
+            }
+    if rows:
+        contact_sheet(rows).save(out / "contact-sheet.png")
+
+
+def speak_to_file(sentence: str, voice: str, path: str | os.PathLike[str]) -> Path:
+    """Has a sentence spoken and writes it as a 16-bit wav; returns the path.
+
+    Raises:
+        UserError: the sentence is empty, there is no such voice, or the file cannot be written.
+    """
+    if not sentence.strip():
+        raise UserError("the sentence is empty; write what should be said in quotation marks.")
+    path = Path(path)
+    synthesizer = parse_voice(voice)
+    wave = synthesizer.synthesize(sentence)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        soundfile.write(path, wave, synthesizer.sample_rate, subtype="PCM_16")
+    except (OSError, soundfile.SoundFileError) as error:
+        raise UserError(f"{path}: cannot write this file ({error}); choose another directory with --out.") from error
+    return path
+
+
+def _numbered(stem: str) -> Iterator[str]:
+    """The stem, then stem-again2, stem-again3, ... for recordings of the same name in different folders."""
+    yield stem
+    yield from (f"{stem}-again{number}" for number in itertools.count(2))
+
+
+def _from_mapping(config_class: type[Config], values: Any, directory: Path) -> Config:
+    """A config dataclass from what JSON kept of it (lists become tuples again)."""
+    known = {field.name for field in fields(cast(Any, config_class))}
+    if not isinstance(values, Mapping) or not set(values) <= known:
+        raise UserError(
+            f"{directory / 'config.json'} does not describe a {config_class.__name__.removesuffix('Config')} that this "
+            "version knows; use the version of s2igan that trained the model."
+        )
+    return config_class(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})
+
+
+def _fill(module: torch.nn.Module, prefix: str, weights: Mapping[str, Tensor], directory: Path) -> None:
+    """Loads the tensors under a prefix into a module, all of them and nothing else."""
+    own = {name.removeprefix(prefix): tensor for name, tensor in weights.items() if name.startswith(prefix)}
+    try:
+        module.load_state_dict(own)
+    except RuntimeError as error:
+        raise UserError(
+            f"{directory / 'weights.safetensors'} does not fit the sizes in config.json; copy both files from one run."
+        ) from error

@@ -1,0 +1,183 @@
+"""The command line: quick help, errors of one line, exit statuses, and every command of the README."""
+
+import contextlib
+import json
+import re
+import shlex
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from s2igan import cli
+from s2igan.errors import UserError
+
+ROOT = Path(__file__).parents[1]
+HEAVY = ("torch", "torchvision", "timm", "pyarrow", "scipy", "lightning_fabric", "tensorboard", "soundfile", "PIL")
+DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def run(*args: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "s2igan", *args]
+    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, timeout=60, check=False)
+
+
+@pytest.fixture
+def calls(monkeypatch):
+    """Replaces every command's library call by a record of its arguments."""
+    made = []
+
+    def record(name):
+        return lambda *args, **kwargs: made.append((name, args, kwargs))
+
+    monkeypatch.setattr(cli, "_generate", record("generate"))
+    for target in (
+        "s2igan.corpora.birds.prepare_birds",
+        "s2igan.training.train.train_run",
+        "s2igan.evaluation.evaluate.evaluate",
+    ):
+        monkeypatch.setattr(target, record(target.rsplit(".", 1)[1]))
+    monkeypatch.setattr("s2igan.pipeline.speak_to_file", lambda sentence, voice, path: path)
+    monkeypatch.setattr("s2igan.report.write_report", lambda model: model / "report.html")
+    monkeypatch.setattr("s2igan.report.headlines", lambda model: ["score 1"])
+    return made
+
+
+def test_help_answers_within_a_second_and_a_half():
+    start = time.monotonic()
+    result = run("--help")
+    assert time.monotonic() - start < 1.5
+    assert result.returncode == 0
+    for name in ("prepare", "train", "generate", "speak", "evaluate", "report"):
+        assert name in result.stdout
+
+
+@pytest.mark.parametrize("args", [["--help"], ["train", "--help"], ["recipes"]])
+def test_help_imports_nothing_heavy(args):
+    program = (
+        "import sys\nfrom s2igan.cli import main\ntry:\n    main(sys.argv[1:])\nexcept SystemExit as end:\n"
+        "    assert not end.code, end.code\n"
+        f"print('heavy:', [name for name in {HEAVY!r} if name in sys.modules])"
+    )
+    result = subprocess.run([sys.executable, "-c", program, *args], capture_output=True, text=True, check=True)
+    assert result.stdout.splitlines()[-1] == "heavy: []"
+
+
+def test_importing_the_package_imports_nothing_heavy():
+    program = f"import sys, s2igan, s2igan.cli; print([name for name in {HEAVY!r} if name in sys.modules])"
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "[]"
+
+
+def test_an_unknown_public_name_is_an_attribute_error():
+    import s2igan
+
+    with pytest.raises(AttributeError, match="no_such_name"):
+        s2igan.no_such_name  # noqa: B018
+
+
+@pytest.mark.parametrize(
+    ("args", "named"),
+    [
+        (["generate", "--model", "missing-run", "a.wav"], "missing-run"),
+        (["speak", "--model", "missing-run", "a red bird", "--voice", "nobody:x"], "nobody:x"),
+        (["report", "--model", "missing-run"], "missing-run"),
+        (["train", "no-such-recipe", "--data", "d", "--out", "o"], "no-such-recipe"),
+    ],
+)
+def test_what_the_user_can_mend_is_one_line_and_exit_1(args, named, tmp_path):
+    result = run(*args, cwd=tmp_path)
+    assert result.returncode == 1
+    lines = result.stderr.splitlines()
+    assert len(lines) == 1
+    assert lines[0].startswith("s2igan: ")
+    assert named in lines[0]
+    assert result.stdout == ""
+
+
+def test_a_wrong_command_line_exits_2():
+    assert run("train").returncode == 2
+    assert run("no-such-command").returncode == 2
+
+
+def test_no_recording_is_an_error(capsys):
+    with pytest.raises(SystemExit) as end:
+        cli.main(["generate", "--model", "run"])
+    assert end.value.code == 1
+    assert "no recording" in capsys.readouterr().err
+
+
+def test_ctrl_c_exits_130(monkeypatch, capsys):
+    def interrupted(*args, **kwargs):
+        raise KeyboardInterrupt("saved at step 7; go on with --resume")
+
+    monkeypatch.setattr("s2igan.training.train.train_run", interrupted)
+    with pytest.raises(SystemExit) as end:
+        cli.main(["train", "demo", "--data", "d", "--out", "o"])
+    assert end.value.code == 130
+    assert capsys.readouterr().err == "s2igan: interrupted: saved at step 7; go on with --resume\n"
+
+
+def test_an_unexpected_failure_keeps_its_traceback(monkeypatch):
+    def broken(*args, **kwargs):
+        raise ZeroDivisionError
+
+    monkeypatch.setattr("s2igan.training.train.train_run", broken)
+    with pytest.raises(ZeroDivisionError):
+        cli.main(["train", "demo", "--data", "d", "--out", "o"])
+
+
+def test_options_reach_the_library(calls, tmp_path):
+    cli.main(
+        ["prepare", "birds", "--out", "d", "--classes", "5", "--individuals", "2", "--captions", "3", "--size", "32"]
+    )
+    cli.main(["train", "demo", "--data", "d", "--out", str(tmp_path), "--stage", "rdg", "--resume", "--seed", "3"])
+    cli.main(["train", "demo", "--data", "d", "--out", str(tmp_path / "new"), "--resume"])
+    cli.main(["generate", "a.wav", "b.flac", "--model", "run", "--samples", "2", "--seed", "9", "--out", "o"])
+    cli.main(["speak", "A red bird, sitting!", "--model", "run"])
+    cli.main(["evaluate", "--model", "run", "--data", "d"])
+    birds, resumed, fresh, generated, spoken, evaluated = calls
+    assert birds[1] == (Path("d"),)
+    assert birds[2] == {"classes": 5, "individuals": 2, "captions": 3, "size": 32, "seed": 0, "jobs": None}
+    assert resumed[1] == ("demo",)
+    assert {"stage": "rdg", "resume": True, "seed": 3}.items() <= resumed[2].items()
+    assert fresh[2]["resume"] is False, "there is nothing to resume in a directory that does not exist"
+    assert generated[1] == (Path("run"), (Path("a.wav"), Path("b.flac")), Path("o"), 2, 9)
+    assert spoken[1] == (Path("run"), (Path("generated/a-red-bird-sitting.wav"),), Path("generated"), 4, 1)
+    assert evaluated[1] == (Path("run"), Path("d"))
+
+
+def test_generate_prints_json_lines_and_goes_on_after_a_bad_recording(monkeypatch, capsys):
+    results = [{"image": "a-1.png"}, UserError("b.wav: not a sound"), {"image": "c-1.png"}]
+    monkeypatch.setattr("s2igan.pipeline.SpeechToImage.load", lambda model: None)
+    monkeypatch.setattr("s2igan.pipeline.generate_files", lambda *args: iter(results))
+    with pytest.raises(SystemExit) as end:
+        cli.main(["generate", "a.wav", "b.wav", "c.wav", "--model", "run"])
+    assert end.value.code == 1
+    out, err = capsys.readouterr()
+    assert [json.loads(line) for line in out.splitlines()] == [results[0], results[2]]
+    assert err == "s2igan: b.wav: not a sound\n"
+
+
+def commands(document: Path) -> list[str]:
+    """The s2igan commands in a document's shell blocks."""
+    blocks = re.findall(r"```(?:sh|shell|bash|console)\n(.*?)```", document.read_text(), flags=re.DOTALL)
+    lines = "\n".join(blocks).replace("\\\n", " ").splitlines()
+    return [line.removeprefix("$ ").removeprefix(".venv/bin/") for line in lines if "s2igan " in line.split("#")[0]]
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_commands_in_the_documents_are_understood(document, calls):
+    for line in commands(document):
+        words = shlex.split(line, comments=True)
+        assert words[0] == "s2igan", line
+        with contextlib.nullcontext() if "--help" not in words else pytest.raises(SystemExit, match="0"):
+            cli.main(words[1:])
+
+
+def test_the_readme_names_every_command():
+    text = "\n".join(commands(ROOT / "README.md"))
+    for name in ("prepare birds", "train", "generate", "speak", "evaluate", "report"):
+        assert f"s2igan {name}" in text
