@@ -26,7 +26,7 @@ MENTION_WEIGHTS = {
     "tail_length": 0.4,
     "habitat": 0.55,
 }
-N_MENTIONS = {2: 0.18, 3: 0.42, 4: 0.30, 5: 0.10}  # share of captions that name so many attributes
+N_MENTIONS = {2: 0.22, 3: 0.45, 4: 0.26, 5: 0.07}  # share of captions that name so many attributes
 
 Choices = Sequence[tuple[str, float]]  # wording, relative frequency
 

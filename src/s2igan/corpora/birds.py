@@ -3,7 +3,7 @@
 A class is a species, a fixed combination of attributes (`species`); its individuals are drawn (`bird_drawing`), each
 picture gets captions that name some of its attributes (`bird_captions`), and every caption is spoken by a voice of
 espeak-ng. The split is by class as CUB's is (SPEC section 5): the combinations of the test classes are new though every
-value was seen, and two voices speak in the test split only. All follows from one seed, whatever the number of processes.
+value was seen, and two voices speak in the test split only. All follows from one seed, however many processes work.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ STORED_MARGIN = 76 / 64  # stored side over training side (SPEC section 3: resiz
 PNG_LEVEL = 3  # zlib's; a higher one takes longer than the drawing is worth
 FLAC_BITS = 11  # precision of the speech files: noise at -66 dB of full scale, half the size of 16 bits
 
-RATES = (130, 200)  # words a minute
+RATES = (135, 205)  # words a minute
 PITCHES = (30, 70)  # espeak-ng's scale; 50 is the voice's own
 RANGES = (30, 80)  # the same, for how far the pitch moves
 
