@@ -96,7 +96,7 @@ class Discriminator(nn.Module):
         self.conditional_out = nn.Conv2d(features, 1, FEATURE_SIDE)
         self.unconditional_out = nn.Conv2d(features, 1, FEATURE_SIDE)
         if config.match_dim is not None:
-            self.match_image_out = nn.Linear(features, config.match_dim)
+            self.match_image_out = nn.Conv2d(features, config.match_dim, FEATURE_SIDE)
             self.match_speech_out = nn.Linear(config.embedding, config.match_dim)
         if config.spectral_norm:
             for part in list(self.modules()):
@@ -120,7 +120,7 @@ class Discriminator(nn.Module):
 
     def match(self, features: Float[Tensor, "batch features 4 4"]) -> Float[Tensor, "batch match"]:
         """Images embedded at unit length beside `match_speech`; needs ``match_dim``."""
-        return F.normalize(self.match_image_out(features.mean(dim=(2, 3))), dim=1)
+        return F.normalize(self.match_image_out(features).flatten(1), dim=1)
 
     def match_speech(self, embedding: Float[Tensor, "batch embedding"]) -> Float[Tensor, "batch match"]:
         """Speech embedded at unit length beside `match`; needs ``match_dim``."""

@@ -23,7 +23,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 
-from s2igan.checkpoint import latest_checkpoint, load_checkpoint, prune, save_checkpoint
+from s2igan.checkpoint import checkpoint_path, load_latest, prune, save_checkpoint
 from s2igan.errors import UserError
 from s2igan.run_directory import RunDirectory
 
@@ -112,13 +112,14 @@ def run_stage(stage: Stage, config: LoopConfig, run: RunDirectory, *, resume: bo
     checkpoints = run.checkpoints(stage.name)
     first = 0
     seconds_before = 0.0
-    if resume and (found := latest_checkpoint(checkpoints)) is not None:
-        saved = load_checkpoint(found)
+    if resume and (found := load_latest(checkpoints)) is not None:
+        path, saved = found
+        assert isinstance(saved, dict)
         stage.load_state_dict(saved["stage"])
         first, seconds_before = saved["step"], saved["seconds"]
-        run.log(f"{stage.name}: resumed at step {first} from {found.name}")
-    run.truncate_metrics(stage.name, first)
-    writer = SummaryWriter(log_dir=str(run.path / "tensorboard" / stage.name), purge_step=first)
+        run.log(f"{stage.name}: resumed at step {first} from {path.name}")
+    run.rewind(stage.name, first)
+    writer = SummaryWriter(log_dir=str(run.tensorboard / stage.name), purge_step=first)
 
     started = time.monotonic()
     last_saved = started
@@ -137,7 +138,7 @@ def run_stage(stage: Stage, config: LoopConfig, run: RunDirectory, *, resume: bo
     def save(step: int) -> None:
         nonlocal last_saved
         state = {"step": step, "seconds": seconds(), "stage": stage.state_dict()}
-        save_checkpoint(checkpoints / f"step-{step:08d}", state)
+        save_checkpoint(checkpoint_path(checkpoints, step), state)
         prune(checkpoints, keep=config.keep)
         last_saved = time.monotonic()
 

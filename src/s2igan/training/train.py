@@ -6,7 +6,7 @@ import dataclasses
 import json
 import time
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 import torch
@@ -59,19 +59,17 @@ def train_run(
     chosen = resolve(recipe, size) if isinstance(recipe, str) else recipe
     store = Store.open(Path(data))
     config = {"recipe": dataclasses.asdict(chosen), "data": str(data), "store": store.fingerprint, "seed": seed}
-    config = json.loads(json.dumps(config))  # as it will be read back
     where = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    resume = resume or (stage == "rdg" and sen_from is None)
-    with RunDirectory.resume(Path(out)) if resume else RunDirectory.create(Path(out), config) as run:
-        if resume:
-            _same_config(run, config)
+    out = Path(out)
+    go_on = (resume or (stage == "rdg" and sen_from is None)) and (out / "config.json").exists()
+    with RunDirectory.resume(out, config) if go_on else RunDirectory.create(out, config) as run:
         if sen_from is not None:
             copy_sen(Path(sen_from), run.path)
         elif stage in ("sen", "both"):
-            train_sen(chosen, store, run, resume=resume, seed=seed, device=where, console=console)
+            train_sen(chosen, store, run, resume=go_on, seed=seed, device=where, console=console)
         if stage in ("rdg", "both"):
-            train_rdg(chosen, store, run, resume=resume, seed=seed, device=where, console=console)
-    return Path(out)
+            train_rdg(chosen, store, run, resume=go_on, seed=seed, device=where, console=console)
+    return out
 
 
 def train_sen(
@@ -84,7 +82,8 @@ def train_sen(
     run_stage(stage, recipe.sen.loop, run, resume=resume, console=console)
     weights = {f"speech_encoder.{key}": value for key, value in stage.best["speech"].items()}
     weights |= {f"image_head.{key}": value for key, value in stage.best["image"].items()}
-    save_model(run.path / SEN_FOLDER, {**_networks(recipe), "step": stage.best["step"], "score": stage.best["score"]}, weights)
+    facts = {"step": stage.best["step"], "score": stage.best["score"]}
+    save_model(run.path / SEN_FOLDER, _json({**_networks(recipe), **facts}), weights)
     run.log(f"sen: {time.monotonic() - started:.0f} s; kept the weights of step {stage.best['step']}")
 
 
@@ -125,7 +124,7 @@ def export(recipe: Recipe, stage: RDGStage, run: RunDirectory) -> None:
         "front_end": front_end,
         "recipe": recipe.name,
     }
-    save_model(run.model, config, {key: value.detach().cpu().contiguous() for key, value in weights.items()})
+    save_model(run.model, _json(config), {key: value.detach().cpu().contiguous() for key, value in weights.items()})
 
 
 def load_sen(run: Path, device: torch.device) -> tuple[SpeechEncoder, ImageEncoder]:
@@ -162,6 +161,11 @@ def _below(weights: dict[str, torch.Tensor], prefix: str) -> dict[str, torch.Ten
     return {key.removeprefix(prefix): value for key, value in weights.items() if key.startswith(prefix)}
 
 
+def _json(config: dict[str, Any]) -> dict[str, Any]:
+    """The config as it will be read back: lists for tuples."""
+    return cast(dict[str, Any], json.loads(json.dumps(config)))
+
+
 def _networks(recipe: Recipe) -> dict[str, Any]:
     return {
         "speech_encoder": dataclasses.asdict(recipe.sen.speech),
@@ -174,13 +178,3 @@ def _splits(store: Store, image_size: int) -> tuple[SpeechImageData, SpeechImage
     train = SpeechImageData(store, "train", image_size)
     held_out = np.asarray(store.split_indices("validation"))
     return train, SpeechImageData(store, "validation", image_size) if len(held_out) else None
-
-
-def _same_config(run: RunDirectory, config: dict[str, Any]) -> None:
-    """Refuses to go on with another recipe, store or seed than the run began with."""
-    changed = [key for key in ("recipe", "store", "seed") if run.config[key] != config[key]]
-    if changed:
-        raise UserError(
-            f"{run.path / 'config.json'} was begun with another {' and '.join(changed)}; "
-            "go on with the same, or choose another --out."
-        )
