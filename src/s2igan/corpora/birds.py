@@ -292,7 +292,7 @@ def prepare_birds(
     kinds = species(classes, seed)
     for voice in [*(f"espeak:{voice}" for voice in (*TRAINING_VOICES, *TEST_VOICES)), *extra_voices]:
         parse_voice(voice)
-    settings = {"classes": classes, "size": size, "seed": seed, "program": _program_version(kinds[0])}
+    settings = {"classes": classes, "size": size, "seed": seed, "version": _version()}
     settings |= {"extra_voices": list(extra_voices), "extra_share": extra_share if extra_voices else 0}
     _claim(out, settings)
 
@@ -356,16 +356,16 @@ def _claim(out: Path, settings: dict[str, Any]) -> None:
         found = json.loads(path.read_text(encoding="utf-8"))
     except ValueError:
         found = {}
-    other = [name for name in settings if found.get(name) != settings[name]]
-    if other:
-        raise UserError(
-            f"{out}: holds birds made with another {' and '.join(other)}; choose another --out or delete it."
-        )
+    if found != settings:
+        differ = [name for name in settings if found.get(name) != settings[name]]
+        was, now = (", ".join(f"{name} {values.get(name)}" for name in differ) for values in (found, settings))
+        raise UserError(f"{out}: holds birds made with {was}, not {now}; choose another folder or delete this one.")
 
 
-def _program_version(attributes: Mapping[str, str]) -> str:
+def _version() -> str:
     """Changes when drawings, captions or voices do, so that files of two versions are not mixed."""
-    sample = [bird_svg(attributes, 0), *(repr(describe(attributes, "train", random.Random(k))) for k in range(50))]
+    bird = {name: values[0] for name, values in ATTRIBUTES.items()}
+    sample = [bird_svg(bird, 0), *(repr(describe(bird, "train", random.Random(k))) for k in range(50))]
     return hashlib.sha256("\n".join(sample).encode()).hexdigest()[:12]
 
 
