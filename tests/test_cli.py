@@ -129,21 +129,42 @@ def test_an_unexpected_failure_keeps_its_traceback(monkeypatch):
         cli.main(["train", "demo", "--data", "d", "--out", "o"])
 
 
-def test_options_reach_the_library(calls, tmp_path):
+def test_options_reach_the_library(calls):
     cli.main(
-        ["prepare", "birds", "--out", "d", "--classes", "5", "--individuals", "2", "--captions", "3", "--size", "32"]
+        [
+            "prepare",
+            "birds",
+            "--out",
+            "d",
+            "--classes",
+            "5",
+            "--individuals",
+            "2",
+            "--captions",
+            "3",
+            "--size",
+            "32",
+            "--extra-voices",
+            "espeak:fr",
+        ]
     )
-    cli.main(["train", "demo", "--data", "d", "--out", str(tmp_path), "--stage", "rdg", "--resume", "--seed", "3"])
-    cli.main(["train", "demo", "--data", "d", "--out", str(tmp_path / "new"), "--resume"])
+    cli.main(["train", "demo", "--data", "d", "--out", "o", "--stage", "rdg", "--resume", "--seed", "3"])
     cli.main(["generate", "a.wav", "b.flac", "--model", "run", "--samples", "2", "--seed", "9", "--out", "o"])
     cli.main(["speak", "A red bird, sitting!", "--model", "run"])
     cli.main(["evaluate", "--model", "run", "--data", "d"])
-    birds, resumed, fresh, generated, spoken, evaluated = calls
+    birds, trained, generated, spoken, evaluated = calls
     assert birds[1] == (Path("d"),)
-    assert birds[2] == {"classes": 5, "individuals": 2, "captions": 3, "size": 32, "seed": 0, "jobs": None}
-    assert resumed[1] == ("demo",)
-    assert {"stage": "rdg", "resume": True, "seed": 3}.items() <= resumed[2].items()
-    assert fresh[2]["resume"] is False, "there is nothing to resume in a directory that does not exist"
+    assert birds[2] == {
+        "classes": 5,
+        "individuals": 2,
+        "captions": 3,
+        "size": 32,
+        "seed": 0,
+        "jobs": None,
+        "extra_voices": ("espeak:fr",),
+    }
+    assert trained[1] == ("demo",)
+    assert {"stage": "rdg", "resume": True, "seed": 3}.items() <= trained[2].items()
     assert generated[1] == (Path("run"), (Path("a.wav"), Path("b.flac")), Path("o"), 2, 9)
     assert spoken[1] == (Path("run"), (Path("generated/a-red-bird-sitting.wav"),), Path("generated"), 4, 1)
     assert evaluated[1] == (Path("run"), Path("d"))

@@ -37,6 +37,7 @@ def birds(
     size: int = 64,
     seed: int = 0,
     jobs: int | None = None,
+    extra_voices: tuple[str, ...] = (),
 ) -> None:
     """Draw the built-in birds, have their descriptions spoken, and pack both for training.
 
@@ -48,10 +49,20 @@ def birds(
         size: side in pixels of the largest images to be trained on
         seed: everything follows from it
         jobs: processes; one per core unless given
+        extra_voices: more voices for training, of any engine that is installed
     """
     from s2igan.corpora.birds import prepare_birds
 
-    prepare_birds(out, classes=classes, individuals=individuals, captions=captions, size=size, seed=seed, jobs=jobs)
+    prepare_birds(
+        out,
+        classes=classes,
+        individuals=individuals,
+        captions=captions,
+        size=size,
+        seed=seed,
+        jobs=jobs,
+        extra_voices=extra_voices,
+    )
 
 
 @app.command
@@ -88,7 +99,7 @@ def train(
         data=data,
         out=out,
         stage=stage,
-        resume=resume and out.exists(),
+        resume=resume,
         seed=seed,
         size=config,
         sen_from=sen_from,
