@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from s2igan.errors import UserError
+from s2igan.models.recurrent import bidirectional_gru
 
 KERNEL = 6
 """Frames that each convolution sees."""
@@ -134,6 +135,8 @@ class SpeechEncoder(nn.Module):
         for _ in self.convs:
             lengths = conv_length(lengths)
         x = self.convolve(mel).transpose(1, 2)
+        if isinstance(self.rnn, nn.GRU) and x.device.type == "cpu":
+            return bidirectional_gru(self.rnn, x, lengths), lengths
         packed = pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)
         h, _ = pad_packed_sequence(self.rnn(packed)[0], batch_first=True)
         return h, lengths
