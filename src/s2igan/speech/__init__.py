@@ -16,7 +16,8 @@ from jaxtyping import Float
 
 from s2igan.errors import UserError
 
-ENGINES = {"espeak": "s2igan.speech.espeak"}  # prefix of a voice string -> module with `from_voice(rest, options)`
+# Prefix of a voice string -> module with `from_voice(rest, options)`.
+ENGINES = {"espeak": "s2igan.speech.espeak", "piper": "s2igan.speech.piper"}
 
 
 @runtime_checkable
