@@ -58,13 +58,21 @@ def abandoned(temporary: Path) -> bool:
     host, _, pid = temporary.name.removesuffix(TEMPORARY_SUFFIX).rpartition("-")
     if not pid.isdecimal() or not host.endswith(f".{socket.gethostname()}"):
         return False
+    return int(pid) == os.getpid() or not _runs(int(pid))
+
+
+def _runs(pid: int) -> bool:
     try:
-        os.kill(int(pid), 0)
+        os.kill(pid, 0)
     except ProcessLookupError:
-        return True
-    except OSError:
         return False
-    return int(pid) == os.getpid()
+    except PermissionError:
+        return True
+    try:  # ended, but its parent has not asked for its status: in a container that can last for ever
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return True
+    return state not in {"Z", "X"}
 
 
 @contextlib.contextmanager

@@ -13,7 +13,6 @@ from s2igan.errors import UserError
 
 BACKGROUND = (255, 255, 255)  # behind transparent parts
 MIN_SIDE = 8  # pixels; anything smaller is an icon or a broken export
-MAX_PIXELS = 400_000_000  # a file that unpacks to more is a bomb, not a photograph
 BOX_HALF_SIDE = 0.75  # of the longer side of a bounding box (SPEC section 5)
 
 Box = tuple[float, float, float, float]
@@ -29,24 +28,22 @@ def load_image(path: str | Path, size: int, box: Box | None = None) -> UInt8[np.
     again.
 
     Raises:
-        UserError: naming the file, if it is missing, not a picture, truncated, under 8 px or over 400 megapixels.
+        UserError: naming the file, if it is missing, not a picture, truncated, under 8 px or over 178 megapixels.
     """
     path = Path(path)
     if not path.is_file():
         raise UserError(f"{path}: no such image file; check the path.")
     try:
         with warnings.catch_warnings():
-            # Pillow warns about large pictures (limited below) and about odd metadata in pictures that it decodes well.
+            # Pillow warns of pictures half as large as those it refuses, and of odd metadata where it decodes well.
             warnings.simplefilter("ignore")
             with Image.open(path) as picture:
-                if picture.width * picture.height > MAX_PIXELS:
-                    raise UserError(f"{path}: {picture.width} x {picture.height} px is too large; scale it down.")
                 if box is None:
                     picture.draft(None, (2 * size, 2 * size))  # a large JPEG is decoded at a fraction of its size
                 picture.load()
                 rgb = _to_rgb(ImageOps.exif_transpose(picture))
-    except UserError:
-        raise
+    except Image.DecompressionBombError as error:
+        raise UserError(f"{path}: too large an image ({error}); scale it down.") from error
     except Exception as error:  # damaged files make Pillow's decoders raise nearly anything
         raise UserError(f"{path}: not a readable image ({error or type(error).__name__}); export it again.") from error
     left, top, right, bottom = _square(rgb.width, rgb.height, box)

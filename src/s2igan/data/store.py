@@ -28,8 +28,9 @@ from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor, as_compl
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from functools import cached_property
+from operator import index
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, SupportsIndex
 
 import numpy as np
 from jaxtyping import Float16, Int8, Int32, Int64, UInt8
@@ -343,9 +344,9 @@ def _write_shard(task: _Task) -> None:
         file.write(safetensors.numpy.save(tensors, metadata={HEADER: header}))
 
 
-def _reason(error: UserError, path: Path) -> str:
-    """Without the path, which stands beside it and depends on where the corpus lies."""
-    return str(error).removeprefix(f"{path}: ")
+def _reason(error: UserError, path: Path, item: _Item) -> str:
+    """Without the path, which stands beside it, and without where the corpus lies."""
+    return str(error).removeprefix(f"{path}: ").replace(str(path), item.path)
 
 
 def _decoded_images(task: _Task) -> tuple[dict[str, np.ndarray], dict[int, str]]:
@@ -358,7 +359,7 @@ def _decoded_images(task: _Task) -> tuple[dict[str, np.ndarray], dict[int, str]]
         try:
             pixels[len(rows)] = load_image(path, size, item.box)
         except UserError as error:
-            rejected[row] = _reason(error, path)
+            rejected[row] = _reason(error, path, item)
             continue
         rows.append(row)
     return {"images": pixels[: len(rows)], "rows": np.array(rows, np.int32)}, rejected
@@ -380,7 +381,7 @@ def _log_mels(task: _Task) -> tuple[dict[str, np.ndarray], dict[int, str]]:
             try:
                 wave = load_audio(path, item.start_seconds, item.end_seconds)
             except UserError as error:
-                rejected[row] = _reason(error, path)
+                rejected[row] = _reason(error, path, item)
                 continue
             mel = log_mel(torch.from_numpy(wave), window=task.setting).half().numpy()  # type: ignore[arg-type]
             mels.append(mel)
@@ -664,10 +665,10 @@ class Store:
         """The class of the picture that each utterance describes."""
         return self.image_class[self.image_index]
 
-    def mel(self, utterance: int) -> Float16[np.ndarray, "frames 40"]:
+    def mel(self, utterance: SupportsIndex) -> Float16[np.ndarray, "frames 40"]:
         """The normalised log-mel, read-only and not copied."""
         offset = self._mel_offset[utterance]
-        return self._mels[self._mel_shard[utterance]][offset : offset + self.n_frames[utterance]]
+        return self._mels[int(self._mel_shard[utterance])][offset : offset + self.n_frames[utterance]]
 
     def split_indices(self, split: str) -> Int64[np.ndarray, " selected"]:
         """The utterances of a split, ascending.
@@ -681,37 +682,37 @@ class Store:
             raise UserError(f"{self.directory}: {error}.") from error
         return np.flatnonzero(self.split == number)
 
-    def text(self, utterance: int) -> str | None:
+    def text(self, utterance: SupportsIndex) -> str | None:
         """The words spoken, where known."""
-        return self._texts[int(utterance)].as_py()
+        return self._texts[index(utterance)].as_py()
 
-    def mentions(self, utterance: int) -> tuple[str, ...]:
+    def mentions(self, utterance: SupportsIndex) -> tuple[str, ...]:
         """The names of the attributes that the utterance states."""
-        return tuple(self._mentions[int(utterance)].as_py() or ())
+        return tuple(self._mentions[index(utterance)].as_py() or ())
 
-    def speaker(self, utterance: int) -> str | None:
+    def speaker(self, utterance: SupportsIndex) -> str | None:
         code = self.speaker_index[utterance]
         return None if code < 0 else self.speakers[code]
 
-    def language(self, utterance: int) -> str | None:
+    def language(self, utterance: SupportsIndex) -> str | None:
         code = self._language[utterance]
         return None if code < 0 else self.languages[code]
 
-    def audio_path(self, utterance: int) -> Path:
+    def audio_path(self, utterance: SupportsIndex) -> Path:
         """The recording; see also `segment`."""
-        return self.corpus_root / self._audio[int(utterance)].as_py()
+        return self.corpus_root / self._audio[index(utterance)].as_py()
 
-    def segment(self, utterance: int) -> tuple[float | None, float | None]:
+    def segment(self, utterance: SupportsIndex) -> tuple[float | None, float | None]:
         """Where in its recording the utterance starts and ends (seconds); None is the start or end of the recording."""
-        return self._start[int(utterance)].as_py(), self._end[int(utterance)].as_py()
+        return self._start[index(utterance)].as_py(), self._end[index(utterance)].as_py()
 
-    def image_path(self, image: int) -> Path:
+    def image_path(self, image: SupportsIndex) -> Path:
         """The picture as the corpus has it."""
-        return self.corpus_root / self._image_path[int(image)].as_py()
+        return self.corpus_root / self._image_path[index(image)].as_py()
 
-    def image_attributes(self, image: int) -> dict[str, str]:
+    def image_attributes(self, image: SupportsIndex) -> dict[str, str]:
         """All known facts of a picture."""
-        return json.loads(self._attributes[int(image)].as_py())
+        return json.loads(self._attributes[index(image)].as_py())
 
     @property
     def attributes(self) -> dict[str, tuple[str, ...]]:
@@ -792,15 +793,15 @@ class StoredImages:
     def __len__(self) -> int:
         return self.shape[0]
 
-    def __getitem__(self, index: Any) -> UInt8[np.ndarray, "... size size 3"]:
-        shard, row = self._shard[index], self._row[index]
+    def __getitem__(self, chosen: Any) -> UInt8[np.ndarray, "... size size 3"]:
+        shard, row = self._shard[chosen], self._row[chosen]
         if shard.ndim == 0:
-            return self._shards[shard][row]
-        chosen = np.empty((*shard.shape, *self.shape[1:]), np.uint8)
-        flat = chosen.reshape(-1, *self.shape[1:])
-        for i, (number, position) in enumerate(zip(shard.flat, row.flat, strict=True)):
+            return self._shards[int(shard)][row]
+        images = np.empty((*shard.shape, *self.shape[1:]), np.uint8)
+        flat = images.reshape(-1, *self.shape[1:])
+        for i, (number, position) in enumerate(zip(shard.ravel().tolist(), row.ravel().tolist(), strict=True)):
             flat[i] = self._shards[number][position]
-        return chosen
+        return images
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         return np.asarray(self[:], dtype)
@@ -816,7 +817,7 @@ class _MappedShards:
     def __getitem__(self, number: int) -> np.ndarray:
         shard = self._open.get(number)
         if shard is None:
-            shard = self._open[number] = self._map(int(number))
+            shard = self._open[number] = self._map(number)
         return shard
 
     def _map(self, number: int) -> np.ndarray:

@@ -1,0 +1,191 @@
+"""Pictures of every kind come out as the RGB that a viewer shows."""
+
+import struct
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from s2igan.data.images import load_image
+from s2igan.errors import UserError
+
+RED, BLUE, WHITE = (255, 0, 0), (0, 0, 255), (255, 255, 255)
+
+
+def halves(left: Any, right: Any, mode: str = "RGB", size: tuple[int, int] = (40, 40)) -> Image.Image:
+    picture = Image.new(mode, size, left)
+    picture.paste(right, (size[0] // 2, 0, *size))
+    return picture
+
+
+def corners(array: np.ndarray) -> list[tuple[int, ...]]:
+    """Left and right, away from the edge between them."""
+    middle = array.shape[0] // 2
+    return [tuple(int(v) for v in array[middle, column]) for column in (array.shape[1] // 8, -1 - array.shape[1] // 8)]
+
+
+def close(found: list[tuple[int, ...]], expected: list[tuple[int, ...]], tolerance: int) -> bool:
+    return bool(np.abs(np.array(found) - np.array(expected)).max() <= tolerance)
+
+
+@pytest.mark.parametrize(
+    ("picture", "name", "options", "tolerance"),
+    [
+        (halves(RED, BLUE), "a.png", {}, 0),
+        (halves(RED, BLUE), "a.jpg", {"quality": 95}, 3),
+        (halves(RED, BLUE), "a.webp", {"lossless": True}, 0),
+        (halves(RED, BLUE), "a.bmp", {}, 0),
+        (halves(RED, BLUE), "a.tiff", {}, 0),
+        (halves(RED, BLUE).quantize(4), "a.png", {}, 0),
+        (halves(RED, BLUE).quantize(4), "a.gif", {}, 0),
+        (halves(RED, BLUE).convert("CMYK"), "a.jpg", {"quality": 95}, 3),
+        (halves(RED, BLUE).convert("CMYK"), "a.tiff", {}, 0),
+        (halves((*RED, 255), (*BLUE, 255), "RGBA"), "a.png", {}, 0),
+    ],
+)
+def test_modes_and_formats(
+    tmp_path: Path, picture: Image.Image, name: str, options: dict[str, Any], tolerance: int
+) -> None:
+    picture.save(tmp_path / name, **options)
+    array = load_image(tmp_path / name, 40)
+    assert (array.shape, array.dtype) == ((40, 40, 3), np.uint8)
+    assert close(corners(array), [RED, BLUE], tolerance)
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "P"])
+def test_transparent_parts_are_white(tmp_path: Path, mode: str) -> None:
+    if mode == "P":
+        picture = halves(0, 1, "P")
+        picture.putpalette([*RED, *BLUE])
+        picture.save(tmp_path / "a.png", transparency=1)
+        expected = [RED, WHITE]
+    else:
+        left, right = {"RGBA": ((*RED, 255), (*BLUE, 0)), "LA": ((90, 255), (10, 0))}[mode]
+        halves(left, right, mode).save(tmp_path / "a.png")
+        expected = [RED if mode == "RGBA" else (90, 90, 90), WHITE]
+    assert corners(load_image(tmp_path / "a.png", 40)) == expected
+
+
+def test_half_transparent_parts_are_mixed(tmp_path: Path) -> None:
+    Image.new("RGBA", (20, 20), (0, 0, 0, 51)).save(tmp_path / "a.png")
+    assert corners(load_image(tmp_path / "a.png", 20)) == [(204, 204, 204)] * 2
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.tiff"])
+def test_16_bit_greys_use_their_whole_range(tmp_path: Path, name: str) -> None:
+    grey = np.zeros((40, 40), np.uint16)
+    grey[:, 20:] = 128 * 257
+    Image.fromarray(grey).save(tmp_path / name)
+    assert corners(load_image(tmp_path / name, 40)) == [(0, 0, 0), (128, 128, 128)]
+
+
+def test_floating_point_greys(tmp_path: Path) -> None:
+    grey = np.zeros((40, 40), np.float32)
+    grey[:, 20:] = 0.2
+    Image.fromarray(grey).save(tmp_path / "a.tiff")
+    assert corners(load_image(tmp_path / "a.tiff", 40)) == [(0, 0, 0), (51, 51, 51)]
+
+
+def test_black_and_white_and_grey(tmp_path: Path) -> None:
+    halves(0, 1, "1").save(tmp_path / "a.png")
+    assert corners(load_image(tmp_path / "a.png", 40)) == [(0, 0, 0), WHITE]
+    halves(7, 200, "L").save(tmp_path / "b.png")
+    assert corners(load_image(tmp_path / "b.png", 40)) == [(7, 7, 7), (200, 200, 200)]
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("name", ["a.jpg", "a.png", "a.tiff"])
+def test_the_camera_may_have_been_turned(tmp_path: Path, orientation: int, name: str) -> None:
+    upright = np.zeros((64, 64, 3), np.uint8)
+    upright[:32, :32], upright[:32, 32:], upright[32:, :32] = RED, BLUE, WHITE
+    turned = {
+        1: upright,
+        2: upright[:, ::-1],
+        3: upright[::-1, ::-1],
+        4: upright[::-1],
+        5: upright.transpose(1, 0, 2),
+        6: np.rot90(upright, 1),
+        7: upright.transpose(1, 0, 2)[::-1, ::-1],
+        8: np.rot90(upright, -1),
+    }[orientation]
+    picture = Image.fromarray(np.ascontiguousarray(turned))
+    exif = picture.getexif()
+    exif[0x0112] = orientation
+    picture.save(tmp_path / name, exif=exif)
+    array = load_image(tmp_path / name, 64).astype(int)
+    for row, column, colour in ((16, 16, RED), (16, 48, BLUE), (48, 16, WHITE), (48, 48, (0, 0, 0))):
+        assert np.abs(array[row, column] - colour).max() < 10
+
+
+def test_the_middle_square_is_kept(tmp_path: Path) -> None:
+    wide = Image.new("RGB", (120, 40), BLUE)
+    wide.paste(RED, (40, 0, 80, 40))
+    wide.save(tmp_path / "wide.png")
+    assert (load_image(tmp_path / "wide.png", 40) == RED).all()
+    wide.transpose(Image.Transpose.ROTATE_90).save(tmp_path / "tall.png")
+    assert (load_image(tmp_path / "tall.png", 40) == RED).all()
+
+
+def test_the_square_around_a_bounding_box(tmp_path: Path) -> None:
+    """Half-side 0.75 * max(width, height) around the centre of the box (SPEC section 5)."""
+    noise = np.random.default_rng(0).integers(0, 256, (200, 300, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(tmp_path / "a.png")
+    # Box 100..180 x 60..100: centre (140, 80), half-side 60.
+    assert (load_image(tmp_path / "a.png", 120, box=(100, 60, 80, 40)) == noise[20:140, 80:200]).all()
+    # Near the corner: centre (20, 20), half-side 30, clipped to 0..50.
+    assert (load_image(tmp_path / "a.png", 50, box=(0, 10, 40, 20)) == noise[0:50, 0:50]).all()
+    with pytest.raises(UserError, match="under 8"):
+        load_image(tmp_path / "a.png", 50, box=(500, 10, 4, 4))
+
+
+def test_a_picture_of_the_right_size_is_kept_as_it_is(tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (76, 76, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(tmp_path / "a.png")
+    assert (load_image(tmp_path / "a.png", 76) == noise).all()
+
+
+def test_shrinking_averages(tmp_path: Path) -> None:
+    board = (np.indices((256, 256)).sum(0) % 2 * 255).astype(np.uint8)
+    Image.fromarray(board).convert("RGB").save(tmp_path / "a.png")
+    inner = load_image(tmp_path / "a.png", 32)[2:-2, 2:-2].astype(int)
+    assert np.abs(inner - 127).max() <= 3, "every pixel is the mean of 8 x 8"
+
+
+def test_a_large_jpeg_is_decoded_small_and_looks_the_same(tmp_path: Path) -> None:
+    smooth = np.add.outer(np.arange(1200), np.arange(1600))[..., None] * [1, 0.5, 0.25] / 2800 * 255
+    Image.fromarray(smooth.astype(np.uint8)).save(tmp_path / "a.jpg", quality=95)
+    Image.fromarray(smooth.astype(np.uint8)).save(tmp_path / "a.png")
+    difference = load_image(tmp_path / "a.jpg", 76).astype(int) - load_image(tmp_path / "a.png", 76)
+    assert np.abs(difference).max() <= 4
+
+
+def test_bad_files_are_named(tmp_path: Path) -> None:
+    halves(RED, BLUE).save(tmp_path / "whole.jpg", quality=95)
+    halves(RED, BLUE, size=(400, 400)).save(tmp_path / "whole.png")
+    jpg, png = (tmp_path / "whole.jpg").read_bytes(), (tmp_path / "whole.png").read_bytes()
+    contents = {
+        "empty.png": b"",
+        "text.jpg": b"not a picture",
+        "torn.jpg": jpg[: len(jpg) // 2],
+        "torn.png": png[: len(png) // 2],
+        "header.png": png[:40],
+        "flipped.png": png[:50] + bytes([png[50] ^ 255]) + png[51:],
+    }
+    for name, content in contents.items():
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(UserError, match=f"{name}: not a readable image"):
+            load_image(tmp_path / name, 40)
+    with pytest.raises(UserError, match=r"absent\.png: no such image"):
+        load_image(tmp_path / "absent.png", 40)
+    Image.new("RGB", (40, 7)).save(tmp_path / "thin.png")
+    with pytest.raises(UserError, match=r"thin\.png: the image is 40 x 7 px, under 8"):
+        load_image(tmp_path / "thin.png", 40)
+    # A header that promises 20,000 x 20,000 pixels.
+    chunk = b"IHDR" + struct.pack(">IIBBBBB", 20_000, 20_000, 8, 2, 0, 0, 0)
+    header = b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + chunk + struct.pack(">I", zlib.crc32(chunk))
+    (tmp_path / "bomb.png").write_bytes(header + png[33:])
+    with pytest.raises(UserError, match=r"bomb\.png: too large an image"):
+        load_image(tmp_path / "bomb.png", 40)
