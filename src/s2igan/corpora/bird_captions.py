@@ -163,7 +163,7 @@ class _Speaker:
             ("beak_length", "beak_colour"),
             ("tail_length",),
         ]
-        said = []
+        said: list[tuple[str, ...]] = []
         for group in groups:
             named = tuple(name for name in group if name in mentions)
             if len(named) == 2 and "beak_colour" not in named and self.chance(0.25):
