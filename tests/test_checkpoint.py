@@ -394,7 +394,7 @@ def test_killed_while_saving(tmp_path: Path) -> None:
     """Whatever the moment of kill -9, the newest checkpoint loads and is not older than the last one announced."""
     rng = random.Random(1)
     first = 0
-    for _ in range(4):
+    for _ in range(3):
         with subprocess.Popen(
             [sys.executable, "-c", SAVER, str(tmp_path), str(first)], stdout=subprocess.PIPE, text=True
         ) as process:
