@@ -26,7 +26,9 @@ setup: $(INSTALLED)
 $(INSTALLED): pyproject.toml
 	@usable() { "$$1" -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; }; \
 	stop() { echo "make: $$1" >&2; exit 1; }; \
+	verbosity=--quiet; \
 	if ! $(BIN)/python -c 'import importlib.metadata as m; m.version("torch")' >/dev/null 2>&1; then \
+	  verbosity=; \
 	  free=$$(df -Pk . | awk 'NR == 2 {print int($$4 / 1048576)}'); \
 	  if [ "$$free" -lt $(MIN_FREE_GB) ]; then \
 	    stop "set-up needs $(MIN_FREE_GB) GB of free disk and there are only $$free; free some, or lower it with make MIN_FREE_GB=3 if you use PyTorch's CPU-only wheels."; \
@@ -52,8 +54,8 @@ $(INSTALLED): pyproject.toml
 	  echo "Set-up: making $(VENV) with $$found ($$("$$found" -V))"; \
 	  "$$found" -m venv --clear $(VENV) || stop "$$found could not make $(VENV); see its message above."; \
 	fi; \
-	echo "Set-up: installing s2igan and its dependencies into $(VENV) (about a minute, and a download the first time)"; \
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[speech,piper,dev]' \
+	echo "Set-up: installing s2igan and its dependencies into $(VENV) (the first time a large download, then a minute or two)"; \
+	$(BIN)/python -m pip install $$verbosity --disable-pip-version-check --editable '.[speech,piper,dev]' \
 	  || stop "pip could not install the packages; see its message above, mend it and run make again."; \
 	touch $@; \
 	echo "Set-up: done"

@@ -2,11 +2,11 @@
 
 import contextlib
 import json
+import os
 import re
 import shlex
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -21,7 +21,7 @@ DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs
 
 def run(*args: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "s2igan", *args]
-    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, timeout=60, check=False)
+    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, timeout=300, check=False)
 
 
 @pytest.fixture
@@ -45,10 +45,12 @@ def calls(monkeypatch):
     return made
 
 
-def test_help_answers_within_a_second_and_a_half():
-    start = time.monotonic()
+def test_help_answers_within_a_second():
+    before = os.times()
     result = run("--help")
-    assert time.monotonic() - start < 1.5
+    after = os.times()
+    # Of the processor, so that a busy machine does not fail the test.
+    assert after.children_user + after.children_system - before.children_user - before.children_system < 1.0
     assert result.returncode == 0
     for name in ("prepare", "train", "generate", "speak", "evaluate", "report"):
         assert name in result.stdout
@@ -151,7 +153,7 @@ def test_options_reach_the_library(calls):
     cli.main(["train", "demo", "--data", "d", "--out", "o", "--stage", "rdg", "--resume", "--seed", "3"])
     cli.main(["generate", "a.wav", "b.flac", "--model", "run", "--samples", "2", "--seed", "9", "--out", "o"])
     cli.main(["speak", "A red bird, sitting!", "--model", "run"])
-    cli.main(["evaluate", "--model", "run", "--data", "d"])
+    cli.main(["evaluate", "--model", "run", "--data", "d", "--max-captions", "50"])
     birds, trained, generated, spoken, evaluated = calls
     assert birds[1] == (Path("d"),)
     assert birds[2] == {
@@ -168,6 +170,7 @@ def test_options_reach_the_library(calls):
     assert generated[1] == (Path("run"), (Path("a.wav"), Path("b.flac")), Path("o"), 2, 9)
     assert spoken[1] == (Path("run"), (Path("generated/a-red-bird-sitting.wav"),), Path("generated"), 4, 1)
     assert evaluated[1] == (Path("run"), Path("d"))
+    assert evaluated[2] == {"split": "test", "max_captions": 50, "seed": 0, "device": None}
 
 
 def test_generate_prints_json_lines_and_goes_on_after_a_bad_recording(monkeypatch, capsys):

@@ -46,7 +46,7 @@ def score(key, value, **changes):
         "unit": "fraction",
         "better": "higher",
         "headline": False,
-        "protocol": {"split": "test", "queries": 12},
+        "protocol": {"split": "test", "seed": 3, "classifier": {"steps": 9}},
     }
     return record | changes
 
@@ -103,7 +103,7 @@ def finished(tmp_path_factory):
         },
         "scores": [
             score("sen/map", 0.6234, headline=True, std=0.051),
-            score("sen/recall", 0.705),
+            score("sen/recall", 0.705, protocol={"split": "test", "queries": 12, "classifier": {"steps": 9}}),
             score("fid/fid", 43.218, unit="distance", chance=None, ceiling=None, ceiling_name=None, better="lower"),
         ],
     }
@@ -223,9 +223,11 @@ def test_scores_stand_with_chance_and_ceiling(page):
         "One utterance against all images",
     ):
         assert text in page.text
-    assert "split test · queries 12" in page.text
+    assert "all split test · classifier (steps 9) Score sen/map seed 3 Score sen/recall queries 12" in page.text
     labels = [attributes.get("aria-label", "") for attributes in page.all("svg")]
-    assert labels.count("Score sen/map: 62.3 %, chance 8.3 %, oracle 98.7 %") == 2  # headline and table
+    assert (
+        labels.count("Score sen/map: 62.3 %, chance 8.3 %, oracle 98.7 % (reached 63 % of it)") == 2
+    )  # headline and table
     assert not any("fid" in label for label in labels), "a distance has no place between 0 and 100 %"
 
 
@@ -253,7 +255,7 @@ def test_grids_are_spread_over_training(page):
 
 
 def test_headlines_for_the_terminal(finished):
-    assert report.headlines(finished) == ["Score sen/map   62.3 %   chance 8.3 %, oracle 98.7 %"]
+    assert report.headlines(finished) == ["Score sen/map   62.3 %   chance 8.3 %, oracle 98.7 % (reached 63 % of it)"]
 
 
 def test_what_is_not_there_is_left_out(run):

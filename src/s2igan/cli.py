@@ -171,16 +171,22 @@ def speak(
 
 
 @app.command
-def evaluate(model: Path, data: Path) -> None:
-    """Score a trained run on the test split: species and voices that it never met.
+def evaluate(
+    model: Path, data: Path, split: str = "test", max_captions: int = 1000, seed: int = 0, device: str | None = None
+) -> None:
+    """Score a trained run on the test split: classes and voices that it never met.
 
     Args:
         model: run directory
         data: directory that s2igan prepare made
+        split: what to score on
+        max_captions: descriptions that images are drawn for, chosen at random
+        seed: of every random choice and of the noise
+        device: cpu, cuda or cuda:1; unless given, a GPU if there is one
     """
     from s2igan.evaluation.evaluate import evaluate as evaluate_run
 
-    evaluate_run(model, data)
+    evaluate_run(model, data, split=split, max_captions=max_captions, seed=seed, device=device)
 
 
 @app.command

@@ -124,7 +124,12 @@ def value_in_words(score: Score, value: float | None) -> str:
     """A value of a score in the score's unit; "–" where there is none."""
     if value is None or not math.isfinite(value):
         return "–"
-    return percent(value) if score.fraction else f"{value:.2f}"
+    return percent(value) if score.fraction else f"{value:.4g}"
+
+
+def share_in_words(score: Score) -> str:
+    """How much of the ceiling was reached; empty where that means nothing."""
+    return f"{100 * score.value / score.ceiling:.0f} %" if score.fraction and score.ceiling else ""
 
 
 def duration(seconds: float) -> str:
@@ -212,7 +217,11 @@ def bounds_in_words(score: Score) -> str:
     if score.chance is not None:
         words.append(f"chance {value_in_words(score, score.chance)}")
     if score.ceiling is not None:
-        words.append(f"{score.ceiling_name} {value_in_words(score, score.ceiling)}")
+        share = share_in_words(score)
+        words.append(
+            f"{score.ceiling_name} {value_in_words(score, score.ceiling)}"
+            + (f" (reached {share} of it)" if share else "")
+        )
     return ", ".join(words)
 
 
@@ -383,19 +392,15 @@ def scores_section(findings: Findings) -> str:
         scores = [score for score in findings.scores if score.group == group]
         ceiling_name = next((score.ceiling_name for score in scores if score.ceiling is not None), "ceiling")
         heads = "".join(
-            f'<th scope="col" class="n">{escape(head)}</th>' for head in ("reached", "chance", ceiling_name)
+            f'<th scope="col" class="n">{escape(head)}</th>' for head in ("reached", "chance", ceiling_name, "of it")
         )
-        measured = "".join(
-            f"<dt>{escape(score.name)}</dt><dd>{escape(_protocol_in_words(score.protocol))}</dd>"
-            for score in scores
-            if score.protocol
-        )
+        measured = _protocols(scores)
         tables.append(
             f'<h3>{escape(group)}</h3><div class="scroll"><table>'
             f"<caption>{escape(findings.protocols.get(group, ''))}</caption>"
             f'<thead><tr><th scope="col">score</th>{heads}<th scope="col" class="wide">0 to 100 %</th></tr></thead>'
             f"<tbody>{''.join(map(_score_row, scores))}</tbody></table></div>"
-            + (f"<details><summary>How each was measured</summary><dl>{measured}</dl></details>" if measured else "")
+            + (f"<details><summary>How they were measured</summary><dl>{measured}</dl></details>" if measured else "")
         )
     return _section(
         "scores",
@@ -412,12 +417,30 @@ def _score_row(score: Score) -> str:
         f'<td class="n"><b>{value_in_words(score, score.value)}</b>{spread}</td>'
         f'<td class="n">{value_in_words(score, score.chance)}</td>'
         f'<td class="n">{value_in_words(score, score.ceiling)}</td>'
+        f'<td class="n">{share_in_words(score)}</td>'
         f'<td class="wide">{score_bar(score) if score.fraction else ""}</td></tr>'
     )
 
 
-def _protocol_in_words(protocol: Mapping[str, Any]) -> str:
-    return " · ".join(f"{name.replace('_', ' ')} {value}" for name, value in protocol.items())
+def _protocols(scores: Sequence[Score]) -> str:
+    """What all protocols have in common, then what each adds."""
+    first, *others = [score.protocol for score in scores]
+    common = {name: value for name, value in first.items() if all(other.get(name) == value for other in others)}
+    terms = {"all": common} if others else {}
+    for score in scores:
+        terms[score.name] = {
+            name: value for name, value in score.protocol.items() if not others or common.get(name) != value
+        }
+    return "".join(
+        f"<dt>{escape(name)}</dt><dd>{escape(_in_a_line(values))}</dd>" for name, values in terms.items() if values
+    )
+
+
+def _in_a_line(values: Mapping[str, Any]) -> str:
+    return " · ".join(
+        f"{name.replace('_', ' ')} {f'({_in_a_line(value)})' if isinstance(value, Mapping) else value}"
+        for name, value in values.items()
+    )
 
 
 def training_section(findings: Findings) -> str:
