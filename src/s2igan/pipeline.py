@@ -20,8 +20,8 @@ from torch import Tensor
 from s2igan.audio import SAMPLE_RATE, PadMode, Window, check_waveform, load_audio, log_mel
 from s2igan.checkpoint import load_model
 from s2igan.errors import UserError
+from s2igan.models.encoders import Encoder, build_encoder, encoder_from_json
 from s2igan.models.generator import Generator, GeneratorConfig
-from s2igan.models.speech_encoder import SpeechEncoder, SpeechEncoderConfig
 from s2igan.speech import parse_voice
 
 MODEL_FOLDER = "model"
@@ -59,7 +59,7 @@ class SpeechToImage:
 
     def __init__(
         self,
-        speech_encoder: SpeechEncoder,
+        speech_encoder: Encoder,
         generator: Generator,
         front_end: FrontEnd,
         device: str | torch.device = "cpu",
@@ -78,7 +78,7 @@ class SpeechToImage:
         """
         directory = find_model(path)
         config, weights = load_model(directory)
-        speech_encoder = SpeechEncoder(_from_mapping(SpeechEncoderConfig, config.get("speech_encoder"), directory))
+        speech_encoder = build_encoder(encoder_from_json(config.get("speech_encoder"), directory / "config.json"))
         generator = Generator(_from_mapping(GeneratorConfig, config.get("generator"), directory))
         _fill(speech_encoder, "speech_encoder.", weights, directory)
         _fill(generator, "generator.", weights, directory)
@@ -107,6 +107,8 @@ class SpeechToImage:
     @torch.inference_mode()
     def embed(self, audio: Audio) -> Float[Tensor, " embedding"]:
         """The unit-length speech embedding A of one recording, on the CPU; UserError as for a call."""
+        if self.speech_encoder.reads != "speech":
+            raise UserError("this model reads text and cannot hear: it is the baseline of s2igan train stackgan-v2-text.")
         wave = torch.from_numpy(waveform(audio)).to(self.device)
         mel = log_mel(wave, window=self.front_end.window, pad_mode=self.front_end.pad_mode)[None]
         embedding = self.speech_encoder(mel, torch.tensor([mel.shape[1]], device=self.device))

@@ -6,6 +6,8 @@ step). A resumed run therefore sees the batches that an uninterrupted one would 
 
 from __future__ import annotations
 
+from typing import Literal
+
 import numpy as np
 import torch
 from jaxtyping import Float, Int
@@ -13,6 +15,7 @@ from torch import Tensor
 
 from s2igan.data.store import Store
 from s2igan.errors import UserError
+from s2igan.text import one_hot
 
 
 class SpeechImageData:
@@ -111,11 +114,26 @@ class SpeechImageData:
         pixels = self.store.images[self.images[positions]]
         return crop_and_flip(pixels, self.image_size, rng)
 
-    def mels(
-        self, utterances: Int[np.ndarray, " batch"]
-    ) -> tuple[Float[Tensor, "batch frames mels"], Int[Tensor, " batch"]]:
-        """Log-mels, zero-padded to the longest, and their lengths in frames."""
-        return pad_mels([self.store.mel(int(index)) for index in utterances])
+
+def encoder_input(
+    store: Store, utterances: Int[np.ndarray, " batch"], reads: Literal["speech", "text"]
+) -> tuple[Float[Tensor, "batch frames bands"], Int[Tensor, " batch"]]:
+    """What an encoder reads of utterances (their numbers in the store), zero-padded to the longest, and the lengths.
+
+    Log-mels; for the baseline that reads text, one-hot characters.
+
+    Raises:
+        UserError: text is wanted and an utterance has none.
+    """
+    if reads == "speech":
+        return pad_mels([store.mel(int(index)) for index in utterances])
+    rows = []
+    for index in utterances:
+        text, name = store.text(int(index)), f"{store.audio_path(int(index))} in the manifest"
+        if not text:
+            raise UserError(f"{name} has no text; a recipe that reads text needs one for every utterance.")
+        rows.append(one_hot(text, f"The text of {name}"))
+    return pad_mels(rows)
 
 
 def crop_and_flip(pixels: np.ndarray, size: int, rng: np.random.Generator | None) -> Float[Tensor, "batch 3 size size"]:
@@ -136,7 +154,7 @@ def crop_and_flip(pixels: np.ndarray, size: int, rng: np.random.Generator | None
 
 
 def pad_mels(mels: list[np.ndarray]) -> tuple[Float[Tensor, "batch frames mels"], Int[Tensor, " batch"]]:
-    """Zero-pad float16 or float32 log-mels (frames, mels) to the longest; returns float32 and the lengths."""
+    """Zero-pad float16 or float32 inputs such as log-mels (frames, mels) to the longest; returns float32 and the lengths."""
     lengths = torch.tensor([len(mel) for mel in mels])
     padded = torch.zeros(len(mels), int(lengths.max()), mels[0].shape[1])
     for row, mel in zip(padded, mels, strict=True):

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Literal, TypeVar
+from typing import ClassVar, Literal, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -105,6 +105,8 @@ class AttentionPooling(nn.Module):
 class SpeechEncoder(nn.Module):
     """Strided convolutions, a packed bidirectional recurrent network, attention pooling, unit length."""
 
+    reads: ClassVar[Literal["speech"]] = "speech"
+
     def __init__(self, config: SpeechEncoderConfig) -> None:
         super().__init__()
         self.config = config
@@ -134,7 +136,7 @@ class SpeechEncoder(nn.Module):
         lengths = lengths.cpu()  # where packing wants them
         for _ in self.convs:
             lengths = conv_length(lengths)
-        x = self.convolve(mel).transpose(1, 2)
+        x = self.convolve(mel).transpose(1, 2)[:, : int(lengths.max())]
         if isinstance(self.rnn, nn.GRU) and x.device.type == "cpu":
             return bidirectional_gru(self.rnn, x, lengths), lengths
         packed = pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)

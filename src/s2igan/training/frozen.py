@@ -16,10 +16,10 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from s2igan.data.dataset import crop_and_flip, pad_mels
+from s2igan.data.dataset import crop_and_flip, encoder_input
 from s2igan.data.store import Store
+from s2igan.models.encoders import Encoder
 from s2igan.models.image_encoder import ImageEncoder
-from s2igan.models.speech_encoder import SpeechEncoder
 
 BATCH = 64
 
@@ -82,7 +82,7 @@ class ImageFeatures:
 
 @torch.no_grad()
 def speech_embeddings(
-    store: Store, encoder: SpeechEncoder, utterances: Int[np.ndarray, " n"], *, device: torch.device, console: Console | None = None
+    store: Store, encoder: Encoder, utterances: Int[np.ndarray, " n"], *, device: torch.device, console: Console | None = None
 ) -> Float[Tensor, "n embedding"]:
     """Unit-length embeddings of utterances, in the order given; batches are of similar length, so little padding is computed."""
     was_training = encoder.training
@@ -94,7 +94,7 @@ def speech_embeddings(
         starts = track(starts, description="Speech embeddings", console=console, disable=not console.is_terminal)  # type: ignore[assignment]
     for start in starts:
         rows = order[start : start + BATCH]
-        mel, lengths = pad_mels([store.mel(int(utterances[row])) for row in rows])
+        mel, lengths = encoder_input(store, utterances[rows], encoder.reads)
         embedded = encoder(mel.to(device), lengths).cpu()
         if out is None:
             out = torch.empty(len(order), embedded.shape[1])

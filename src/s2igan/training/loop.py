@@ -13,7 +13,7 @@ import time
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -35,8 +35,10 @@ PLAIN_LOG_SECONDS = 30.0
 class LoopConfig:
     """How long a stage runs and what it leaves behind."""
 
-    steps: int
+    steps: int = 0
     """Optimiser steps."""
+    epochs: int | None = None
+    """Passes over the training images in place of `steps`; see `in_steps`."""
     log_every: int = 20
     """Steps between two records in metrics.jsonl (each the mean over those steps)."""
     evaluate_every: int = 500
@@ -45,6 +47,10 @@ class LoopConfig:
     """Seconds between two checkpoints."""
     keep: int = 2
     """Checkpoints kept."""
+
+    def in_steps(self, steps_per_epoch: int) -> LoopConfig:
+        """The same with `epochs`, where given, turned into `steps`."""
+        return self if self.epochs is None else replace(self, steps=self.epochs * steps_per_epoch, epochs=None)
 
 
 @runtime_checkable

@@ -7,7 +7,7 @@ supervisor, and of the generator on the same fakes, then the moving average.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,7 +19,7 @@ from rich.console import Console
 from torch import Tensor, nn
 from torch.nn import functional
 
-from s2igan.data.dataset import SpeechImageData
+from s2igan.data.dataset import SpeechImageData, encoder_input
 from s2igan.losses import (
     KL_WEIGHT,
     discriminator_loss,
@@ -29,10 +29,10 @@ from s2igan.losses import (
 )
 from s2igan.models.blocks import init_weights
 from s2igan.models.discriminator import Discriminator, DiscriminatorConfig
+from s2igan.models.encoders import Encoder
 from s2igan.models.generator import Generator, GeneratorConfig, GeneratorOutput
 from s2igan.models.image_encoder import ImageEncoder
 from s2igan.models.relation import RelationSupervisor
-from s2igan.models.speech_encoder import SpeechEncoder
 from s2igan.training.frozen import ImageFeatures, speech_embeddings
 from s2igan.training.loop import Ema, LoopConfig, cosine_or_step, set_learning_rate, streams, weighted_sum
 from s2igan.training.sen import describe_utterances
@@ -99,7 +99,7 @@ class RDGState:
     relation_optimiser: torch.optim.Optimizer | None
     encode: Callable[[Tensor], Tensor] | None
     """The frozen image encoder: images (batch, 3, side, side) of the highest scale -> features (batch, embedding), unit length."""
-    speech: SpeechEncoder | None = None
+    speech: Encoder | None = None
     """Only where it trains along."""
 
     def state_dict(self) -> dict[str, Any]:
@@ -142,7 +142,7 @@ class RDGBatch:
     mismatched: dict[int, Float[Tensor, "batch 3 _ _"]]
     """Real images of other classes; empty where the discriminators do not see any."""
     embedding: Float[Tensor, "batch embedding"] | tuple[Tensor, Tensor]
-    """A; or (log-mel, lengths) where the speech encoder trains along."""
+    """A; or what the speech encoder reads, and the lengths, where it trains along."""
     z: Float[Tensor, "batch z"]
     eps: Float[Tensor, "batch condition"]
     class_ids: Int[Tensor, " batch"] | None
@@ -158,7 +158,7 @@ def make_state(
     *,
     image_embedding: int,
     encode: Callable[[Tensor], Tensor] | None,
-    speech: SpeechEncoder | None,
+    speech: Encoder | None,
     seed: int,
     device: torch.device,
 ) -> RDGState:
@@ -186,7 +186,7 @@ def make_state(
     def adam(parameters: Any, rate: float) -> torch.optim.Optimizer:
         return torch.optim.Adam(parameters, lr=rate, betas=config.betas, fused=True)
 
-    trained_speech = list(speech.parameters()) if speech is not None and config.speech != "frozen" else []
+    trained_speech = list(speech.train().parameters()) if speech is not None and config.speech != "frozen" else []
     return RDGState(
         generator=generator,
         discriminators=discriminators,
@@ -388,17 +388,18 @@ class RDGStage:
         train: SpeechImageData,
         validation: SpeechImageData | None,
         *,
-        speech: SpeechEncoder,
+        speech: Encoder,
         image: ImageEncoder,
         samples: Path,
         seed: int,
         device: torch.device,
         console: Console,
     ) -> None:
-        self.config, self.train, self.validation, self.seed, self.device = config, train, validation, seed, device
-        self.image, self.speech, self.samples = image, speech, samples
+        self.train, self.validation, self.seed, self.device = train, validation, seed, device
+        self.image, self.speech, self.samples = image.requires_grad_(False), speech, samples
         self.images_per_step = config.batch_size
         self.steps_per_epoch = train.steps_per_epoch(config.batch_size)
+        self.config = config = replace(config, loop=config.loop.in_steps(self.steps_per_epoch))
         self.state = make_state(
             config,
             image_embedding=image.config.embedding,
@@ -449,8 +450,8 @@ class RDGStage:
         if self.embeddings is not None:
             embedding: Any = self.embeddings[torch.from_numpy(self._row[utterances])].to(self.device)
         else:
-            mel, lengths = self.train.mels(utterances)
-            embedding = (mel.to(self.device), lengths)
+            read, lengths = encoder_input(self.train.store, utterances, self.speech.reads)
+            embedding = (read.to(self.device), lengths)
         relation_features = {}
         if config.relation:
             relation_features = {

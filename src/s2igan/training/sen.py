@@ -1,12 +1,12 @@
 """Stage 1: the speech embedding network (SEN; paper section 2.1, SPEC section 3).
 
 A speech encoder (SED) and an image encoder (IED) co-embed matched pairs under the matching loss (Eqs. 1-4) and the distinctive
-loss (Eq. 5).
+loss (Eq. 5). The baselines train other encoders here, or the same by distillation.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -15,15 +15,19 @@ from jaxtyping import Float, Int
 from rich.console import Console
 from torch import Tensor, nn
 
-from s2igan.data.dataset import SpeechImageData
+from s2igan.data.dataset import SpeechImageData, encoder_input
 from s2igan.evaluation.retrieval import cosine_similarity, mean_average_precision, same_label
-from s2igan.losses import MATCHING_SCALE, distinctive_loss, matching_loss
+from s2igan.losses import MATCHING_SCALE, distillation_loss, distinctive_loss, matching_loss
 from s2igan.models.blocks import seeded_construction
+from s2igan.models.encoders import Encoder, EncoderConfig, build_encoder
 from s2igan.models.image_encoder import ImageEncoder, ImageEncoderConfig
-from s2igan.models.speech_encoder import SpeechEncoder, SpeechEncoderConfig
+from s2igan.models.speech_encoder import SpeechEncoderConfig
 from s2igan.training.augment import SpeechAugment, augment_speech
 from s2igan.training.frozen import ImageFeatures, speech_embeddings
 from s2igan.training.loop import LoopConfig, cosine_or_step, set_learning_rate, streams, trainable, weighted_sum
+
+ENCODED_AT_ONCE = 128
+"""Images in one pass of the frozen backbone; the paper's batch, and a bound on the memory that evaluation takes."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +35,8 @@ class SENConfig:
     """Stage 1; the defaults are the paper's on CUB."""
 
     loop: LoopConfig
-    speech: SpeechEncoderConfig = field(default_factory=SpeechEncoderConfig)
+    speech: EncoderConfig = field(default_factory=SpeechEncoderConfig)
+    """The speech encoder, or what a baseline has in its place."""
     image: ImageEncoderConfig = field(default_factory=lambda: ImageEncoderConfig(backbone="inception_v3"))
     image_size: int = 256
     """Side of the random crop, in pixels; the store holds 76/64 of it."""
@@ -43,6 +48,9 @@ class SENConfig:
     decay_epochs: int = 50
     """With schedule "step": the learning rate falls tenfold every so many epochs."""
     warmup_steps: int = 0
+    objective: Literal["matching", "distillation"] = "matching"
+    """"matching": Eqs. 1-6. "distillation" (Li et al. 2020): the image head is fixed, the principal components of the training
+    images' frozen features, and the speech encoder learns to meet it; there is no classifier."""
     distinctive: float = 1.0
     """Weight of the distinctive loss (Eq. 5) in the total (Eq. 6); 0 leaves the classifier out."""
     matching_scale: float = MATCHING_SCALE
@@ -57,7 +65,7 @@ class SENConfig:
 class SENState:
     """All that stage 1 trains. A step is `step(state, batch, config)`."""
 
-    speech: SpeechEncoder
+    speech: Encoder
     image: ImageEncoder
     classifier: nn.Linear | None
     optimiser: torch.optim.Optimizer
@@ -84,19 +92,30 @@ class SENState:
 class SENBatch:
     """One caption for each image of the batch."""
 
-    mel: Float[Tensor, "batch frames mels"]
+    mel: Float[Tensor, "batch frames bands"]
+    """Log-mels, or what else the encoder reads."""
     lengths: Int[Tensor, " batch"]
     image_features: Float[Tensor, "batch features"]
     """What the frozen backbone gives."""
     class_ids: Int[Tensor, " batch"]
 
 
-def make_state(config: SENConfig, n_classes: int, *, seed: int, device: torch.device) -> SENState:
-    """Fresh networks and their optimiser; `n_classes` 0 leaves the distinctive loss out (sets without classes)."""
+def make_state(
+    config: SENConfig, n_classes: int, *, seed: int, device: torch.device, image: ImageEncoder | None = None
+) -> SENState:
+    """Fresh networks and their optimiser.
+
+    Args:
+        n_classes: 0 leaves the distinctive loss out (sets without classes).
+        image: an image encoder to use in place of building one.
+    """
+    distilling = config.objective == "distillation"
     with seeded_construction(seed):
-        speech = SpeechEncoder(config.speech)
-        image = ImageEncoder(config.image)
-        classifier = nn.Linear(config.speech.embedding, n_classes) if n_classes and config.distinctive else None
+        speech = build_encoder(config.speech)
+        image = ImageEncoder(config.image) if image is None else image
+        classified = n_classes and config.distinctive and not distilling
+        classifier = nn.Linear(config.speech.embedding, n_classes) if classified else None
+    image.head.requires_grad_(not distilling)
     networks = [network.to(device) for network in (speech, image, classifier) if network is not None]
     optimiser = torch.optim.Adam(
         trainable(networks), lr=config.learning_rate, betas=config.betas, weight_decay=config.weight_decay
@@ -110,7 +129,11 @@ def step(state: SENState, batch: SENBatch, config: SENConfig) -> dict[str, Tenso
     state.image.train()
     v = state.image.project(batch.image_features)
     a = state.speech(batch.mel, batch.lengths)
-    losses = {f"matching_{key}": term for key, term in matching_loss(v, a, batch.class_ids, config.matching_scale).items()}
+    if config.objective == "distillation":
+        losses = distillation_loss(a, v)
+    else:
+        terms = matching_loss(v, a, batch.class_ids, config.matching_scale)
+        losses = {f"matching_{key}": term for key, term in terms.items()}
     if state.classifier is not None:
         terms = distinctive_loss(state.classifier(v), state.classifier(a), batch.class_ids)
         losses |= {f"distinctive_{key}": term for key, term in terms.items()}
@@ -121,6 +144,17 @@ def step(state: SENState, batch: SENBatch, config: SENConfig) -> dict[str, Tenso
     state.optimiser.step()
     values = {"total": total, **losses, "batch_recall": batch_recall(v, a, batch.class_ids)}
     return {key: value.detach() for key, value in values.items()}
+
+
+def fit_principal_components(head: nn.Linear, features: Float[Tensor, "n features"]) -> None:
+    """Sets a linear layer to the projection on the features' first principal components, their mean at the origin."""
+    centred = features.double() - features.double().mean(dim=0)
+    _, directions = torch.linalg.eigh(centred.T @ centred)  # the largest last
+    kept = directions.flip(1)[:, : head.out_features].T
+    with torch.no_grad():
+        head.weight.zero_()
+        head.weight[: len(kept)] = kept
+        head.bias.copy_(-head.weight.double() @ features.double().mean(dim=0))
 
 
 def batch_recall(
@@ -144,11 +178,14 @@ class SENStage:
         seed: int,
         device: torch.device,
         console: Console,
+        image: ImageEncoder | None = None,
     ) -> None:
-        self.config, self.train, self.validation, self.seed, self.device = config, train, validation, seed, device
-        self.state = make_state(config, train.n_classes if train.has_classes else 0, seed=seed, device=device)
+        self.train, self.validation, self.seed, self.device = train, validation, seed, device
         self.images_per_step = config.batch_size
         self.steps_per_epoch = train.steps_per_epoch(config.batch_size)
+        self.config = config = replace(config, loop=config.loop.in_steps(self.steps_per_epoch))
+        n_classes = train.n_classes if train.has_classes else 0
+        self.state = make_state(config, n_classes, seed=seed, device=device, image=image)
         self.features = (
             ImageFeatures.compute(
                 train.store, self.state.image, config.image_size, config.image_views, console=console, device=device
@@ -156,13 +193,18 @@ class SENStage:
             if config.image_views
             else None
         )
-        self.best: dict[str, Any] = {"score": -1.0, "step": 0, "speech": None, "image": None}
+        if config.objective == "distillation":
+            features = self._image_features(train, np.arange(len(train)), None)
+            fit_principal_components(self.state.image.head, features)
+        self.best: dict[str, Any] = {}
+        self._keep(-1.0, 0)
 
     def batch(self, step: int) -> SENBatch:
         """The batch of a step: a function of the seed and the step number alone."""
         rng, torch_rng = streams(self.seed, self.name, step)
         positions = self.train.positions(step, self.config.batch_size, self.seed)
-        mel, lengths = self.train.mels(self.train.caption(positions, rng))
+        utterances = self.train.caption(positions, rng)
+        mel, lengths = encoder_input(self.train.store, utterances, self.state.speech.reads)
         if self.config.augment is not None:
             mel, lengths = augment_speech(mel, lengths, self.config.augment, torch_rng)
         return SENBatch(
@@ -176,7 +218,11 @@ class SENStage:
         if self.features is not None:
             return self.features.draw(data.images[positions], rng).to(self.device)
         with torch.no_grad():
-            return self.state.image.features(data.crops(positions, rng).to(self.device, memory_format=torch.channels_last))
+            parts = [
+                self.state.image.features(data.crops(part, rng).to(self.device, memory_format=torch.channels_last))
+                for part in np.split(positions, range(ENCODED_AT_ONCE, len(positions), ENCODED_AT_ONCE))
+            ]
+        return torch.cat(parts)
 
     def step(self, index: int) -> dict[str, Tensor]:
         """One optimiser step at the scheduled learning rate."""

@@ -16,8 +16,9 @@ from s2igan.checkpoint import load_model, save_model
 from s2igan.data.dataset import SpeechImageData
 from s2igan.data.store import Store
 from s2igan.errors import UserError
+from s2igan.models.blocks import seeded_construction
+from s2igan.models.encoders import Encoder, build_encoder, encoder_from_json, encoder_to_json
 from s2igan.models.image_encoder import ImageEncoder, ImageEncoderConfig
-from s2igan.models.speech_encoder import SpeechEncoder, SpeechEncoderConfig
 from s2igan.recipes import Recipe, resolve
 from s2igan.run_directory import RunDirectory
 from s2igan.training.loop import run_stage
@@ -79,7 +80,7 @@ def train_sen(
     started = time.monotonic()
     train, validation = _splits(store, recipe.sen.image_size)
     stage = SENStage(recipe.sen, train, validation, seed=seed, device=device, console=console)
-    run_stage(stage, recipe.sen.loop, run, resume=resume, console=console)
+    run_stage(stage, stage.config.loop, run, resume=resume, console=console)
     weights = {f"speech_encoder.{key}": value for key, value in stage.best["speech"].items()}
     weights |= {f"image_head.{key}": value for key, value in stage.best["image"].items()}
     facts = {"step": stage.best["step"], "score": stage.best["score"]}
@@ -93,9 +94,10 @@ def train_rdg(
     """Stage 2; leaves the model for use in RUN/model."""
     started = time.monotonic()
     train, validation = _splits(store, recipe.rdg.generator.resolutions[-1])
-    if recipe.rdg.speech == "scratch" and not (run.path / SEN_FOLDER).exists():
-        raise UserError(f"{run.path} has no stage 1, whose image encoder stage 2 needs; train with --stage both.")
     speech, image = load_sen(run.path, device)
+    if recipe.rdg.speech == "scratch":
+        with seeded_construction(seed):
+            speech = build_encoder(recipe.sen.speech).to(device)
     stage = RDGStage(
         recipe.rdg,
         train,
@@ -107,7 +109,7 @@ def train_rdg(
         device=device,
         console=console,
     )
-    run_stage(stage, recipe.rdg.loop, run, resume=resume, console=console)
+    run_stage(stage, stage.config.loop, run, resume=resume, console=console)
     export(recipe, stage, run)
     run.log(f"rdg: {time.monotonic() - started:.0f} s; the model is in {run.model}")
 
@@ -127,7 +129,7 @@ def export(recipe: Recipe, stage: RDGStage, run: RunDirectory) -> None:
     save_model(run.model, _json(config), {key: value.detach().cpu().contiguous() for key, value in weights.items()})
 
 
-def load_sen(run: Path, device: torch.device) -> tuple[SpeechEncoder, ImageEncoder]:
+def load_sen(run: Path, device: torch.device) -> tuple[Encoder, ImageEncoder]:
     """The networks that stage 1 left in a run, in eval mode.
 
     Raises:
@@ -137,8 +139,7 @@ def load_sen(run: Path, device: torch.device) -> tuple[SpeechEncoder, ImageEncod
     if not directory.is_dir():
         raise UserError(f"{run} has no finished stage 1; train it first with s2igan train ... --stage sen.")
     config, weights = load_model(directory)
-    speech_config = {**config["speech_encoder"], "conv_channels": tuple(config["speech_encoder"]["conv_channels"])}
-    speech = SpeechEncoder(SpeechEncoderConfig(**speech_config))
+    speech = build_encoder(encoder_from_json(config["speech_encoder"], directory / "config.json"))
     image = ImageEncoder(ImageEncoderConfig(**config["image_encoder"]))
     speech.load_state_dict(_below(weights, "speech_encoder."))
     image.head.load_state_dict(_below(weights, "image_head."))
@@ -168,7 +169,7 @@ def _json(config: dict[str, Any]) -> dict[str, Any]:
 
 def _networks(recipe: Recipe) -> dict[str, Any]:
     return {
-        "speech_encoder": dataclasses.asdict(recipe.sen.speech),
+        "speech_encoder": encoder_to_json(recipe.sen.speech),
         "image_encoder": dataclasses.asdict(recipe.sen.image),
         "image_size": recipe.sen.image_size,
     }

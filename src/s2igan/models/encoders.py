@@ -1,0 +1,57 @@
+"""The encoders that stage 1 can train in the place of the paper's, behind one interface.
+
+Each is called with a padded batch of what it `reads` and the lengths, has a `config` with the dimensions of its
+`embedding`, and returns rows of unit length.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Any, Literal
+
+from s2igan.errors import UserError
+from s2igan.models.li2020 import CnnLstmConfig, CnnLstmEncoder
+from s2igan.models.speech_encoder import SpeechEncoder, SpeechEncoderConfig
+from s2igan.models.text_encoder import TextEncoder, TextEncoderConfig
+
+Encoder = SpeechEncoder | CnnLstmEncoder | TextEncoder
+EncoderConfig = SpeechEncoderConfig | CnnLstmConfig | TextEncoderConfig
+Reads = Literal["speech", "text"]
+"""Log-mels, or one-hot characters."""
+
+KINDS: dict[str, tuple[type[Any], type[Any]]] = {
+    "sed": (SpeechEncoderConfig, SpeechEncoder),
+    "li2020": (CnnLstmConfig, CnnLstmEncoder),
+    "text": (TextEncoderConfig, TextEncoder),
+}
+"""The paper's SED and the encoders of two baselines (SPEC section 7), by the word that names them in a model's config."""
+
+
+def build_encoder(config: EncoderConfig) -> Encoder:
+    """A network of these sizes with PyTorch's own initial weights."""
+    return next(network(config) for kind, network in KINDS.values() if isinstance(config, kind))
+
+
+def encoder_to_json(config: EncoderConfig) -> dict[str, Any]:
+    """The sizes and the kind, for a model's config."""
+    kind = next(name for name, (cls, _) in KINDS.items() if isinstance(config, cls))
+    return {"kind": kind, **asdict(config)}
+
+
+def encoder_from_json(values: Any, path: Path) -> EncoderConfig:
+    """Reads back what `encoder_to_json` gave; without a kind it is the paper's encoder.
+
+    Raises:
+        UserError: `values` describes no encoder that is known here; `path` is the file that holds them.
+    """
+    sizes = dict(values) if isinstance(values, Mapping) else {"kind": None}
+    cls = KINDS.get(sizes.pop("kind", "sed"), (None,))[0]
+    if cls is None or not sizes.keys() <= {field.name for field in fields(cls)}:
+        raise UserError(
+            f"{path} does not describe a speech encoder that this version knows; use the version of s2igan that trained "
+            "the model."
+        )
+    config: EncoderConfig = cls(**{name: tuple(size) if isinstance(size, list) else size for name, size in sizes.items()})
+    return config

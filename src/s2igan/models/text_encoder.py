@@ -1,0 +1,84 @@
+"""A character CNN-RNN: a text in, one embedding of unit length out, in place of the speech encoder (SPEC section 7).
+
+The layout of Reed et al., "Learning Deep Representations of Fine-Grained Visual Descriptions", CVPR 2016: temporal
+convolutions with max pooling over one-hot characters, a recurrent network over what is left, the mean over time, and a
+linear layer.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+
+from s2igan.text import ALPHABET
+
+KERNEL = 4
+"""Characters that a convolution sees."""
+
+POOL = 3
+"""Frames of which pooling keeps the largest."""
+
+STRIDES = (3, 3, 2)
+"""Frames between two pools, after each convolution."""
+
+MIN_CHARACTERS = 66
+"""Characters that the recurrent network's first frame sees."""
+
+SPAN = math.prod(STRIDES)
+"""Characters between two frames of the recurrent network."""
+
+
+@dataclass(frozen=True)
+class TextEncoderConfig:
+    """Sizes of the text encoder."""
+
+    conv_channels: tuple[int, int, int] = (384, 512, 256)
+    """Output channels of each convolution."""
+    hidden: int = 256
+    """Units of the recurrent network."""
+    embedding: int = 1024
+    """Dimensions of the text embedding."""
+
+
+class TextEncoder(nn.Module):
+    """Convolutions with ReLU and max pooling, a GRU, its mean over time, a linear layer, unit length."""
+
+    reads: ClassVar[Literal["text"]] = "text"
+
+    def __init__(self, config: TextEncoderConfig) -> None:
+        super().__init__()
+        self.config = config
+        channels = (len(ALPHABET), *config.conv_channels)
+        self.convs = nn.ModuleList(nn.Conv1d(channels[i], channels[i + 1], KERNEL) for i in range(len(STRIDES)))
+        self.rnn = nn.GRU(channels[-1], config.hidden, batch_first=True)
+        self.out = nn.Linear(config.hidden, config.embedding)
+        for i, conv in enumerate(self.convs):
+            # PyTorch's own would let the biases drown the text. Of the first layer's inputs one in each row is not zero.
+            inputs = KERNEL if i == 0 else KERNEL * channels[i]
+            nn.init.normal_(conv.weight, std=math.sqrt(2 / inputs))
+            nn.init.zeros_(conv.bias)
+
+    def forward(
+        self, characters: Float[Tensor, "batch characters alphabet"], lengths: Int[Tensor, " batch"]
+    ) -> Float[Tensor, "batch embedding"]:
+        """Embed texts; each embedding is that of its text alone, whatever the batch is padded to.
+
+        Args:
+            characters: one-hot characters (`text.one_hot`), zero-padded to the longest.
+            lengths: characters of each text.
+        """
+        n_frames = 1 + -(-(lengths.cpu() - MIN_CHARACTERS).clamp_min(0) // SPAN)
+        # blanks behind a text let its last frame see its last character
+        needed = MIN_CHARACTERS + SPAN * (int(n_frames.max()) - 1)
+        x = F.pad(characters, (0, 0, 0, max(0, needed - characters.shape[1]))).transpose(1, 2)
+        for conv, stride in zip(self.convs, STRIDES, strict=True):
+            x = F.max_pool1d(torch.relu(conv(x)), POOL, stride)
+        packed = pack_padded_sequence(x.transpose(1, 2), n_frames, batch_first=True, enforce_sorted=False)
+        h, _ = pad_packed_sequence(self.rnn(packed)[0], batch_first=True)  # zeros in padded frames
+        mean = h.sum(dim=1) / n_frames.to(h.device)[:, None]
+        return F.normalize(self.out(mean), dim=1)
