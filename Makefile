@@ -5,7 +5,9 @@
 # Needs Python >= 3.11 and make. Everything is installed into .venv by pip; PYTHON=... chooses the interpreter.
 
 PYTHON ?=
-MIN_FREE_GB ?= 8
+# Installed 6.2 GB, and 3 GB of wheels until they are unpacked; pip's cache keeps another 3 GB where there is room.
+MIN_FREE_GB ?= 10
+CACHE_FREE_GB := 14
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -26,12 +28,14 @@ setup: $(INSTALLED)
 $(INSTALLED): pyproject.toml
 	@usable() { "$$1" -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; }; \
 	stop() { echo "make: $$1" >&2; exit 1; }; \
-	verbosity=--quiet; \
+	options=--quiet; \
 	if ! $(BIN)/python -c 'import importlib.metadata as m; m.version("torch")' >/dev/null 2>&1; then \
-	  verbosity=; \
+	  options=; \
 	  free=$$(df -Pk . | awk 'NR == 2 {print int($$4 / 1048576)}'); \
 	  if [ "$$free" -lt $(MIN_FREE_GB) ]; then \
 	    stop "set-up needs $(MIN_FREE_GB) GB of free disk and there are only $$free; free some, or lower it with make MIN_FREE_GB=3 if you use PyTorch's CPU-only wheels."; \
+	  elif [ "$$free" -lt $(CACHE_FREE_GB) ]; then \
+	    options=--no-cache-dir; \
 	  fi; \
 	fi; \
 	if ! usable $(BIN)/python || ! $(BIN)/python -m pip --version >/dev/null 2>&1; then \
@@ -55,7 +59,7 @@ $(INSTALLED): pyproject.toml
 	  "$$found" -m venv --clear $(VENV) || stop "$$found could not make $(VENV); see its message above."; \
 	fi; \
 	echo "Set-up: installing s2igan and its dependencies into $(VENV) (the first time a large download, then a minute or two)"; \
-	$(BIN)/python -m pip install $$verbosity --disable-pip-version-check --editable '.[speech,piper,dev]' \
+	$(BIN)/python -m pip install $$options --disable-pip-version-check --editable '.[speech,piper,dev]' \
 	  || stop "pip could not install the packages; see its message above, mend it and run make again."; \
 	touch $@; \
 	echo "Set-up: done"
