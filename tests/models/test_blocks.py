@@ -1,0 +1,148 @@
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torch.nn.utils.parametrizations import spectral_norm
+
+from s2igan.models.blocks import (
+    ConcatConv3x3,
+    ResidualBlock,
+    UpBlock,
+    enlarge_and_convolve,
+    init_weights,
+    seeded_construction,
+    stretch_centre,
+)
+
+
+def random(*shape, seed=0):
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def assert_same_with_gradients(fast, slow, *inputs):
+    """Both functions of the inputs agree, and so do the gradients of a random projection of their outputs."""
+    outputs = fast(*inputs), slow(*inputs)
+    torch.testing.assert_close(*outputs)
+    projection = random(*outputs[0].shape, seed=9)
+    gradients = [torch.autograd.grad((output * projection).sum(), inputs) for output in outputs]
+    for ours, expected in zip(*gradients, strict=True):
+        torch.testing.assert_close(ours, expected)
+
+
+class TestConcatConv:
+    @pytest.mark.parametrize("side", [(1, 6), (2, 2), (3, 3), (4, 4), (5, 7)])
+    @pytest.mark.parametrize("bias", [True, False])
+    def test_is_the_convolution_of_the_concatenation(self, side, bias):
+        """Shared by the sizes where the nine positions overlap (computed plainly) and those where they do not."""
+        block = ConcatConv3x3(3, 4, 5, bias=bias).double()
+
+        def plain(c, h, weight):
+            tiled = c[:, :, None, None].expand(-1, -1, *h.shape[-2:])
+            return F.conv2d(torch.cat((tiled, h), dim=1), weight, block.bias, padding=1)
+
+        def ours(c, h, weight):
+            return torch.func.functional_call(block, {"weight": weight}, (c, h))
+
+        inputs = random(2, 3), random(2, 4, *side, seed=1), random(5, 7, 3, 3, seed=2)
+        assert_same_with_gradients(ours, plain, *(x.requires_grad_() for x in inputs))
+
+    def test_the_condition_comes_first(self):
+        block = ConcatConv3x3(3, 3, 2).double()
+        c, h = random(2, 3), random(2, 3, 4, 4, seed=1)
+        with torch.no_grad():
+            block.weight[:, 3:] = 0
+            assert not torch.allclose(block(c, h), block(2 * c, h))
+            torch.testing.assert_close(block(c, h), block(c, 2 * h))
+
+    def test_one_weight_in_the_state(self):
+        assert {key: tuple(value.shape) for key, value in ConcatConv3x3(3, 4, 5).state_dict().items()} == {
+            "weight": (5, 7, 3, 3)
+        }
+
+
+def test_stretch_centre():
+    nine = torch.arange(9.0).view(1, 1, 3, 3)
+    expected = [[0, 1, 1, 2], [3, 4, 4, 5], [3, 4, 4, 5], [3, 4, 4, 5], [6, 7, 7, 8]]
+    assert stretch_centre(nine, 5, 4)[0, 0].tolist() == expected
+    assert torch.equal(stretch_centre(nine, 3, 3), nine)
+
+
+@pytest.mark.parametrize("side", [(1, 1), (2, 3), (5, 4)])
+def test_enlarge_and_convolve_is_the_two_operations(side):
+    def plain(h, weight):
+        return F.conv2d(F.interpolate(h, scale_factor=2, mode="nearest"), weight, padding=1)
+
+    inputs = random(2, 3, *side), random(5, 3, 3, 3, seed=1)
+    assert_same_with_gradients(enlarge_and_convolve, plain, *(x.requires_grad_() for x in inputs))
+
+
+def test_up_block_gates_the_first_half_by_the_second():
+    block = UpBlock(2, 3).eval()
+    h = random(1, 2, 4, 4).float()
+    with torch.no_grad():
+        block.norm.bias[3:] = -30  # closes every gate
+        assert block(h).abs().max() < 1e-8
+        block.norm.bias[3:] = 30  # opens them
+        both = block.norm(enlarge_and_convolve(h, block.conv.weight))
+        torch.testing.assert_close(block(h), both[:, :3])
+
+
+def test_residual_block_adds_its_input():
+    block = ResidualBlock(3).eval()
+    h = random(2, 3, 4, 4).float()
+    with torch.no_grad():
+        assert not torch.allclose(block(h), h)
+        block.norm2.weight.zero_()
+        torch.testing.assert_close(block(h), h)  # and nothing comes after the sum
+
+
+class TestInitialWeights:
+    def network(self):
+        return nn.Sequential(
+            nn.Conv2d(4, 8, 3),
+            nn.BatchNorm2d(400),
+            ConcatConv3x3(3, 4, 5),
+            nn.Linear(9, 6),
+            spectral_norm(nn.Linear(5, 3)),
+        )
+
+    def test_orthogonal_rows(self):
+        network = self.network()
+        init_weights(network, torch.Generator().manual_seed(0))
+        original = network[4].parametrizations.weight.original
+        for weight in (network[0].weight, network[2].weight, network[3].weight, original):
+            rows = weight.detach().flatten(1)
+            torch.testing.assert_close(rows @ rows.T, torch.eye(len(rows)), atol=1e-5, rtol=0)
+
+    def test_biases_and_batch_norm(self):
+        network = self.network()
+        init_weights(network, torch.Generator().manual_seed(0))
+        conv, norm, _, linear, _ = network
+        assert (linear.bias == 0).all()
+        assert (norm.bias == 0).all()
+        assert abs(norm.weight.mean().item() - 1) < 0.005
+        assert 0.017 < norm.weight.std().item() < 0.023
+        assert 0 < conv.bias.abs().max() <= 1 / math.sqrt(4 * 9)
+
+    def test_everything_follows_from_the_seed(self):
+        networks = [self.network() for _ in range(3)]
+        before = torch.get_rng_state()
+        for network, seed in zip(networks, (1, 1, 2), strict=True):
+            init_weights(network, torch.Generator().manual_seed(seed))
+        assert torch.equal(torch.get_rng_state(), before)
+        first, same, other = (list(network.parameters()) for network in networks)
+        assert all(torch.equal(a, b) for a, b in zip(first, same, strict=True))
+        assert not torch.equal(first[0], other[0])
+
+
+def test_seeded_construction_leaves_the_global_state():
+    before = torch.get_rng_state()
+    made = []
+    for seed in (1, 1, 2):
+        with seeded_construction(seed):
+            made.append(nn.Linear(3, 3).weight)
+    assert torch.equal(made[0], made[1])
+    assert not torch.equal(made[0], made[2])
+    assert torch.equal(torch.get_rng_state(), before)

@@ -1,0 +1,111 @@
+import pytest
+import torch
+from torch import nn
+
+from s2igan.errors import UserError
+from s2igan.models.blocks import ConcatConv3x3, init_weights
+from s2igan.models.discriminator import Discriminator, DiscriminatorConfig
+
+
+def discriminator(resolution=16, **options):
+    model = Discriminator(DiscriminatorConfig(resolution, width=2, condition=3, embedding=5, **options))
+    init_weights(model, torch.Generator().manual_seed(0))
+    return model.eval()
+
+
+def inputs(resolution=16):
+    rng = torch.Generator().manual_seed(1)
+    return torch.randn(4, 3, resolution, resolution, generator=rng), torch.randn(4, 3, generator=rng)
+
+
+@pytest.mark.parametrize(("resolution", "count"), [(64, 5_723_906), (128, 18_834_178), (256, 71_269_122)])
+def test_size_of_the_paper(resolution, count):
+    with torch.device("meta"):
+        assert sum(p.numel() for p in Discriminator(DiscriminatorConfig(resolution)).parameters()) == count
+
+
+@pytest.mark.parametrize(
+    ("resolution", "channels"),
+    [
+        (8, [8]),
+        (16, [4, 8]),
+        (32, [2, 4, 8]),
+        (64, [1, 2, 4, 8]),
+        (128, [1, 2, 4, 8, 16, 8]),
+        (256, [1, 2, 4, 8, 16, 32, 16, 8]),
+    ],
+)
+@torch.no_grad()
+def test_trunk(resolution, channels):
+    """Small images enter the 64 px ladder late; large ones climb higher and come back. The first block has no norm."""
+    model = discriminator(resolution)
+    assert [block.conv.out_channels // 2 for block in model.trunk] == channels
+    assert [isinstance(block.norm, nn.BatchNorm2d) for block in model.trunk] == [False] + [True] * (len(channels) - 1)
+    images, mu = inputs(resolution)
+    assert model.features(images).shape == (4, 16, 4, 4)
+    assert [logit.shape for logit in model(images, mu)] == [(4,), (4,)]
+
+
+@torch.no_grad()
+def test_heads():
+    model, (images, mu) = discriminator(), inputs()
+    features = model.features(images)
+    cond, uncond = model(images, mu)
+    assert torch.equal(cond, model.conditional(features, mu))
+    assert torch.equal(uncond, model.unconditional(features))
+    other_cond, other_uncond = model(images, mu + 1)
+    assert not torch.allclose(other_cond, cond, atol=1e-3)
+    assert torch.equal(other_uncond, uncond)
+
+
+def test_a_gradient_reaches_every_parameter():
+    model, (images, mu) = discriminator(64).train(), inputs(64)
+    sum(logit.square().sum() for logit in model(images, mu)).backward()
+    for name, parameter in model.named_parameters():
+        assert parameter.grad is not None, name
+        assert parameter.grad.abs().max() > 0, name
+
+
+def test_option_batch_norm():
+    model = discriminator(32, batch_norm=False)
+    assert not any(isinstance(part, nn.BatchNorm2d) for part in model.modules())
+    assert [block.conv.bias is not None for block in model.trunk] == [False, True, True]
+    assert model.joint.bias is not None
+    assert all(block.conv.bias is None for block in discriminator(32).trunk)
+    images, mu = inputs(32)
+    model.train()
+    with torch.no_grad():
+        torch.testing.assert_close(model(images[:1], mu[:1])[0], model(images, mu)[0][:1])  # rows stay apart
+
+
+def test_option_spectral_norm():
+    model, (images, mu) = discriminator(spectral_norm=True).train(), inputs()
+    with torch.no_grad():
+        for part in model.modules():
+            if isinstance(part, nn.Conv2d | ConcatConv3x3):
+                part.parametrizations.weight.original.mul_(50)
+        for _ in range(100):  # each pass refines the estimate of the singular vectors
+            model(images, mu)
+        for part in model.modules():
+            if isinstance(part, nn.Conv2d | ConcatConv3x3):
+                largest = torch.linalg.matrix_norm(part.weight.flatten(1), ord=2).item()
+                assert largest == pytest.approx(1, abs=0.02)
+
+
+@torch.no_grad()
+def test_option_match_dim():
+    model, (images, mu) = discriminator(match_dim=6), inputs()
+    features = model.features(images)
+    for embedded in (model.match(features), model.match_speech(torch.randn(4, 5))):
+        assert embedded.shape == (4, 6)
+        torch.testing.assert_close(embedded.norm(dim=1), torch.ones(4))
+    plain = discriminator()
+    assert not any(name.startswith("match") for name in plain.state_dict())
+    plain.load_state_dict({k: v for k, v in model.state_dict().items() if not k.startswith("match")})
+    assert torch.equal(plain(images, mu)[0], model(images, mu)[0])  # the head changes nothing else
+
+
+@pytest.mark.parametrize("resolution", [0, 4, 24, 100])
+def test_resolutions_that_do_not_fit(resolution):
+    with pytest.raises(UserError, match="choose 8 or a doubling of it"):
+        DiscriminatorConfig(resolution)

