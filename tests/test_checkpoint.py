@@ -276,21 +276,21 @@ def test_the_newest_whole_one_is_used_and_damaged_ones_are_named(
 ) -> None:
     assert latest_checkpoint(tmp_path) is None
     assert load_latest(tmp_path / "nowhere") is None
-    save_steps(tmp_path, 5, 40, 300, 123_456_789)  # by number: as words, the last would come before the others
+    save_steps(tmp_path, 5, 40, 99_999_999, 100_000_000)  # as words, the last would come before the one before it
     (tmp_path / "step-00000999").mkdir()
     (tmp_path / "notes").mkdir()
     caplog.set_level(logging.WARNING)
-    assert latest_checkpoint(tmp_path) == tmp_path / "step-123456789"
+    assert latest_checkpoint(tmp_path) == tmp_path / "step-100000000"
     assert not caplog.records
-    data = tmp_path / "step-123456789/state.safetensors"
+    data = tmp_path / "step-100000000/state.safetensors"
     data.write_bytes(data.read_bytes()[:-1])
-    assert latest_checkpoint(tmp_path) == tmp_path / "step-00000300"
-    assert [name in record.getMessage() for record, name in zip(caplog.records, ("123456789", "00000999"), strict=True)]
+    assert latest_checkpoint(tmp_path) == tmp_path / "step-99999999"
+    assert [name in record.getMessage() for record, name in zip(caplog.records, ("100000000",), strict=True)]
     found = load_latest(tmp_path)
     assert found is not None
-    assert found[0].name == "step-00000300"
-    assert found[1]["step"] == 300
-    for step in (5, 40, 300):
+    assert found[0].name == "step-99999999"
+    assert found[1]["step"] == 99_999_999
+    for step in (5, 40, 99_999_999):
         (checkpoint_path(tmp_path, step) / "state.json").write_text("{}")
     with pytest.raises(UserError, match="all 5 checkpoints are damaged"):
         latest_checkpoint(tmp_path)

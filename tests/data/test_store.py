@@ -352,6 +352,12 @@ def test_only_what_changed_is_written_again(tmp_path: Path, monkeypatch: pytest.
     assert Store.open(tmp_path).images.shape == (8, 24, 24, 3)
     assert rebuilt(image_size=20, window="hamming") == mels
     assert rebuilt() == images + mels
+    # Another part of a recording.
+    write(tmp_path, [*rows[:-1], rows[-1] | {"end_seconds": 0.1}])
+    assert rebuilt() == ["mels-00003"]
+    assert Store.open(tmp_path).n_frames[15] == 1 + 2204 // 220
+    write(tmp_path, rows)
+    assert rebuilt() == ["mels-00003"]
     # Words are not in the shards.
     write(tmp_path, [row | {"text": "other"} for row in rows])
     assert rebuilt() == []
