@@ -1,6 +1,10 @@
-"""Named experiments. A *size* (`demo`, `birds`, `cub`, `oxford102`) is a complete configuration; a *method* (`s2igan`, `no-dense`,
-...) turns one into the row of the paper that it names. `s2igan train birds` trains the size as it stands, `s2igan train no-rs
---config birds` the method at that size; either runs on any prepared store.
+"""Named experiments. A *size* (`demo`, `birds`, `cub`, `oxford102`, `flickr8k`, `places`) is a complete configuration;
+a *method* (`s2igan`, `no-dense`, ...) turns one into the row of the paper that it names. `s2igan train birds` trains
+the size as it stands, `s2igan train no-rs --config birds` the method at that size; either runs on any prepared store.
+
+Published figures are mAP / FID / IS of Wang et al. 2020 (SPEC section 6): higher, lower and higher are better. Whatever
+a size changes of the paper's method holds for every method at that size, so that rows can be compared.
+`s2igan train METHOD --config SIZE --dry-run` prints the resolved configuration and what it takes.
 
 Importing this module is cheap: what needs torch is imported when a recipe is called.
 """
@@ -19,12 +23,23 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
+class TrainingSet:
+    """The set that a size is meant for: what a dry run goes by where no store is at hand."""
+
+    images: int
+    classes: int
+    """0 where the set has none."""
+
+
+@dataclass(frozen=True)
 class Recipe:
     """Both stages, complete."""
 
     name: str
     sen: SENConfig
     rdg: RDGConfig
+    training_set: TrainingSet | None = None
+    """Only estimates use it."""
 
 
 def demo() -> Recipe:
@@ -78,11 +93,157 @@ def birds() -> Recipe:
         image_views=4,
         calibrate_batch_norm=True,
     )
-    return Recipe("birds", sen, rdg)
+    return Recipe("birds", sen, rdg, TrainingSet(images=1760, classes=44))
 
 
-SIZES: dict[str, Callable[[], Recipe]] = {"demo": demo, "birds": birds}
-METHODS: dict[str, Callable[[Recipe], Recipe]] = {}
+def cub() -> Recipe:
+    """CUB-200-2011 at 64, 128 and 256 px with the paper's hyper-parameters (SPEC sections 3 and 4); for a GPU.
+
+    Inception-v3 encodes the images. Where paper and reference differ the choices are those of SPEC section 8.
+    """
+    from s2igan.training.loop import LoopConfig
+    from s2igan.training.rdg import RDGConfig
+    from s2igan.training.sen import SENConfig
+
+    sen = SENConfig(loop=LoopConfig(epochs=150, evaluate_every=350))
+    rdg = RDGConfig(loop=LoopConfig(epochs=600, evaluate_every=5000, checkpoint_seconds=1800))
+    return Recipe("cub", sen, rdg, TrainingSet(images=8855, classes=150))
+
+
+def oxford102() -> Recipe:
+    """Oxford-102 flowers: the paper's hyper-parameters, which are those of `cub`; for a GPU."""
+    return replace(cub(), name="oxford102", training_set=TrainingSet(images=7034, classes=82))
+
+
+def flickr8k() -> Recipe:
+    """Flickr8k with natural speech: as `cub`, but stage 1 at a tenth of the rate, batch 32, 120 epochs; for a GPU.
+
+    The set has no classes: every image is its own, and there is neither distinctive loss nor identical relation (SPEC
+    section 5).
+    """
+    recipe = cub()
+    sen = replace(recipe.sen, learning_rate=1e-4, batch_size=32, loop=replace(recipe.sen.loop, epochs=120))
+    return replace(recipe, name="flickr8k", sen=sen, training_set=TrainingSet(images=6000, classes=0))
+
+
+def places() -> Recipe:
+    """Places Audio with natural speech: the hyper-parameters of `flickr8k`; for a GPU."""
+    return replace(flickr8k(), name="places", training_set=None)
+
+
+def s2igan(size: Recipe) -> Recipe:
+    """The paper's method: the size as it stands.
+
+    Table 1: CUB 9.04 / 14.50 / 4.29, Oxford-102 13.40 / 48.64 / 3.55.
+    s2igan train s2igan --config cub --data DATA --out RUN
+    """
+    return size
+
+
+def stackgan_v2_speech(size: Recipe) -> Recipe:
+    """StackGAN-v2 on the SEN's embeddings: neither dense link nor relation supervisor.
+
+    Table 1: CUB 8.09 / 18.94 / 4.14, Oxford-102 12.18 / 54.33 / 3.69. Give it the embeddings of the row that it is
+    compared with:
+    s2igan train stackgan-v2-speech --config cub --data DATA --out RUN --sen-from S2IGAN-RUN
+    """
+    return no_rs(no_dense(size))
+
+
+def stackgan_v2_text(size: Recipe) -> Recipe:
+    """StackGAN-v2 on a text embedding in place of speech.
+
+    Table 1: CUB 7.01 / 20.94 / 4.02, Oxford-102 9.88 / 50.38 / 3.35. The text embedding is a character CNN-RNN that
+    stage 1 trains on the captions by the losses of the SEN; the paper takes the char-CNN-RNN embeddings of Reed et al.,
+    which a store does not hold. The model reads text: `s2igan evaluate` scores it, `s2igan generate` refuses it.
+    s2igan train stackgan-v2-text --config cub --data DATA --out RUN
+    """
+    from s2igan.models.text_encoder import TextEncoderConfig
+
+    text = TextEncoderConfig(embedding=size.sen.speech.embedding)
+    return replace(stackgan_v2_speech(size), sen=replace(size.sen, speech=text, augment=None))
+
+
+def li2020(size: Recipe) -> Recipe:
+    """Li et al. 2020: StackGAN-v2 on a speech encoder that image features teach.
+
+    Table 1: CUB - / 18.37 / 4.09, Oxford-102 - / 54.76 / 3.23. Stage 1 trains a CNN with a bidirectional LSTM by
+    distillation from the frozen image encoder (SPEC section 7).
+    s2igan train li2020 --config cub --data DATA --out RUN
+    """
+    from s2igan.models.li2020 import CnnLstmConfig
+
+    hidden = size.sen.speech.embedding // 2
+    speech = CnnLstmConfig(width=max(1, hidden // 8), hidden=hidden)
+    return replace(stackgan_v2_speech(size), sen=replace(size.sen, speech=speech, objective="distillation"))
+
+
+def no_dense(size: Recipe) -> Recipe:
+    """Ablation: no dense link, the one from h_{i-1} to the up-block of stage i.
+
+    CUB 8.66 / 17.58 / 4.19.
+    s2igan train no-dense --config cub --data DATA --out RUN --sen-from S2IGAN-RUN
+    """
+    return replace(size, rdg=replace(size.rdg, generator=replace(size.rdg.generator, dense="none")))
+
+
+def no_rs(size: Recipe) -> Recipe:
+    """Ablation: no relation supervisor.
+
+    CUB 8.54 / 15.59 / 4.14.
+    s2igan train no-rs --config cub --data DATA --out RUN --sen-from S2IGAN-RUN
+    """
+    return replace(size, rdg=replace(size.rdg, relation=0.0))
+
+
+def no_sen(size: Recipe) -> Recipe:
+    """Ablation: no stage 1; the speech encoder starts at random and is trained by the GAN alone.
+
+    CUB 2.91 / 19.56 / 3.49. Stage 1 takes no step. The relation supervisor sees the frozen image features, reduced to
+    their principal components, since there is no trained image embedding.
+    s2igan train no-sen --config cub --data DATA --out RUN
+    """
+    untrained = replace(size.sen, objective="distillation", loop=replace(size.sen.loop, steps=0, epochs=None))
+    return replace(size, sen=untrained, rdg=replace(size.rdg, speech="scratch"))
+
+
+def end_to_end(size: Recipe) -> Recipe:
+    """Ablation: the speech encoder, trained by stage 1, is trained on with the GAN.
+
+    CUB 7.38 / 21.54 / 4.29.
+    s2igan train end-to-end --config cub --data DATA --out RUN --sen-from S2IGAN-RUN
+    """
+    return replace(size, rdg=replace(size.rdg, speech="finetuned"))
+
+
+def no_distinctive(size: Recipe) -> Recipe:
+    """Ablation: stage 1 without the distinctive loss (Eq. 5).
+
+    CUB 6.80 / 16.66 / 4.19; SEN mAP 23.68 instead of 24.24.
+    s2igan train no-distinctive --config cub --data DATA --out RUN
+    """
+    return replace(size, sen=replace(size.sen, distinctive=0.0))
+
+
+SIZES: dict[str, Callable[[], Recipe]] = {
+    "demo": demo,
+    "birds": birds,
+    "cub": cub,
+    "oxford102": oxford102,
+    "flickr8k": flickr8k,
+    "places": places,
+}
+METHODS: dict[str, Callable[[Recipe], Recipe]] = {
+    "s2igan": s2igan,
+    "stackgan-v2-speech": stackgan_v2_speech,
+    "stackgan-v2-text": stackgan_v2_text,
+    "li2020": li2020,
+    "no-dense": no_dense,
+    "no-rs": no_rs,
+    "no-sen": no_sen,
+    "end-to-end": end_to_end,
+    "no-distinctive": no_distinctive,
+}
 RECIPES: dict[str, Callable[..., Recipe]] = {**SIZES, **METHODS}
 
 
@@ -98,7 +259,9 @@ def resolve(name: str, size: str | None = None) -> Recipe:
     """
     if name in SIZES:
         if size not in (None, name):
-            raise UserError(f"The recipe {name} is a configuration itself; leave --config out, or name a method instead of it.")
+            raise UserError(
+                f"The recipe {name} is a configuration itself; leave --config out, or name a method instead of it."
+            )
         return SIZES[name]()
     if name not in METHODS:
         raise UserError(f"There is no recipe {name!r}; choose one of {', '.join(RECIPES)}.")

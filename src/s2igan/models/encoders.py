@@ -47,7 +47,8 @@ def encoder_from_json(values: Any, path: Path) -> EncoderConfig:
         UserError: `values` describes no encoder that is known here; `path` is the file that holds them.
     """
     sizes = dict(values) if isinstance(values, Mapping) else {"kind": None}
-    cls = KINDS.get(sizes.pop("kind", "sed"), (None,))[0]
+    kind = sizes.pop("kind", "sed")
+    cls = KINDS[kind][0] if kind in KINDS else None
     if cls is None or not sizes.keys() <= {field.name for field in fields(cls)}:
         raise UserError(
             f"{path} does not describe a speech encoder that this version knows; use the version of s2igan that trained "

@@ -54,13 +54,15 @@ class TextEncoder(nn.Module):
         super().__init__()
         self.config = config
         channels = (len(ALPHABET), *config.conv_channels)
-        self.convs = nn.ModuleList(nn.Conv1d(channels[i], channels[i + 1], KERNEL) for i in range(len(STRIDES)))
+        convs = [nn.Conv1d(channels[i], channels[i + 1], KERNEL) for i in range(len(STRIDES))]
+        self.convs = nn.ModuleList(convs)
         self.rnn = nn.GRU(channels[-1], config.hidden, batch_first=True)
         self.out = nn.Linear(config.hidden, config.embedding)
-        for i, conv in enumerate(self.convs):
+        for i, conv in enumerate(convs):
             # PyTorch's own would let the biases drown the text. Of the first layer's inputs one in each row is not zero.
             inputs = KERNEL if i == 0 else KERNEL * channels[i]
             nn.init.normal_(conv.weight, std=math.sqrt(2 / inputs))
+            assert conv.bias is not None
             nn.init.zeros_(conv.bias)
 
     def forward(

@@ -181,7 +181,7 @@ def make_state(
     for network in (generator, *discriminators.values(), relation):
         if network is not None:
             init_weights(network, rng)
-            network.to(device, memory_format=torch.channels_last)
+            network.to(device).to(memory_format=torch.channels_last)
 
     def adam(parameters: Any, rate: float) -> torch.optim.Optimizer:
         return torch.optim.Adam(parameters, lr=rate, betas=config.betas, fused=True)
@@ -305,6 +305,7 @@ def generator_step(
         terms["contrast"] = torch.stack(contrasts).mean()
         weights["contrast"] = config.contrast
     if config.semantic:
+        assert fake_features is not None
         terms["semantic"] = weighted_sum(matching_loss(fake_features, embedding.detach(), batch.class_ids))
         weights["semantic"] = config.semantic
     loss = weighted_sum(terms, weights)
@@ -342,7 +343,7 @@ def averaged_generator(
     `embeddings` are training descriptions; only the calibration looks at them.
     """
     device = next(state.generator.parameters()).device
-    averaged = Generator(config.generator).to(device, memory_format=torch.channels_last)
+    averaged = Generator(config.generator).to(device).to(memory_format=torch.channels_last)
     averaged.load_state_dict(state.generator.state_dict())
     state.ema.copy_to(averaged)
     if config.calibrate_batch_norm:

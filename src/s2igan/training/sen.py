@@ -126,7 +126,7 @@ def make_state(
 def step(state: SENState, batch: SENBatch, config: SENConfig) -> dict[str, Tensor]:
     """One optimiser step on the total loss (Eq. 6); returns its terms."""
     state.speech.train()
-    state.image.train()
+    state.image.train(config.objective == "matching")
     v = state.image.project(batch.image_features)
     a = state.speech(batch.mel, batch.lengths)
     if config.objective == "distillation":
@@ -146,15 +146,23 @@ def step(state: SENState, batch: SENBatch, config: SENConfig) -> dict[str, Tenso
     return {key: value.detach() for key, value in values.items()}
 
 
-def fit_principal_components(head: nn.Linear, features: Float[Tensor, "n features"]) -> None:
-    """Sets a linear layer to the projection on the features' first principal components, their mean at the origin."""
-    centred = features.double() - features.double().mean(dim=0)
+@torch.no_grad()
+def fit_principal_components(image: ImageEncoder, features: Float[Tensor, "n features"]) -> None:
+    """Sets the image head to the projection on the features' first principal components, their mean at the origin."""
+    *norms, linear = image.head.children() if isinstance(image.head, nn.Sequential) else [image.head]
+    for norm in norms:
+        assert isinstance(norm, nn.BatchNorm1d) and norm.running_mean is not None and norm.running_var is not None
+        norm.running_mean.copy_(features.mean(dim=0))
+        norm.running_var.copy_(features.var(dim=0))
+        features = norm.eval()(features)
+    assert isinstance(linear, nn.Linear)
+    mean = features.double().mean(dim=0)
+    centred = features.double() - mean
     _, directions = torch.linalg.eigh(centred.T @ centred)  # the largest last
-    kept = directions.flip(1)[:, : head.out_features].T
-    with torch.no_grad():
-        head.weight.zero_()
-        head.weight[: len(kept)] = kept
-        head.bias.copy_(-head.weight.double() @ features.double().mean(dim=0))
+    kept = directions.flip(1)[:, : linear.out_features].T
+    linear.weight.zero_()
+    linear.weight[: len(kept)] = kept.to(linear.weight)
+    linear.bias.copy_(-linear.weight.double() @ mean)
 
 
 def batch_recall(
@@ -195,7 +203,7 @@ class SENStage:
         )
         if config.objective == "distillation":
             features = self._image_features(train, np.arange(len(train)), None)
-            fit_principal_components(self.state.image.head, features)
+            fit_principal_components(self.state.image, features)
         self.best: dict[str, Any] = {}
         self._keep(-1.0, 0)
 
