@@ -1,0 +1,201 @@
+"""The options of stage 2's step at toy width; the step itself is proven in tests/golden/test_golden_step.py."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from s2igan.models.generator import GeneratorConfig
+from s2igan.training import rdg
+from s2igan.training.loop import LoopConfig
+
+SCALES = (8, 16)
+CONFIG = rdg.RDGConfig(
+    loop=LoopConfig(steps=1),
+    generator=GeneratorConfig(embedding=6, condition=3, z=4, width=4, resolutions=SCALES),
+    discriminator_width=2,
+    relation_hidden=5,
+    batch_size=4,
+    contrast_dim=7,
+)
+
+
+def encode(images):
+    """Stands in for the image encoder: six numbers of unit length that depend on every pixel."""
+    weight = torch.randn(6, 3, 16, 16, generator=torch.Generator().manual_seed(5))
+    return F.normalize(F.conv2d(images, weight).flatten(1), dim=1)
+
+
+def make(**options):
+    config = replace(CONFIG, **options)
+    state = rdg.make_state(config, image_embedding=6, encode=encode, speech=None, seed=0, device=torch.device("cpu"))
+    return state, config
+
+
+def batch(**changes):
+    rng = torch.Generator().manual_seed(1)
+    real, mismatched, similar = torch.rand(3, 4, 3, 16, 16, generator=rng) * 2 - 1
+    given = {
+        "real": rdg.pyramid(real, SCALES),
+        "mismatched": rdg.pyramid(mismatched, SCALES),
+        "embedding": F.normalize(torch.randn(4, 6, generator=rng), dim=1),
+        "z": torch.randn(4, 4, generator=rng),
+        "eps": torch.randn(4, 3, generator=rng),
+        "class_ids": torch.tensor([0, 1, 2, 0]),
+        "relation_features": {"real": encode(real), "similar": encode(similar), "negative": encode(mismatched)},
+    }
+    return rdg.RDGBatch(**(given | changes))
+
+
+def passes(state, resolution):
+    """Collects what the conditional head is given in each pass through one discriminator."""
+    conditions = []
+    state.discriminators[resolution].joint.register_forward_hook(lambda *args: conditions.append(args[1][0]))
+    return conditions
+
+
+def snapshot(module):
+    return [parameter.detach().clone() for parameter in module.parameters()]
+
+
+def moved(module, before):
+    return any(not torch.equal(a, b) for a, b in zip(module.parameters(), before, strict=True))
+
+
+@pytest.mark.parametrize("condition_on", ["mu", "c"])
+def test_option_condition_on(condition_on):
+    """SPEC section 8, row 8. Only the last of four passes, the generator's own, reaches back into the generator."""
+    state, config = make(condition_on=condition_on)
+    outputs = []
+    state.generator.register_forward_hook(lambda *args: outputs.append(args[-1]))
+    conditions = passes(state, 16)
+    rdg.step(state, batch(), config)
+    assert len(outputs) == 1  # one forward pass serves every update
+    assert not torch.equal(outputs[0].mu, outputs[0].c)
+    assert all(torch.equal(condition, getattr(outputs[0], condition_on)) for condition in conditions)
+    assert [condition.requires_grad for condition in conditions] == [False, False, False, True]
+
+
+def test_option_mismatched():
+    """SPEC section 8, row 7."""
+    state, config = make(mismatched=False)
+    conditions = passes(state, 16)
+    losses = rdg.step(state, batch(mismatched={}), config)
+    assert len(conditions) == 3  # real, fake, and the generator's
+    assert not any("mismatched" in key for key in losses)
+    terms = [losses[f"discriminator_16/{name}"] for name in ("real_cond", "fake_cond", "real_uncond", "fake_uncond")]
+    torch.testing.assert_close(losses["discriminator_16/total"], sum(terms))
+
+
+@pytest.mark.parametrize("n_logits", [3, 4])
+def test_option_relation_logits(n_logits):
+    """SPEC section 8, row 9."""
+    state, config = make(relation_logits=n_logits)
+    assert state.relation.out.out_features == n_logits
+    rdg.step(state, batch(), config)
+
+
+def test_option_relation_off():
+    state, config = make(relation=0.0)
+    assert state.relation is None
+    losses = rdg.step(replace(state, encode=None), batch(relation_features={}), config)
+    assert not any("relation" in key for key in losses)
+
+
+def test_a_set_without_classes_has_no_identical_relation():
+    state, config = make()
+    losses = rdg.step(state, batch(identical=False), config)
+    names = {key.removeprefix("relation/") for key in losses if key.startswith("relation/")}
+    assert names == {"positive", "fake", "negative", "total"}
+    torch.testing.assert_close(losses["relation/total"], sum(losses[f"relation/{name}"] for name in names - {"total"}))
+
+
+@pytest.mark.parametrize(("weight", "term"), [("kl", "kl"), ("relation", "relation")])
+def test_weights_of_the_generators_terms(weight, term):
+    totals = {}
+    for value in (1.0, 3.0):
+        state, config = make(**{weight: value})
+        losses = rdg.step(state, batch(), config)
+        totals[value] = losses["generator/total"]
+    torch.testing.assert_close(totals[3.0] - totals[1.0], 2 * losses[f"generator/{term}"])
+
+
+def test_every_network_is_updated_once():
+    state, config = make()
+    networks = {"generator": state.generator, "relation": state.relation, **state.discriminators}
+    before = {name: snapshot(network) for name, network in networks.items()}
+    optimisers = {
+        "generator": state.generator_optimiser,
+        "relation": state.relation_optimiser,
+        **state.discriminator_optimisers,
+    }
+    order = []
+    for name, optimiser in optimisers.items():
+        optimiser.register_step_post_hook(lambda *_, name=name: order.append(name))
+    rdg.step(state, batch(), config)
+    assert order == [8, 16, "relation", "generator"]
+    assert all(moved(network, before[name]) for name, network in networks.items())
+    assert all(parameter.requires_grad for network in networks.values() for parameter in network.parameters())
+
+
+def test_the_average_trails_the_live_weights():
+    state, config = make()
+    before = {name: parameter.detach().clone() for name, parameter in state.generator.named_parameters()}
+    rdg.step(state, batch(), config)
+    live = dict(state.generator.named_parameters())
+    for name, average in state.ema.parameters.items():
+        torch.testing.assert_close(average, 0.999 * before[name] + 0.001 * live[name], atol=2.5e-7, rtol=0)
+        assert not torch.equal(live[name], before[name])
+
+
+class TestContrastiveOptions:
+    """Not in the paper: they must teach images to fit the speech, never the speech to fit the images."""
+
+    @pytest.mark.parametrize(
+        ("option", "term"), [("contrast", "generator/contrast"), ("semantic", "generator/semantic")]
+    )
+    def test_weight(self, option, term):
+        plain = rdg.step(make()[0], batch(), CONFIG)
+        state, config = make(**{option: 0.5})
+        losses = rdg.step(state, batch(), config)
+        assert term in losses
+        assert term not in plain
+        parts = [value for key, value in losses.items() if key.startswith(("generator/cond", "generator/uncond"))]
+        expected = sum(parts) + losses["generator/relation"] + config.kl * losses["generator/kl"] + 0.5 * losses[term]
+        torch.testing.assert_close(losses["generator/total"], expected)
+
+    def test_contrast_trains_the_discriminators(self):
+        state, config = make(contrast=1.0)
+        before = snapshot(state.discriminators[16].match_speech_out)
+        rdg.step(state, batch(), config)
+        assert moved(state.discriminators[16].match_speech_out, before)
+
+    @pytest.mark.parametrize("option", ["contrast", "semantic"])
+    def test_speech_does_not_move(self, option):
+        """With a generator that ignores the embedding nothing else could send it a gradient."""
+        state, config = make(**{option: 1.0})
+        with torch.no_grad():
+            state.generator.conditioning.fc.weight.zero_()
+        embedding = batch().embedding.requires_grad_()
+        rdg.step(state, batch(embedding=embedding), config)
+        assert (embedding.grad == 0).all()
+
+    def test_masks_other_pairs_of_the_class(self):
+        """Rows 0 and 3 are of one class; told apart as if they were two, the loss is higher."""
+        for option, term in (("contrast", "discriminator_16/contrast"), ("semantic", "generator/semantic")):
+            state, config = make(**{option: 1.0})
+            with_classes = rdg.step(state, batch(), config)[term]
+            state, config = make(**{option: 1.0})
+            without = rdg.step(state, batch(class_ids=None), config)[term]
+            assert with_classes < without
+
+
+def test_pyramid_is_the_mean_of_2x2_pixels():
+    images = torch.arange(16.0).view(1, 1, 4, 4).expand(1, 3, 4, 4)
+    scales = rdg.pyramid(images, (2, 4))
+    assert list(scales) == [4, 2]
+    assert torch.equal(scales[4], images)
+    assert scales[2][0, 0].tolist() == [[2.5, 4.5], [10.5, 12.5]]
