@@ -121,10 +121,10 @@ def precision_at_k(
     return float((r.hits / r.size)[:, :k].sum(axis=1).mean() / k)
 
 
-def recall_at_k(
+def hits_at_k(
     similarity: Float[np.ndarray, "queries gallery"], relevant: Bool[np.ndarray, "queries gallery"], k: int
-) -> float:
-    """Fraction of queries with at least one right item among the first k.
+) -> Float[np.ndarray, " queries"]:
+    """Of every query, 1 where a right item is among the first k, else 0; between them in case of ties.
 
     Paired sets (item i matches item i) and many-to-one sets (five utterances an image) differ in ``relevant`` only. A
     gallery smaller than k counts as seen whole.
@@ -133,13 +133,19 @@ def recall_at_k(
     r = _rank(similarity, relevant)
     last = min(k, similarity.shape[1]) - 1
     start, size, hits, before = (a[:, last] for a in (r.start, r.size, r.hits, r.hits_before))
-    # The cut at k falls into a group of tied items of which `drawn` are seen: all of them wrong with C(n-m, d) / C(n,
-    # d).
+    # The cut at k falls into a group of n tied items of which d are seen: all of them wrong with C(n-m, d) / C(n, d).
     drawn = last + 1 - start
     missed = np.ones(len(drawn))
     for j in range(int(drawn.max())):
         missed *= np.where(j < drawn, np.maximum(size - hits - j, 0) / np.maximum(size - j, 1), 1.0)
-    return float(np.where(before > 0, 1.0, 1.0 - missed).mean())
+    return np.where(before > 0, 1.0, 1.0 - missed)
+
+
+def recall_at_k(
+    similarity: Float[np.ndarray, "queries gallery"], relevant: Bool[np.ndarray, "queries gallery"], k: int
+) -> float:
+    """Fraction of queries with at least one right item among the first k: the mean of `hits_at_k`."""
+    return float(hits_at_k(similarity, relevant, k).mean())
 
 
 def median_rank(

@@ -1,0 +1,119 @@
+"""Pictures drawn on demand, with random attributes: what the attribute classifier learns from.
+
+This module does not import torch, so that the processes that draw start quickly.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import inspect
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Int, UInt8
+from PIL import Image
+
+from s2igan.parallel import each_done
+
+DRAWINGS_PER_TASK = 50
+"""About a second of drawing: few enough for a progress bar, many enough that a task costs nothing."""
+
+FIRST_INDIVIDUAL = 1 << 40
+"""Individuals are numbered from here, where no corpus numbers its own: no picture of a corpus is drawn here."""
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """A set of pictures that a program draws."""
+
+    name: str
+    attributes: Mapping[str, tuple[str, ...]]
+    """Every attribute with all its values."""
+    draw: Callable[[Mapping[str, str], int, int], UInt8[np.ndarray, "side side 3"]]
+    """(attributes, number of the individual, side in pixels) -> picture. At the top level of a module, where other
+    processes find it."""
+    oversampling: int = 1
+    """Pictures of the corpus are drawn this much larger than they are stored."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Changes when the pictures might: a hash of the drawing module's source and of the renderer's version."""
+        source = inspect.getsourcefile(self.draw)
+        if source is None:
+            raise ValueError(f"{self.draw} has no source file")
+        digest = hashlib.sha256(Path(source).read_bytes())
+        digest.update(f"{importlib.metadata.version('resvg-py')} {self.oversampling}".encode())
+        return digest.hexdigest()
+
+
+def drawing_with(attributes: Mapping[str, tuple[str, ...]]) -> Drawing | None:
+    """The drawn set whose attributes a store has; None where its pictures are no such drawings."""
+    from s2igan.corpora import bird_drawing, birds
+
+    for drawing in (Drawing("birds", bird_drawing.ATTRIBUTES, bird_drawing.draw_bird, birds.OVERSAMPLING),):
+        known = drawing.attributes
+        if attributes and all(set(values) <= set(known.get(name, ())) for name, values in attributes.items()):
+            return drawing
+    return None
+
+
+@dataclass(frozen=True)
+class _Share:
+    """Some of the pictures, for one process."""
+
+    drawing: Drawing
+    side: int
+    first: int
+    codes: Int[np.ndarray, "count attributes"]
+    file: Path
+
+    def make(self) -> None:
+        pictures = np.empty((len(self.codes), self.side, self.side, 3), np.uint8)
+        for i, row in enumerate(self.codes):
+            chosen = {
+                name: values[code] for (name, values), code in zip(self.drawing.attributes.items(), row, strict=True)
+            }
+            large = self.drawing.draw(chosen, self.first + i, self.drawing.oversampling * self.side)
+            # As `data.images.load_image` brings a corpus's pictures to the stored size.
+            picture = Image.fromarray(large).resize((self.side, self.side), Image.Resampling.BICUBIC)
+            pictures[i] = np.asarray(picture)
+        np.save(self.file, pictures)
+
+
+def draw_random(
+    drawing: Drawing,
+    count: int,
+    side: int,
+    *,
+    seed: int,
+    jobs: int | None = None,
+    advance: Callable[[int], None] = lambda count: None,
+) -> tuple[UInt8[np.ndarray, "count side side 3"], Int[np.ndarray, "count attributes"]]:
+    """Pictures with attributes drawn uniformly and independently of each other, and the numbers of their values.
+
+    Args:
+        seed: of the attributes and the individuals; other seeds give other individuals.
+        jobs: processes; one per usable core unless given.
+        advance: told how many pictures are finished, as they are.
+
+    Raises:
+        UserError: a process was killed.
+    """
+    rng = np.random.default_rng([seed, 0xD8A3])
+    sizes = [len(values) for values in drawing.attributes.values()]
+    codes = rng.integers(0, sizes, size=(count, len(sizes)))
+    first = FIRST_INDIVIDUAL * (seed + 1)
+    with tempfile.TemporaryDirectory() as folder:
+        shares = [
+            _Share(
+                drawing, side, first + start, codes[start : start + DRAWINGS_PER_TASK], Path(folder) / f"{start}.npy"
+            )
+            for start in range(0, count, DRAWINGS_PER_TASK)
+        ]
+        for share in each_done(_Share.make, shares, jobs):
+            advance(len(share.codes))
+        return np.concatenate([np.load(share.file) for share in shares]), codes

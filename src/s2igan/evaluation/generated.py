@@ -1,0 +1,436 @@
+"""Scores of generated images, a function for each group; the arithmetic is in `attributes`, `retrieval` and `fid`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int, UInt8
+from rich.console import Console
+from rich.progress import track
+from torch import Tensor
+
+from s2igan.data.store import Store
+from s2igan.errors import UserError
+from s2igan.evaluation.attributes import Accuracy, AttributeClassifier, attribute_accuracy
+from s2igan.evaluation.drawings import Drawing
+from s2igan.evaluation.features import as_images, image_features
+from s2igan.evaluation.fid import fid, kid
+from s2igan.evaluation.gallery import change_word, followed, write_changed
+from s2igan.evaluation.retrieval import (
+    REFERENCE_OFFSET,
+    chance_map,
+    cosine_similarity,
+    fake_recall,
+    mean_average_precision,
+    recall_at_k,
+    same_label,
+)
+from s2igan.evaluation.scores import Group, Score
+from s2igan.evaluation.subject import Subject
+from s2igan.models.image_encoder import ImageEncoder, ImageEncoderConfig
+from s2igan.pipeline import SpeechToImage
+from s2igan.speech import parse_voice
+from s2igan.training.frozen import speech_embeddings
+
+METRIC_SIDE = 128
+"""Side in pixels at which the offline encoder sees images here, whatever side a recipe chose for training: so the
+scores of different recipes are on the same features."""
+EXTRACTOR = f"EfficientNet-Lite0 (ImageNet), mean of the last map, 1280-d, at {METRIC_SIDE} px"
+
+MAP_IMAGES = 2
+"""Real images of every test class that are queries of the paper's mAP (SPEC section 6)."""
+MAP_DRAWS = 3
+"""Choices of those images that it is averaged over."""
+FAKE_RECALL_AT = (1, 5, 10, 50)
+KID_SUBSETS, KID_SUBSET_SIZE = 100, 1000
+"""Random subsets, and images in each of them unless there are fewer."""
+
+CHANGED_SAMPLES = 16
+"""Images of every sentence of Figure 3 that its score counts."""
+CHANGED_SENTENCES: Mapping[str, Mapping[str, str]] = {
+    "birds": {
+        "belly_colour": "this bird has a {} belly and black wings",
+        "wing_colour": "this bird has {} wings and a yellow belly",
+        "head_colour": "this bird has a {} head and white wings",
+    }
+}
+"""By drawn set, the sentences of Figure 3 with the attribute whose word is changed; the first one is shown."""
+DEFAULT_VOICE = "espeak:en-us"
+"""Speaks Figure 3 where the split's speakers are no voices that can be synthesized."""
+
+HEADLINES = frozenset({"belly_colour", "wing_colour", "head_colour"})
+"""Attributes whose accuracy is a headline of the report."""
+
+
+@dataclass(frozen=True)
+class Fakes:
+    """Images generated for captions."""
+
+    captions: Int[np.ndarray, " captions"]
+    """Numbers of the utterances in the store."""
+    per_caption: int
+    pictures: UInt8[np.ndarray, "images side side 3"]
+    """``per_caption`` of each caption after the other."""
+    seed: int
+    """Of the noise."""
+
+    @classmethod
+    def draw(
+        cls,
+        model: SpeechToImage,
+        store: Store,
+        captions: Int[np.ndarray, " captions"],
+        per_caption: int,
+        *,
+        seed: int,
+        console: Console,
+    ) -> Fakes:
+        """Has the model hear the captions, and draw ``per_caption`` images of each at the highest resolution."""
+        embedded = speech_embeddings(store, model.speech_encoder, captions, device=model.device, console=console)
+        pictures = draw_pictures(model, embedded.repeat_interleave(per_caption, dim=0), seed=seed, console=console)
+        return cls(captions, per_caption, pictures, seed)
+
+    @property
+    def utterances(self) -> Int[np.ndarray, " images"]:
+        """The caption of each image."""
+        return np.repeat(self.captions, self.per_caption)
+
+    @property
+    def side(self) -> int:
+        """Pixels."""
+        return int(self.pictures.shape[1])
+
+    @property
+    def protocol(self) -> dict[str, Any]:
+        """What scores of these images have in their record."""
+        return {
+            "captions": len(self.captions),
+            "images_per_caption": self.per_caption,
+            "image_size": self.side,
+            "seed": self.seed,
+        }
+
+
+@torch.inference_mode()
+def draw_pictures(
+    model: SpeechToImage, embeddings: Float[Tensor, "images embedding"], *, seed: int, console: Console | None = None
+) -> UInt8[np.ndarray, "images side side 3"]:
+    """One picture per embedding at the highest resolution, each with noise of its own from ``seed``."""
+    config = model.generator.config
+    stream = torch.Generator().manual_seed(seed)
+    noise = torch.randn(len(embeddings), config.z + config.condition, generator=stream)
+    z, eps = noise.split([config.z, config.condition], dim=1)
+    silent = console is None or not console.is_terminal
+    parts = []
+    for start in track(range(0, len(embeddings), 64), description="Generating", console=console, disable=silent):
+        part = slice(start, start + 64)
+        parts.append(model.draw(embeddings[part], z[part], eps[part])[-1])
+    return np.concatenate(parts)
+
+
+# ------------------------------------------------------------------------------------------- judged by the classifier
+
+
+def attribute_group(classifier: AttributeClassifier, subject: Subject, fakes: Fakes) -> Group:
+    """Do generated images show what their captions name? The ceiling asks the same about the captions' real images."""
+    store, utterances = subject.store, fakes.utterances
+    mentions = [store.mentions(int(utterance)) for utterance in utterances]
+    truths = classifier.codes([store.image_attributes(int(store.image_index[u])) for u in utterances])
+    n_values = {name: len(values) for name, values in classifier.attributes.items()}
+    images, row_of = np.unique(store.image_index[utterances], return_inverse=True)
+    seen = classifier.predict(as_images(store.images[images], fakes.side))
+    real = {name: codes[row_of] for name, codes in seen.items()}
+    generated = attribute_accuracy(classifier.predict(as_images(fakes.pictures)), truths, mentions, n_values)
+    ceiling = attribute_accuracy(real, truths, mentions, n_values)
+    protocol = {**subject.protocol, **fakes.protocol, "classifier": classifier.record}
+    scores = [_mean_accuracy(generated, ceiling, protocol)]
+    for name, accuracy in generated.items():
+        scores.append(
+            Score(
+                f"attributes/{name}",
+                name.replace("_", " "),
+                accuracy.accuracy,
+                {**protocol, "n": accuracy.n, "shuffled": accuracy.shuffled, "chance": "one over the number of values"},
+                chance=accuracy.chance,
+                ceiling=ceiling[name].accuracy,
+                ceiling_name="real images",
+                headline=name in HEADLINES,
+            )
+        )
+    words = (
+        f"{len(utterances)} images of {len(fakes.captions)} {subject.split} captions, asked only what the caption "
+        "names; judged by a classifier trained on drawings with random attributes. The ceiling is its accuracy on the "
+        "real images of those captions."
+    )
+    return Group("attributes", "Attributes of the generated images", words, scores)
+
+
+def _mean_accuracy(
+    generated: Mapping[str, Accuracy], ceiling: Mapping[str, Accuracy], protocol: Mapping[str, Any]
+) -> Score:
+    names = list(generated)
+    return Score(
+        "attributes/mean",
+        "mean over attributes",
+        float(np.mean([generated[name].accuracy for name in names])),
+        {**protocol, "shuffled": float(np.mean([generated[name].shuffled for name in names]))},
+        chance=float(np.mean([generated[name].chance for name in names])),
+        ceiling=float(np.mean([ceiling[name].accuracy for name in names])),
+        ceiling_name="real images",
+    )
+
+
+def changed_group(
+    model: SpeechToImage,
+    classifier: AttributeClassifier,
+    drawing: Drawing,
+    subject: Subject,
+    folder: Path,
+    *,
+    seed: int,
+    console: Console,
+) -> Group | None:
+    """The paper's Figure 3: one word changed through all its values.
+
+    None where no voice can be synthesized, and of the baseline that reads text and cannot hear.
+    """
+    if model.speech_encoder.reads != "speech":
+        return None
+    try:
+        voice = parse_voice(_voice_of(subject))
+    except UserError as error:
+        console.print(f"Figure 3 is left out: {error}", highlight=False)
+        return None
+    scores: list[Score] = []
+    for name, template in CHANGED_SENTENCES[drawing.name].items():
+        values = drawing.attributes[name]
+        changed = change_word(model, voice, name, template, values, samples=CHANGED_SAMPLES, seed=seed)
+        if not scores:
+            write_changed(folder, changed, voice.name, seed)
+        protocol = {
+            "sentence": template,
+            "voice": voice.name,
+            "images_per_value": CHANGED_SAMPLES,
+            "image_size": model.resolutions[-1],
+            "seed": seed,
+            "chance": "one over the number of values",
+        }
+        scores.append(
+            Score(
+                f"figure3/{name}",
+                f"{name.replace('_', ' ')} followed",
+                followed(changed, classifier),
+                protocol,
+                chance=1 / len(values),
+                ceiling=classifier.record["held_out_accuracy"][name],
+                ceiling_name="held-out drawings",
+            )
+        )
+    words = (
+        f"One sentence spoken by {voice.name} with every value in turn, {CHANGED_SAMPLES} images each with the same "
+        "noise: how often the classifier sees the value spoken. The ceiling is its accuracy on held-out drawings."
+    )
+    return Group("figure3", "One word changed (Figure 3)", words, scores)
+
+
+def _voice_of(subject: Subject) -> str:
+    """A voice of this split, if its utterances were synthesized by voices that are known here."""
+    speaker = subject.store.speaker(int(subject.utterances[0]))
+    return speaker if speaker is not None and speaker.startswith("espeak:") else DEFAULT_VOICE
+
+
+# --------------------------------------------------------------------------------------- measured on offline features
+
+
+def metric_encoder(device: torch.device) -> ImageEncoder:
+    """The encoder of `EXTRACTOR`."""
+    encoder = ImageEncoder(ImageEncoderConfig(backbone="efficientnet_lite0", input_size=METRIC_SIDE))
+    return encoder.to(device).eval()
+
+
+@dataclass(frozen=True)
+class Features:
+    """What the offline encoder sees in the real images of the split and in the generated ones."""
+
+    real: Float[np.ndarray, "real features"]
+    """Of ``subject.images``, in their order."""
+    generated: Float[np.ndarray, "generated features"]
+    """Of ``fakes.pictures``, in their order."""
+
+    @classmethod
+    def of(cls, encoder: ImageEncoder, subject: Subject, fakes: Fakes, *, console: Console) -> Features:
+        """Real images are cropped as training crops them, in the centre."""
+        real = image_features(
+            encoder,
+            subject.store.images,
+            subject.images,
+            crop=fakes.side,
+            console=console,
+            description="Features of real images",
+        )
+        return cls(
+            real, image_features(encoder, fakes.pictures, console=console, description="Features of generated images")
+        )
+
+
+def paper_map_group(
+    model: SpeechToImage, encoder: ImageEncoder, subject: Subject, features: Features, *, seed: int, console: Console
+) -> Group:
+    """The paper's mAP: real images as queries, the fakes of their captions as gallery (SPEC section 6).
+
+    Its ceiling replaces every fake by a real image of the class that is no query.
+    """
+    store, utterances, real = subject.store, subject.utterances, features.real
+    rng = np.random.default_rng([seed, 0x9A9])
+    classes = store.image_class[subject.images]
+    described = np.isin(subject.images, store.image_index[utterances])
+    of_class = [np.flatnonzero(described & (classes == label)) for label in np.unique(classes[described])]
+    values, ceilings = [], []
+    for draw in range(MAP_DRAWS):
+        queries = np.concatenate([rng.permutation(own)[:MAP_IMAGES] for own in of_class])
+        captions = utterances[np.isin(store.image_index[utterances], subject.images[queries])]
+        fakes = Fakes.draw(model, store, captions, 1, seed=seed + draw, console=console)
+        gallery = image_features(encoder, fakes.pictures, console=console, description="Features of generated images")
+        gallery_class = store.class_index[captions]
+        relevant = same_label(classes[queries], gallery_class)
+
+        def score(gallery: np.ndarray, queries: np.ndarray = queries, relevant: np.ndarray = relevant) -> float:
+            similarity = cosine_similarity(real[queries], gallery, offset=REFERENCE_OFFSET)
+            return mean_average_precision(similarity, relevant)
+
+        values.append(score(gallery))
+        others = np.setdiff1d(np.arange(len(real)), queries)
+        if np.isin(gallery_class, classes[others]).all():
+            stand_ins = [rng.choice(others[classes[others] == label]) for label in gallery_class]
+            ceilings.append(score(real[stand_ins]))
+    chance = chance_map(relevant, seed=seed)
+    protocol = {
+        **subject.protocol,
+        "extractor": EXTRACTOR,
+        "queries": relevant.shape[0],
+        "gallery": relevant.shape[1],
+        "query_draws": MAP_DRAWS,
+        "image_size": model.resolutions[-1],
+        "seed": seed,
+        "chance": f"simulated, {chance.trials} random rankings",
+    }
+    only = Score(
+        "fakes/map",
+        "mAP, real image finds fakes of its class",
+        float(np.mean(values)),
+        protocol,
+        std=float(np.std(values)),
+        chance=chance.mean,
+        ceiling=float(np.mean(ceilings)) if ceilings else None,
+        ceiling_name="real images" if ceilings else None,
+        headline=True,
+    )
+    words = (
+        f"Queries: {MAP_IMAGES} real images of each {subject.split} class; gallery: the images generated from the "
+        f"captions of those same images; mean of {MAP_DRAWS} choices. Features: {EXTRACTOR}; the paper's were "
+        "Inception-v3's, so its figures do not compare. The ceiling has real images of the class in place of the "
+        "generated ones."
+    )
+    return Group("fakes", "The paper's mAP, on other features", words, [only])
+
+
+def fake_recall_group(subject: Subject, fakes: Fakes, features: Features) -> Group:
+    """For sets without classes: does a real image find the images generated from its own captions? (SPEC section 6)"""
+    images, own = np.unique(subject.store.image_index[fakes.utterances], return_inverse=True)
+    real = features.real[np.searchsorted(subject.images, images)]
+    relevant = same_label(np.arange(len(images)), own)
+    protocol = {
+        **subject.protocol,
+        **fakes.protocol,
+        "extractor": EXTRACTOR,
+        "queries": len(images),
+        "gallery": len(own),
+        "chance": "expected over all rankings",
+    }
+    scores = [
+        Score(
+            f"fakes/recall@{k}",
+            f"Recall@{k}, real image finds a fake of its own",
+            fake_recall(real, features.generated, own, k),
+            protocol,
+            chance=recall_at_k(np.zeros(relevant.shape), relevant, k),
+            headline=k == FAKE_RECALL_AT[-1],
+        )
+        for k in FAKE_RECALL_AT
+    ]
+    words = (
+        f"{len(images)} real {subject.split} images rank {len(own)} images generated from their captions. Features: "
+        f"{EXTRACTOR}; the paper's were Inception-v3's, so its figures do not compare."
+    )
+    return Group("fakes", "Finding an image's own fakes, on other features", words, scores)
+
+
+def distance_group(
+    encoder: ImageEncoder, subject: Subject, fakes: Fakes, features: Features, *, seed: int, console: Console
+) -> Group:
+    """FID and KID between the real images of the split and the generated ones, on the offline encoder's features.
+
+    Beside them stands the distance of as many real training images: what remains when the pictures are perfect but
+    show other classes.
+    """
+    store, real, generated = subject.store, features.real, features.generated
+    training = np.unique(store.image_index[store.split_indices("train")])
+    training = np.sort(np.random.default_rng([seed, 0xF1D]).permutation(training)[: len(generated)])
+    reference = None
+    if len(training) >= 2 and subject.split != "train":
+        reference = image_features(
+            encoder,
+            store.images,
+            training,
+            crop=fakes.side,
+            console=console,
+            description="Features of training images",
+        )
+    protocol = {
+        **subject.protocol,
+        **fakes.protocol,
+        "extractor": EXTRACTOR,
+        "real_images": len(real),
+        "training_images": 0 if reference is None else len(reference),
+        "comparable": "only with runs evaluated by this protocol, not with published Inception figures",
+    }
+    size = min(KID_SUBSET_SIZE, len(generated), len(real))
+
+    def kernel(a: np.ndarray) -> tuple[float, float]:
+        return kid(a, real, subsets=KID_SUBSETS, subset_size=size, seed=seed)
+
+    distance, spread = kernel(generated)
+    name = None if reference is None else "real training images"
+    scores = [
+        Score(
+            "distances/fid",
+            "Fréchet distance (not the FID of papers)",
+            fid(generated, real),
+            protocol,
+            ceiling=None if reference is None else fid(reference, real),
+            ceiling_name=name,
+            unit="distance",
+            better="lower",
+        ),
+        Score(
+            "distances/kid",
+            "kernel distance (not the KID of papers)",
+            distance,
+            {**protocol, "subsets": KID_SUBSETS, "subset_size": size},
+            std=spread,
+            ceiling=None if reference is None else kernel(reference)[0],
+            ceiling_name=name,
+            unit="distance",
+            better="lower",
+        ),
+    ]
+    words = (
+        f"{len(generated)} generated against {len(real)} real {subject.split} images. Features: {EXTRACTOR}; FID and "
+        "KID are defined on Inception's, so published figures do not compare. Lower is better."
+    )
+    return Group("distances", "Distance to the real images, on other features", words, scores)

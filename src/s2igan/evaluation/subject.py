@@ -1,0 +1,113 @@
+"""What is evaluated on what: a split of a prepared set, and the networks of a run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Int
+
+from s2igan.checkpoint import load_model
+from s2igan.data.store import Store
+from s2igan.errors import UserError
+from s2igan.models.encoders import Encoder
+from s2igan.models.image_encoder import ImageEncoder, ImageEncoderConfig
+from s2igan.pipeline import MODEL_FOLDER, SpeechToImage
+from s2igan.training.train import SEN_FOLDER, load_sen
+
+
+@dataclass(frozen=True)
+class Subject:
+    """The utterances and the images of a split."""
+
+    store: Store
+    split: str
+    utterances: Int[np.ndarray, " utterances"]
+    images: Int[np.ndarray, " images"]
+    """All images of the split, whether or not one of the utterances describes them."""
+    voices: str
+    """Whose utterances these are, in words."""
+
+    @classmethod
+    def of(cls, store: Store, split: str) -> Subject:
+        """The utterances by voices that speak in no other split; all of the split where there are none such.
+
+        Raises:
+            UserError: the split has no utterances.
+        """
+        own = store.split_indices(split)
+        if len(own) == 0:
+            raise UserError(f"{store.directory}: the split {split!r} has no utterances; name another, or prepare one.")
+        elsewhere = np.setdiff1d(np.arange(len(store)), own)
+        new = new_voices(store.speaker_index[own], store.speaker_index[elsewhere])
+        voices = f"{len(np.unique(store.speaker_index[own[new]]))} that speak in no other split"
+        if not new.any():
+            new, voices = np.ones(len(own), dtype=bool), "all of the split, none of which is known to be new"
+        elif not new.all():
+            voices += f" ({new.sum()} of {len(own)} utterances)"
+        return cls(store, split, own[new], np.unique(store.image_index[own]), voices)
+
+    @property
+    def protocol(self) -> dict[str, Any]:
+        """What every score on this subject has in its record."""
+        return {"split": self.split, "voices": self.voices}
+
+    def mentioned(self, utterance: int) -> dict[str, str]:
+        """The attributes that an utterance names, with their values."""
+        facts = self.store.image_attributes(int(self.store.image_index[utterance]))
+        return {name: facts[name] for name in self.store.mentions(utterance)}
+
+
+def new_voices(
+    speakers: Int[np.ndarray, " utterances"], elsewhere: Int[np.ndarray, " others"]
+) -> Bool[np.ndarray, " utterances"]:
+    """Which utterances are by a speaker who is known and is not among those elsewhere; -1 is an unknown speaker."""
+    return (speakers >= 0) & ~np.isin(speakers, elsewhere)
+
+
+@dataclass(frozen=True)
+class Networks:
+    """What a run offers: both encoders of stage 1, and the model in use once stage 2 is trained."""
+
+    speech: Encoder
+    """The paper's, or what a baseline has in its place."""
+    image: ImageEncoder
+    image_size: int
+    """Side in pixels of the images that the image encoder was trained on."""
+    model: SpeechToImage | None
+
+    @classmethod
+    def load(cls, run: Path, device: torch.device) -> Networks:
+        """Those of the exported model, or of stage 1 alone where that is all there is.
+
+        Raises:
+            UserError: not even stage 1 is finished, or its files are of another version.
+        """
+        if not (run / MODEL_FOLDER).is_dir():
+            speech, image = load_sen(run, device)
+            return cls(speech, image, load_model(run / SEN_FOLDER)[0]["image_size"], None)
+        model = SpeechToImage.load(run, device)
+        config, weights = load_model(run / MODEL_FOLDER)
+        try:
+            image = ImageEncoder(ImageEncoderConfig(**config["image_encoder"]))
+            image.head.load_state_dict({key: weights[f"image_head.{key}"] for key in image.head.state_dict()})
+            image_size = config["image_size"]
+        except (KeyError, TypeError, RuntimeError) as error:
+            raise UserError(
+                f"{run / MODEL_FOLDER}: no image encoder that this version knows, so there is nothing to score against;"
+                " use the version of s2igan that trained the model."
+            ) from error
+        return cls(model.speech_encoder, image.to(device).eval(), image_size, model)
+
+
+def check_size(model: SpeechToImage, store: Store) -> None:
+    """UserError where the stored pictures are smaller than the images that the model makes."""
+    stored, made = store.images.shape[1], model.resolutions[-1]
+    if stored < made:
+        raise UserError(
+            f"{store.directory}: the stored images have {stored} px and the model makes {made} px; prepare the set "
+            f"again with --size {made}."
+        )

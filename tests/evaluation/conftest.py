@@ -1,0 +1,58 @@
+"""Small birds and random networks for the tests of the evaluation."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from rich.console import Console
+
+from s2igan.data.store import Store
+from s2igan.evaluation.attributes import AttributeClassifier, load_or_train_classifier
+from s2igan.evaluation.subject import Networks
+from s2igan.pipeline import SpeechToImage
+
+
+@pytest.fixture(scope="session")
+def bird_store(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    from small_birds import make_bird_store
+
+    return make_bird_store(tmp_path_factory.mktemp("small-birds"))
+
+
+@pytest.fixture(scope="session")
+def small_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from small_birds import make_run
+
+    return make_run(tmp_path_factory.mktemp("small-run") / "run")
+
+
+@pytest.fixture(scope="session")
+def networks(small_run: Path) -> Networks:
+    return Networks.load(small_run, torch.device("cpu"))
+
+
+@pytest.fixture(scope="session")
+def model(networks: Networks) -> SpeechToImage:
+    assert networks.model is not None
+    return networks.model
+
+
+@pytest.fixture(scope="session")
+def toy_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the toy classifier is kept."""
+    return tmp_path_factory.mktemp("classifier")
+
+
+@pytest.fixture(scope="session")
+def toy_classifier(toy_cache: Path) -> AttributeClassifier:
+    """A classifier of the toy drawings, well trained."""
+    from toy_drawing import SMALL, TOY
+
+    return load_or_train_classifier(toy_cache, TOY, SMALL, seed=0, jobs=1)
+
+
+@pytest.fixture
+def quiet() -> Console:
+    return Console(quiet=True)

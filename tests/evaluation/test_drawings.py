@@ -1,0 +1,54 @@
+import dataclasses
+
+import numpy as np
+from toy_drawing import TOY
+
+from s2igan.corpora import bird_drawing
+from s2igan.evaluation.drawings import draw_random, drawing_with
+
+
+def test_values_are_uniform_and_independent():
+    """What keeps the classifier from reading one attribute off another."""
+    _, codes = draw_random(TOY, 1200, 8, seed=0, jobs=1)
+    assert codes.shape == (1200, 2)
+    table = np.histogram2d(codes[:, 0], codes[:, 1], bins=(3, 2))[0]
+    np.testing.assert_allclose(table / 1200, 1 / 6, atol=0.04)
+
+
+def test_pictures_show_their_codes():
+    pictures, codes = draw_random(TOY, 60, 16, seed=1, jobs=1)
+    brightest = pictures.reshape(60, -1, 3).max(axis=1).argmax(axis=1)
+    np.testing.assert_array_equal(brightest, codes[:, 0])
+
+
+def test_all_follows_from_the_seed_whatever_the_processes():
+    alone, codes = draw_random(TOY, 120, 8, seed=3, jobs=1)
+    together, codes_together = draw_random(TOY, 120, 8, seed=3, jobs=2)
+    np.testing.assert_array_equal(alone, together)
+    np.testing.assert_array_equal(codes, codes_together)
+    other, _ = draw_random(TOY, 120, 8, seed=4, jobs=1)
+    assert not (other == alone).all(axis=(1, 2, 3)).any()
+
+
+def test_oversampling_is_scaled_down():
+    large = dataclasses.replace(TOY, oversampling=2)
+    pictures, _ = draw_random(large, 10, 16, seed=0, jobs=1)
+    assert pictures.shape == (10, 16, 16, 3)
+    assert large.fingerprint != TOY.fingerprint
+
+
+def test_progress_counts_every_picture():
+    seen: list[int] = []
+    draw_random(TOY, 120, 8, seed=0, jobs=1, advance=seen.append)
+    assert sum(seen) == 120
+
+
+def test_birds_are_known_by_their_attributes():
+    found = drawing_with(bird_drawing.ATTRIBUTES)
+    assert found is not None
+    assert found.name == "birds"
+    some = {"belly_colour": ("red", "blue")}  # a small corpus need not show every value
+    assert drawing_with(some) is not None
+    assert drawing_with({}) is None
+    assert drawing_with({"belly_colour": ("red", "tartan")}) is None
+    assert drawing_with({"petals": ("red",)}) is None

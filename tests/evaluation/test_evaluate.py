@@ -1,0 +1,66 @@
+import json
+
+import pytest
+from small_birds import make_run
+
+from s2igan.errors import UserError
+from s2igan.evaluation.attributes import ClassifierConfig
+from s2igan.evaluation.evaluate import CLASSIFIER_FOLDER, evaluate
+from s2igan.report import headlines, write_report
+
+QUICK = ClassifierConfig(image_size=16, width=4, drawings=64, held_out=20, epochs=1, batch_size=32)
+
+
+@pytest.fixture(scope="module")
+def evaluated(small_run, bird_store):
+    return evaluate(small_run, bird_store.directory, max_captions=12, classifier=QUICK, device="cpu")
+
+
+def test_everything_is_scored_with_its_protocol(evaluated, small_run):
+    assert evaluated == json.loads((small_run / "evaluation" / "metrics.json").read_text())
+    assert list(evaluated["groups"]) == ["sen", "attributes", "figure3", "fakes", "distances"]
+    assert {score["group"] for score in evaluated["scores"]} == set(evaluated["groups"])
+    keys = [score["key"] for score in evaluated["scores"]]
+    assert len(keys) == len(set(keys))
+    for score in evaluated["scores"]:
+        if score["unit"] == "fraction":
+            assert 0 <= score["value"] <= 1, score["key"]
+            assert 0 < score["chance"] <= 1, score["key"]
+            assert score["ceiling"] is not None, score["key"]
+        assert score["protocol"]
+        if score["group"] != "figure3":
+            assert score["protocol"]["split"] == "test"
+    assert any(score["headline"] for score in evaluated["scores"])
+
+
+def test_it_says_the_same_again_and_keeps_the_classifier(evaluated, small_run, bird_store):
+    (kept,) = (bird_store.directory / CLASSIFIER_FOLDER).glob("birds-*/weights.safetensors")
+    written = kept.stat().st_mtime_ns
+    again = evaluate(small_run, bird_store.directory, max_captions=12, classifier=QUICK, device="cpu")
+    assert again["scores"] == evaluated["scores"]
+    assert kept.stat().st_mtime_ns == written
+
+
+def test_the_report_reads_it(evaluated, small_run):
+    assert write_report(small_run).is_file()
+    assert len(headlines(small_run)) == sum(score["headline"] for score in evaluated["scores"])
+
+
+def test_stage_1_alone(tmp_path, bird_store):
+    run = make_run(tmp_path / "run", trained="sen")
+    content = evaluate(run, bird_store.directory, device="cpu")
+    assert list(content["groups"]) == ["sen"]
+    assert not (run / "evaluation" / "samples").exists()
+
+
+def test_a_set_without_classes_or_attributes(tmp_path, small_run, store_without_classes):
+    run = make_run(tmp_path / "run")
+    content = evaluate(run, store_without_classes.directory, max_captions=8, device="cpu")
+    assert list(content["groups"]) == ["sen", "fakes", "distances"]
+    assert "sen/map" not in {score["key"] for score in content["scores"]}
+    assert "fakes/recall@50" in {score["key"] for score in content["scores"]}
+
+
+def test_a_missing_run_is_named(tmp_path, bird_store):
+    with pytest.raises(UserError, match="nowhere"):
+        evaluate(tmp_path / "nowhere", bird_store.directory)

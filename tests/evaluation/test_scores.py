@@ -1,0 +1,45 @@
+import json
+
+from rich.console import Console
+
+from s2igan.evaluation.scores import Group, Score, score_table
+
+
+def test_a_record_holds_everything_and_is_json():
+    score = Score("sen/map", "mAP", 0.5, {"split": "test"}, std=0.1, chance=0.1, ceiling=0.8, ceiling_name="oracle")
+    record = json.loads(json.dumps(score.record()))
+    assert record == {
+        "key": "sen/map",
+        "name": "mAP",
+        "group": "sen",
+        "value": 0.5,
+        "std": 0.1,
+        "chance": 0.1,
+        "ceiling": 0.8,
+        "ceiling_name": "oracle",
+        "unit": "fraction",
+        "better": "higher",
+        "headline": False,
+        "protocol": {"split": "test"},
+    }
+
+
+def test_the_table_shows_value_chance_ceiling_and_their_ratio():
+    fraction = Score("a/x", "found", 0.4, {}, std=0.05, chance=0.1, ceiling=0.8, ceiling_name="oracle")
+    distance = Score("a/y", "apart", 12.5, {}, ceiling=3.25, unit="distance", better="lower")
+    console = Console(width=120, record=True, file=None, quiet=False, no_color=True)
+    with console.capture() as capture:
+        console.print(score_table(Group("a", "Title", "How it was measured.", [fraction, distance])))
+    text = capture.get()
+    for part in (
+        "Title",
+        "How it was measured.",
+        "oracle",
+        "40.0 % ± 5.0 %",
+        "10.0 %",
+        "80.0 %",
+        "50.0 %",
+        "12.5",
+        "3.25",
+    ):
+        assert part in text, part
