@@ -70,7 +70,9 @@ def birds() -> Recipe:
     sen = SENConfig(
         loop=LoopConfig(steps=1500, evaluate_every=100),
         speech=speech,
-        image=ImageEncoderConfig(backbone="efficientnet_lite0", input_size=96, embedding=speech.embedding),
+        image=ImageEncoderConfig(
+            backbone="efficientnet_lite0", input_size=96, pooling="pyramid", embedding=speech.embedding
+        ),
         image_size=64,
         batch_size=64,
         learning_rate=2e-3,
@@ -89,7 +91,6 @@ def birds() -> Recipe:
         kl=0.02,
         contrast=1.0,
         contrast_dim=64,
-        encoder_pixels=64,
         image_views=4,
         calibrate_batch_norm=True,
     )

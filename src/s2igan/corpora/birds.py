@@ -38,6 +38,9 @@ STORED_MARGIN = 76 / 64  # stored side over training side (SPEC section 3: resiz
 PNG_LEVEL = 3  # zlib's; a higher one takes longer than the drawing is worth
 FLAC_BITS = 11  # precision of the speech files: noise at -66 dB of full scale, half the size of 16 bits
 
+MIN_DIFFERENT = 4  # attributes in which a validation or test class differs from any other ...
+CROWDED = 200  # ... up to so many classes; more do not leave room for that, and differ in at least one
+
 RATES = (135, 205)  # words a minute
 PITCHES = (30, 70)  # espeak-ng's scale; 50 is the voice's own
 RANGES = (30, 80)  # the same, for how far the pitch moves
@@ -78,29 +81,37 @@ def split_classes(classes: int) -> list[str]:
 
 
 def species(classes: int = 60, seed: int = 0) -> list[dict[str, str]]:
-    """The attributes of each class: {attribute: value}, all different, in the order of `split_classes`.
+    """The attributes of each class: {attribute: value}, in the order of `split_classes`.
 
-    Within each split every value of an attribute appears equally often, give or take one. The pairing of attributes is
-    balanced by exchanging values between classes of a split as long as that lowers `_dependence`: in training the
-    attributes tell nothing about each other, and pairs of colours are repeated as little as possible.
+    Within each split every value of an attribute appears equally often, give or take one. In training the pairing of
+    attributes is balanced as well (`_balance`), so that no attribute tells anything about another. Validation and test
+    classes are drawn at random, each different from every other class in at least `MIN_DIFFERENT` attributes (up to `CROWDED` classes); balancing
+    them together with the training classes would make their pairs the rarest ones, a test that misleads on purpose.
 
     Raises:
         UserError: for a number of classes that `split_classes` refuses.
     """
     splits = split_classes(classes)
     rng = random.Random(f"{seed}/species")
-    members = [[i for i, split in enumerate(splits) if split == name] for name in ("train", "validation", "test")]
-    while True:
-        codes = np.empty((classes, len(ATTRIBUTES)), dtype=np.int64)
-        for column, values in enumerate(ATTRIBUTES.values()):
-            for rows in members:
-                codes[rows, column] = _evenly(len(values), len(rows), rng)
-        _balance(codes, members, rng)
-        if len(np.unique(codes, axis=0)) == classes:
-            return [
-                {name: values[code] for (name, values), code in zip(ATTRIBUTES.items(), row, strict=True)}
-                for row in codes.tolist()
-            ]
+
+    def draw(count: int) -> Int64[np.ndarray, "count attributes"]:
+        return np.array([_evenly(len(values), count, rng) for values in ATTRIBUTES.values()], dtype=np.int64).T
+
+    codes = draw(splits.count("train"))
+    _balance(codes, rng)
+    for name in ("validation", "test"):
+        new = draw(splits.count(name))
+        while (near := _too_near(codes, new, MIN_DIFFERENT if classes <= CROWDED else 1)) is not None:
+            if len(new) == 1:
+                new = draw(1)
+            else:  # an exchange keeps the values even
+                pair, column = [near, rng.choice([i for i in range(len(new)) if i != near])], rng.randrange(len(ATTRIBUTES))
+                new[pair, column] = new[pair[::-1], column]
+        codes = np.concatenate([codes, new])
+    return [
+        {name: values[code] for (name, values), code in zip(ATTRIBUTES.items(), row, strict=True)}
+        for row in codes.tolist()
+    ]
 
 
 def _evenly(n_values: int, count: int, rng: random.Random) -> list[int]:
@@ -111,45 +122,46 @@ def _evenly(n_values: int, count: int, rng: random.Random) -> list[int]:
     return column
 
 
-def _balance(
-    codes: Int64[np.ndarray, "classes attributes"], members: Sequence[Sequence[int]], rng: random.Random
-) -> None:
-    """Exchange values of an attribute between classes of a split while that spreads pairs of attributes more evenly.
+def _too_near(
+    codes: Int64[np.ndarray, "classes attributes"], new: Int64[np.ndarray, "more attributes"], least: int
+) -> int | None:
+    """The first new class that differs from another, new or not, in fewer than `least` attributes."""
+    for number, row in enumerate(new):
+        others = np.concatenate([codes, np.delete(new, number, axis=0)])
+        if ((others != row).sum(axis=1) < least).any():
+            return number
+    return None
+
+
+def _balance(codes: Int64[np.ndarray, "classes attributes"], rng: random.Random) -> None:
+    """Exchange values of an attribute between classes, in place, while that spreads pairs of attributes more evenly.
 
     Minimised is the sum over pairs of attributes of (number of cells) * (sum of squared counts), which up to constants
-    is their chi-square statistic: over the training classes, and with the same weight over all classes, so that the
-    pairs of values in validation and test classes are rather new ones.
+    is their chi-square statistic.
     """
     n_values = [len(values) for values in ATTRIBUTES.values()]
     weights = np.multiply.outer(n_values, n_values) * (1 - np.eye(len(n_values), dtype=np.int64))
     everything = np.arange(len(n_values))
-    n_train = len(members[0])  # the training classes come first
-    # counts[part, a, b, x, y]: classes with value x of attribute a and y of b, in training and in all splits
-    counts = np.zeros((2, *weights.shape, max(n_values), max(n_values)), dtype=np.int64)
-    for part, some in enumerate((codes[:n_train], codes)):
-        for row in some:
-            counts[part, everything[:, None], everything, row[:, None], row] += 1
-    exchangeable = [rows for rows in members if len(rows) > 1]
+    # counts[a, b, x, y]: classes with value x of attribute a and y of b
+    counts = np.zeros((*weights.shape, max(n_values), max(n_values)), dtype=np.int64)
+    for row in codes:
+        counts[everything[:, None], everything, row[:, None], row] += 1
     for _ in range(min(SWAPS_PER_CELL * codes.size, MAX_SWAPS)):
-        rows = rng.choices(exchangeable, [len(rows) for rows in exchangeable])[0]
-        i, j = rng.sample(list(rows), 2)
+        i, j = rng.sample(range(len(codes)), 2)
         a = rng.randrange(len(n_values))
         x, y, of_i, of_j = codes[i, a], codes[j, a], codes[i], codes[j]
         if x == y:
             continue
-        weight = weights[a] * (of_i != of_j)
-        parts = slice(0 if i < n_train else 1, 2)
-        table = counts[parts, a]
-        won = table[:, everything, y, of_i] + table[:, everything, x, of_j]
-        lost = table[:, everything, x, of_i] + table[:, everything, y, of_j]
-        if ((won - lost + 2) * weight).sum() > 0:
+        won = counts[a][everything, y, of_i] + counts[a][everything, x, of_j]
+        lost = counts[a][everything, x, of_i] + counts[a][everything, y, of_j]
+        if ((won - lost + 2) * weights[a] * (of_i != of_j)).sum() > 0:
             continue
         for row, old, new in ((i, x, y), (j, y, x)):
             others = everything[everything != a]
             values = codes[row, others]
             for value, step in ((old, -1), (new, 1)):
-                counts[parts, a, others, value, values] += step
-                counts[parts, others, a, values, value] += step
+                counts[a, others, value, values] += step
+                counts[others, a, values, value] += step
             codes[row, a] = new
 
 

@@ -43,6 +43,7 @@ class ImageFeatures:
             "backbone": encoder.config.backbone,
             "weights": str(encoder.config.weights),
             "input_size": encoder.config.input_size,
+            "pooling": encoder.config.pooling,
             "image_size": image_size,
             "views": views,
             "store": store.fingerprint,

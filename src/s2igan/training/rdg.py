@@ -77,8 +77,6 @@ class RDGConfig:
     """Not in the paper. Weight of the SEN's matching loss (Eqs. 1-4) between fakes, through the frozen image encoder, and speech."""
     speech: Literal["frozen", "finetuned", "scratch"] = "frozen"
     """The speech encoder: frozen after stage 1, trained on with the generator ("end to end"), or never trained by stage 1."""
-    encoder_pixels: int | None = None
-    """Side to which fakes are resized for the image encoder; None: the encoder's own input size."""
     image_views: int = 0
     """As in stage 1: 0 encodes real images in each step, k uses the k views that were encoded once."""
     calibrate_batch_norm: bool = False
@@ -425,9 +423,6 @@ class RDGStage:
             self._row[train.utterances] = np.arange(len(train.utterances))
 
     def _encode(self, images: Tensor) -> Tensor:
-        pixels = self.config.encoder_pixels
-        if pixels is not None and images.shape[-1] != pixels:
-            images = functional.interpolate(images, size=pixels, mode="bilinear", align_corners=False)
         return self.image(images)
 
     def _image_embedding(self, positions: np.ndarray, rng: np.random.Generator) -> Tensor:
