@@ -255,7 +255,10 @@ def test_grids_are_spread_over_training(page):
 
 
 def test_headlines_for_the_terminal(finished):
-    assert report.headlines(finished) == ["Score sen/map   62.3 %   chance 8.3 %, oracle 98.7 % (reached 63 % of it)"]
+    assert report.headlines(finished) == [
+        "Finding images by speech",
+        "  Score sen/map   62.3 %   chance 8.3 %, oracle 98.7 % (reached 63 % of it)",
+    ]
 
 
 def test_what_is_not_there_is_left_out(run):

@@ -297,9 +297,11 @@ def headline_section(findings: Findings) -> str:
     for score in (score for score in findings.scores if score.headline):
         number, _, unit = value_in_words(score, score.value).partition(" ")
         bar = score_bar(score) if score.fraction else ""
+        bounds = escape(bounds_in_words(score)).replace(" %", "&nbsp;%")
         cards.append(
-            f'<div class="card"><div class="name">{escape(score.name)}</div><div class="number">{number}'
-            f'<small> {unit}</small></div>{bar}<div class="bounds">{escape(bounds_in_words(score))}</div></div>'
+            f'<div class="card"><div class="soft small">{escape(score.group)}</div>'
+            f'<div class="name">{escape(score.name)}</div><div class="number">{number}'
+            f'<small> {unit}</small></div>{bar}<div class="bounds">{bounds}</div></div>'
         )
     return f'<div class="headlines">{"".join(cards)}</div>{BAR_KEY}' if cards else ""
 
@@ -447,9 +449,13 @@ def training_section(findings: Findings) -> str:
     """Curves, sample grids over the course of training, and where the time went."""
     parts = []
     for stage, terms in findings.curves.items():
-        charts = "".join(curve(term, points) for term, points in terms.items())
+        charts = {term: chart for term, points in terms.items() if (chart := curve(term.replace("_", " "), points))}
+        shown = [chart for term, chart in charts.items() if _is_summary(term)]
+        folded = [chart for term, chart in charts.items() if not _is_summary(term)]
         if charts:
-            parts.append(f'<h3>{escape(STAGES.get(stage, stage))}</h3><div class="curves">{charts}</div>')
+            parts.append(f"<h3>{escape(STAGES.get(stage, stage))}</h3>{_curves(shown or folded)}")
+        if shown and folded:
+            parts.append(f"<details><summary>{len(folded)} single terms</summary>{_curves(folded)}</details>")
     if findings.grids:
         grids = "".join(
             _figure(path, f"Grid of samples, {_step_of(path)}: the first column is real", _step_of(path))
@@ -462,6 +468,15 @@ def training_section(findings: Findings) -> str:
 
 
 STAGES = {"sen": "Stage 1, speech embedding network (SEN)", "rdg": "Stage 2, generator (RDG)"}
+
+
+def _is_summary(term: str) -> bool:
+    """Whether a term says something of the whole: a score, or a total of losses."""
+    return "/" not in term or term.endswith("/total")
+
+
+def _curves(charts: Sequence[str]) -> str:
+    return f'<div class="curves">{"".join(charts)}</div>'
 
 
 def _step_of(path: Path) -> str:
@@ -566,12 +581,18 @@ def write_report(run: str | Path) -> Path:
 
 
 def headlines(run: str | Path) -> list[str]:
-    """The headline scores as lines for a terminal; UserError as `write_report`."""
+    """The headline scores as lines for a terminal, under the title of their group; UserError as `write_report`."""
     scores = [score for score in read_scores(Path(run))[0] if score.headline]
     width = max((len(score.name) for score in scores), default=0)
-    return [
-        f"{score.name:{width}}  {value_in_words(score, score.value):>7}   {bounds_in_words(score)}" for score in scores
-    ]
+    lines = []
+    for group in dict.fromkeys(score.group for score in scores):
+        lines.append(group)
+        lines += [
+            f"  {score.name:{width}}  {value_in_words(score, score.value):>7}   {bounds_in_words(score)}".rstrip()
+            for score in scores
+            if score.group == group
+        ]
+    return lines
 
 
 def read_findings(run: str | Path) -> Findings:
