@@ -51,9 +51,15 @@ class ImageEncoderConfig:
     """File with the backbone's weights. None: the package's for EfficientNet-Lite0, torchvision's (a download) for
     Inception-v3."""
 
+    def __post_init__(self) -> None:
+        if self.pooling == "pyramid" and self.backbone != "efficientnet_lite0":
+            raise UserError(f"pooling pyramid reads EfficientNet-Lite0 only; choose pooling mean for {self.backbone}")
+
     @property
     def features(self) -> int:
         """Dimensions of the frozen features."""
+        if self.pooling == "pyramid":
+            return sum(channels * grid * ((grid + 1) // 2) for _, channels, grid in PYRAMID)
         return BACKBONES[self.backbone].features
 
 
