@@ -85,17 +85,26 @@ def test_an_unknown_public_name_is_an_attribute_error():
     [
         (["generate", "--model", "missing-run", "a.wav"], "missing-run"),
         (["speak", "--model", "missing-run", "a red bird", "--voice", "nobody:x"], "nobody:x"),
-        (["report", "--model", "missing-run"], "missing-run"),
         (["train", "no-such-recipe", "--data", "d", "--out", "o"], "no-such-recipe"),
     ],
 )
-def test_what_the_user_can_mend_is_one_line_and_exit_1(args, named, tmp_path):
-    result = run(*args, cwd=tmp_path)
+def test_what_the_user_can_mend_is_one_line_and_exit_1(args, named, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as end:
+        cli.main(args)
+    assert end.value.code == 1
+    out, err = capsys.readouterr()
+    (line,) = err.splitlines()
+    assert line.startswith("s2igan: ")
+    assert named in line
+    assert out == ""
+
+
+def test_the_program_itself_says_one_line_and_exits_1(tmp_path):
+    result = run("report", "--model", "missing-run", cwd=tmp_path)
     assert result.returncode == 1
-    lines = result.stderr.splitlines()
-    assert len(lines) == 1
-    assert lines[0].startswith("s2igan: ")
-    assert named in lines[0]
+    (line,) = result.stderr.splitlines()
+    assert line.startswith("s2igan: missing-run")
     assert result.stdout == ""
 
 
