@@ -1,4 +1,4 @@
-"""beartype as the checker of every signature in s2igan, with int accepted where float is asked for, as type checkers do."""
+"""beartype as the checker of every signature in s2igan; int passes for float, as it does for static checkers."""
 
 from beartype import BeartypeConf, beartype
 

@@ -108,7 +108,7 @@ class SpeechToImage:
     def embed(self, audio: Audio) -> Float[Tensor, " embedding"]:
         """The unit-length speech embedding A of one recording, on the CPU; UserError as for a call."""
         if self.speech_encoder.reads != "speech":
-            raise UserError("this model reads text and cannot hear: it is the baseline of s2igan train stackgan-v2-text.")
+            raise UserError("this model reads text and cannot hear: it was trained as the baseline stackgan-v2-text.")
         wave = torch.from_numpy(waveform(audio)).to(self.device)
         mel = log_mel(wave, window=self.front_end.window, pad_mode=self.front_end.pad_mode)[None]
         embedding = self.speech_encoder(mel, torch.tensor([mel.shape[1]], device=self.device))

@@ -47,7 +47,7 @@ class _Layer(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(  # type: ignore[override]
+    def forward(
         ctx: Any,
         x: Float[Tensor, "frames batch in"],
         mask: Float[Tensor, "frames batch 1"],
@@ -82,7 +82,7 @@ class _Layer(torch.autograd.Function):
         return states[:, 1:]
 
     @staticmethod
-    def backward(ctx: Any, grad: Float[Tensor, "2 frames batch hidden"]) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, grad: Float[Tensor, "2 frames batch hidden"]) -> tuple[Tensor | None, ...]:
         both_x, mask, weight_ih, weight_hh, states, gates, candidates, recurrent = ctx.saved_tensors
         hidden = weight_hh.shape[2]
         frames = gates.shape[1]
