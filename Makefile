@@ -12,7 +12,7 @@ CACHE_FREE_GB := 14
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed-from-pyproject
-CANDIDATES := $(or $(PYTHON),python3.12 python3.13 python3.11 python3.14 python3 python)
+CANDIDATES := $(or $(PYTHON),python3.11 python3.12 python3.13 python3 python)
 
 DEMO_DATA := runs/demo-data
 DEMO_RUN := runs/demo
