@@ -66,16 +66,28 @@ def birds() -> Recipe:
     from s2igan.training.rdg import RDGConfig
     from s2igan.training.sen import SENConfig
 
-    speech = SpeechEncoderConfig(conv_channels=(64, 128), hidden=128, attention_hidden=64)
+    speech = SpeechEncoderConfig(
+        conv_channels=(64, 128),
+        conv_stride=3,
+        conv_activation="relu",
+        hidden=128,
+        attention_hidden=64,
+        normalize_pooled=True,
+    )
+    image = ImageEncoderConfig(
+        backbone="efficientnet_lite0",
+        input_size=96,
+        pooling="pyramid",
+        feature_dropout=0.3,
+        embedding=speech.embedding,
+    )
     sen = SENConfig(
-        loop=LoopConfig(steps=1500, evaluate_every=100),
+        loop=LoopConfig(steps=2000, evaluate_every=200),
         speech=speech,
-        image=ImageEncoderConfig(
-            backbone="efficientnet_lite0", input_size=96, pooling="pyramid", embedding=speech.embedding
-        ),
+        image=image,
         image_size=64,
         batch_size=64,
-        learning_rate=2e-3,
+        learning_rate=3e-3,
         betas=(0.9, 0.999),
         weight_decay=0.0,
         schedule="cosine",

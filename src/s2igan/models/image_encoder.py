@@ -47,6 +47,8 @@ class ImageEncoderConfig:
     """What is read off the frozen network: the spatial mean of its last map, as in the paper; or, for
     EfficientNet-Lite0, the maps of three depths averaged over the cells of a grid (`PYRAMID`), which keeps where a colour
     is. Mean features of birds in new combinations of known colours do not tell the colour of belly or wings."""
+    feature_dropout: float = 0.0
+    """With pooling "pyramid": share of the features that training leaves out at random, so that no few of them decide."""
     weights: str | None = None
     """File with the backbone's weights. None: the package's for EfficientNet-Lite0, torchvision's (a download) for
     Inception-v3."""
@@ -86,7 +88,8 @@ class ImageEncoder(nn.Module):
         self.backbone.requires_grad_(False).eval().to(memory_format=torch.channels_last)
         self.head: nn.Module = nn.Linear(config.features, config.embedding)
         if config.pooling == "pyramid":  # three depths have three ranges: bring every feature to mean 0, variance 1
-            self.head = nn.Sequential(nn.BatchNorm1d(config.features, affine=False), self.head)
+            standardize = nn.BatchNorm1d(config.features, affine=False)
+            self.head = nn.Sequential(standardize, nn.Dropout(config.feature_dropout), self.head)
 
     def train(self, mode: bool = True) -> "ImageEncoder":
         """Only the head changes mode: the backbone's batch norms always use their own statistics."""

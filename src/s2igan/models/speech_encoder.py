@@ -17,7 +17,7 @@ KERNEL = 6
 """Frames that each convolution sees."""
 
 STRIDE = 2
-"""Frames between the outputs of each convolution."""
+"""Frames between the outputs of each convolution, in the paper."""
 
 
 @dataclass(frozen=True)
@@ -28,6 +28,10 @@ class SpeechEncoderConfig:
     """Bands of the log-mel spectrogram."""
     conv_channels: tuple[int, ...] = (64, 128)
     """Output channels of each strided convolution."""
+    conv_stride: int = STRIDE
+    """Frames between the outputs of each convolution. The recurrent network's time falls with its square."""
+    conv_activation: Literal["none", "relu"] = "none"
+    """What follows each convolution's batch norm; nothing in the paper."""
     hidden: int = 512
     """Units of the recurrent network in each direction."""
     layers: int = 2
@@ -38,6 +42,9 @@ class SpeechEncoderConfig:
     """Units of the attention's hidden layer."""
     mask_padding: bool = True
     """Keep padded frames out of the attention; False repeats what the authors' implementation does."""
+    normalize_pooled: bool = False
+    """Batch norm (without weights) of the pooled vector before unit length. Not in the paper. What all utterances share is
+    taken away, so that cosines tell them apart from the first step on: a small recipe has no time to learn that."""
 
     @property
     def embedding(self) -> int:
@@ -47,22 +54,22 @@ class SpeechEncoderConfig:
     @property
     def min_frames(self) -> int:
         """Frames of the shortest utterance that leaves the convolutions one frame."""
-        return min_frames(len(self.conv_channels))
+        return min_frames(len(self.conv_channels), self.conv_stride)
 
 
 Frames = TypeVar("Frames", int, Tensor)
 
 
-def conv_length(n_frames: Frames) -> Frames:
-    """Frames that one strided convolution leaves of ``n_frames``: floor((l - 4) / 2)."""
-    return (n_frames - KERNEL) // STRIDE + 1
+def conv_length(n_frames: Frames, stride: int = STRIDE) -> Frames:
+    """Frames that one strided convolution leaves of ``n_frames``: floor((l - 4) / 2) with the paper's stride."""
+    return (n_frames - KERNEL) // stride + 1
 
 
-def min_frames(n_convolutions: int) -> int:
+def min_frames(n_convolutions: int, stride: int = STRIDE) -> int:
     """Fewest frames of which ``n_convolutions`` strided convolutions leave one."""
     frames = 1
     for _ in range(n_convolutions):
-        frames = (frames - 1) * STRIDE + KERNEL
+        frames = (frames - 1) * stride + KERNEL
     return frames
 
 
@@ -71,15 +78,16 @@ MIN_FRAMES = min_frames(2)
 
 
 class StridedConv(nn.Module):
-    """Conv1d with kernel 6, stride 2 and bias, then batch norm; nothing non-linear, as in the paper's authors' code."""
+    """Conv1d with kernel 6 and bias, batch norm, and an activation where asked for; the paper's authors have none."""
 
-    def __init__(self, in_channels: int, out_channels: int) -> None:
+    def __init__(self, in_channels: int, out_channels: int, stride: int = STRIDE, activation: str = "none") -> None:
         super().__init__()
-        self.conv = nn.Conv1d(in_channels, out_channels, KERNEL, stride=STRIDE)
+        self.conv = nn.Conv1d(in_channels, out_channels, KERNEL, stride=stride)
         self.norm = nn.BatchNorm1d(out_channels)
+        self.activation = {"none": nn.Identity, "relu": nn.ReLU}[activation]()
 
     def forward(self, x: Float[Tensor, "batch in frames"]) -> Float[Tensor, "batch out fewer"]:
-        return self.norm(self.conv(x))
+        return self.activation(self.norm(self.conv(x)))
 
 
 class AttentionPooling(nn.Module):
@@ -111,10 +119,13 @@ class SpeechEncoder(nn.Module):
         super().__init__()
         self.config = config
         channels = (config.n_mels, *config.conv_channels)
-        self.convs = nn.ModuleList(StridedConv(i, o) for i, o in pairwise(channels))
+        self.convs = nn.ModuleList(
+            StridedConv(i, o, config.conv_stride, config.conv_activation) for i, o in pairwise(channels)
+        )
         rnn = {"gru": nn.GRU, "lstm": nn.LSTM}[config.rnn]
         self.rnn = rnn(channels[-1], config.hidden, config.layers, batch_first=True, bidirectional=True)
         self.attention = AttentionPooling(config.embedding, config.attention_hidden)
+        self.pooled_norm = nn.BatchNorm1d(config.embedding, affine=False) if config.normalize_pooled else nn.Identity()
 
     def convolve(self, mel: Float[Tensor, "batch frames mels"]) -> Float[Tensor, "batch channels fewer"]:
         """The convolutions' output, padded frames included."""
@@ -135,7 +146,7 @@ class SpeechEncoder(nn.Module):
             )
         lengths = lengths.cpu()  # where packing wants them
         for _ in self.convs:
-            lengths = conv_length(lengths)
+            lengths = conv_length(lengths, self.config.conv_stride)
         x = self.convolve(mel).transpose(1, 2)[:, : int(lengths.max())]
         if isinstance(self.rnn, nn.GRU) and x.device.type == "cpu":
             return bidirectional_gru(self.rnn, x, lengths), lengths
@@ -157,4 +168,4 @@ class SpeechEncoder(nn.Module):
         """
         h, frame_lengths = self.frames(mel, lengths)
         pooled, _ = self.attention(h, frame_lengths if self.config.mask_padding else None)
-        return F.normalize(pooled, dim=1)
+        return F.normalize(self.pooled_norm(pooled), dim=1)

@@ -5,7 +5,7 @@ The paper uses none; the recipes of the built-in sets do, since their speakers a
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float, Int
@@ -17,22 +17,32 @@ from torch.nn import functional
 class SpeechAugment:
     """How strongly to distort; each field 0 leaves its distortion out."""
 
-    speed: float = 0.12
+    speed: float = 0.1
     """Duration times a factor in 1 - speed .. 1 + speed."""
-    band_shift: float = 1.5
+    band_shift: float = 1.0
     """Spectrum moved up or down by at most so many mel bands: a longer or shorter vocal tract."""
-    band_scale: float = 0.08
+    band_scale: float = 0.05
     """Mel axis stretched by a factor in 1 - band_scale .. 1 + band_scale."""
-    tilt: float = 0.3
+    tilt: float = 0.2
     """Slope over the mel axis, added, of at most so many standard deviations from its middle to its ends."""
-    noise: float = 0.3
+    noise: float = 0.2
     """Standard deviation of white noise added to the normalised log-mel, drawn in 0 .. noise for each utterance."""
     time_masks: int = 2
     """SpecAugment (Park et al. 2019): stretches of at most `time_mask_frames` frames set to 0, the mean."""
-    time_mask_frames: int = 20
+    time_mask_frames: float = 15
     band_masks: int = 1
     """SpecAugment: at most `band_mask_bands` neighbouring bands set to 0."""
-    band_mask_bands: int = 6
+    band_mask_bands: float = 5
+    rises: tuple[float, float] = (0.2, 0.5)
+    """Shares of the training between which the strength rises from nothing to all of the above: distorted from the start,
+    the encoder takes several times as long to find the words."""
+
+    def at(self, progress: float) -> SpeechAugment:
+        """The distortions at a point of the training between 0 and 1."""
+        start, end = self.rises
+        strength = min(1.0, max(0.0, (progress - start) / max(1e-9, end - start)))
+        names = ("speed", "band_shift", "band_scale", "tilt", "noise", "time_mask_frames", "band_mask_bands")
+        return replace(self, **{name: strength * getattr(self, name) for name in names})
 
 
 def augment_speech(

@@ -6,6 +6,7 @@ loss (Eq. 5). The baselines train other encoders here, or the same by distillati
 
 from __future__ import annotations
 
+import zlib
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
@@ -149,9 +150,11 @@ def step(state: SENState, batch: SENBatch, config: SENConfig) -> dict[str, Tenso
 @torch.no_grad()
 def fit_principal_components(image: ImageEncoder, features: Float[Tensor, "n features"]) -> None:
     """Sets the image head to the projection on the features' first principal components, their mean at the origin."""
-    *norms, linear = image.head.children() if isinstance(image.head, nn.Sequential) else [image.head]
-    for norm in norms:
-        assert isinstance(norm, nn.BatchNorm1d) and norm.running_mean is not None and norm.running_var is not None
+    *before, linear = image.head.children() if isinstance(image.head, nn.Sequential) else [image.head]
+    for norm in before:
+        if not isinstance(norm, nn.BatchNorm1d):
+            continue
+        assert norm.running_mean is not None and norm.running_var is not None
         norm.running_mean.copy_(features.mean(dim=0))
         norm.running_var.copy_(features.var(dim=0))
         features = norm.eval()(features)
@@ -214,7 +217,8 @@ class SENStage:
         utterances = self.train.caption(positions, rng)
         mel, lengths = encoder_input(self.train.store, utterances, self.state.speech.reads)
         if self.config.augment is not None:
-            mel, lengths = augment_speech(mel, lengths, self.config.augment, torch_rng)
+            distortions = self.config.augment.at(step / self.config.loop.steps)
+            mel, lengths = augment_speech(mel, lengths, distortions, torch_rng)
         return SENBatch(
             mel.to(self.device),
             lengths,
@@ -243,7 +247,8 @@ class SENStage:
             warmup=config.warmup_steps,
         )
         set_learning_rate(self.state.optimiser, config.learning_rate * factor)
-        return step(self.state, self.batch(index), config)
+        with seeded_construction(zlib.crc32(f"{self.seed} {index}".encode())):  # dropout draws from PyTorch's own stream
+            return step(self.state, self.batch(index), config)
 
     def describe_batch(self, step: int) -> str:
         """The recordings of a step's batch."""
