@@ -43,7 +43,8 @@ def test_it_says_the_same_again_and_keeps_the_classifier(evaluated, small_run, b
 
 def test_the_report_reads_it(evaluated, small_run):
     assert write_report(small_run).is_file()
-    assert len(headlines(small_run)) == sum(score["headline"] for score in evaluated["scores"])
+    lines = "\n".join(headlines(small_run))
+    assert all(score["name"] in lines for score in evaluated["scores"] if score["headline"])
 
 
 def test_stage_1_alone(tmp_path, bird_store):

@@ -84,7 +84,7 @@ def evaluate(
         drawing = drawing_with(store.attributes)
         if drawing is not None:
             cache = store.directory / CLASSIFIER_FOLDER
-            judge = load_or_train_classifier(cache, drawing, classifier, seed=seed, console=console)
+            judge = load_or_train_classifier(cache, drawing, classifier, console=console)
             groups.append(attribute_group(judge, subject, fakes))
             figure3 = run.evaluation / "figure3"
             changed = changed_group(networks.model, judge, drawing, subject, figure3, seed=seed, console=console)

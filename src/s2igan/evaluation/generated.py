@@ -409,7 +409,7 @@ def distance_group(
     scores = [
         Score(
             "distances/fid",
-            "Fréchet distance (not the FID of papers)",
+            "Fréchet distance, offline features",
             fid(generated, real),
             protocol,
             ceiling=None if reference is None else fid(reference, real),
@@ -419,7 +419,7 @@ def distance_group(
         ),
         Score(
             "distances/kid",
-            "kernel distance (not the KID of papers)",
+            "kernel distance, offline features",
             distance,
             {**protocol, "subsets": KID_SUBSETS, "subset_size": size},
             std=spread,

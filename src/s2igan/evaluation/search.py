@@ -21,6 +21,12 @@ from s2igan.evaluation.retrieval import (
 from s2igan.evaluation.scores import Score
 
 RECALL_AT = (1, 5, 10)
+RECALL_NAMES = {
+    ("speech_to_image", "class"): "speech finds an image of the class",
+    ("image_to_speech", "class"): "image finds speech of the class",
+    ("speech_to_image", "image"): "speech finds its image",
+    ("image_to_speech", "image"): "image finds its description",
+}
 QUERIES_AT_ONCE = 1024
 """Rows of a similarity matrix in memory at a time."""
 
@@ -50,15 +56,13 @@ def search_scores(found: SearchSet, protocol: Mapping[str, Any], *, draws: int =
     directions, for items of the same class and for the very image that was described; sets without classes have the
     latter only.
     """
-    speech_image = found.utterance_image
-    image_index = np.arange(len(found.images))
+    protocol = {**protocol, "utterances": len(found.speech), "images": len(found.images)}
     scores: list[Score] = []
-    counts = {"utterances": len(found.speech), "images": len(found.images)}
     if found.image_class is not None:
-        labels = found.image_class[speech_image]
-        scores += _map_scores(found, labels, found.image_class, {**protocol, **counts}, draws=draws, seed=seed)
-        scores += _recall_scores(found, "class", labels, found.image_class, {**protocol, **counts})
-    scores += _recall_scores(found, "image", speech_image, image_index, {**protocol, **counts})
+        labels = found.image_class[found.utterance_image]
+        scores += _map_scores(found, labels, found.image_class, protocol, draws=draws, seed=seed)
+        scores += _recall_scores(found, "class", labels, found.image_class, protocol)
+    scores += _recall_scores(found, "image", found.utterance_image, np.arange(len(found.images)), protocol)
     return scores
 
 
@@ -114,43 +118,32 @@ def _recall_scores(
 ) -> list[Score]:
     """Recall@k in both directions. Images that no utterance describes are in the gallery but are no queries."""
     described = np.flatnonzero(np.isin(image_label, speech_label))
+    forward, backward = _cosine(found.speech, found.images), _cosine(found.images[described], found.speech)
     oracle, backward_oracle = None, None
     if found.disagreement is not None:
         oracle, backward_oracle = _oracle(found.disagreement), _oracle(found.disagreement.T[described])
-    directions = (
-        ("speech_to_image", _cosine(found.speech, found.images), oracle, speech_label, image_label),
-        ("image_to_speech", _cosine(found.images[described], found.speech), backward_oracle,
-         image_label[described], speech_label),
-    )  # fmt: skip
-    right = "of the class" if level == "class" else "described"
     scores = []
-    for direction, similarity, best, query, gallery in directions:
-        name = f"speech finds an image {right}" if direction == "speech_to_image" else f"image finds speech {right}"
-        if direction == "image_to_speech" and level == "image":
-            name = "image finds its description"
-        elif direction == "speech_to_image" and level == "image":
-            name = "speech finds its image"
+    for direction, similarity, best, query, gallery in (
+        ("speech_to_image", forward, oracle, speech_label, image_label),
+        ("image_to_speech", backward, backward_oracle, image_label[described], speech_label),
+    ):
         for k in RECALL_AT:
             values = {
                 what: float(_per_query(ranker, query, gallery, partial(hits_at_k, k=k)).mean())
                 for what, ranker in (("value", similarity), ("chance", _constant(len(gallery))), ("ceiling", best))
                 if ranker is not None
             }
+            counts = {"queries": len(query), "gallery": len(gallery)}
             scores.append(
                 Score(
                     f"sen/recall@{k}/{direction}/{level}",
-                    f"Recall@{k}, {name}",
+                    f"Recall@{k}, {RECALL_NAMES[direction, level]}",
                     values["value"],
-                    {
-                        **protocol,
-                        "queries": len(query),
-                        "gallery": len(gallery),
-                        "chance": "expected over all rankings",
-                    },
+                    {**protocol, **counts, "chance": "expected over all rankings"},
                     chance=values["chance"],
                     ceiling=values.get("ceiling"),
                     ceiling_name="oracle" if "ceiling" in values else None,
-                    headline=k == 1 and direction == "speech_to_image" and level == "class",
+                    headline=(k, direction, level) == (1, "speech_to_image", "class"),
                 )
             )
     return scores
