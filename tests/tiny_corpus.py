@@ -1,9 +1,10 @@
-"""A corpus small enough to train on within a test: coloured squares, described by chirps."""
+"""A corpus small enough to train on within a test: coloured patches, described by tones."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import soundfile
@@ -14,7 +15,9 @@ from s2igan.data.manifest import Utterance, write_manifest
 from s2igan.data.store import Store, build_store
 from s2igan.models.generator import GeneratorConfig
 from s2igan.models.image_encoder import ImageEncoderConfig
+from s2igan.models.li2020 import CnnLstmConfig
 from s2igan.models.speech_encoder import SpeechEncoderConfig
+from s2igan.models.text_encoder import TextEncoderConfig
 from s2igan.recipes import Recipe
 from s2igan.training.augment import SpeechAugment
 from s2igan.training.loop import LoopConfig
@@ -27,7 +30,7 @@ SPLITS = ("train", "train", "train", "train", "validation", "test")
 """One for each class."""
 
 
-def make_store(root: Path, *, with_classes: bool = True) -> Store:
+def make_store(root: Path, *, with_classes: bool = True, window: Literal["hann", "hamming"] = "hann") -> Store:
     """A store of 6 classes with 4 images each and 2 utterances an image."""
     rng = np.random.default_rng(0)
     rows = []
@@ -35,7 +38,8 @@ def make_store(root: Path, *, with_classes: bool = True) -> Store:
         for number in range(IMAGES_PER_CLASS):
             image = f"images/{label}_{number}.png"
             (root / image).parent.mkdir(parents=True, exist_ok=True)
-            pixels = np.full((40, 40, 3), 40 * label, np.uint8) + rng.integers(0, 20, (40, 40, 3), dtype=np.uint8)
+            patches = 30 * label + rng.integers(0, 100, (5, 5, 3), dtype=np.uint8)  # what is flat has no features
+            pixels = patches.repeat(8, axis=0).repeat(8, axis=1)
             Image.fromarray(pixels).save(root / image)
             for caption in range(CAPTIONS_PER_IMAGE):
                 audio = f"audio/{label}_{number}_{caption}.wav"
@@ -43,11 +47,11 @@ def make_store(root: Path, *, with_classes: bool = True) -> Store:
                 seconds = np.arange(int(SAMPLE_RATE * (0.5 + 0.05 * caption))) / SAMPLE_RATE
                 wave = np.sin(2 * np.pi * (200 + 300 * label) * seconds) + 0.1 * rng.standard_normal(len(seconds))
                 soundfile.write(root / audio, 0.3 * wave, SAMPLE_RATE)
-                rows.append(
-                    Utterance(audio, image, class_name=f"class {label}" if with_classes else None, split=split)
-                )
+                name = f"class {label}" if with_classes else None
+                text = f"shade {'abcdef'[label]}, take {number}" + ", and said once more at length" * 2 * caption
+                rows.append(Utterance(audio, image, class_name=name, split=split, text=text))
     write_manifest(root / "manifest.jsonl", rows)
-    build_store(root / "manifest.jsonl", image_size=32, jobs=1, progress=False)
+    build_store(root / "manifest.jsonl", image_size=32, window=window, jobs=1, progress=False)
     return Store.open(root)
 
 
@@ -72,6 +76,37 @@ def tiny_recipe(steps: int = 4) -> Recipe:
         image_views=2,
     )
     return Recipe("tiny", sen, rdg)
+
+
+def shrunk(recipe: Recipe, steps: int = 1) -> Recipe:
+    """Any recipe at toy width: its choices stay, its sizes do not. A stage that takes no step still takes none."""
+    tiny = tiny_recipe(steps)
+    encoders = (
+        (SpeechEncoderConfig, {"conv_channels": (6, 8), "hidden": 8, "layers": 1, "attention_hidden": 4}),
+        (CnnLstmConfig, {"width": 1, "hidden": 8}),
+        (TextEncoderConfig, {"conv_channels": (6, 6, 6), "hidden": 4, "embedding": 16}),
+    )
+    sizes = next(sizes for kind, sizes in encoders if isinstance(recipe.sen.speech, kind))
+    sen = replace(
+        recipe.sen,
+        loop=tiny.sen.loop if recipe.sen.loop.steps or recipe.sen.loop.epochs else replace(tiny.sen.loop, steps=0),
+        speech=replace(recipe.sen.speech, **sizes),  # type: ignore[arg-type]
+        image=replace(recipe.sen.image, backbone="efficientnet_lite0", input_size=32, embedding=16),
+        image_size=32,
+        batch_size=6,
+        image_views=min(2, recipe.sen.image_views),
+    )
+    rdg = replace(
+        recipe.rdg,
+        loop=tiny.rdg.loop,
+        generator=replace(recipe.rdg.generator, embedding=16, condition=4, z=4, width=8, resolutions=(8, 16, 32)),
+        discriminator_width=2,
+        relation_hidden=8,
+        contrast_dim=4,
+        batch_size=6,
+        image_views=min(2, recipe.rdg.image_views),
+    )
+    return Recipe(f"tiny {recipe.name}", sen, rdg)
 
 
 def with_rdg(recipe: Recipe, **changes: object) -> Recipe:

@@ -1,0 +1,166 @@
+"""What the two stages feed their networks: the right pairs, of the training split only."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from rich.console import Console
+
+from s2igan.data.dataset import SpeechImageData
+from s2igan.data.store import Store, StoredImages
+from s2igan.models.image_encoder import ImageEncoder
+from s2igan.models.speech_encoder import SpeechEncoder
+from s2igan.training.frozen import ImageFeatures, speech_embeddings
+from s2igan.training.rdg import RDGConfig, RDGStage, noise
+from s2igan.training.sen import SENStage
+from tiny_corpus import tiny_recipe
+
+CPU = torch.device("cpu")
+QUIET = Console(quiet=True)
+STEPS = 8
+
+
+def sen_stage(store, **changes):
+    config = replace(tiny_recipe(STEPS).sen, **changes)
+    return SENStage(config, SpeechImageData(store, "train", 32), None, seed=0, device=CPU, console=QUIET)
+
+
+def rdg_stage(store, tmp_path, **changes):
+    recipe = tiny_recipe(STEPS)
+    speech, image = SpeechEncoder(recipe.sen.speech).eval(), ImageEncoder(recipe.sen.image).eval()
+    config: RDGConfig = replace(recipe.rdg, **changes)
+    data = SpeechImageData(store, "train", 32)
+    return RDGStage(config, data, None, speech=speech, image=image, samples=tmp_path, seed=0, device=CPU, console=QUIET)
+
+
+@pytest.fixture
+def touched(monkeypatch):
+    """Numbers of the utterances and images that anything reads from a store."""
+    seen = {"utterances": set(), "images": set()}
+    mel, pixels = Store.mel, StoredImages.__getitem__
+
+    def read_mel(self, utterance):
+        seen["utterances"].add(int(utterance))
+        return mel(self, utterance)
+
+    def read_pixels(self, chosen):
+        seen["images"] |= set(np.atleast_1d(np.arange(len(self))[chosen]).tolist())
+        return pixels(self, chosen)
+
+    monkeypatch.setattr(Store, "mel", read_mel)
+    monkeypatch.setattr(StoredImages, "__getitem__", read_pixels)
+    return seen
+
+
+@pytest.mark.parametrize("speech", ["frozen", "finetuned"])
+def test_no_batch_holds_anything_of_another_split(store, tmp_path, touched, speech):
+    stages = [sen_stage(store, image_views=0), rdg_stage(store, tmp_path, image_views=0, speech=speech)]
+    for stage in stages:
+        for index in range(STEPS):
+            stage.batch(index)
+    train = store.split_indices("train")
+    assert touched["utterances"] == set(train.tolist())  # all of them, and no other
+    assert touched["images"] == set(store.image_index[train].tolist())
+
+
+def test_no_batch_holds_features_of_another_split(store, tmp_path, monkeypatch):
+    """The same where images were encoded once: the table has all images, batches look up those of the split."""
+    views, drawn = 2, []
+    draw = ImageFeatures.draw
+
+    def spy(self, images, rng):
+        drawn.append(images)
+        return draw(self, images, rng)
+
+    monkeypatch.setattr(ImageFeatures, "draw", spy)
+    sen = sen_stage(store, image_views=views)
+    assert sen.features.features.shape[:2] == (24, views)
+    for index in range(STEPS):
+        sen.batch(index)
+    of_train = set(np.unique(store.image_index[store.split_indices("train")]).tolist())
+    assert set(np.concatenate(drawn).tolist()) == of_train
+
+    rdg = rdg_stage(store, tmp_path, image_views=views)
+    others = [image for image in range(store.n_images) if image not in of_train]
+    rdg.features[others] = torch.nan
+    for index in range(STEPS):
+        assert all(torch.isfinite(part).all() for part in rdg.batch(index).relation_features.values())
+
+
+def test_a_batch_of_stage_1_pairs_utterances_with_their_images(store):
+    stage = sen_stage(store, image_views=1, augment=None)
+    for index in range(4):
+        batch = stage.batch(index)
+        for row in range(len(batch.mel)):
+            mel = batch.mel[row, : batch.lengths[row]].half().numpy()
+            (utterance,) = [u for u in stage.train.utterances if np.array_equal(store.mel(int(u)), mel)]
+            image = int(store.image_index[utterance])
+            torch.testing.assert_close(batch.image_features[row], stage.features.features[image, 0].float())
+            position = int(np.flatnonzero(stage.train.images == image)[0])
+            assert batch.class_ids[row] == stage.train.classes[position]
+
+
+def test_a_batch_of_stage_2_pairs_speech_images_and_relations(store, tmp_path):
+    stage = rdg_stage(store, tmp_path, image_views=1)
+    data = stage.train
+    embedded = speech_embeddings(store, stage.speech, data.utterances, device=CPU)
+    cached = ImageFeatures.compute(store, stage.image, 32, 1, console=QUIET, device=CPU)
+    with torch.no_grad():
+        crops = stage.image.project(cached.features[:, 0].float())
+    by_image = {tuple(row.tolist()): image for image, row in enumerate(crops)}
+    classes = np.asarray(store.image_class)
+    for index in range(2):
+        batch = stage.batch(index)
+        assert batch.identical
+        for row in range(6):
+            (match,) = torch.nonzero((embedded == batch.embedding[row]).all(dim=1)).flatten().tolist()
+            image = int(store.image_index[data.utterances[match]])
+            named = {name: by_image[tuple(rows[row].tolist())] for name, rows in batch.relation_features.items()}
+            assert named["real"] == image
+            assert named["similar"] != image
+            assert classes[named["similar"]] == classes[image]
+            assert classes[named["negative"]] != classes[image]
+            assert closest(store, batch.real[32][row]) == image
+            assert closest(store, batch.mismatched[32][row]) == named["negative"]
+            for images in (batch.real, batch.mismatched):
+                torch.testing.assert_close(images[8][row], torch.nn.functional.avg_pool2d(images[32][row], 4))
+
+
+def closest(store, picture):
+    """The image that a picture is a crop of. Those of a class differ by noise: look at every window, flipped or not."""
+    margin = store.images.shape[1] - picture.shape[-1]
+    best = None
+    for image in range(store.n_images):
+        stored = torch.from_numpy(store.images[image].copy()).permute(2, 0, 1).float() / 127.5 - 1
+        for top in range(margin + 1):
+            for left in range(margin + 1):
+                window = stored[:, top : top + picture.shape[1], left : left + picture.shape[2]]
+                for candidate in (window, window.flip(2)):
+                    distance = float((candidate - picture).abs().max())
+                    if best is None or distance < best[0]:
+                        best = (distance, image)
+    assert best[0] < 1e-5
+    return best[1]
+
+
+def test_batches_follow_from_seed_and_step(store, tmp_path):
+    first, second = rdg_stage(store, tmp_path), rdg_stage(store, tmp_path)
+    for index in (0, 5):
+        a, b = first.batch(index), second.batch(index)
+        assert torch.equal(a.real[32], b.real[32])
+        assert torch.equal(a.z, b.z)
+        assert torch.equal(a.eps, b.eps)
+    a, b = first.batch(0), first.batch(1)
+    assert not torch.equal(a.z, b.z)
+    assert a.z.shape == (6, 4)
+    rng = torch.Generator().manual_seed(0)
+    z, eps = noise(first.config.generator, 4000, rng)
+    for draw in (z, eps):
+        torch.testing.assert_close(torch.std_mean(draw), (torch.tensor(1.0), torch.tensor(0.0)), atol=0.03, rtol=0)
+    assert not torch.equal(z[:, :4], eps[:, :4])
+
+
+def test_without_classes_there_is_no_identical_relation(store_without_classes, tmp_path):
+    assert not rdg_stage(store_without_classes, tmp_path).batch(0).identical
+    assert sen_stage(store_without_classes).state.classifier is None

@@ -1,0 +1,127 @@
+"""An interrupted run equals one that was not, bit for bit: weights, optimisers, moving average, records, model."""
+
+import json
+import math
+import signal
+from dataclasses import replace
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from s2igan.checkpoint import load_latest
+from s2igan.errors import UserError
+from s2igan.recipes import resolve
+from s2igan.training import rdg, sen
+from s2igan.training.train import train_run
+from tiny_corpus import shrunk, tiny_recipe, with_rdg
+
+STEPS = 6
+STOP_AFTER = 3
+STAGES = {"sen": sen.SENStage, "rdg": rdg.RDGStage}
+
+
+RECIPES = {
+    # schedules that know the last step, and options that the paper does not have
+    "birds": lambda: shrunk(resolve("birds"), STEPS),
+    # a speech encoder whose state is saved as well
+    "end-to-end": lambda: with_rdg(tiny_recipe(STEPS), speech="finetuned"),
+}
+
+
+def train(recipe, store, out, **options):
+    return train_run(recipe, data=store.directory, out=out, device="cpu", seed=3, **options)
+
+
+def interrupt(monkeypatch, stage):
+    """Presses Ctrl-C within the step after which the stage shall stop."""
+    original = STAGES[stage].step
+
+    def step(self, index):
+        if index == STOP_AFTER - 1:
+            signal.raise_signal(signal.SIGINT)
+        return original(self, index)
+
+    monkeypatch.setattr(STAGES[stage], "step", step)
+
+
+def differences(a, b, name=""):
+    """Where two states differ, by name."""
+    if isinstance(a, dict):
+        assert a.keys() == b.keys(), name
+        return [line for key in a for line in differences(a[key], b[key], f"{name}/{key}")]
+    if isinstance(a, list | tuple):
+        assert len(a) == len(b), name
+        return [line for i, (x, y) in enumerate(zip(a, b, strict=True)) for line in differences(x, y, f"{name}/{i}")]
+    equal = torch.equal(a, b) if isinstance(a, torch.Tensor) else a == b
+    return [] if equal else [name]
+
+
+def records(run):
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    return [{key: value for key, value in line.items() if key != "seconds"} for line in lines]
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_resumed_equals_uninterrupted(name, store, tmp_path, monkeypatch):
+    recipe = RECIPES[name]()
+    whole = train(recipe, store, tmp_path / "whole")
+    parts = tmp_path / "parts"
+    for resume, stage in ((False, "sen"), (True, "rdg")):
+        with monkeypatch.context() as patch:
+            interrupt(patch, stage)
+            with pytest.raises(KeyboardInterrupt, match=f"saved at step {STOP_AFTER}"):
+                train(recipe, store, parts, resume=resume)
+    train(recipe, store, parts, resume=True)
+
+    for stage in STAGES:
+        expected, actual = (load_latest(run / "checkpoints" / stage)[1] for run in (whole, parts))
+        assert expected["step"] == actual["step"] == STEPS
+        assert differences(expected["stage"], actual["stage"], stage) == []
+    networks = load_latest(parts / "checkpoints" / "rdg")[1]["stage"]
+    assert {"generator", "ema", "discriminators", "generator_optimiser", "discriminator_optimisers"} <= networks.keys()
+    assert (networks["speech"] is not None) == (name == "end-to-end")
+    for folder in ("sen", "model"):
+        expected, actual = (load_file(run / folder / "weights.safetensors") for run in (whole, parts))
+        assert differences(expected, actual) == []
+    # The record across the interruption is a mean over the steps since resuming; the others are the same.
+    expected, actual = records(whole), records(parts)
+    assert [(r["stage"], r["step"]) for r in expected] == [(r["stage"], r["step"]) for r in actual]
+    assert [r for r in expected if r["step"] != 4] == [r for r in actual if r["step"] != 4]
+
+
+def test_another_seed_is_another_run(store, tmp_path):
+    first = train(tiny_recipe(1), store, tmp_path / "first")
+    other = train_run(tiny_recipe(1), data=store.directory, out=tmp_path / "other", device="cpu", seed=4)
+    a, b = (load_file(run / "model" / "weights.safetensors") for run in (first, other))
+    assert len(differences(a, b)) > len(a) / 2
+
+
+def test_another_configuration_is_not_resumed(store, tmp_path):
+    train(tiny_recipe(1), store, tmp_path / "run")
+    with pytest.raises(UserError, match=r"recipe\.rdg\.kl was 2\.0, is now 1\.0"):
+        train(with_rdg(tiny_recipe(1), kl=1.0), store, tmp_path / "run", resume=True)
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_loss_that_is_not_finite_names_the_recordings_of_its_batch(stage, store, tmp_path, monkeypatch):
+    """One recording whose log-mel is broken; only the step that meets it may be blamed."""
+    read = []
+    where = {"sen": sen, "rdg": rdg}[stage]
+    original = where.encoder_input
+
+    def poisoned(store, utterances, reads):
+        mel, lengths = original(store, utterances, reads)
+        read.append([str(store.audio_path(int(utterance))) for utterance in utterances])
+        if len(read) == 2:
+            mel[0, 0, 0] = math.nan
+        return mel, lengths
+
+    monkeypatch.setattr(where, "encoder_input", poisoned)
+    recipe = with_rdg(tiny_recipe(3), speech="finetuned", image_views=0)
+    recipe = replace(recipe, sen=replace(recipe.sen, augment=None))
+    with pytest.raises(UserError, match=f"{stage} step 1 gave a value that is not finite") as error:
+        train(recipe, store, tmp_path / "run")
+    for recording in read[1][:4]:
+        assert recording in str(error.value)
+    assert "and 2 more" in str(error.value)

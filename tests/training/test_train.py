@@ -1,0 +1,190 @@
+"""Every recipe through both stages at toy width: one step of each, gradients everywhere, a model that can be used."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch.optim.optimizer import register_optimizer_step_pre_hook
+
+from s2igan.audio import load_audio, log_mel
+from s2igan.checkpoint import load_model
+from s2igan.errors import UserError
+from s2igan.pipeline import SpeechToImage
+from s2igan.recipes import METHODS, SIZES, resolve
+from s2igan.training import rdg, sen
+from s2igan.training.train import load_sen, train_run
+from tiny_corpus import make_store, shrunk, tiny_recipe, with_rdg
+
+CPU = torch.device("cpu")
+RECORDING = "audio/4_0_0.wav"
+
+
+@pytest.fixture
+def gradients():
+    """What each optimiser was about to step on: the gradients of its parameters, one entry a step."""
+    seen = []
+
+    def look(optimiser, args, kwargs):
+        seen.append([parameter.grad for group in optimiser.param_groups for parameter in group["params"]])
+
+    handle = register_optimizer_step_pre_hook(look)
+    yield seen
+    handle.remove()
+
+
+def train(recipe, store, out, **options):
+    return train_run(recipe, data=store.directory, out=out, device="cpu", **options)
+
+
+def weights(folder, prefix):
+    return {key: value for key, value in load_file(folder / "weights.safetensors").items() if key.startswith(prefix)}
+
+
+def same(a, b):
+    return a.keys() == b.keys() and all(torch.equal(a[key], b[key]) for key in a)
+
+
+@pytest.mark.parametrize(
+    ("method", "size"),
+    [(method, "cub") for method in METHODS]
+    + [(method, "birds") for method in ("s2igan", "li2020", "no-sen", "end-to-end")],
+)
+def test_every_method_trains_one_step_of_each_stage(method, size, store, tmp_path, gradients):
+    recipe = shrunk(resolve(method, size))
+    run = train(recipe, store, tmp_path / "run")
+
+    scales = len(recipe.rdg.generator.resolutions)
+    assert len(gradients) == recipe.sen.loop.steps + scales + (recipe.rdg.relation > 0) + 1
+    for optimiser in gradients:
+        assert all(gradient is not None and gradient.abs().sum() > 0 for gradient in optimiser)
+
+    records = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    assert {record["stage"] for record in records} == ({"sen", "rdg"} if recipe.sen.loop.steps else {"rdg"})
+    terms = {key for record in records for key in record}
+    assert ("sen/distinctive_image" in terms) == (method not in ("no-distinctive", "li2020", "no-sen"))
+    assert ("sen/distillation" in terms) == (method == "li2020")
+    assert ("rdg/relation/total" in terms) == ("rdg/generator/relation" in terms) == (recipe.rdg.relation > 0)
+
+    learnt, exported = (weights(run / folder, "speech_encoder.") for folder in ("sen", "model"))
+    assert same(learnt, exported) == (recipe.rdg.speech == "frozen")
+
+    model = SpeechToImage.load(run)
+    if method == "stackgan-v2-text":
+        with pytest.raises(UserError, match="reads text"):
+            model(store.corpus_root / RECORDING)
+    else:
+        (image,) = model(store.corpus_root / RECORDING, samples=1)
+        assert image.size == (32, 32)
+
+
+@pytest.mark.parametrize("size", [name for name in SIZES if name not in ("birds", "cub")])
+def test_the_other_sizes(size, store, store_without_classes, tmp_path):
+    train(shrunk(resolve(size)), store_without_classes if size in ("flickr8k", "places") else store, tmp_path / "run")
+    terms = (tmp_path / "run" / "metrics.jsonl").read_text()
+    assert ("relation/identical" in terms) == ("distinctive" in terms) == (size not in ("flickr8k", "places"))
+
+
+def test_a_fine_tuned_encoder_starts_from_stage_1_and_one_from_scratch_does_not(store, tmp_path):
+    """At a learning rate of nothing the exported encoder is what stage 2 began with, but for running statistics."""
+    first = train(tiny_recipe(2), store, tmp_path / "first", stage="sen")
+    learnt = weights(first / "sen", "speech_encoder.")
+    started = {}
+    for speech in ("finetuned", "scratch"):
+        recipe = with_rdg(tiny_recipe(1), speech=speech, learning_rate=0.0)
+        run = train(recipe, store, tmp_path / speech, sen_from=first, stage="rdg")
+        started[speech] = weights(run / "model", "speech_encoder.")
+    parameters = [key for key in learnt if "running" not in key and "num_batches" not in key]
+    assert all(torch.equal(started["finetuned"][key], learnt[key]) for key in parameters)
+    assert not any(torch.equal(started["scratch"][key], learnt[key]) for key in parameters if key.endswith("weight"))
+
+
+def test_samples_of_a_speech_encoder_that_trains_along_follow_it(store, tmp_path):
+    """Evaluation embeds anew, with the encoder as it then is and as it is exported."""
+    embedded = []
+    original = rdg.speech_embeddings
+
+    def spy(*args, **kwargs):
+        embedded.append(original(*args, **kwargs))
+        return embedded[-1]
+
+    recipe = with_rdg(tiny_recipe(2), speech="finetuned", learning_rate=1e-2)
+    recipe = replace(recipe, rdg=replace(recipe.rdg, loop=replace(recipe.rdg.loop, evaluate_every=1)))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(rdg, "speech_embeddings", spy)
+        train(recipe, store, tmp_path / "run")
+    same_size = [a for a in embedded if len(a) == len(embedded[-1])]
+    assert not torch.allclose(same_size[0], same_size[-1], atol=1e-4)
+
+
+def test_the_front_end_travels_from_store_to_model(tmp_path):
+    """Row 1 of SPEC section 8: a model trained on Hamming windows listens through Hamming windows."""
+    store = make_store(tmp_path / "data", window="hamming")
+    run = train(tiny_recipe(1), store, tmp_path / "run")
+    model = SpeechToImage.load(run)
+    assert (model.front_end.window, model.front_end.pad_mode) == ("hamming", "reflect")
+
+    wave = torch.from_numpy(load_audio(store.audio_path(0)))
+    mels = {window: log_mel(wave, window=window).numpy() for window in ("hann", "hamming")}
+    np.testing.assert_allclose(store.mel(0), mels["hamming"], atol=4e-3)
+    assert np.abs(store.mel(0) - mels["hann"]).max() > 0.1
+
+
+def test_the_first_stage_of_another_run(store, tmp_path):
+    first = train(tiny_recipe(1), store, tmp_path / "first", stage="sen")
+    second = train(with_rdg(tiny_recipe(1), relation=0.0), store, tmp_path / "second", sen_from=first)
+    assert same(weights(first / "sen", ""), weights(second / "sen", ""))
+    assert same(weights(first / "sen", "speech_encoder."), weights(second / "model", "speech_encoder."))
+    assert not (second / "checkpoints" / "sen").exists()
+
+
+def test_stage_2_needs_stage_1(store, tmp_path):
+    for options in ({"stage": "rdg"}, {"sen_from": tmp_path}):
+        with pytest.raises(UserError, match="no finished stage 1"):
+            train(tiny_recipe(1), store, tmp_path / "-".join(options), **options)
+
+
+def test_epochs_are_counted_in_the_store_s_images(store, tmp_path):
+    recipe = tiny_recipe(0)
+    recipe = replace(recipe, sen=replace(recipe.sen, loop=replace(recipe.sen.loop, epochs=3)))
+    recipe = with_rdg(recipe, loop=replace(recipe.rdg.loop, epochs=2), batch_size=3)
+    run = train(recipe, store, tmp_path / "run")
+    records = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    last = {record["stage"]: (record["step"], record["epoch"]) for record in records}
+    assert last == {"sen": (3 * (16 // 6), 3), "rdg": (2 * (16 // 3), 2)}  # 16 images; the last batch is left out
+
+
+def test_stage_1_exports_its_best_weights(store, tmp_path, monkeypatch):
+    scores = iter([0.2, 0.7, 0.3, 0.1])
+    kept = {}
+
+    def score(state, *args, **kwargs):
+        value = next(scores)
+        kept[value] = {key: tensor.clone() for key, tensor in state.speech.state_dict().items()}
+        return {"validation_map": value}
+
+    monkeypatch.setattr(sen, "embedding_scores", score)
+    recipe = tiny_recipe(4)
+    recipe = replace(recipe, sen=replace(recipe.sen, loop=replace(recipe.sen.loop, evaluate_every=1)))
+    run = train(recipe, store, tmp_path / "run", stage="sen")
+    speech, _ = load_sen(run, CPU)
+    assert same(dict(speech.state_dict()), kept[0.7])
+    assert not same(kept[0.7], kept[0.1])
+    assert load_model(run / "sen")[0]["step"] == 2
+
+
+def test_stage_1_looks_at_validation_images_and_at_no_test_image(store, tmp_path, monkeypatch):
+    """Row 10 of SPEC section 8."""
+    splits = []
+    original = sen.embedding_scores
+
+    def spy(state, data, *args, **kwargs):
+        splits.append(data)
+        return original(state, data, *args, **kwargs)
+
+    monkeypatch.setattr(sen, "embedding_scores", spy)
+    train(tiny_recipe(1), store, tmp_path / "run", stage="sen")
+    (data,) = splits
+    np.testing.assert_array_equal(data.utterances, store.split_indices("validation"))
