@@ -51,7 +51,7 @@ def demo() -> Recipe:
     return replace(
         recipe,
         name="demo",
-        sen=replace(recipe.sen, loop=replace(recipe.sen.loop, steps=300)),
+        sen=replace(recipe.sen, loop=replace(recipe.sen.loop, steps=400)),
         rdg=replace(recipe.rdg, loop=replace(recipe.rdg.loop, steps=600)),
     )
 
@@ -82,7 +82,7 @@ def birds() -> Recipe:
         embedding=speech.embedding,
     )
     sen = SENConfig(
-        loop=LoopConfig(steps=2000, evaluate_every=200),
+        loop=LoopConfig(steps=1000, evaluate_every=100),
         speech=speech,
         image=image,
         image_size=64,
@@ -96,13 +96,20 @@ def birds() -> Recipe:
         augment=SpeechAugment(),
     )
     rdg = RDGConfig(
-        loop=LoopConfig(steps=8000, evaluate_every=500),
+        loop=LoopConfig(steps=6500, evaluate_every=500),
         generator=GeneratorConfig(embedding=speech.embedding, condition=64, z=64, width=32, resolutions=(16, 32, 64)),
         discriminator_width=16,
+        learning_rate=3e-4,
+        discriminator_learning_rate=3e-4,
+        schedule="cosine",
         ema_decay=0.99,
         kl=0.02,
-        contrast=1.0,
+        initial_condition_gain=32.0,
+        initial_logvar=-3.0,
+        contrast=0.5,
         contrast_dim=64,
+        semantic=0.3,
+        mismatched=False,
         image_views=4,
         calibrate_batch_norm=True,
     )
@@ -173,7 +180,8 @@ def stackgan_v2_text(size: Recipe) -> Recipe:
     """
     from s2igan.models.text_encoder import TextEncoderConfig
 
-    text = TextEncoderConfig(embedding=size.sen.speech.embedding)
+    speech = size.sen.speech
+    text = TextEncoderConfig(embedding=speech.embedding, normalize_pooled=speech.normalize_pooled)
     return replace(stackgan_v2_speech(size), sen=replace(size.sen, speech=text, augment=None))
 
 
@@ -187,7 +195,9 @@ def li2020(size: Recipe) -> Recipe:
     from s2igan.models.li2020 import CnnLstmConfig
 
     hidden = size.sen.speech.embedding // 2
-    speech = CnnLstmConfig(width=max(1, hidden // 8), hidden=hidden)
+    speech = CnnLstmConfig(
+        width=max(1, hidden // 8), hidden=hidden, normalize_pooled=size.sen.speech.normalize_pooled
+    )
     return replace(stackgan_v2_speech(size), sen=replace(size.sen, speech=speech, objective="distillation"))
 
 

@@ -64,6 +64,12 @@ class RDGConfig:
     """Weight of the relation supervisor in the generator's loss; 0 leaves the supervisor out."""
     kl: float = KL_WEIGHT
     """Weight of the KL term."""
+    initial_condition_gain: float = 1.0
+    """Factor on the initial weights that give mu. Of a unit-length embedding they make a mu of about 0.03 beside noise of
+    deviation 1: twice the square root of the embedding's dimensions starts with a mu of about 1, so that neither generator
+    nor discriminators have to find the description first."""
+    initial_logvar: float = 0.0
+    """Where logvar begins; the paper's initialisation begins at 0, a deviation of 1."""
     mismatched: bool = True
     """Discriminators also see real images of another class with this mu (SPEC section 8, row 7)."""
     condition_on: Literal["mu", "c"] = "mu"
@@ -181,6 +187,8 @@ def make_state(
             init_weights(network, rng)
             network.to(device).to(memory_format=torch.channels_last)
 
+    start_condition(generator, config)
+
     def adam(parameters: Any, rate: float) -> torch.optim.Optimizer:
         return torch.optim.Adam(parameters, lr=rate, betas=config.betas, fused=True)
 
@@ -198,6 +206,17 @@ def make_state(
         encode=encode,
         speech=speech if trained_speech else None,
     )
+
+
+@torch.no_grad()
+def start_condition(generator: Generator, config: RDGConfig) -> None:
+    """Applies `initial_condition_gain` and `initial_logvar` to the conditioning augmentation.
+
+    Its linear layer has rows for mu and logvar, and as many again for the gates of the GLU, which begin at one half.
+    """
+    fc, n = generator.conditioning.fc, config.generator.condition
+    fc.weight[:n] *= config.initial_condition_gain
+    fc.bias[n : 2 * n] += 2 * config.initial_logvar
 
 
 def step(state: RDGState, batch: RDGBatch, config: RDGConfig) -> dict[str, Tensor]:
