@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -61,6 +62,27 @@ def test_an_embedding_does_not_depend_on_the_batch(encoder):
     together = encoder(*pad_mels(rows))
     for row, embedding in zip(rows, together, strict=True):
         torch.testing.assert_close(encoder(*pad_mels([row]))[0], embedding, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("config", CONFIGS.values())
+def test_option_normalize_pooled(config):
+    """What all have in common is taken away in training, by the running mean in use."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        encoder = build_encoder(replace(config, normalize_pooled=True))
+    for part in encoder.modules():
+        if isinstance(part, torch.nn.BatchNorm1d | torch.nn.BatchNorm2d):
+            part.momentum = None  # running statistics are those of the one pass
+    rows = pad_mels(inputs(encoder))
+    cosines = {}
+    for mode in (True, False):
+        a = encoder.train(mode)(*rows)
+        cosines[mode] = (a @ a.T)[~torch.eye(3, dtype=torch.bool)]
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        plain = build_encoder(config).train()(*rows)
+    assert cosines[True].mean() < -0.3 < 0 < (plain @ plain.T)[~torch.eye(3, dtype=torch.bool)].mean()
+    assert cosines[False].mean() < 0
 
 
 def test_order_in_time_matters(encoder):

@@ -26,7 +26,7 @@ KINDS: dict[str, tuple[type[Any], type[Any]]] = {
     "li2020": (CnnLstmConfig, CnnLstmEncoder),
     "text": (TextEncoderConfig, TextEncoder),
 }
-"""The paper's SED and the encoders of two baselines (SPEC section 7), by the word that names them in a model's config."""
+"""The paper's SED and the encoders of two baselines (SPEC section 7), by the word for them in a model's config."""
 
 
 def build_encoder(config: EncoderConfig) -> Encoder:
@@ -51,8 +51,9 @@ def encoder_from_json(values: Any, path: Path) -> EncoderConfig:
     cls = KINDS[kind][0] if kind in KINDS else None
     if cls is None or not sizes.keys() <= {field.name for field in fields(cls)}:
         raise UserError(
-            f"{path} does not describe a speech encoder that this version knows; use the version of s2igan that trained "
-            "the model."
+            f"{path} does not describe a speech encoder that this version knows; use the version of s2igan that "
+            "trained the model."
         )
-    config: EncoderConfig = cls(**{name: tuple(size) if isinstance(size, list) else size for name, size in sizes.items()})
+    plain = {name: tuple(size) if isinstance(size, list) else size for name, size in sizes.items()}
+    config: EncoderConfig = cls(**plain)
     return config

@@ -1,7 +1,7 @@
 """The speech encoder of the baseline of Li et al.: eight 2-D convolutions, a bidirectional LSTM, the mean over time.
 
-Li et al., "Direct Speech-to-Image Translation", IEEE Journal of Selected Topics in Signal Processing 14(3), 2020, as SPEC
-section 7 sums it up. Kernels, channels and strides are not given there and are ours.
+Li et al., "Direct Speech-to-Image Translation", IEEE Journal of Selected Topics in Signal Processing 14(3), 2020, as
+SPEC section 7 sums it up. Kernels, channels and strides are not given there and are ours.
 """
 
 from dataclasses import dataclass
@@ -31,6 +31,8 @@ class CnnLstmConfig:
     """Channels of the first convolution; the last has eight times as many."""
     hidden: int = 512
     """Units of the LSTM in each direction."""
+    normalize_pooled: bool = False
+    """As `SpeechEncoderConfig.normalize_pooled`."""
 
     @property
     def embedding(self) -> int:
@@ -64,6 +66,7 @@ class CnnLstmEncoder(nn.Module):
         for stride in STRIDES:
             bands = -(-bands // stride)
         self.rnn = nn.LSTM(channels[-1] * bands, config.hidden, batch_first=True, bidirectional=True)
+        self.pooled_norm = nn.BatchNorm1d(config.embedding, affine=False) if config.normalize_pooled else nn.Identity()
 
     def forward(
         self, mel: Float[Tensor, "batch frames mels"], lengths: Int[Tensor, " batch"]
@@ -85,4 +88,4 @@ class CnnLstmEncoder(nn.Module):
         x = x.transpose(1, 2).flatten(2)
         packed = pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)
         h, _ = pad_packed_sequence(self.rnn(packed)[0], batch_first=True)  # zeros in padded frames
-        return F.normalize(h.sum(dim=1) / lengths.to(h.device)[:, None], dim=1)
+        return F.normalize(self.pooled_norm(h.sum(dim=1) / lengths.to(h.device)[:, None]), dim=1)

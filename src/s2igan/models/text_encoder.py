@@ -43,6 +43,8 @@ class TextEncoderConfig:
     """Units of the recurrent network."""
     embedding: int = 1024
     """Dimensions of the text embedding."""
+    normalize_pooled: bool = False
+    """As `SpeechEncoderConfig.normalize_pooled`."""
 
 
 class TextEncoder(nn.Module):
@@ -58,8 +60,9 @@ class TextEncoder(nn.Module):
         self.convs = nn.ModuleList(convs)
         self.rnn = nn.GRU(channels[-1], config.hidden, batch_first=True)
         self.out = nn.Linear(config.hidden, config.embedding)
+        self.pooled_norm = nn.BatchNorm1d(config.embedding, affine=False) if config.normalize_pooled else nn.Identity()
         for i, conv in enumerate(convs):
-            # PyTorch's own would let the biases drown the text. Of the first layer's inputs one in each row is not zero.
+            # PyTorch's own lets the biases drown the text. Of the first layer's inputs one in each row is not zero.
             inputs = KERNEL if i == 0 else KERNEL * channels[i]
             nn.init.normal_(conv.weight, std=math.sqrt(2 / inputs))
             assert conv.bias is not None
@@ -83,4 +86,4 @@ class TextEncoder(nn.Module):
         packed = pack_padded_sequence(x.transpose(1, 2), n_frames, batch_first=True, enforce_sorted=False)
         h, _ = pad_packed_sequence(self.rnn(packed)[0], batch_first=True)  # zeros in padded frames
         mean = h.sum(dim=1) / n_frames.to(h.device)[:, None]
-        return F.normalize(self.out(mean), dim=1)
+        return F.normalize(self.pooled_norm(self.out(mean)), dim=1)

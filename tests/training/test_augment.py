@@ -1,0 +1,107 @@
+"""Distortions of the log-mel: each does its own, none reaches the padding."""
+
+from dataclasses import fields, replace
+
+import pytest
+import torch
+
+from s2igan.training.augment import SpeechAugment, augment_speech
+
+NOTHING = SpeechAugment(**{field.name: 0 for field in fields(SpeechAugment) if field.name != "rises"})
+
+
+@pytest.fixture
+def batch():
+    rng = torch.Generator().manual_seed(0)
+    mel = torch.randn(3, 60, 40, generator=rng)
+    lengths = torch.tensor([60, 41, 50])
+    for row, length in zip(mel, lengths, strict=True):
+        row[length:] = 0
+    return mel, lengths
+
+
+def distort(batch, config, seed=1):
+    return augment_speech(*batch, config, torch.Generator().manual_seed(seed))
+
+
+def test_without_strength_nothing_happens(batch):
+    mel, lengths = distort(batch, NOTHING)
+    torch.testing.assert_close(mel, batch[0], atol=1e-4, rtol=1e-4)
+    assert torch.equal(lengths, batch[1])
+
+
+def test_strength_rises_between_two_shares_of_the_training(batch):
+    config = SpeechAugment(rises=(0.2, 0.6))
+    for progress in (0.0, 0.2):
+        still, _ = distort(batch, config.at(progress))
+        torch.testing.assert_close(still, batch[0], atol=1e-4, rtol=1e-4)
+    half = config.at(0.4)
+    assert half.speed == pytest.approx(config.speed / 2)
+    assert half.noise == pytest.approx(config.noise / 2)
+    assert config.at(0.6) == config.at(1.0) == config
+
+
+def test_padding_stays_zero(batch):
+    mel, lengths = distort(batch, SpeechAugment())
+    assert mel.shape[1] == lengths.max()
+    for row, length in zip(mel, lengths, strict=True):
+        assert (row[length:] == 0).all()
+        assert row[:length].abs().sum() > 0
+
+
+def test_the_same_draw_gives_the_same(batch):
+    first, again, other = (distort(batch, SpeechAugment(), seed)[0] for seed in (1, 1, 2))
+    assert torch.equal(first, again)
+    assert first.shape != other.shape or not torch.equal(first, other)
+
+
+def test_speed_changes_the_length_within_bounds(batch):
+    seen = torch.cat([distort(batch, replace(NOTHING, speed=0.2), seed)[1] / batch[1] for seed in range(20)])
+    assert 0.79 < seen.min() < 0.85
+    assert 1.15 < seen.max() < 1.21
+
+
+def test_speed_keeps_the_order_of_events():
+    mel = torch.linspace(-1, 1, 50)[None, :, None].repeat(1, 1, 40)
+    stretched, lengths = distort((mel, torch.tensor([50])), replace(NOTHING, speed=0.3))
+    assert lengths[0] != 50
+    assert (stretched[0].diff(dim=0) > -1e-5).all()
+    torch.testing.assert_close(stretched[0, -1], mel[0, -1], atol=0.05, rtol=0)
+
+
+def test_bands_are_shifted():
+    mel = torch.zeros(1, 10, 40)
+    mel[:, :, 20] = 1.0
+    centres = []
+    for seed in range(20):
+        moved, _ = distort((mel, torch.tensor([10])), replace(NOTHING, band_shift=3.0), seed)
+        centres.append(float((moved[0, 5] * torch.arange(40)).sum() / moved[0, 5].sum()))
+    assert 17 <= min(centres) < 19
+    assert 21 < max(centres) <= 23
+
+
+def test_tilt_is_a_slope_over_the_bands(batch):
+    tilted, _ = distort(batch, replace(NOTHING, tilt=0.5))
+    slope = (tilted - batch[0])[0]
+    torch.testing.assert_close(slope[0], slope[30], atol=1e-4, rtol=0)
+    torch.testing.assert_close(slope[0], -slope[0].flip(0), atol=1e-4, rtol=0)
+    assert 0 < slope[0].abs().max() <= 0.5
+
+
+def test_noise_is_added(batch):
+    noisy, _ = distort(batch, replace(NOTHING, noise=0.3))
+    deviations = (noisy - batch[0])[1, :41].std()
+    assert 0 < deviations < 0.33
+
+
+@pytest.mark.parametrize(("kind", "axis"), [("time", 1), ("band", 0)])
+def test_masks_are_stretches_of_zeros(batch, kind, axis):
+    options = {"time": {"time_masks": 1, "time_mask_frames": 20}, "band": {"band_masks": 1, "band_mask_bands": 6}}[kind]
+    longest = 0
+    for seed in range(10):
+        masked, _ = distort(batch, replace(NOTHING, **options), seed)
+        for row, length in zip(masked, batch[1], strict=True):
+            silent = (row[:length] == 0).all(dim=axis)
+            assert int(silent.diff().sum()) <= 2  # one stretch
+            longest = max(longest, int(silent.sum()))
+    assert 2 <= longest <= {"time": 20, "band": 6}[kind]
