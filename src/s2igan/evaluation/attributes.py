@@ -44,19 +44,19 @@ class ClassifierConfig:
 
     image_size: int = 64
     """Side in pixels of the images it judges: 16 or a multiple; others are resized."""
-    width: int = 24
+    width: int = 16
     """Channels of the first convolution."""
     drawings: int = 4000
     """Pictures to learn from."""
     held_out: int = 400
     """Pictures to measure it on, drawn like those but never learnt from."""
-    epochs: int = 10
+    epochs: int = 14
     batch_size: int = 64
     learning_rate: float = 4e-3
     """Peak of a one-cycle schedule."""
     weight_decay: float = 0.02
     label_smoothing: float = 0.05
-    dropout: float = 0.3
+    dropout: float = 0.1
     """In front of the heads."""
     blur_share: float = 0.7
     """Share of the training images that are blurred, by up to a 3 x 3 mean."""
