@@ -85,7 +85,8 @@ def distinctive_loss(
 def distillation_loss(
     student: Float[Tensor, "batch embedding"], teacher: Float[Tensor, "batch embedding"]
 ) -> dict[str, Scalar]:
-    """Squared distance between A and V, V being fixed: the baseline of Li et al. 2020 in place of Eqs. 1-6 (SPEC section 7).
+    """Squared distance between A and V, V being fixed: the baseline of Li et al. 2020 in place of Eqs. 1-6 (SPEC
+    section 7).
 
     With embeddings of unit length it is 2 - 2 cos(V, A).
     """

@@ -195,9 +195,7 @@ def li2020(size: Recipe) -> Recipe:
     from s2igan.models.li2020 import CnnLstmConfig
 
     hidden = size.sen.speech.embedding // 2
-    speech = CnnLstmConfig(
-        width=max(1, hidden // 8), hidden=hidden, normalize_pooled=size.sen.speech.normalize_pooled
-    )
+    speech = CnnLstmConfig(width=max(1, hidden // 8), hidden=hidden, normalize_pooled=size.sen.speech.normalize_pooled)
     return replace(stackgan_v2_speech(size), sen=replace(size.sen, speech=speech, objective="distillation"))
 
 

@@ -77,9 +77,9 @@ def test_crops_are_windows_of_the_picture_flipped_or_not() -> None:
     pixels = np.arange(6 * 6 * 3, dtype=np.uint8).reshape(1, 6, 6, 3)
     rng = np.random.default_rng(0)
     windows = {
-        bytes(pixels[0, t : t + 4, l : l + 4][:, ::step].tobytes())
+        bytes(pixels[0, t : t + 4, left : left + 4][:, ::step].tobytes())
         for t in range(3)
-        for l in range(3)
+        for left in range(3)
         for step in (1, -1)
     }
     seen = set()

@@ -85,8 +85,9 @@ def species(classes: int = 60, seed: int = 0) -> list[dict[str, str]]:
 
     Within each split every value of an attribute appears equally often, give or take one. In training the pairing of
     attributes is balanced as well (`_balance`), so that no attribute tells anything about another. Validation and test
-    classes are drawn at random, each different from every other class in at least `MIN_DIFFERENT` attributes (up to `CROWDED` classes); balancing
-    them together with the training classes would make their pairs the rarest ones, a test that misleads on purpose.
+    classes are drawn at random, each different from every other class in at least `MIN_DIFFERENT` attributes (up to
+    `CROWDED` classes); balancing them together with the training classes would make their pairs the rarest ones, a
+    test that misleads on purpose.
 
     Raises:
         UserError: for a number of classes that `split_classes` refuses.
@@ -105,7 +106,10 @@ def species(classes: int = 60, seed: int = 0) -> list[dict[str, str]]:
             if len(new) == 1:
                 new = draw(1)
             else:  # an exchange keeps the values even
-                pair, column = [near, rng.choice([i for i in range(len(new)) if i != near])], rng.randrange(len(ATTRIBUTES))
+                pair, column = (
+                    [near, rng.choice([i for i in range(len(new)) if i != near])],
+                    rng.randrange(len(ATTRIBUTES)),
+                )
                 new[pair, column] = new[pair[::-1], column]
         codes = np.concatenate([codes, new])
     return [

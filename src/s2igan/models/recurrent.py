@@ -1,9 +1,10 @@
 """A bidirectional GRU for the CPU: the numbers of `torch.nn.GRU` on a packed sequence, without its cost.
 
 PyTorch's own runs one time step after the other through autograd, whose backward pass writes a zero tensor of the whole
-sequence for every step: its time grows with the square of the length (71 % of a SEN step of 500 frames was that). Here both
-directions of a layer share one loop, the backward pass is written out, and what does not depend on the recurrence (input
-projections, gradients of all weights) is one matrix product over all steps. `benchmarks/gru.py` measures the gain.
+sequence for every step: its time grows with the square of the length (71 % of a SEN step of 500 frames was that). Here
+both directions of a layer share one loop, the backward pass is written out, and what does not depend on the recurrence
+(input projections, gradients of all weights) is one matrix product over all steps. `benchmarks/gru.py` measures the
+gain.
 """
 
 from __future__ import annotations
@@ -42,8 +43,8 @@ def bidirectional_gru(
 class _Layer(torch.autograd.Function):
     """One layer, both directions; the second reads time backwards, and its output is still in that order.
 
-    In padded frames the update gate is held at 1, so that the state stays what it was: zero until the backward direction
-    reaches an utterance's last valid frame.
+    In padded frames the update gate is held at 1, so that the state stays what it was: zero until the backward
+    direction reaches an utterance's last valid frame.
     """
 
     @staticmethod
@@ -77,7 +78,12 @@ class _Layer(torch.autograd.Function):
             candidate = torch.tanh_(torch.addcmul(now[..., 2 * hidden :], reset, from_h[..., 2 * hidden :]))
             keep = torch.addcmul(1 - both_mask[:, t], update, both_mask[:, t])
             h = torch.lerp(candidate, h, keep)
-            states[:, t + 1], gates[:, t], candidates[:, t], recurrent[:, t] = h, gate, candidate, from_h[..., 2 * hidden :]
+            states[:, t + 1], gates[:, t], candidates[:, t], recurrent[:, t] = (
+                h,
+                gate,
+                candidate,
+                from_h[..., 2 * hidden :],
+            )
         ctx.save_for_backward(both_x, both_mask, weight_ih, weight_hh, states, gates, candidates, recurrent)
         return states[:, 1:]
 

@@ -43,8 +43,9 @@ class SpeechEncoderConfig:
     mask_padding: bool = True
     """Keep padded frames out of the attention; False repeats what the authors' implementation does."""
     normalize_pooled: bool = False
-    """Batch norm (without weights) of the pooled vector before unit length. Not in the paper. What all utterances share is
-    taken away, so that cosines tell them apart from the first step on: a small recipe has no time to learn that."""
+    """Batch norm (without weights) of the pooled vector before unit length. Not in the paper. What all utterances
+    share is taken away, so that cosines tell them apart from the first step on: a small recipe has no time to learn
+    that."""
 
     @property
     def embedding(self) -> int:

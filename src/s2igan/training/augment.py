@@ -34,8 +34,8 @@ class SpeechAugment:
     """SpecAugment: at most `band_mask_bands` neighbouring bands set to 0."""
     band_mask_bands: float = 5
     rises: tuple[float, float] = (0.2, 0.5)
-    """Shares of the training between which the strength rises from nothing to all of the above: distorted from the start,
-    the encoder takes several times as long to find the words."""
+    """Shares of the training between which the strength rises from nothing to all of the above: distorted from the
+    start, the encoder takes several times as long to find the words."""
 
     def at(self, progress: float) -> SpeechAugment:
         """The distortions at a point of the training between 0 and 1."""

@@ -1,10 +1,12 @@
-"""What frozen encoders give, computed once: image features of a few fixed views, and speech embeddings of every utterance."""
+"""What frozen encoders give, computed once: image features of a few fixed views, and speech embeddings of every
+utterance."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import os
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -27,8 +29,8 @@ BATCH = 64
 class ImageFeatures:
     """Features (n_images, views, dimensions), float16, of a store's images through a frozen backbone.
 
-    View 0 is the centre crop; the others are random crops, every second one flipped. They stand for the random crops and flips
-    that an encoder inside the training step would see, at the cost of one pass over the images.
+    View 0 is the centre crop; the others are random crops, every second one flipped. They stand for the random crops
+    and flips that an encoder inside the training step would see, at the cost of one pass over the images.
     """
 
     def __init__(self, features: Tensor) -> None:
@@ -38,7 +40,8 @@ class ImageFeatures:
     def compute(
         cls, store: Store, encoder: ImageEncoder, image_size: int, views: int, *, console: Console, device: torch.device
     ) -> ImageFeatures:
-        """Reads the store's cache, or fills it: `cache/features-<key>.safetensors` beside the store, keyed by all that it depends on."""
+        """Reads the store's cache, or fills it: `cache/features-<key>.safetensors` beside the store, keyed by all that
+        it depends on."""
         facts = {
             "backbone": encoder.config.backbone,
             "weights": str(encoder.config.weights),
@@ -83,16 +86,22 @@ class ImageFeatures:
 
 @torch.no_grad()
 def speech_embeddings(
-    store: Store, encoder: Encoder, utterances: Int[np.ndarray, " n"], *, device: torch.device, console: Console | None = None
+    store: Store,
+    encoder: Encoder,
+    utterances: Int[np.ndarray, " n"],
+    *,
+    device: torch.device,
+    console: Console | None = None,
 ) -> Float[Tensor, "n embedding"]:
-    """Unit-length embeddings of utterances, in the order given; batches are of similar length, so little padding is computed."""
+    """Unit-length embeddings of utterances, in the order given; batches are of similar length, so little padding is
+    computed."""
     was_training = encoder.training
     encoder.eval()
     order = np.argsort(np.asarray(store.n_frames)[utterances], kind="stable")
     out: Tensor | None = None
-    starts = range(0, len(order), BATCH)
+    starts: Iterable[int] = range(0, len(order), BATCH)
     if console is not None:
-        starts = track(starts, description="Speech embeddings", console=console, disable=not console.is_terminal)  # type: ignore[assignment]
+        starts = track(starts, description="Speech embeddings", console=console, disable=not console.is_terminal)
     for start in starts:
         rows = order[start : start + BATCH]
         mel, lengths = encoder_input(store, utterances[rows], encoder.reads)

@@ -1,8 +1,8 @@
 """What both stages share: the loop over steps, its randomness, its records, its checkpoints, and the moving average.
 
-A step is a function of (weights, seed, step number) and of nothing else: `streams` derives every random draw of a step from the
-three numbers (seed, stage, step). That is why a resumed run equals an uninterrupted one, bit for bit, without a random state in
-the checkpoint.
+A step is a function of (weights, seed, step number) and of nothing else: `streams` derives every random draw of a step
+from the three numbers (seed, stage, step). That is why a resumed run equals an uninterrupted one, bit for bit, without
+a random state in the checkpoint.
 """
 
 from __future__ import annotations
@@ -85,7 +85,8 @@ def streams(seed: int, stage: str, step: int) -> tuple[np.random.Generator, torc
 
 
 class Ema:
-    """Exponential moving average of a module's parameters (SPEC section 4): average = decay * average + (1 - decay) * parameter.
+    """Exponential moving average of a module's parameters (SPEC section 4): average = decay * average + (1 - decay) *
+    parameter.
 
     Buffers are no part of it, as in the reference. The live weights are never overwritten.
     """
@@ -107,7 +108,9 @@ class Ema:
                 parameter.copy_(self.parameters[name])
 
 
-def run_stage(stage: Stage, config: LoopConfig, run: RunDirectory, *, resume: bool, console: Console | None = None) -> None:
+def run_stage(
+    stage: Stage, config: LoopConfig, run: RunDirectory, *, resume: bool, console: Console | None = None
+) -> None:
     """Runs a stage to its last step: steps, records, evaluations, checkpoints; Ctrl-C saves before it stops.
 
     Raises:
@@ -136,7 +139,13 @@ def run_stage(stage: Stage, config: LoopConfig, run: RunDirectory, *, resume: bo
     def record(step: int, values: dict[str, float]) -> None:
         named = {f"{stage.name}/{key}": value for key, value in values.items()}
         run.metrics(
-            {"stage": stage.name, "step": step, "epoch": step // stage.steps_per_epoch, "seconds": round(seconds(), 2), **named}
+            {
+                "stage": stage.name,
+                "step": step,
+                "epoch": step // stage.steps_per_epoch,
+                "seconds": round(seconds(), 2),
+                **named,
+            }
         )
         for key, value in named.items():
             writer.add_scalar(key, value, step)
@@ -157,8 +166,9 @@ def run_stage(stage: Stage, config: LoopConfig, run: RunDirectory, *, resume: bo
             if not all(torch.isfinite(value).all() for value in losses.values()):
                 broken = ", ".join(sorted(key for key, value in losses.items() if not torch.isfinite(value).all()))
                 raise UserError(
-                    f"{stage.name} step {step} gave a value that is not finite ({broken}) for {stage.describe_batch(step)}; "
-                    f"the last checkpoint in {checkpoints} is kept: check these items or lower the learning rate, then --resume."
+                    f"{stage.name} step {step} gave a value that is not finite ({broken}) for "
+                    f"{stage.describe_batch(step)}; the last checkpoint in {checkpoints} is kept: check these items or "
+                    "lower the learning rate, then --resume."
                 )
             done = step + 1
             advance(window)
@@ -237,7 +247,8 @@ def _progress(stage: Stage, steps: int, first: int, console: Console) -> Iterato
             last_line = time.monotonic()
             left = (steps - done) * (last_line - started) / (done - first)
             console.print(
-                f"{stage.name.upper()} {done}/{steps}, {rate():.1f} images/s, {left / 60:.1f} min left, {_latest(window)}",
+                f"{stage.name.upper()} {done}/{steps}, {rate():.1f} images/s, {left / 60:.1f} min left, "
+                f"{_latest(window)}",
                 highlight=False,
             )
 
@@ -248,8 +259,11 @@ def _latest(window: dict[str, list[Tensor]]) -> str:
     return " ".join(f"{key} {float(values[-1]):.3f}" for key, values in list(window.items())[:6])
 
 
-def cosine_or_step(step: int, steps: int, schedule: str, *, decay_every: int = 0, decay: float = 0.1, warmup: int = 0) -> float:
-    """Factor on the learning rate: "step" multiplies by `decay` every `decay_every` steps, "cosine" falls to 0 at the last step.
+def cosine_or_step(
+    step: int, steps: int, schedule: str, *, decay_every: int = 0, decay: float = 0.1, warmup: int = 0
+) -> float:
+    """Factor on the learning rate: "step" multiplies by `decay` every `decay_every` steps, "cosine" falls to 0 at the
+    last step.
 
     `warmup` steps rise linearly before either. "constant" stays at 1.
     """

@@ -1,7 +1,7 @@
 """Stage 2: the relation-supervised densely-stacked generative model (RDG; paper section 2.2, SPEC section 4).
 
-`step` is the paper's algorithm: one forward pass of the generator, an update of each scale's discriminator, of the relation
-supervisor, and of the generator on the same fakes, then the moving average.
+`step` is the paper's algorithm: one forward pass of the generator, an update of each scale's discriminator, of the
+relation supervisor, and of the generator on the same fakes, then the moving average.
 """
 
 from __future__ import annotations
@@ -65,9 +65,9 @@ class RDGConfig:
     kl: float = KL_WEIGHT
     """Weight of the KL term."""
     initial_condition_gain: float = 1.0
-    """Factor on the initial weights that give mu. Of a unit-length embedding they make a mu of about 0.03 beside noise of
-    deviation 1: twice the square root of the embedding's dimensions starts with a mu of about 1, so that neither generator
-    nor discriminators have to find the description first."""
+    """Factor on the initial weights that give mu. Of a unit-length embedding they make a mu of about 0.03 beside noise
+    of deviation 1: twice the square root of the embedding's dimensions starts with a mu of about 1, so that neither
+    generator nor discriminators have to find the description first."""
     initial_logvar: float = 0.0
     """Where logvar begins; the paper's initialisation begins at 0, a deviation of 1."""
     mismatched: bool = True
@@ -75,18 +75,21 @@ class RDGConfig:
     condition_on: Literal["mu", "c"] = "mu"
     """What discriminators are conditioned on (SPEC section 8, row 8)."""
     contrast: float = 0.0
-    """Not in the paper. Weight of a matching loss (Eqs. 1-4) between discriminator features and speech: discriminators learn to
-    tell the batch's descriptions apart on real images, the generator to be told apart by them."""
+    """Not in the paper. Weight of a matching loss (Eqs. 1-4) between discriminator features and speech: discriminators
+    learn to tell the batch's descriptions apart on real images, the generator to be told apart by them."""
     contrast_dim: int = 128
     contrast_scale: float = 10.0
     semantic: float = 0.0
-    """Not in the paper. Weight of the SEN's matching loss (Eqs. 1-4) between fakes, through the frozen image encoder, and speech."""
+    """Not in the paper. Weight of the SEN's matching loss (Eqs. 1-4) between fakes, through the frozen image encoder,
+    and speech."""
     speech: Literal["frozen", "finetuned", "scratch"] = "frozen"
-    """The speech encoder: frozen after stage 1, trained on with the generator ("end to end"), or never trained by stage 1."""
+    """The speech encoder: frozen after stage 1, trained on with the generator ("end to end"), or never trained by
+    stage 1."""
     image_views: int = 0
     """As in stage 1: 0 encodes real images in each step, k uses the k views that were encoded once."""
     calibrate_batch_norm: bool = False
-    """Before use, re-estimate the averaged generator's batch-norm statistics; the reference takes those of the live one."""
+    """Before use, re-estimate the averaged generator's batch-norm statistics; the reference takes those of the live
+    one."""
 
 
 @dataclass
@@ -102,7 +105,8 @@ class RDGState:
     discriminator_optimisers: dict[int, torch.optim.Optimizer]
     relation_optimiser: torch.optim.Optimizer | None
     encode: Callable[[Tensor], Tensor] | None
-    """The frozen image encoder: images (batch, 3, side, side) of the highest scale -> features (batch, embedding), unit length."""
+    """The frozen image encoder: images (batch, 3, side, side) of the highest scale -> features (batch, embedding),
+    unit length."""
     speech: Encoder | None = None
     """Only where it trains along."""
 
@@ -115,7 +119,9 @@ class RDGState:
             "relation": _state_of(self.relation),
             "speech": _state_of(self.speech),
             "generator_optimiser": self.generator_optimiser.state_dict(),
-            "discriminator_optimisers": {str(key): value.state_dict() for key, value in self.discriminator_optimisers.items()},
+            "discriminator_optimisers": {
+                str(key): value.state_dict() for key, value in self.discriminator_optimisers.items()
+            },
             "relation_optimiser": _state_of(self.relation_optimiser),
         }
 
@@ -127,7 +133,11 @@ class RDGState:
         for key in self.discriminators:
             self.discriminators[key].load_state_dict(state["discriminators"][str(key)])
             self.discriminator_optimisers[key].load_state_dict(state["discriminator_optimisers"][str(key)])
-        for part, saved in ((self.relation, "relation"), (self.speech, "speech"), (self.relation_optimiser, "relation_optimiser")):
+        for part, saved in (
+            (self.relation, "relation"),
+            (self.speech, "speech"),
+            (self.relation_optimiser, "relation_optimiser"),
+        ):
             if part is not None:
                 part.load_state_dict(state[saved])
         self.generator_optimiser.load_state_dict(state["generator_optimiser"])
@@ -181,7 +191,9 @@ def make_state(
         )
         for resolution in config.generator.resolutions
     }
-    relation = RelationSupervisor(image_embedding, config.relation_hidden, config.relation_logits) if config.relation else None
+    relation = (
+        RelationSupervisor(image_embedding, config.relation_hidden, config.relation_logits) if config.relation else None
+    )
     for network in (generator, *discriminators.values(), relation):
         if network is not None:
             init_weights(network, rng)
@@ -200,7 +212,8 @@ def make_state(
         ema=Ema(generator, config.ema_decay),
         generator_optimiser=adam([*generator.parameters(), *trained_speech], config.learning_rate),
         discriminator_optimisers={
-            key: adam(network.parameters(), config.discriminator_learning_rate) for key, network in discriminators.items()
+            key: adam(network.parameters(), config.discriminator_learning_rate)
+            for key, network in discriminators.items()
         },
         relation_optimiser=adam(relation.parameters(), config.learning_rate) if relation is not None else None,
         encode=encode,
@@ -221,14 +234,20 @@ def start_condition(generator: Generator, config: RDGConfig) -> None:
 
 def step(state: RDGState, batch: RDGBatch, config: RDGConfig) -> dict[str, Tensor]:
     """One step of the paper's algorithm on one batch; returns every loss by name."""
-    embedding = batch.embedding if isinstance(batch.embedding, Tensor) else state.speech(*batch.embedding)  # type: ignore[misc]
+    if isinstance(batch.embedding, Tensor):
+        embedding = batch.embedding
+    else:
+        assert state.speech is not None
+        embedding = state.speech(*batch.embedding)
     out = state.generator(embedding, batch.z, batch.eps)
     fakes = dict(zip(config.generator.resolutions, out.images, strict=True))
     condition = out.mu if config.condition_on == "mu" else out.c
 
     log: dict[str, Tensor] = {}
     for resolution in state.discriminators:
-        log |= discriminator_step(state, resolution, batch, fakes[resolution].detach(), condition.detach(), embedding.detach(), config)
+        log |= discriminator_step(
+            state, resolution, batch, fakes[resolution].detach(), condition.detach(), embedding.detach(), config
+        )
     fake_features = None
     if state.relation is not None or config.semantic:
         assert state.encode is not None
@@ -278,7 +297,8 @@ def discriminator_step(
 
 def relation_step(state: RDGState, batch: RDGBatch, fake: Float[Tensor, "batch features"]) -> dict[str, Tensor]:
     """Updates the relation supervisor (Eq. 8) on pairs with the ground truth: identical, positive, fake, negative."""
-    assert state.relation is not None and state.relation_optimiser is not None
+    assert state.relation is not None
+    assert state.relation_optimiser is not None
     real = batch.relation_features["real"]
     identical = state.relation(real, real)
     positive = state.relation(real, batch.relation_features["similar"])
@@ -303,7 +323,8 @@ def generator_step(
     fake_features: Float[Tensor, "batch features"] | None,
     config: RDGConfig,
 ) -> dict[str, Tensor]:
-    """Updates the generator (Eqs. 9-10) through the discriminators and the supervisor as they are after their updates."""
+    """Updates the generator (Eqs. 9-10) through the discriminators and the supervisor as they are after their
+    updates."""
     judges = [*state.discriminators.values(), *([state.relation] if state.relation is not None else [])]
     for judge in judges:  # their weights' gradients would be thrown away
         judge.requires_grad_(False)
@@ -381,7 +402,9 @@ def averaged_generator(
     return averaged.eval()
 
 
-def noise(config: GeneratorConfig, n: int, rng: torch.Generator) -> tuple[Float[Tensor, "n z"], Float[Tensor, "n condition"]]:
+def noise(
+    config: GeneratorConfig, n: int, rng: torch.Generator
+) -> tuple[Float[Tensor, "n z"], Float[Tensor, "n condition"]]:
     """Standard normal z and eps."""
     return torch.randn(n, config.z, generator=rng), torch.randn(n, config.condition, generator=rng)
 
@@ -429,7 +452,9 @@ class RDGStage:
         self.features: Tensor | None = None
         self.views = 1
         if config.image_views:
-            cached = ImageFeatures.compute(train.store, image, train.image_size, config.image_views, console=console, device=device)
+            cached = ImageFeatures.compute(
+                train.store, image, train.image_size, config.image_views, console=console, device=device
+            )
             with torch.no_grad():
                 flat = cached.features.flatten(0, 1).float()
                 projected = torch.cat([image.project(part.to(device)).cpu() for part in flat.split(4096)])

@@ -1,7 +1,7 @@
 """Stage 1: the speech embedding network (SEN; paper section 2.1, SPEC section 3).
 
-A speech encoder (SED) and an image encoder (IED) co-embed matched pairs under the matching loss (Eqs. 1-4) and the distinctive
-loss (Eq. 5). The baselines train other encoders here, or the same by distillation.
+A speech encoder (SED) and an image encoder (IED) co-embed matched pairs under the matching loss (Eqs. 1-4) and the
+distinctive loss (Eq. 5). The baselines train other encoders here, or the same by distillation.
 """
 
 from __future__ import annotations
@@ -50,14 +50,15 @@ class SENConfig:
     """With schedule "step": the learning rate falls tenfold every so many epochs."""
     warmup_steps: int = 0
     objective: Literal["matching", "distillation"] = "matching"
-    """"matching": Eqs. 1-6. "distillation" (Li et al. 2020): the image head is fixed, the principal components of the training
-    images' frozen features, and the speech encoder learns to meet it; there is no classifier."""
+    """"matching": Eqs. 1-6. "distillation" (Li et al. 2020): the image head is fixed, the principal components of the
+    training images' frozen features, and the speech encoder learns to meet it; there is no classifier."""
     distinctive: float = 1.0
     """Weight of the distinctive loss (Eq. 5) in the total (Eq. 6); 0 leaves the classifier out."""
     matching_scale: float = MATCHING_SCALE
     """Factor on the cosine in the matching loss."""
     image_views: int = 0
-    """0: every image is cropped, flipped and encoded anew in each step, as in the paper. k: k fixed views, encoded once."""
+    """0: every image is cropped, flipped and encoded anew in each step, as in the paper. k: k fixed views, encoded
+    once."""
     augment: SpeechAugment | None = None
     """Distortions of the log-mel while training; none in the paper."""
 
@@ -154,7 +155,8 @@ def fit_principal_components(image: ImageEncoder, features: Float[Tensor, "n fea
     for norm in before:
         if not isinstance(norm, nn.BatchNorm1d):
             continue
-        assert norm.running_mean is not None and norm.running_var is not None
+        assert norm.running_mean is not None
+        assert norm.running_var is not None
         norm.running_mean.copy_(features.mean(dim=0))
         norm.running_var.copy_(features.var(dim=0))
         features = norm.eval()(features)
@@ -247,7 +249,9 @@ class SENStage:
             warmup=config.warmup_steps,
         )
         set_learning_rate(self.state.optimiser, config.learning_rate * factor)
-        with seeded_construction(zlib.crc32(f"{self.seed} {index}".encode())):  # dropout draws from PyTorch's own stream
+        with seeded_construction(
+            zlib.crc32(f"{self.seed} {index}".encode())
+        ):  # dropout draws from PyTorch's own stream
             return step(self.state, self.batch(index), config)
 
     def describe_batch(self, step: int) -> str:
@@ -257,7 +261,8 @@ class SENStage:
         return describe_utterances(self.train, self.train.caption(positions, rng))
 
     def evaluate(self, step: int, final: bool) -> dict[str, float]:
-        """mAP of spoken queries against the images of the validation split; keeps the best weights (SPEC section 8, row 10)."""
+        """mAP of spoken queries against the images of the validation split; keeps the best weights (SPEC section 8,
+        row 10)."""
         if self.validation is None:
             self._keep(float(step), step)
             return {}
