@@ -19,14 +19,13 @@ SEN_STEPS, RDG_STEPS = 6, 4
 
 def tiny():
     """The recipe `birds`, all of its options on, at a size that takes seconds."""
-    from s2igan.models.generator import GeneratorConfig
-    from s2igan.models.speech_encoder import SpeechEncoderConfig
-
     birds = recipes.birds()
-    speech = SpeechEncoderConfig(conv_channels=(8, 8), hidden=8, layers=1, attention_hidden=8)
+    speech = replace(birds.sen.speech, conv_channels=(8, 8), hidden=8, layers=1, attention_hidden=8)
     image = replace(birds.sen.image, input_size=32, embedding=speech.embedding)
-    return recipes.Recipe(
-        "tiny",
+    networks = {"embedding": speech.embedding, "condition": 8, "z": 8, "width": 8, "resolutions": (16, 32)}
+    return replace(
+        birds,
+        name="tiny",
         sen=replace(
             birds.sen,
             loop=replace(birds.sen.loop, steps=SEN_STEPS, evaluate_every=3, log_every=2),
@@ -34,17 +33,14 @@ def tiny():
             image=image,
             image_size=32,
             batch_size=8,
-            image_views=2,
         ),
         rdg=replace(
             birds.rdg,
             loop=replace(birds.rdg.loop, steps=RDG_STEPS, evaluate_every=2, log_every=2),
-            generator=GeneratorConfig(embedding=speech.embedding, condition=8, z=8, width=8, resolutions=(16, 32)),
+            generator=replace(birds.rdg.generator, **networks),
             discriminator_width=4,
             batch_size=6,
             contrast_dim=8,
-            encoder_pixels=32,
-            image_views=2,
         ),
     )
 
