@@ -174,3 +174,30 @@ class TestInception:
         monkeypatch.setattr(torch.hub, "load_state_dict_from_url", download)
         with pytest.raises(UserError, match=r"could not be downloaded.*or choose the backbone efficientnet_lite0"):
             ImageEncoder(ImageEncoderConfig("inception_v3"))
+
+
+def test_pyramid_features_say_where_a_colour_is_but_not_which_way_round() -> None:
+    from s2igan.models.image_encoder import _cells
+
+    h = torch.zeros(1, 1, 8, 8)
+    h[..., :2, :2] = 1.0  # top left
+    top_left, top_right = _cells(h, 4), _cells(h.flip(3), 4)
+    assert torch.equal(top_left, top_right)
+    assert not torch.equal(top_left, _cells(h.flip(2), 4))
+    assert top_left.view(4, 2)[0].tolist() == [0.5, 0.0]
+
+
+def test_pyramid_encoder_has_the_width_it_announces_and_its_gradients_reach_the_image() -> None:
+    config = ImageEncoderConfig(pooling="pyramid", input_size=48, embedding=8)
+    encoder = ImageEncoder(config, pretrained=False).eval()
+    images = torch.rand(2, 3, 32, 32, requires_grad=True)
+    features = encoder.features(images)
+    assert features.shape == (2, config.features)
+    (encoder(images) * torch.randn(2, 8)).sum().backward()
+    assert images.grad is not None
+    assert images.grad.abs().sum() > 0
+
+
+def test_pyramid_pooling_is_for_lite0_only() -> None:
+    with pytest.raises(UserError, match="pooling mean"):
+        ImageEncoderConfig(backbone="inception_v3", pooling="pyramid")

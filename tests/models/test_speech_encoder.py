@@ -111,3 +111,25 @@ def test_a_gradient_reaches_every_parameter(rnn):
         assert parameter.grad is not None, name
         assert parameter.grad.isfinite().all(), name
         assert parameter.grad.abs().max() > 0 or name == "attention.out.bias", name
+
+
+@pytest.mark.parametrize("stride", [2, 3])
+def test_a_longer_stride_leaves_fewer_frames_and_one_of_the_shortest_utterance(stride: int) -> None:
+    config = SpeechEncoderConfig(n_mels=5, conv_channels=(4, 6), hidden=3, attention_hidden=2, conv_stride=stride)
+    network = SpeechEncoder(config).eval()
+    assert network.convolve(torch.zeros(1, config.min_frames, 5)).shape[2] == 1
+    assert network.convolve(torch.zeros(1, 100, 5)).shape[2] == conv_length(conv_length(100, stride), stride)
+
+
+def test_relu_and_pooled_norm_change_what_they_should() -> None:
+    torch.manual_seed(0)
+    sizes = {"n_mels": 5, "conv_channels": (4, 6), "hidden": 3, "attention_hidden": 2}
+    x, lengths = torch.randn(8, 40, 5), torch.full((8,), 40)
+    plain, relu = (
+        SpeechEncoder(SpeechEncoderConfig(**sizes, conv_activation=name)).train() for name in ("none", "relu")
+    )
+    assert (plain.convolve(x) < 0).any()
+    assert (relu.convolve(x) >= 0).all()
+    centred = SpeechEncoder(SpeechEncoderConfig(**sizes, normalize_pooled=True)).train()
+    spread = [(network(x, lengths) @ network(x, lengths).T).mean().item() for network in (plain, centred)]
+    assert spread[1] < 0.5 * spread[0]  # what all utterances share is gone

@@ -1,5 +1,7 @@
 """What frozen encoders give: the same as at the time of asking, in the order of asking."""
 
+import shutil
+
 import numpy as np
 import pytest
 import torch
@@ -83,6 +85,7 @@ def test_views_are_drawn_evenly_and_without_randomness_it_is_the_first(store, im
 
 
 def test_features_are_computed_once_for_each_setting(store, images, monkeypatch):
+    shutil.rmtree(store.directory / "cache", ignore_errors=True)  # of other tests
     first = compute(store, images)
     calls = []
     monkeypatch.setattr(ImageEncoder, "features", lambda self, x: calls.append(len(x)) or torch.zeros(len(x), 1280))
