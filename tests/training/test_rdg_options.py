@@ -1,0 +1,35 @@
+"""What the small recipes add to stage 2 does what its name says."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+
+from s2igan.training.rdg import RDGConfig, make_state, start_condition
+from tiny_corpus import tiny_recipe
+
+
+def _state(config: RDGConfig) -> object:
+    return make_state(config, image_embedding=8, encode=None, speech=None, seed=0, device=torch.device("cpu"))
+
+
+def test_the_condition_begins_as_strong_and_as_certain_as_asked() -> None:
+    config = replace(tiny_recipe().rdg, relation=0.0)
+    embedding = torch.nn.functional.normalize(torch.randn(512, config.generator.embedding), dim=1)
+    plain = _state(config).generator.conditioning(embedding)
+    gain, logvar = 6.0, -3.0
+    started = _state(replace(config, initial_condition_gain=gain, initial_logvar=logvar)).generator.conditioning(
+        embedding
+    )
+    torch.testing.assert_close(started.mu, gain * plain.mu)
+    assert (started.logvar.mean() - plain.logvar.mean() - logvar).abs() < 0.1
+
+
+def test_the_defaults_leave_the_paper_s_initialisation() -> None:
+    config = tiny_recipe().rdg
+    generator = _state(replace(config, relation=0.0)).generator
+    before = {key: value.clone() for key, value in generator.state_dict().items()}
+    start_condition(generator, RDGConfig(loop=config.loop, generator=config.generator))
+    for key, value in generator.state_dict().items():
+        assert torch.equal(value, before[key])
