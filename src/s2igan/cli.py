@@ -70,28 +70,38 @@ def train(
     recipe: Annotated[Positional[str], arg(metavar="RECIPE")],
     /,
     *,
-    data: Path,
-    out: Path,
+    data: Path | None = None,
+    out: Path | None = None,
     config: str | None = None,
     stage: Literal["sen", "rdg", "both"] = "both",
     sen_from: Path | None = None,
     resume: bool = False,
     seed: int = 0,
     device: str | None = None,
+    dry_run: bool = False,
 ) -> None:
     """Train a recipe: first the speech embedding network (sen), then the generator (rdg).
 
     Args:
         recipe: name of the experiment; s2igan recipes lists them
-        data: directory that s2igan prepare made
-        out: run directory to make, or to go on with
+        data: directory that s2igan prepare made; a dry run can do without
+        out: run directory to make, or to go on with; a dry run writes nothing
         config: for a method such as no-dense, the configuration that it is applied to
         stage: which stage to train
         sen_from: another run whose first stage to use in place of training it
         resume: go on from the newest checkpoint in the run directory, if there is one
         seed: of weights, batches and noise
         device: cpu, cuda or cuda:1; unless given, a GPU if there is one
+        dry_run: print the configuration, and the parameters, memory and time that the training would take, measured on
+            this machine
     """
+    if dry_run:
+        from s2igan.training.plan import plan
+
+        print(plan(recipe, size=config, data=data, device=device))
+        return
+    if data is None or out is None:
+        raise UserError("training needs --data and --out: the directory that s2igan prepare made, and one for the run.")
     from s2igan.training.train import train_run
 
     train_run(

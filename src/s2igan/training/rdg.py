@@ -167,17 +167,10 @@ class RDGBatch:
     """Whether the relation supervisor has the identical relation (sets with classes)."""
 
 
-def make_state(
-    config: RDGConfig,
-    *,
-    image_embedding: int,
-    encode: Callable[[Tensor], Tensor] | None,
-    speech: Encoder | None,
-    seed: int,
-    device: torch.device,
-) -> RDGState:
-    """Fresh networks, initialised orthogonally, and their optimisers."""
-    rng = torch.Generator().manual_seed(seed)
+def build_networks(
+    config: RDGConfig, image_embedding: int
+) -> tuple[Generator, dict[int, Discriminator], RelationSupervisor | None]:
+    """The generator, the discriminators by resolution, and the relation supervisor if there is one; uninitialised."""
     generator = Generator(config.generator)
     discriminators = {
         resolution: Discriminator(
@@ -191,9 +184,22 @@ def make_state(
         )
         for resolution in config.generator.resolutions
     }
-    relation = (
-        RelationSupervisor(image_embedding, config.relation_hidden, config.relation_logits) if config.relation else None
-    )
+    relation = RelationSupervisor(image_embedding, config.relation_hidden, config.relation_logits)
+    return generator, discriminators, relation if config.relation else None
+
+
+def make_state(
+    config: RDGConfig,
+    *,
+    image_embedding: int,
+    encode: Callable[[Tensor], Tensor] | None,
+    speech: Encoder | None,
+    seed: int,
+    device: torch.device,
+) -> RDGState:
+    """Fresh networks, initialised orthogonally, and their optimisers."""
+    rng = torch.Generator().manual_seed(seed)
+    generator, discriminators, relation = build_networks(config, image_embedding)
     for network in (generator, *discriminators.values(), relation):
         if network is not None:
             init_weights(network, rng)
