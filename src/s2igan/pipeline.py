@@ -66,7 +66,7 @@ class SpeechToImage:
     ) -> None:
         self.device = torch.device(device)
         self.speech_encoder = speech_encoder.eval().requires_grad_(False).to(self.device)
-        self.generator = generator.eval().requires_grad_(False).to(self.device).to(memory_format=torch.channels_last)
+        self.generator = generator.eval().requires_grad_(False).to(self.device)
         self.front_end = front_end
 
     @classmethod

@@ -84,8 +84,6 @@ def run():
     nets = networks(state)
     for name, network in nets.items():
         network.load_state_dict(from_reference(NETWORKS[name], section(DATA, f"before/{name}/")))
-        # in channels-last PyTorch's CPU batch norm adds up in float32, which alone moves later losses by 1e-3
-        network.to(memory_format=torch.contiguous_format)
     state.ema = type(state.ema)(state.generator, CONFIG.ema_decay)  # the average begins at these weights
 
     record = {"losses": {}, "grad": {}, "output": None}

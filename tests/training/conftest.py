@@ -21,7 +21,8 @@ _build, _load = image_encoder._build, image_encoder._load_lite0
 
 @pytest.fixture(autouse=True)
 def one_backbone(monkeypatch):
-    """One EfficientNet-Lite0 for all; nothing trains it."""
+    """One EfficientNet-Lite0 for all; nothing trains it. Built before the test, whose networks' draws it must not shift."""
+    _lite0()
     monkeypatch.setattr(
         image_encoder, "_build", lambda name: _lite0() if name == "efficientnet_lite0" else _build(name)
     )

@@ -87,6 +87,9 @@ class RDGConfig:
     stage 1."""
     image_views: int = 0
     """As in stage 1: 0 encodes real images in each step, k uses the k views that were encoded once."""
+    channels_last: bool = False
+    """Memory format of the networks of this stage: channels last is for GPUs. On a CPU without AVX-512 the contiguous
+    format was a quarter faster, and its batch norm agrees with the reference more closely."""
     calibrate_batch_norm: bool = False
     """Before use, re-estimate the averaged generator's batch-norm statistics; the reference takes those of the live
     one."""
@@ -203,7 +206,7 @@ def make_state(
     for network in (generator, *discriminators.values(), relation):
         if network is not None:
             init_weights(network, rng)
-            network.to(device).to(memory_format=torch.channels_last)
+            network.to(device).to(memory_format=memory_format(config))
 
     start_condition(generator, config)
 
@@ -225,6 +228,11 @@ def make_state(
         encode=encode,
         speech=speech if trained_speech else None,
     )
+
+
+def memory_format(config: RDGConfig) -> torch.memory_format:
+    """The layout of images and weights."""
+    return torch.channels_last if config.channels_last else torch.contiguous_format
 
 
 @torch.no_grad()
@@ -387,7 +395,7 @@ def averaged_generator(
     `embeddings` are training descriptions; only the calibration looks at them.
     """
     device = next(state.generator.parameters()).device
-    averaged = Generator(config.generator).to(device).to(memory_format=torch.channels_last)
+    averaged = Generator(config.generator).to(device).to(memory_format=memory_format(config))
     averaged.load_state_dict(state.generator.state_dict())
     state.ema.copy_to(averaged)
     if config.calibrate_batch_norm:
@@ -490,8 +498,11 @@ class RDGStage:
         positions = self.train.positions(index, config.batch_size, self.seed)
         utterances = self.train.caption(positions, rng)
         other = self.train.mismatched(positions, rng)
-        real = self.train.crops(positions, rng).to(self.device)
-        mismatched = self.train.crops(other, rng).to(self.device) if config.mismatched else None
+        layout = memory_format(config)
+        real = self.train.crops(positions, rng).to(self.device).contiguous(memory_format=layout)
+        mismatched = None
+        if config.mismatched:
+            mismatched = self.train.crops(other, rng).to(self.device).contiguous(memory_format=layout)
         z, eps = noise(config.generator, config.batch_size, torch_rng)
         if self.embeddings is not None:
             embedding: Any = self.embeddings[torch.from_numpy(self._row[utterances])].to(self.device)
