@@ -21,8 +21,8 @@ _build, _load = image_encoder._build, image_encoder._load_lite0
 
 @pytest.fixture(autouse=True)
 def one_backbone(monkeypatch):
-    """One EfficientNet-Lite0 for all; nothing trains it. Built before the test, whose networks' draws it must not shift."""
-    _lite0()
+    """One EfficientNet-Lite0 for all; nothing trains it."""
+    _lite0()  # before the test: built within it, it would shift the draws of the first networks
     monkeypatch.setattr(
         image_encoder, "_build", lambda name: _lite0() if name == "efficientnet_lite0" else _build(name)
     )
