@@ -157,6 +157,15 @@ def test_many_images_are_encoded_in_parts(store, monkeypatch):
     torch.testing.assert_close(trained._image_features(trained.train, positions, None), whole)
 
 
+def test_a_step_is_in_train_mode_whatever_came_before(store):
+    trained = stage(store)
+    trained.state.speech.eval()
+    before = copy(trained.state.speech)
+    trained.step(0)
+    assert trained.state.speech.training
+    assert not torch.equal(trained.state.speech.convs[0].norm.running_mean, before["convs.0.norm.running_mean"])
+
+
 def test_batch_recall():
     v = torch.eye(3)
     a = F.normalize(torch.tensor([[1.0, 0.1, 0], [0, 0.1, 1.0], [0.1, 0, 1.0]]), dim=1)

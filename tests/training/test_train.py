@@ -12,6 +12,7 @@ from torch.optim.optimizer import register_optimizer_step_pre_hook
 from s2igan.audio import load_audio, log_mel
 from s2igan.checkpoint import load_model
 from s2igan.errors import UserError
+from s2igan.evaluation.evaluate import evaluate
 from s2igan.pipeline import SpeechToImage
 from s2igan.recipes import METHODS, SIZES, resolve
 from s2igan.training import rdg, sen
@@ -96,6 +97,8 @@ def test_a_fine_tuned_encoder_starts_from_stage_1_and_one_from_scratch_does_not(
         recipe = with_rdg(tiny_recipe(1), speech=speech, learning_rate=0.0)
         run = train(recipe, store, tmp_path / speech, sen_from=first, stage="rdg")
         started[speech] = weights(run / "model", "speech_encoder.")
+    statistics = [key for key in learnt if key.endswith("running_mean")]
+    assert not any(torch.equal(started["finetuned"][key], learnt[key]) for key in statistics)  # it is in train mode
     parameters = [key for key in learnt if "running" not in key and "num_batches" not in key]
     assert all(torch.equal(started["finetuned"][key], learnt[key]) for key in parameters)
     assert not any(torch.equal(started["scratch"][key], learnt[key]) for key in parameters if key.endswith("weight"))
@@ -188,3 +191,10 @@ def test_stage_1_looks_at_validation_images_and_at_no_test_image(store, tmp_path
     train(tiny_recipe(1), store, tmp_path / "run", stage="sen")
     (data,) = splits
     np.testing.assert_array_equal(data.utterances, store.split_indices("validation"))
+
+
+def test_the_model_that_reads_is_scored_as_the_others(store, tmp_path):
+    run = train(shrunk(resolve("stackgan-v2-text", "birds")), store, tmp_path / "run")
+    scores = evaluate(run, store.directory, device="cpu")["scores"]
+    assert "sen/map" in {score["key"] for score in scores}
+    assert {score["group"] for score in scores} > {"sen"}  # its images as well
