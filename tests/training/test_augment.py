@@ -1,11 +1,11 @@
-"""Distortions of the log-mel: each does its own, none reaches the padding."""
+"""Distortions of log-mels and of images: each does its own, none reaches the padding."""
 
 from dataclasses import fields, replace
 
 import pytest
 import torch
 
-from s2igan.training.augment import SpeechAugment, augment_speech
+from s2igan.training.augment import FLOOR_START, ImageAugment, SpeechAugment, augment_images, augment_speech
 
 NOTHING = SpeechAugment(**{field.name: 0 for field in fields(SpeechAugment) if field.name != "rises"})
 
@@ -69,6 +69,36 @@ def test_speed_keeps_the_order_of_events():
     torch.testing.assert_close(stretched[0, -1], mel[0, -1], atol=0.05, rtol=0)
 
 
+def test_local_speed_bends_time_within_the_utterance():
+    """A ramp stays a ramp in order, begins and ends where it did, but is no longer straight."""
+    mel = torch.linspace(-1, 1, 100)[None, :, None].repeat(1, 1, 40)
+    bent, lengths = distort((mel, torch.tensor([100])), replace(NOTHING, local_speed=0.5))
+    assert lengths[0] == 100
+    assert (bent[0].diff(dim=0) > 0).all()
+    torch.testing.assert_close(bent[0, [0, -1]], mel[0, [0, -1]], atol=0.05, rtol=0)
+    assert (bent - mel).abs().max() > 0.03
+    steps = bent[0, 1:-1, 0].diff() / mel[0, :, 0].diff().mean()
+    assert 1 / 1.5**2 < steps.min() < 0.95
+    assert 1.05 < steps.max() < 1.5**2
+
+
+def test_blur_smooths(batch):
+    blurred, _ = distort(batch, replace(NOTHING, blur=1.0))
+    rough = [(mel[0, 1:] - mel[0, :-1]).abs().mean() for mel in (batch[0], blurred)]
+    assert rough[1] < 0.95 * rough[0]
+
+
+def test_the_quiet_drowns_in_the_background_and_the_loud_does_not():
+    mel = torch.linspace(-3, 3, 60)[None, :, None].repeat(1, 1, 40)
+    drowned, _ = distort((mel, torch.tensor([60])), replace(NOTHING, floor=1.0))
+    steps = drowned[0, :, 0].diff()
+    quiet = mel[0, :-1, 0] < FLOOR_START - 0.7
+    loud = mel[0, :-1, 0] > FLOOR_START + 1.7
+    assert steps[quiet].max() < 0.1 * steps[loud].min()
+    torch.testing.assert_close(drowned.mean(dim=1), torch.zeros(1, 40), atol=1e-5, rtol=0)
+    torch.testing.assert_close(drowned.std(dim=1, correction=0), torch.ones(1, 40), atol=1e-3, rtol=0)
+
+
 def test_bands_are_shifted():
     mel = torch.zeros(1, 10, 40)
     mel[:, :, 20] = 1.0
@@ -105,3 +135,37 @@ def test_masks_are_stretches_of_zeros(batch, kind, axis):
             assert int(silent.diff().sum()) <= 2  # one stretch
             longest = max(longest, int(silent.sum()))
     assert 2 <= longest <= {"time": 20, "band": 6}[kind]
+
+
+class TestImages:
+    def picture(self, n=200, side=16):
+        return torch.rand(n, 3, side, side, generator=torch.Generator().manual_seed(3)) + 1
+
+    def test_without_strength_nothing_happens(self):
+        given = self.picture()
+        assert torch.equal(augment_images(given, ImageAugment(shift=0, cutout=0), torch.Generator()), given)
+
+    def test_shift_moves_whole_images_within_bounds(self):
+        given = torch.zeros(200, 3, 16, 16)
+        given[:, :, 8, 8] = 1.0
+        moved = augment_images(given, ImageAugment(shift=0.125, cutout=0), torch.Generator().manual_seed(0))
+        assert (moved.sum(dim=(2, 3)) == 1).all()
+        _, _, rows, columns = moved.nonzero(as_tuple=True)
+        for places in (rows, columns):
+            assert set(places.tolist()) == {6, 7, 8, 9, 10}
+
+    def test_cutout_is_a_square_of_that_side(self):
+        given = self.picture()
+        cut = augment_images(given, ImageAugment(shift=0, cutout=0.5), torch.Generator().manual_seed(0)) == 0
+        rows, columns = (cut[:, 0].any(dim=axis).sum(dim=1) for axis in (2, 1))
+        assert int(rows.max()) == int(columns.max()) == 8
+        assert torch.equal(cut[:, 0].sum(dim=(1, 2)), rows * columns)
+        assert (cut[:, 0] == cut[:, 2]).all()
+        assert len(torch.unique(rows)) > 3  # at an edge some of it is outside
+
+    def test_gradients_reach_what_is_seen(self):
+        given = self.picture(n=2).requires_grad_()
+        out = augment_images(given, ImageAugment(), torch.Generator().manual_seed(0))
+        out.sum().backward()
+        assert set(given.grad.unique().tolist()) == {0.0, 1.0}
+        assert int(given.grad.sum()) == int((out != 0).sum())

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 
 from s2igan.models.generator import GeneratorConfig
 from s2igan.training import rdg
+from s2igan.training.augment import ImageAugment
 from s2igan.training.loop import LoopConfig
 
 SCALES = (8, 16)
@@ -194,6 +195,70 @@ class TestContrastiveOptions:
             state, config = make(**{option: 1.0})
             without = rdg.step(state, batch(class_ids=None), config)[term]
             assert with_classes < without
+
+
+class TestReconstruction:
+    """Not in the paper: half of the batch is drawn with the z that its real image suggests."""
+
+    OPTIONS = {"reconstruction": 8.0, "posterior_kl": 0.25}
+
+    def test_z_is_the_posterior_s_in_the_first_half_and_noise_in_the_other(self):
+        state, config = make(**self.OPTIONS)
+        given = batch()
+        z, posterior = rdg.draw_z(state, given, config)
+        assert torch.equal(z[2:], given.z[2:])
+        mu, logvar = state.posterior(given.real[16][:2])
+        torch.testing.assert_close(z[:2], mu + (logvar / 2).exp() * given.z[:2])
+        torch.testing.assert_close(posterior.mu, mu)
+
+    def test_weights(self):
+        plain = rdg.step(make()[0], batch(), CONFIG)
+        assert not any("reconstruction" in key or "posterior" in key for key in plain)
+        totals = {}
+        for weight, kl in ((8.0, 0.25), (16.0, 0.25), (8.0, 1.25)):
+            state, config = make(reconstruction=weight, posterior_kl=kl)
+            losses = rdg.step(state, batch(), config)
+            totals[weight, kl] = losses["generator/total"]
+        first = totals[8.0, 0.25]
+        torch.testing.assert_close(totals[16.0, 0.25] - first, 8 * losses["generator/reconstruction"])
+        torch.testing.assert_close(totals[8.0, 1.25] - first, losses["generator/posterior_kl"])
+
+    def test_distance_is_to_the_own_real_image_at_every_scale(self):
+        given = batch()
+        posterior = rdg.PosteriorOutput(torch.zeros(2, 4), torch.zeros(2, 4))
+        same = rdg.reconstruction(given.real, given, posterior)
+        assert same["reconstruction"] == 0
+        assert same["posterior_kl"] == 0
+        swapped = {side: images.flip(0) for side, images in given.real.items()}
+        expected = sum((given.real[side][:2] - swapped[side][:2]).abs().mean() for side in SCALES) / len(SCALES)
+        torch.testing.assert_close(rdg.reconstruction(swapped, given, posterior)["reconstruction"], expected)
+        unseen = {side: torch.cat((images[:2], images[2:] + 1)) for side, images in given.real.items()}
+        assert rdg.reconstruction(unseen, given, posterior)["reconstruction"] == 0
+
+    def test_the_generator_s_optimiser_trains_the_posterior(self):
+        state, config = make(**self.OPTIONS)
+        before = snapshot(state.posterior)
+        rdg.step(state, batch(), config)
+        assert moved(state.posterior, before)
+
+
+class TestImageAugment:
+    """Not in the paper: what discriminators see is distorted, real images and fakes alike; what others see is not."""
+
+    def test_every_image_that_a_discriminator_sees(self, monkeypatch):
+        state, config = make(augment=ImageAugment())
+        seen = []
+        monkeypatch.setattr(rdg, "augment_images", lambda images, *_: seen.append(images.shape[-1]) or images * 0)
+        trunks = []
+        state.discriminators[16].trunk.register_forward_pre_hook(lambda _, given: trunks.append(given[0]))
+        rdg.step(state, batch(distortion=torch.Generator()), config)
+        assert sorted(seen) == [8] * 4 + [16] * 4  # real, mismatched, fake, and fake for the generator
+        assert len(trunks) == 4
+        assert all((images == 0).all() for images in trunks)
+
+    def test_off_unless_asked_for(self):
+        given = batch()
+        assert rdg.seen(given.real[16], given, CONFIG) is given.real[16]
 
 
 def test_pyramid_is_the_mean_of_2x2_pixels():

@@ -1,31 +1,50 @@
-"""Distortions of log-mels while the speech encoder trains, so that it meets more voices than the corpus has.
-
-The paper uses none; the recipes of the built-in sets do, since their speakers are a few synthetic voices.
-"""
+"""Distortions while training, none of which the paper uses: of log-mels, so that the speech encoder meets more voices
+than the corpus has, and of all images that discriminators see, so that these do not learn a small set by heart."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, fields, replace
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn import functional
+
+KNOT_FRAMES = 25
+"""Frames (a quarter of a second) between two points of the curve of speed within an utterance."""
+FLOOR_START = -1.5
+"""Where background noise is hardly heard, in standard deviations from a band's mean."""
+FLOOR_SHARPNESS = 4.0
+"""How suddenly speech drowns in it."""
+LEAST_VARIANCE = 1e-4
+"""Added to a band's variance, so that one which drowned altogether stays quiet."""
+MIDDLE_GREY = 0.0
+"""What stands where an image was moved away or cut out."""
 
 
 @dataclass(frozen=True)
 class SpeechAugment:
     """How strongly to distort; each field 0 leaves its distortion out."""
 
-    speed: float = 0.1
+    speed: float = 0.15
     """Duration times a factor in 1 - speed .. 1 + speed."""
-    band_shift: float = 1.0
+    local_speed: float = 0.3
+    """Speed within an utterance times a smooth curve in 1 / (1 + local_speed) .. 1 + local_speed, as speakers linger
+    on different sounds."""
+    band_shift: float = 1.5
     """Spectrum moved up or down by at most so many mel bands: a longer or shorter vocal tract."""
-    band_scale: float = 0.05
+    band_scale: float = 0.08
     """Mel axis stretched by a factor in 1 - band_scale .. 1 + band_scale."""
+    blur: float = 0.7
+    """Spectrum smoothed over three frames and three bands by at most so much: less articulate or breathier speech."""
+    floor: float = 1.0
+    """Background noise: everything quieter than a level between 0 and so many standard deviations above a band's
+    quietest share (`FLOOR_START`) drowns in it."""
     tilt: float = 0.2
     """Slope over the mel axis, added, of at most so many standard deviations from its middle to its ends."""
-    noise: float = 0.2
+    noise: float = 0.3
     """Standard deviation of white noise added to the normalised log-mel, drawn in 0 .. noise for each utterance."""
     time_masks: int = 2
     """SpecAugment (Park et al. 2019): stretches of at most `time_mask_frames` frames set to 0, the mean."""
@@ -41,7 +60,8 @@ class SpeechAugment:
         """The distortions at a point of the training between 0 and 1."""
         start, end = self.rises
         strength = min(1.0, max(0.0, (progress - start) / max(1e-9, end - start)))
-        names = ("speed", "band_shift", "band_scale", "tilt", "noise", "time_mask_frames", "band_mask_bands")
+        kept = {"time_masks", "band_masks", "rises"}
+        names = [entry.name for entry in fields(self) if entry.name not in kept]
         return replace(self, **{name: strength * getattr(self, name) for name in names})
 
 
@@ -52,31 +72,25 @@ def augment_speech(
     rng: torch.Generator,
 ) -> tuple[Float[Tensor, "batch new_frames mels"], Int[Tensor, " batch"]]:
     """Distorts every utterance by its own draw; padding stays zero and lengths follow the change of speed."""
-    n, frames, bands = mel.shape
+    n = len(mel)
 
     def uniform(low: float, high: float, *shape: int) -> Tensor:
         return torch.rand(*shape, generator=rng) * (high - low) + low
 
-    factor = uniform(1 - config.speed, 1 + config.speed, n)
-    new_lengths = (lengths * factor).round().long().clamp_min(1)
-    longest = int(new_lengths.max())
-    # One bilinear resampling does speed and vocal tract; positions are pixel centres in the old (frame, band) picture.
-    time = torch.arange(longest)[None, :] / factor[:, None]
-    band = torch.arange(bands)[None, :] - (bands - 1) / 2
-    band = band * uniform(1 - config.band_scale, 1 + config.band_scale, n)[:, None] + (bands - 1) / 2
-    band = (band + uniform(-config.band_shift, config.band_shift, n)[:, None]).clamp(0, bands - 1)
-    grid = torch.stack(
-        [
-            (2 * band + 1)[:, None, :].expand(n, longest, bands) / bands - 1,
-            (2 * time + 1)[:, :, None].expand(n, longest, bands) / frames - 1,
-        ],
-        dim=-1,
-    )
-    out = functional.grid_sample(mel[:, None], grid, mode="bilinear", padding_mode="border", align_corners=False)[:, 0]
+    out, new_lengths = _resampled(mel, lengths, config, uniform)
+    longest, bands = out.shape[1:]
+    inside = (torch.arange(longest)[None, :] < new_lengths[:, None])[:, :, None]
 
+    smooth = functional.avg_pool2d(functional.pad(out[:, None], [1] * 4, mode="replicate"), 3, stride=1)[:, 0]
+    out = torch.lerp(out, smooth, uniform(0, config.blur, n)[:, None, None])
+    level = FLOOR_START + uniform(0, 1, n)[:, None, None] * config.floor
+    drowned = level + functional.softplus(FLOOR_SHARPNESS * (out - level)) / FLOOR_SHARPNESS
+    out = drowned if config.floor else out
     out = out + uniform(-config.tilt, config.tilt, n)[:, None, None] * torch.linspace(-1, 1, bands)
     sigma = uniform(0, config.noise, n)[:, None, None]
     out = out + sigma * torch.randn(out.shape, generator=rng)
+    if config.floor:
+        out = _standardised(out, inside)  # as the front end does after all that happened to the sound
 
     frame, index = torch.arange(longest)[None, :], torch.arange(bands)[None, :]
     keep = torch.ones(n, longest, bands, dtype=torch.bool)
@@ -88,5 +102,74 @@ def augment_speech(
         width = uniform(0, config.band_mask_bands, n)
         start = torch.rand(n, generator=rng) * (bands - width)
         keep &= ~((index >= start[:, None]) & (index < (start + width)[:, None]))[:, None, :]
-    inside = (frame < new_lengths[:, None])[:, :, None]
     return out * (keep & inside), new_lengths
+
+
+def _resampled(
+    mel: Float[Tensor, "batch frames mels"],
+    lengths: Int[Tensor, " batch"],
+    config: SpeechAugment,
+    uniform: Callable[..., Tensor],
+) -> tuple[Float[Tensor, "batch new_frames mels"], Int[Tensor, " batch"]]:
+    """Other speeds and vocal tracts, by one bilinear resampling; positions are pixel centres of the old picture."""
+    n, frames, bands = mel.shape
+    factor = uniform(1 - config.speed, 1 + config.speed, n)
+    new_lengths = (lengths * factor).round().long().clamp_min(1)
+    longest = int(new_lengths.max())
+    limit = math.log1p(config.local_speed)
+    knots = uniform(-limit, limit, n, 1, max(2, math.ceil(longest / KNOT_FRAMES)))
+    curve = functional.interpolate(knots, size=longest, mode="linear", align_corners=True)[:, 0].exp()
+    passed = curve.cumsum(dim=1) - curve  # at the start of each new frame
+    whole = passed.gather(1, new_lengths[:, None] - 1) + curve.gather(1, new_lengths[:, None] - 1)
+    time = passed * lengths[:, None] / whole
+    band = torch.arange(bands)[None, :] - (bands - 1) / 2
+    band = band * uniform(1 - config.band_scale, 1 + config.band_scale, n)[:, None] + (bands - 1) / 2
+    band = (band + uniform(-config.band_shift, config.band_shift, n)[:, None]).clamp(0, bands - 1)
+    grid = torch.stack(
+        [
+            (2 * band + 1)[:, None, :].expand(n, longest, bands) / bands - 1,
+            (2 * time + 1)[:, :, None].expand(n, longest, bands) / frames - 1,
+        ],
+        dim=-1,
+    )
+    out = functional.grid_sample(mel[:, None], grid, mode="bilinear", padding_mode="border", align_corners=False)
+    return out[:, 0], new_lengths
+
+
+def _standardised(
+    mel: Float[Tensor, "batch frames mels"], inside: Bool[Tensor, "batch frames 1"]
+) -> Float[Tensor, "batch frames mels"]:
+    """Every band of every utterance at mean 0 and variance 1 over its frames; padding is not counted."""
+    count = inside.sum(dim=1, keepdim=True)
+    centred = mel - (mel * inside).sum(dim=1, keepdim=True) / count
+    variance = (centred.square() * inside).sum(dim=1, keepdim=True) / count
+    return centred / (variance + LEAST_VARIANCE).sqrt()
+
+
+@dataclass(frozen=True)
+class ImageAugment:
+    """Differentiable augmentation (Zhao et al. 2020): real and fake images are distorted alike before a discriminator
+    sees them, so that the generator never learns the distortion. Colours stay, since descriptions name them."""
+
+    shift: float = 0.125
+    """Moved in each direction by at most so much of the side."""
+    cutout: float = 0.4
+    """Side of a square, at a random place, that is cut out, as a share of the side; 0 leaves nothing out."""
+
+
+def augment_images(
+    images: Float[Tensor, "batch 3 side side"], config: ImageAugment, rng: torch.Generator
+) -> Float[Tensor, "batch 3 side side"]:
+    """Moves every image and cuts a square out of it, by its own draw from ``rng`` (a generator of the CPU)."""
+    n, _, side, _ = images.shape
+    reach, hole = round(config.shift * side), round(config.cutout * side)
+    moves = torch.randint(0, 2 * reach + 1, (2, n), generator=rng)
+    starts = torch.randint(0, side + 1, (2, n), generator=rng) - hole // 2
+    place = torch.arange(side)
+    padded = functional.pad(images, [reach] * 4, value=MIDDLE_GREY)
+    rows, columns = (moves[:, :, None] + place).to(images.device)
+    batch = torch.arange(n, device=images.device)[:, None, None]
+    moved = padded.permute(0, 2, 3, 1)[batch, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
+    inside = (place >= starts[:, :, None]) & (place < starts[:, :, None] + hole)
+    cut = (inside[0][:, :, None] & inside[1][:, None, :])[:, None].to(images.device)
+    return moved.masked_fill(cut, MIDDLE_GREY).contiguous()

@@ -24,6 +24,7 @@ from s2igan.losses import (
     KL_WEIGHT,
     discriminator_loss,
     generator_loss,
+    kl_loss,
     matching_loss,
     relation_loss,
 )
@@ -32,7 +33,9 @@ from s2igan.models.discriminator import Discriminator, DiscriminatorConfig
 from s2igan.models.encoders import Encoder
 from s2igan.models.generator import Generator, GeneratorConfig, GeneratorOutput
 from s2igan.models.image_encoder import ImageEncoder
+from s2igan.models.posterior import Posterior, PosteriorOutput
 from s2igan.models.relation import RelationSupervisor
+from s2igan.training.augment import ImageAugment, augment_images
 from s2igan.training.frozen import ImageFeatures, speech_embeddings
 from s2igan.training.loop import Ema, LoopConfig, cosine_or_step, set_learning_rate, streams, weighted_sum
 from s2igan.training.sen import describe_utterances
@@ -79,9 +82,21 @@ class RDGConfig:
     learn to tell the batch's descriptions apart on real images, the generator to be told apart by them."""
     contrast_dim: int = 128
     contrast_scale: float = 10.0
+    augment: ImageAugment | None = None
+    """Not in the paper. Distortions of all images that discriminators see."""
     semantic: float = 0.0
     """Not in the paper. Weight of the SEN's matching loss (Eqs. 1-4) between fakes, through the frozen image encoder,
     and speech."""
+    reconstruction: float = 0.0
+    """Not in the paper. Weight of the distance between real images and what the generator makes of their descriptions
+    with z from an approximate posterior (VAE-GAN, Larsen et al. 2016); in a share of the batch the posterior's z takes
+    the place of noise."""
+    reconstruction_share: float = 0.5
+    practice_steps: int = 0
+    """First steps in which the generator does nothing but reconstruct, on whole batches, and the judges wait."""
+    practice_learning_rate: float = 1e-3
+    posterior_kl: float = 1.0
+    """Weight of the posterior's divergence from the noise that stands in for it in use."""
     speech: Literal["frozen", "finetuned", "scratch"] = "frozen"
     """The speech encoder: frozen after stage 1, trained on with the generator ("end to end"), or never trained by
     stage 1."""
@@ -107,6 +122,8 @@ class RDGState:
     generator_optimiser: torch.optim.Optimizer
     discriminator_optimisers: dict[int, torch.optim.Optimizer]
     relation_optimiser: torch.optim.Optimizer | None
+    posterior: Posterior | None
+    """Only where real images are reconstructed; the generator's optimiser trains it."""
     encode: Callable[[Tensor], Tensor] | None
     """The frozen image encoder: images (batch, 3, side, side) of the highest scale -> features (batch, embedding),
     unit length."""
@@ -120,6 +137,7 @@ class RDGState:
             "ema": self.ema.parameters,
             "discriminators": {str(key): value.state_dict() for key, value in self.discriminators.items()},
             "relation": _state_of(self.relation),
+            "posterior": _state_of(self.posterior),
             "speech": _state_of(self.speech),
             "generator_optimiser": self.generator_optimiser.state_dict(),
             "discriminator_optimisers": {
@@ -138,6 +156,7 @@ class RDGState:
             self.discriminator_optimisers[key].load_state_dict(state["discriminator_optimisers"][str(key)])
         for part, saved in (
             (self.relation, "relation"),
+            (self.posterior, "posterior"),
             (self.speech, "speech"),
             (self.relation_optimiser, "relation_optimiser"),
         ):
@@ -166,6 +185,8 @@ class RDGBatch:
     """Classes for the two contrastive options; None treats every image as its own class."""
     relation_features: dict[str, Float[Tensor, "batch features"]]
     """Image embeddings of real, similar and negative images; empty without the relation supervisor."""
+    distortion: torch.Generator | None = None
+    """Draws the distortions of the images, where `RDGConfig.augment` asks for them."""
     identical: bool = True
     """Whether the relation supervisor has the identical relation (sets with classes)."""
 
@@ -203,7 +224,8 @@ def make_state(
     """Fresh networks, initialised orthogonally, and their optimisers."""
     rng = torch.Generator().manual_seed(seed)
     generator, discriminators, relation = build_networks(config, image_embedding)
-    for network in (generator, *discriminators.values(), relation):
+    posterior = Posterior(config.generator.z) if config.reconstruction else None
+    for network in (generator, *discriminators.values(), relation, posterior):
         if network is not None:
             init_weights(network, rng)
             network.to(device).to(memory_format=memory_format(config))
@@ -213,18 +235,20 @@ def make_state(
     def adam(parameters: Any, rate: float) -> torch.optim.Optimizer:
         return torch.optim.Adam(parameters, lr=rate, betas=config.betas, fused=True)
 
+    trained_posterior = list(posterior.parameters()) if posterior is not None else []
     trained_speech = list(speech.train().parameters()) if speech is not None and config.speech != "frozen" else []
     return RDGState(
         generator=generator,
         discriminators=discriminators,
         relation=relation,
         ema=Ema(generator, config.ema_decay),
-        generator_optimiser=adam([*generator.parameters(), *trained_speech], config.learning_rate),
+        generator_optimiser=adam([*generator.parameters(), *trained_speech, *trained_posterior], config.learning_rate),
         discriminator_optimisers={
             key: adam(network.parameters(), config.discriminator_learning_rate)
             for key, network in discriminators.items()
         },
         relation_optimiser=adam(relation.parameters(), config.learning_rate) if relation is not None else None,
+        posterior=posterior,
         encode=encode,
         speech=speech if trained_speech else None,
     )
@@ -253,7 +277,8 @@ def step(state: RDGState, batch: RDGBatch, config: RDGConfig) -> dict[str, Tenso
     else:
         assert state.speech is not None
         embedding = state.speech(*batch.embedding)
-    out = state.generator(embedding, batch.z, batch.eps)
+    z, posterior = draw_z(state, batch, config)
+    out = state.generator(embedding, z, batch.eps)
     fakes = dict(zip(config.generator.resolutions, out.images, strict=True))
     condition = out.mu if config.condition_on == "mu" else out.c
 
@@ -268,11 +293,31 @@ def step(state: RDGState, batch: RDGBatch, config: RDGConfig) -> dict[str, Tenso
         fake_features = state.encode(fakes[config.generator.resolutions[-1]])
     if state.relation is not None:
         log |= relation_step(state, batch, fake_features.detach())  # type: ignore[union-attr]
-    log |= generator_step(state, batch, fakes, out, condition, embedding, fake_features, config)
+    log |= generator_step(state, batch, fakes, out, condition, embedding, fake_features, posterior, config)
     state.ema.update(state.generator)
 
     log["mu"] = out.mu.abs().mean()
     log["variance"] = out.logvar.exp().mean()
+    return {key: value.detach() for key, value in log.items()}
+
+
+def practise(state: RDGState, batch: RDGBatch, config: RDGConfig) -> dict[str, Tensor]:
+    """One step without discriminators and relation supervisor: the generator reconstructs the batch (see
+    `RDGConfig.practice_steps`)."""
+    assert isinstance(batch.embedding, Tensor)
+    z, posterior = draw_z(state, batch, replace(config, reconstruction_share=1.0))
+    assert posterior is not None
+    out = state.generator(batch.embedding, z, batch.eps)
+    fakes = dict(zip(config.generator.resolutions, out.images, strict=True))
+    terms = {"kl": kl_loss(out.mu, out.logvar), **reconstruction(fakes, batch, posterior)}
+    weights = {"kl": config.kl, "reconstruction": config.reconstruction, "posterior_kl": config.posterior_kl}
+    loss = weighted_sum(terms, weights)
+    state.generator_optimiser.zero_grad(set_to_none=True)
+    loss.backward()
+    state.generator_optimiser.step()
+    state.ema.update(state.generator)
+    log = {f"generator/{key}": value for key, value in terms.items()} | {"generator/total": loss}
+    log |= {"mu": out.mu.abs().mean(), "variance": out.logvar.exp().mean()}
     return {key: value.detach() for key, value in log.items()}
 
 
@@ -290,10 +335,12 @@ def discriminator_step(
     Real, mismatched and fake images pass separately, in this order, because batch norm must not mix them.
     """
     network, optimiser = state.discriminators[resolution], state.discriminator_optimisers[resolution]
-    features = network.features(batch.real[resolution])
+    features = network.features(seen(batch.real[resolution], batch, config))
     real = network.conditional(features, condition), network.unconditional(features)
-    mismatched = network(batch.mismatched[resolution], condition) if config.mismatched else None
-    terms = discriminator_loss(real, network(fake, condition), mismatched)
+    mismatched = None
+    if config.mismatched:
+        mismatched = network(seen(batch.mismatched[resolution], batch, config), condition)
+    terms = discriminator_loss(real, network(seen(fake, batch, config), condition), mismatched)
     loss = weighted_sum(terms)
     if config.contrast:
         terms["contrast"] = contrast(network, features, embedding, batch, config)
@@ -335,6 +382,7 @@ def generator_step(
     condition: Float[Tensor, "batch condition"],
     embedding: Float[Tensor, "batch embedding"],
     fake_features: Float[Tensor, "batch features"] | None,
+    posterior: PosteriorOutput | None,
     config: RDGConfig,
 ) -> dict[str, Tensor]:
     """Updates the generator (Eqs. 9-10) through the discriminators and the supervisor as they are after their
@@ -344,7 +392,7 @@ def generator_step(
         judge.requires_grad_(False)
     logits, contrasts = {}, []
     for resolution, network in state.discriminators.items():
-        features = network.features(fakes[resolution])
+        features = network.features(seen(fakes[resolution], batch, config))
         logits[resolution] = network.conditional(features, condition), network.unconditional(features)
         if config.contrast:
             contrasts.append(contrast(network, features, embedding.detach(), batch, config))
@@ -360,6 +408,9 @@ def generator_step(
         assert fake_features is not None
         terms["semantic"] = weighted_sum(matching_loss(fake_features, embedding.detach(), batch.class_ids))
         weights["semantic"] = config.semantic
+    if posterior is not None:
+        terms |= reconstruction(fakes, batch, posterior)
+        weights |= {"reconstruction": config.reconstruction, "posterior_kl": config.posterior_kl}
     loss = weighted_sum(terms, weights)
 
     state.generator_optimiser.zero_grad(set_to_none=True)
@@ -371,6 +422,32 @@ def generator_step(
     if fake_features is not None and fake_features.shape[1] == embedding.shape[1]:
         log["generator/batch_recall"] = _batch_recall(fake_features, embedding, batch.class_ids)
     return log
+
+
+def draw_z(state: RDGState, batch: RDGBatch, config: RDGConfig) -> tuple[Tensor, PosteriorOutput | None]:
+    """The noise of the step; its first rows from the posterior of their real images, where there is one."""
+    if state.posterior is None:
+        return batch.z, None
+    n = round(config.reconstruction_share * len(batch.z))
+    posterior = state.posterior(batch.real[config.generator.resolutions[-1]][:n])
+    z = posterior.mu + torch.exp(posterior.logvar / 2) * batch.z[:n]
+    return torch.cat((z.to(batch.z.dtype), batch.z[n:])), posterior
+
+
+def reconstruction(fakes: dict[int, Tensor], batch: RDGBatch, posterior: PosteriorOutput) -> dict[str, Tensor]:
+    """Mean absolute difference between real images and their reconstructions, the mean over the scales; and the
+    divergence of the posterior from the noise."""
+    n = len(posterior.mu)
+    distances = [(fake[:n].float() - batch.real[resolution][:n]).abs().mean() for resolution, fake in fakes.items()]
+    return {"reconstruction": torch.stack(distances).mean(), "posterior_kl": kl_loss(posterior.mu, posterior.logvar)}
+
+
+def seen(images: Float[Tensor, "batch 3 side side"], batch: RDGBatch, config: RDGConfig) -> Tensor:
+    """Images as a discriminator sees them."""
+    if config.augment is None:
+        return images
+    assert batch.distortion is not None
+    return augment_images(images, config.augment, batch.distortion)
 
 
 def contrast(network: Discriminator, features: Tensor, embedding: Tensor, batch: RDGBatch, config: RDGConfig) -> Tensor:
@@ -525,12 +602,16 @@ class RDGStage:
             eps=eps.to(self.device),
             class_ids=torch.from_numpy(self.train.classes[positions]).to(self.device),
             relation_features=relation_features,
+            distortion=torch_rng,
             identical=self.train.has_classes,
         )
 
     def step(self, index: int) -> dict[str, Tensor]:
         """One step at the scheduled learning rates."""
         config = self.config
+        if index < config.practice_steps:
+            set_learning_rate(self.state.generator_optimiser, config.practice_learning_rate)
+            return practise(self.state, self.batch(index), config)
         factor = cosine_or_step(index, config.loop.steps, config.schedule)
         set_learning_rate(self.state.generator_optimiser, config.learning_rate * factor)
         for optimiser in self.state.discriminator_optimisers.values():
