@@ -29,6 +29,7 @@ class Counter:
     """A stage whose weight is the sum of the numbers of its steps; `trouble` happens in the middle of a step."""
 
     name = "count"
+    device = torch.device("cpu")
     images_per_step = 2
     steps_per_epoch = 3
 
@@ -44,6 +45,9 @@ class Counter:
 
     def describe_batch(self, step):
         return f"the batch of step {step} with a.wav"
+
+    def batch_items(self, step):
+        return [f"{step}-a.wav", f"{step}-b.wav"]
 
     def evaluate(self, step, final):
         self.evaluated.append((step, final))
