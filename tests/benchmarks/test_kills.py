@@ -1,4 +1,4 @@
-"""The short form of `benchmarks/kills.py`, which kills a training by SIGKILL at random moments and compares bit for bit."""
+"""The short form of `benchmarks/kills.py`: SIGKILL at random moments, and bit for bit the same in the end."""
 
 import json
 import os
