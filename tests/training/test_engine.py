@@ -14,6 +14,7 @@ from torch import nn
 
 from s2igan.checkpoint import load_latest
 from s2igan.errors import UserError
+from s2igan.losses import matching_loss
 from s2igan.training import engine
 from s2igan.training.train import train_run
 
@@ -215,3 +216,26 @@ def test_a_gradient_that_is_not_finite_moves_nothing():
         engine.update(optimiser, layer(torch.ones(1, 2)).sqrt().sum(), "the layer")
     assert (layer.weight == 0).all()
     assert not optimiser.state
+
+
+def test_bf16_copies_do_not_outlive_the_weights():
+    """A second pass sees the updated weights, though PyTorch keeps the copies that it made for the first."""
+    layer, x = nn.Linear(8, 8, bias=False), torch.randn(4, 8)
+    optimiser = torch.optim.SGD(layer.parameters(), lr=1.0)
+    with engine.autocast("bf16", torch.device("cpu")):
+        before = layer(x)
+        assert before.dtype == torch.bfloat16
+        engine.update(optimiser, before.float().square().sum(), "the layer")
+        after = layer(x)
+    torch.testing.assert_close(after.float(), x @ layer.weight.detach().T, atol=0.3, rtol=0.05)
+    assert not torch.allclose(after.float(), before.float(), atol=1.0)
+
+
+def test_losses_are_float32_where_networks_are_not():
+    """Also their matrix product: rounded to 8 bits, a cosine would be off by a few thousandths."""
+    v, a = torch.randn(2, 6, 64, generator=torch.Generator().manual_seed(0))
+    expected = matching_loss(v, a)
+    with engine.autocast("bf16", torch.device("cpu")):
+        actual = matching_loss(v, a)
+    for key, value in expected.items():
+        assert torch.equal(actual[key], value)

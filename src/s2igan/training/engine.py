@@ -242,6 +242,7 @@ def update(optimiser: torch.optim.Optimizer, loss: Tensor, name: str, part: Micr
         optimiser.zero_grad(set_to_none=True)
     with full_precision(loss):  # every operation goes back in the precision that it came in
         (loss / part.count if part.count > 1 else loss).backward()
+    torch.clear_autocast_cache()  # of bf16 copies, which are made once for all passes before one backward pass
     if part.index + 1 < part.count:
         return
     gradients = [p.grad for group in optimiser.param_groups for p in group["params"] if p.grad is not None]
@@ -251,7 +252,6 @@ def update(optimiser: torch.optim.Optimizer, loss: Tensor, name: str, part: Micr
         optimiser.zero_grad(set_to_none=True)
         raise NotFiniteError(f"the gradient of {name}")
     optimiser.step()
-    torch.clear_autocast_cache()  # it holds bf16 copies of what the weights were
 
 
 def average(gradients: list[Tensor]) -> None:
