@@ -36,7 +36,7 @@ def test_everything_is_there_and_fits(measured):
             speed = stage[precision]
             rate = speed["images_per_second"]
             assert rate == pytest.approx(batch / speed["seconds_per_step"], rel=0.05)
-            assert speed["gflops"] == pytest.approx(rate * stage["gflop_per_image"], rel=0.01)
+            assert speed["gflops"] == pytest.approx(rate * stage["gflop_per_image"], rel=0.05)
             peak = measured["peak_gflops"]["convolution"][precision]
             assert speed["share_of_convolution_peak"] == pytest.approx(speed["gflops"] / peak, rel=0.05)
             assert speed["projected_hours"] == pytest.approx(7 * 6 / rate / 3600, abs=6e-4)
