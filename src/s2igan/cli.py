@@ -118,6 +118,23 @@ def train(
 
 
 @app.command
+def benchmark(
+    recipes: tuple[str, ...] = ("cub", "birds"), device: str | None = None, compile: bool = False, quick: bool = False
+) -> None:
+    """Measure this machine and the speed of training on it; one JSON object on stdout.
+
+    Args:
+        recipes: whose stages to measure, full-size networks on made-up data
+        device: cpu, cuda or cuda:1; unless given, a GPU if there is one
+        compile: measure with torch.compile as well, which takes minutes more
+        quick: small operations and batches, one repetition: to see that it works, not to compare
+    """
+    from s2igan.benchmark import benchmark as measure
+
+    print(json.dumps(measure(recipes, device=device, compile=compile, quick=quick), indent=2))
+
+
+@app.command
 def recipes() -> None:
     """List the recipes that can be trained."""
     from s2igan.recipes import RECIPES

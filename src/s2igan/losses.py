@@ -41,7 +41,9 @@ def matching_scores(
     """S_ij = scale * cos(V_i, A_j) (Eqs. 1-4); -inf for other pairs of one class, which are neither right nor wrong."""
     image, speech = _precise(image), _precise(speech)
     norms = image.norm(dim=1)[:, None] * speech.norm(dim=1)[None, :]
-    scores = scale * (image @ speech.T) / norms.clamp(min=NORM_FLOOR)
+    with torch.autocast(image.device.type, enabled=False):  # which would round the product to bfloat16
+        products = image @ speech.T
+    scores = scale * products / norms.clamp(min=NORM_FLOOR)
     if class_ids is not None:
         same_class = class_ids[:, None] == class_ids[None, :]
         scores = scores.masked_fill(same_class.fill_diagonal_(False), -torch.inf)

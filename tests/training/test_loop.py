@@ -1,18 +1,25 @@
 """The loop that both stages share, with a stage so small that its every number is known."""
 
+import errno
 import json
 import math
+import os
+import shutil
 import signal
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from rich.console import Console
 from torch import nn
+from torch.utils.tensorboard import SummaryWriter
 
+from s2igan import checkpoint
 from s2igan.checkpoint import load_latest
 from s2igan.errors import UserError
 from s2igan.run_directory import RunDirectory
+from s2igan.training.engine import NotFiniteError
 from s2igan.training.loop import (
     Ema,
     LoopConfig,
@@ -29,6 +36,7 @@ class Counter:
     """A stage whose weight is the sum of the numbers of its steps; `trouble` happens in the middle of a step."""
 
     name = "count"
+    device = torch.device("cpu")
     images_per_step = 2
     steps_per_epoch = 3
 
@@ -44,6 +52,9 @@ class Counter:
 
     def describe_batch(self, step):
         return f"the batch of step {step} with a.wav"
+
+    def batch_items(self, step):
+        return [f"{step}-a.wav", f"{step}-b.wav"]
 
     def evaluate(self, step, final):
         self.evaluated.append((step, final))
@@ -156,6 +167,118 @@ def test_a_value_that_is_not_finite_stops_and_names_the_batch(run, value):
     with pytest.raises(UserError, match=r"count step 3 .*\(loss\) for the batch of step 3 with a\.wav.*--resume"):
         go(Counter(broken), run, checkpoint_seconds=0.0)
     assert load_latest(run.checkpoints("count"))[1]["step"] == 3  # the step that broke is not in it
+
+
+class Flaky:
+    """Trouble at a step, the first so many times that it is taken; also counts the steps taken."""
+
+    def __init__(self, at, times, value=math.nan):
+        self.at, self.times, self.value, self.taken = at, times, value, []
+
+    def __call__(self, index):
+        self.taken.append(index)
+        if index == self.at and self.taken.count(index) <= self.times:
+            if isinstance(self.value, Exception):
+                raise self.value
+            return self.value
+        return None
+
+
+@pytest.mark.parametrize("value", [math.nan, 1e7, -1e7, NotFiniteError("the gradient of G")])
+def test_trouble_that_passes_costs_the_steps_since_the_last_checkpoint(run, value):
+    """Nothing of the broken step, nor of those that are taken again, is in the weights or in the records."""
+    with pytest.raises(KeyboardInterrupt, match="saved at step 3"):
+        go(Counter(lambda index: signal.raise_signal(signal.SIGINT) if index == 2 else None), run, steps=8, log_every=1)
+    trouble = Flaky(at=5, times=1, value=value)
+    stage = go(Counter(trouble), run, steps=8, log_every=1, resume=True)
+    assert trouble.taken == [3, 4, 5, 3, 4, 5, 6, 7]
+    assert stage.total == sum(range(8))
+    assert [record["step"] for record in records(run) if "count/loss" in record] == list(range(1, 9))
+    log = (run.path / "log.txt").read_text()
+    assert "step 5 gave a value" in log
+    assert "its items: 5-a.wav, 5-b.wav" in log
+    assert log.count("resumed at step 3 from step-00000003") == 2
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        (math.nan, r"a value that is not finite \(loss\)"),
+        (1e7, r"a value beyond 1e\+06 \(loss\)"),
+        (NotFiniteError("the gradient of G"), r"a value that is not finite \(the gradient of G\)"),
+    ],
+)
+def test_trouble_that_stays_stops_with_an_explanation(run, value, words):
+    trouble = Flaky(at=3, times=2, value=value)
+    with pytest.raises(UserError, match=f"count step 3 gave {words} for .* again, after going back to step-00000003;"):
+        go(Counter(trouble), run, checkpoint_seconds=0.0)
+    assert trouble.taken == [0, 1, 2, 3, 3]
+    assert load_latest(run.checkpoints("count"))[1]["stage"]["total"] == 3
+    assert go(Counter(), run, resume=True).total == 15  # mended, it goes on
+
+
+def test_a_second_trouble_elsewhere_stops_as_well(run):
+    """Or a training that diverges would go round for ever."""
+
+    def broken(index):
+        return math.nan if trouble.taken.count(index) == 0 and index in (2, 4) and trouble(index) is None else None
+
+    trouble = Flaky(at=-1, times=0)
+    with pytest.raises(UserError, match=r"step 4 .* again, after going back to step-00000002"):
+        go(Counter(broken), run, checkpoint_seconds=0.0)
+
+
+def test_trouble_before_any_checkpoint_stops(run):
+    with pytest.raises(UserError, match="count step 1 gave a value that is not finite"):
+        go(Counter(Flaky(at=1, times=1)), run)
+    assert load_latest(run.checkpoints("count")) is None
+
+
+@pytest.mark.parametrize("where", ["checkpoint", "metrics", "samples", "tensorboard"])
+def test_a_full_disk_is_one_sentence_and_loses_nothing(run, monkeypatch, where):
+    """Whatever is being written when the last byte is gone; with room again the run goes on."""
+    stage = Counter()
+
+    def fail(*args, **kwargs):
+        if stage.total >= 6 and (where != "metrics" or args[0].name == "metrics.jsonl"):  # from the fourth step on
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return original(*args, **kwargs)
+
+    owner, name = {
+        "checkpoint": (checkpoint, "_save_tensors"),
+        "metrics": (Path, "open"),
+        "samples": (Counter, "evaluate"),
+        "tensorboard": (SummaryWriter, "add_scalar"),
+    }[where]
+    original = getattr(owner, name)
+    with monkeypatch.context() as patch:
+        patch.setattr(owner, name, fail)
+        with pytest.raises(UserError, match=r"the disk is full; free some space and run again\.$"):
+            go(stage, run, log_every=1, checkpoint_seconds=0.0)
+    assert load_latest(run.checkpoints("count"))[1]["step"] == 3
+    assert go(Counter(), run, resume=True, log_every=1).total == 15
+    assert [record["step"] for record in records(run) if "count/loss" in record] == [1, 2, 3, 4, 5, 6]
+
+
+def test_precision_is_measured_where_it_is_left_open_and_kept(run, monkeypatch):
+    """In bf16 what the stage multiplies is bf16; a resumed run does as the one before, whatever is faster by then."""
+    seen = []
+
+    def multiply(index):
+        seen.append((torch.ones(2, 2) @ torch.ones(2, 2)).dtype)
+
+    def speeds(bf16):
+        return lambda dtype, device, **_: bf16 if dtype == torch.bfloat16 else 100.0
+
+    monkeypatch.setattr("s2igan.training.engine.convolution_gflops", speeds(120.0))
+    go(Counter(multiply), run, steps=1, precision="auto")
+    assert load_latest(run.checkpoints("count"))[1]["precision"] == "float32"
+    monkeypatch.setattr("s2igan.training.engine.convolution_gflops", speeds(200.0))
+    go(Counter(multiply), run, steps=2, precision="auto", resume=True)
+    shutil.rmtree(run.checkpoints("count"))
+    go(Counter(multiply), run, steps=1, precision="auto")
+    go(Counter(multiply), run, steps=2, precision="bf16")
+    assert seen == [torch.float32, torch.float32, torch.bfloat16, torch.bfloat16, torch.bfloat16]
 
 
 def test_only_the_newest_checkpoints_are_kept(run):

@@ -197,15 +197,16 @@ class TestContrastiveOptions:
             assert with_classes < without
 
 
+RECONSTRUCTION = {"reconstruction": 8.0, "posterior_kl": 0.25}
+
+
 class TestReconstruction:
     """Not in the paper: half of the batch is drawn with the z that its real image suggests."""
 
-    OPTIONS = {"reconstruction": 8.0, "posterior_kl": 0.25}
-
     def test_z_is_the_posterior_s_in_the_first_half_and_noise_in_the_other(self):
-        state, config = make(**self.OPTIONS)
+        state, config = make(**RECONSTRUCTION)
         given = batch()
-        z, posterior = rdg.draw_z(state, given, config)
+        z, posterior = rdg.draw_z(state, given, config.reconstruction_share)
         assert torch.equal(z[2:], given.z[2:])
         mu, logvar = state.posterior(given.real[16][:2])
         torch.testing.assert_close(z[:2], mu + (logvar / 2).exp() * given.z[:2])
@@ -236,10 +237,35 @@ class TestReconstruction:
         assert rdg.reconstruction(unseen, given, posterior)["reconstruction"] == 0
 
     def test_the_generator_s_optimiser_trains_the_posterior(self):
-        state, config = make(**self.OPTIONS)
+        state, config = make(**RECONSTRUCTION)
         before = snapshot(state.posterior)
         rdg.step(state, batch(), config)
         assert moved(state.posterior, before)
+
+    @pytest.mark.parametrize("accumulate", [1, 2])
+    def test_practice_leaves_the_judges_as_they_are(self, accumulate):
+        state, config = make(**RECONSTRUCTION, accumulate=accumulate)
+        judges = {**state.discriminators, "relation": state.relation}
+        before = {name: snapshot(network) for name, network in judges.items()}
+        generator, posterior = snapshot(state.generator), snapshot(state.posterior)
+        losses = rdg.practise(state, batch(), config)
+        assert not any(moved(network, before[name]) for name, network in judges.items())
+        assert moved(state.generator, generator)
+        assert moved(state.posterior, posterior)
+        terms = {name: losses[f"generator/{name}"] for name in ("reconstruction", "posterior_kl", "kl")}
+        expected = 8 * terms["reconstruction"] + 0.25 * terms["posterior_kl"] + config.kl * terms["kl"]
+        torch.testing.assert_close(losses["generator/total"], expected)
+
+    def test_practice_reconstructs_the_whole_batch(self):
+        """Images in the second half matter too."""
+        losses = []
+        for change in (0.0, 0.5):
+            state, config = make(**RECONSTRUCTION)
+            given = batch()
+            for images in given.real.values():
+                images[2:] *= 1 - change
+            losses.append(rdg.practise(state, given, config)["generator/reconstruction"])
+        assert losses[0] != losses[1]
 
 
 class TestImageAugment:

@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 import signal
 from dataclasses import replace
 
@@ -12,6 +13,7 @@ from safetensors.torch import load_file
 from s2igan.checkpoint import load_latest
 from s2igan.errors import UserError
 from s2igan.recipes import resolve
+from s2igan.run_directory import RunDirectory
 from s2igan.training import rdg, sen
 from s2igan.training.train import train_run
 from tiny_corpus import shrunk, tiny_recipe, with_rdg
@@ -125,3 +127,58 @@ def test_a_loss_that_is_not_finite_names_the_recordings_of_its_batch(stage, stor
     for recording in read[1][:4]:
         assert recording in str(error.value)
     assert "and 2 more" in str(error.value)
+
+
+def test_a_missing_shard_and_a_second_process_are_said_and_lose_nothing(store, tmp_path, monkeypatch):
+    data, out = tmp_path / "data", tmp_path / "run"
+    shutil.copytree(store.directory, data)
+    recipe = tiny_recipe(STEPS)
+
+    def again():
+        return train_run(recipe, data=data, out=out, device="cpu", seed=3, resume=True)
+
+    with monkeypatch.context() as patch:
+        interrupt(patch, "rdg")
+        with pytest.raises(KeyboardInterrupt):
+            train_run(recipe, data=data, out=out, device="cpu", seed=3)
+    before = {path: path.read_bytes() for path in out.glob("checkpoints/*/*/*")}
+    shard = next(path for path in data.glob("store/*") if path.name.startswith("mels"))
+    hidden = shard.rename(tmp_path / shard.name)
+    with pytest.raises(UserError, match=rf"{shard}: this part of the prepared store is missing; run 's2igan prepare'"):
+        again()
+    hidden.rename(shard)
+    with RunDirectory.resume(out), pytest.raises(UserError, match="is training here; wait until it ends"):
+        again()
+    assert {path: path.read_bytes() for path in out.glob("checkpoints/*/*/*")} == before
+    again()
+    assert load_latest(out / "checkpoints" / "rdg")[1]["step"] == STEPS
+
+
+@pytest.mark.parametrize("damage", ["torn", "altered", "missing", "half a record", "other tensors"])
+def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(damage, store, tmp_path, capsys):
+    """And the weights are those of a run in which nothing was damaged."""
+    loop = replace(tiny_recipe(4).sen.loop, checkpoint_seconds=0.0)
+    recipe = tiny_recipe(4)
+    recipe = replace(recipe, sen=replace(recipe.sen, loop=loop))
+    run = train(recipe, store, tmp_path / "run", stage="sen")
+    whole = load_file(run / "sen" / "weights.safetensors")
+    older, newest = sorted((run / "checkpoints" / "sen").iterdir())
+    tensors, record = newest / "state.safetensors", newest / "state.json"
+    data = tensors.read_bytes()
+    match damage:
+        case "torn":
+            tensors.write_bytes(data[: len(data) // 2])
+        case "altered":
+            tensors.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+        case "missing":
+            tensors.unlink()
+        case "half a record":
+            record.write_bytes(record.read_bytes()[:-100])
+        case "other tensors":
+            tensors.write_bytes((older / "state.safetensors").read_bytes())
+    train(recipe, store, run, stage="sen", resume=True)
+    bad = record if damage == "half a record" else tensors
+    told = capsys.readouterr().err
+    assert f"Passed over a damaged checkpoint: {bad}: is " in told
+    assert f"resumed at step 3 from {older.name}" in (run / "log.txt").read_text()
+    assert differences(whole, load_file(run / "sen" / "weights.safetensors")) == []

@@ -198,3 +198,23 @@ def test_the_model_that_reads_is_scored_as_the_others(store, tmp_path):
     scores = evaluate(run, store.directory, device="cpu")["scores"]
     assert "sen/map" in {score["key"] for score in scores}
     assert {score["group"] for score in scores} > {"sen"}  # its images as well
+
+
+@pytest.mark.parametrize("method", ["s2igan", "li2020", "stackgan-v2-text", "end-to-end"])
+def test_every_kind_of_network_trains_in_bf16(method, store, tmp_path, gradients):
+    """Weights and gradients stay float32; the first losses are those of float32, nearly."""
+    recipe = shrunk(resolve(method, "birds"))
+
+    def losses(precision):
+        loops = {stage: replace(getattr(recipe, stage).loop, precision=precision) for stage in ("sen", "rdg")}
+        changed = {stage: replace(getattr(recipe, stage), loop=loop) for stage, loop in loops.items()}
+        run = train(replace(recipe, **changed), store, tmp_path / precision)
+        lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+        return {key: value for line in lines for key, value in line.items() if key.endswith("total")}
+
+    expected, actual = losses("float32"), losses("bf16")
+    assert all(gradient.dtype == torch.float32 for gradients_of_one in gradients for gradient in gradients_of_one)
+    assert expected.keys() == actual.keys()
+    for key, value in expected.items():
+        assert actual[key] == pytest.approx(value, rel=0.1), key
+        assert actual[key] != value, key

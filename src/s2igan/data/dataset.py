@@ -109,12 +109,19 @@ class SpeechImageData:
         return self._by_class[np.where(drawn < first, drawn, drawn + (last - first))]
 
     def crops(
-        self, positions: Int[np.ndarray, " batch"], rng: np.random.Generator | None
-    ) -> Float[Tensor, "batch 3 height width"]:
+        self,
+        positions: Int[np.ndarray, " batch"],
+        rng: np.random.Generator | None,
+        rows: slice | Int[np.ndarray, " _"] = slice(None),
+    ) -> Float[Tensor, "_ 3 height width"]:
         """Images in [-1, 1]: a random crop of the training size and a random flip; the centre crop where rng is
-        None."""
-        pixels = self.store.images[self.images[positions]]
-        return crop_and_flip(pixels, self.image_size, rng)
+        None.
+
+        Only those of ``rows`` are read; they are cropped as they would be among all.
+        """
+        top, left, flip = draw_crops(len(positions), self.store.images.shape[1] - self.image_size, rng)
+        pixels = self.store.images[self.images[positions[rows]]]
+        return cut(pixels, self.image_size, top[rows], left[rows], flip[rows])
 
 
 def encoder_input(
@@ -140,14 +147,23 @@ def encoder_input(
 
 def crop_and_flip(pixels: np.ndarray, size: int, rng: np.random.Generator | None) -> Float[Tensor, "batch 3 size size"]:
     """uint8 (batch, stored, stored, 3) -> [-1, 1] (batch, 3, size, size), channels last in memory."""
-    margin = pixels.shape[1] - size
-    n = len(pixels)
+    return cut(pixels, size, *draw_crops(len(pixels), pixels.shape[1] - size, rng))
+
+
+def draw_crops(n: int, margin: int, rng: np.random.Generator | None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Top, left and whether to flip, of ``n`` crops; centred and as they are where rng is None."""
     if rng is None:
         top = left = np.full(n, margin // 2)
-        flip = np.zeros(n, dtype=bool)
-    else:
-        top, left = rng.integers(0, margin + 1, size=(2, n))
-        flip = rng.random(n) < 0.5
+        return top, left, np.zeros(n, dtype=bool)
+    top, left = rng.integers(0, margin + 1, size=(2, n))
+    return top, left, rng.random(n) < 0.5
+
+
+def cut(
+    pixels: np.ndarray, size: int, top: np.ndarray, left: np.ndarray, flip: np.ndarray
+) -> Float[Tensor, "batch 3 size size"]:
+    """`crop_and_flip` with the crops given."""
+    n = len(pixels)
     out = np.empty((n, size, size, 3), dtype=np.uint8)
     for i in range(n):
         crop = pixels[i, top[i] : top[i] + size, left[i] : left[i] + size]

@@ -72,7 +72,7 @@ class ConvBlock(nn.Module):
         self.norm = nn.BatchNorm2d(out_channels) if batch_norm else nn.Identity()
 
     def forward(self, x: Float[Tensor, "batch in _ _"]) -> Float[Tensor, "batch out _ _"]:
-        return F.leaky_relu(self.norm(self.conv(x)), LEAKY_SLOPE)
+        return F.leaky_relu(self.norm(self.conv(x)), LEAKY_SLOPE, inplace=True)
 
 
 class Discriminator(nn.Module):

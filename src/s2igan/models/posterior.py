@@ -5,6 +5,7 @@ Not in the paper. It only exists while stage 2 trains, where it lets the generat
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import NamedTuple
 
 import torch.nn.functional as F
@@ -39,9 +40,7 @@ class Posterior(nn.Module):
     def __init__(self, z: int, width: int = 32) -> None:
         super().__init__()
         channels = (1, width, 2 * width, 4 * width)
-        self.convs = nn.ModuleList(
-            nn.Conv2d(i, o, 4, stride=2, padding=1) for i, o in zip(channels, channels[1:], strict=False)
-        )
+        self.convs = nn.ModuleList(nn.Conv2d(i, o, 4, stride=2, padding=1) for i, o in pairwise(channels))
         self.out = nn.Linear(channels[-1] * FINAL_SIDE**2, 2 * z)
 
     def forward(self, images: Float[Tensor, "batch 3 side side"]) -> PosteriorOutput:

@@ -26,6 +26,9 @@ def bidirectional_gru(
         x: inputs; padded frames may hold anything.
         lengths: valid frames of each row.
     """
+    if torch.is_autocast_enabled(x.device.type):  # a state that is updated hundreds of times needs all of float32
+        with torch.autocast(x.device.type, enabled=False):
+            return bidirectional_gru(gru, x.float(), lengths)
     frames = int(lengths.max())
     h = x[:, :frames].transpose(0, 1)
     valid = torch.arange(frames, device=x.device)[:, None] < lengths.to(x.device)[None, :]

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -15,13 +14,15 @@ from jaxtyping import Float, Int
 from rich.console import Console
 from rich.progress import track
 from safetensors import safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from s2igan.data.dataset import crop_and_flip, encoder_input
 from s2igan.data.store import Store
+from s2igan.files import atomic_write
 from s2igan.models.encoders import Encoder
 from s2igan.models.image_encoder import ImageEncoder
+from s2igan.training.engine import first
 
 BATCH = 64
 
@@ -53,9 +54,22 @@ class ImageFeatures:
         }
         key = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
         path = Path(store.directory) / "cache" / f"features-{key}.safetensors"
-        if path.exists():
-            with safe_open(path, framework="pt") as file:
-                return cls(file.get_tensor("features"))
+        if not path.exists():  # the same answer everywhere: the first process alone makes the file
+            first(lambda: cls._fill(path, store, encoder, image_size, views, console=console, device=device))
+        with safe_open(path, framework="pt") as file:
+            return cls(file.get_tensor("features"))
+
+    @staticmethod
+    def _fill(
+        path: Path,
+        store: Store,
+        encoder: ImageEncoder,
+        image_size: int,
+        views: int,
+        *,
+        console: Console,
+        device: torch.device,
+    ) -> None:
         n = len(store.images)
         rows: list[Tensor] = []
         starts = range(0, n, BATCH)
@@ -68,12 +82,8 @@ class ImageFeatures:
                 with torch.no_grad():
                     per_view.append(encoder.features(images.to(device, memory_format=torch.channels_last)).cpu())
             rows.append(torch.stack(per_view, dim=1).half())
-        features = torch.cat(rows)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_suffix(f".{os.getpid()}.partial")
-        save_file({"features": features}, partial)
-        os.replace(partial, path)
-        return cls(features)
+        with atomic_write(path) as file:
+            file.write(save({"features": torch.cat(rows)}))
 
     def draw(
         self, images: Int[np.ndarray, " batch"], rng: np.random.Generator | None

@@ -1,12 +1,15 @@
 """What both stages share: the loop over steps, its randomness, its records, its checkpoints, and the moving average.
 
 A step is a function of (weights, seed, step number) and of nothing else: `streams` derives every random draw of a step
-from the three numbers (seed, stage, step). That is why a resumed run equals an uninterrupted one, bit for bit, without
-a random state in the checkpoint.
+from the three numbers (seed, stage, step), in every process, and so is the place in the data (`SpeechImageData.
+positions`). That is why a resumed run equals an uninterrupted one, bit for bit, without a random state of any process
+or a sampler's position in the checkpoint, and why a run may go on with another number of processes: its batches stay
+the same, their sums are taken in another order.
 """
 
 from __future__ import annotations
 
+import math
 import signal
 import threading
 import time
@@ -14,7 +17,7 @@ import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -23,9 +26,23 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 
-from s2igan.checkpoint import checkpoint_path, load_latest, prune, save_checkpoint
+from s2igan.checkpoint import checkpoint_path, load_checkpoint, load_latest, prune, save_checkpoint
 from s2igan.errors import UserError
-from s2igan.run_directory import RunDirectory
+from s2igan.files import disk_errors
+from s2igan.run_directory import LOG, RunDirectory
+from s2igan.training.engine import (
+    NotFiniteError,
+    Precision,
+    anywhere,
+    autocast,
+    choose_precision,
+    first,
+    means,
+    rank,
+    same_everywhere,
+    tell,
+    world_size,
+)
 
 PLAIN_LOG_SECONDS = 30.0
 """Where the output is no terminal, a line this often takes the progress bar's place."""
@@ -47,6 +64,16 @@ class LoopConfig:
     """Seconds between two checkpoints."""
     keep: int = 2
     """Checkpoints kept."""
+    precision: Precision = "float32"
+    """Of convolutions and matrix products; losses, weights and optimisers are always float32. "auto" measures, where
+    the stage begins, whether the machine is faster in bf16; a resumed run keeps what was chosen then."""
+    compile: bool = False
+    """Have torch.compile translate the networks that train: a minute or more at the start; see `s2igan benchmark`."""
+    sync_batch_norm: bool = True
+    """With several processes, batch norms use the statistics of the whole batch, so that the number of processes
+    changes nothing but rounding; without, each process's of its share, which exchanges less."""
+    loss_limit: float = 1e6
+    """A loss beyond it has exploded: the stage goes back to its last checkpoint, as after one that is not finite."""
 
     def in_steps(self, steps_per_epoch: int) -> LoopConfig:
         """The same with `epochs`, where given, turned into `steps`."""
@@ -58,14 +85,19 @@ class Stage(Protocol):
     """What the loop asks of a stage."""
 
     name: str
+    device: torch.device
     images_per_step: int
+    """Of all processes."""
     steps_per_epoch: int
 
     def step(self, index: int) -> dict[str, Tensor]:
         """One optimiser step; returns its losses and other scalars, detached."""
 
     def describe_batch(self, step: int) -> str:
-        """The items of that step's batch, for the message that a failed step gives."""
+        """The first items of that step's batch, for the message that a failed step gives."""
+
+    def batch_items(self, step: int) -> list[str]:
+        """The names of all items of that step's batch, for the log."""
 
     def evaluate(self, step: int, final: bool) -> dict[str, float]:
         """Scores on the validation split; may write samples and keep the best weights."""
@@ -113,23 +145,52 @@ def run_stage(
 ) -> None:
     """Runs a stage to its last step: steps, records, evaluations, checkpoints; Ctrl-C saves before it stops.
 
+    With several processes all run the steps, and the first one alone evaluates, records and saves. After a step whose
+    losses are not finite, or beyond the limit, the stage goes back to its last checkpoint, once.
+
     Raises:
-        UserError: a loss is not finite; the message names step and batch. The last checkpoint stays.
+        UserError: the losses broke again, or there was no checkpoint; the message names step and batch, the log all
+            its items. Or the disk is full. The last checkpoint stays.
         KeyboardInterrupt: after the checkpoint is written.
     """
     console = console or Console(stderr=True)
     checkpoints = run.checkpoints(stage.name)
-    first = 0
+    writes = rank() == 0
+    precision: Literal["float32", "bf16"] | None = None
     seconds_before = 0.0
-    if resume and (found := load_latest(checkpoints)) is not None:
-        path, saved = found
-        assert isinstance(saved, dict)
-        stage.load_state_dict(saved["stage"])
-        first, seconds_before = saved["step"], saved["seconds"]
-        run.log(f"{stage.name}: resumed at step {first} from {path.name}")
-    run.rewind(stage.name, first)
-    writer = SummaryWriter(log_dir=str(run.tensorboard / stage.name), purge_step=first)
 
+    def restore() -> tuple[int, str]:
+        """Takes the newest whole checkpoint, the same in every process; its step and name, (0, "") without one."""
+        nonlocal seconds_before, precision
+        found = first(lambda: load_latest(checkpoints))
+        name = tell(found[0].name if found is not None else "")
+        if not name:
+            return 0, ""
+        saved: Any = found[1] if found is not None else load_checkpoint(checkpoints / name)
+        stage.load_state_dict(saved["stage"])
+        seconds_before, precision = saved["seconds"], saved.get("precision", "float32")
+        before = saved.get("processes", 1)
+        others = f"; by {world_size()} processes where there were {before}" if before != world_size() else ""
+        log(f"resumed at step {saved['step']} from {name}{others}")
+        return saved["step"], name
+
+    def log(text: str) -> None:
+        if writes:
+            run.log(f"{stage.name}: {text}")
+
+    step = restore()[0] if resume else 0
+    same_everywhere(stage.state_dict())
+    chosen = precision or choose_precision(config.precision, stage.device)
+
+    def open_writer() -> SummaryWriter | None:
+        """Also drops the records after the present step, which will be written again."""
+        if not writes:
+            return None
+        with disk_errors(run.tensorboard):
+            run.rewind(stage.name, step)
+            return SummaryWriter(log_dir=str(run.tensorboard / stage.name), purge_step=step)
+
+    writer = open_writer()
     started = time.monotonic()
     last_saved = started
 
@@ -137,6 +198,8 @@ def run_stage(
         return seconds_before + time.monotonic() - started
 
     def record(step: int, values: dict[str, float]) -> None:
+        if writer is None:
+            return
         named = {f"{stage.name}/{key}": value for key, value in values.items()}
         run.metrics(
             {
@@ -147,45 +210,89 @@ def run_stage(
                 **named,
             }
         )
-        for key, value in named.items():
-            writer.add_scalar(key, value, step)
+        with disk_errors(run.tensorboard):
+            for key, value in named.items():
+                writer.add_scalar(key, value, step)
 
     def save(step: int) -> None:
         nonlocal last_saved
-        state = {"step": step, "seconds": seconds(), "stage": stage.state_dict()}
+        if not writes:
+            return
+        state = {
+            "step": step,
+            "seconds": seconds(),
+            "precision": chosen,
+            "processes": world_size(),
+            "stage": stage.state_dict(),
+        }
         save_checkpoint(checkpoint_path(checkpoints, step), state)
         prune(checkpoints, keep=config.keep)
         last_saved = time.monotonic()
 
+    def attempt(step: int) -> tuple[dict[str, Tensor], str]:
+        """The losses of a step, means over the processes; and what is wrong with them, nothing if it is empty."""
+        try:
+            with autocast(chosen, stage.device):
+                losses = means(stage.step(step))
+        except NotFiniteError as error:
+            return {}, f"a value that is not finite ({error})"
+        values = torch.stack([value.detach().float() for value in losses.values()]).tolist()
+        named = dict(zip(losses, values, strict=True))
+        if broken := sorted(key for key, value in named.items() if not math.isfinite(value)):
+            return losses, f"a value that is not finite ({', '.join(broken)})"
+        if broken := sorted(key for key, value in named.items() if abs(value) > config.loss_limit):
+            return losses, f"a value beyond {config.loss_limit:g} ({', '.join(broken)})"
+        return losses, ""
+
+    went_back = ""
     window: dict[str, list[Tensor]] = {}
-    with _interruptible() as interrupted, _progress(stage, config.steps, first, console) as advance:
-        for step in range(first, config.steps):
-            losses = stage.step(step)
+    with _interruptible() as interrupted, _progress(stage, config.steps, step, console) as advance:
+        while step < config.steps:
+            losses, trouble = attempt(step)
+            if trouble:
+                batch = stage.describe_batch(step)
+                log(f"step {step} gave {trouble}; its items: {', '.join(stage.batch_items(step))}")
+                failed = step
+                window.clear()
+                step, name = (0, "") if went_back else restore()
+                if not name:
+                    when = f" again, after going back to {went_back}" if went_back else ""
+                    raise UserError(
+                        f"{stage.name} step {failed} gave {trouble} for {batch}{when}; {run.path / LOG} names all of "
+                        f"the batch, and the last checkpoint in {checkpoints} is kept: check these items or lower the "
+                        "learning rate, then --resume."
+                    )
+                went_back = name
+                if writer is not None:
+                    writer.close()
+                writer = open_writer()
+                if writes:
+                    console.print(f"{stage.name} step {failed} gave {trouble} for {batch}; going back to {name}.")
+                advance(window, step)
+                continue
             for key, value in losses.items():
                 window.setdefault(key, []).append(value)
-            if not all(torch.isfinite(value).all() for value in losses.values()):
-                broken = ", ".join(sorted(key for key, value in losses.items() if not torch.isfinite(value).all()))
-                raise UserError(
-                    f"{stage.name} step {step} gave a value that is not finite ({broken}) for "
-                    f"{stage.describe_batch(step)}; the last checkpoint in {checkpoints} is kept: check these items or "
-                    "lower the learning rate, then --resume."
-                )
-            done = step + 1
-            advance(window)
-            if done % config.log_every == 0 or done == config.steps:
-                record(done, {key: float(torch.stack(values).mean()) for key, values in window.items()})
+            step += 1
+            advance(window, step)
+            last = step == config.steps
+            if step % config.log_every == 0 or last:
+                record(step, {key: float(torch.stack(values).mean()) for key, values in window.items()})
                 window.clear()
-            if done % config.evaluate_every == 0 or done == config.steps:
-                record(done, stage.evaluate(done, final=done == config.steps))
-            if interrupted.is_set() and done < config.steps:
-                save(done)
-                writer.close()
-                run.log(f"{stage.name}: interrupted and saved at step {done}")
-                raise KeyboardInterrupt(f"saved at step {done}; go on with --resume")
-            if done == config.steps or time.monotonic() - last_saved > config.checkpoint_seconds:
-                save(done)
-    writer.close()
-    run.log(f"{stage.name}: finished {config.steps} steps in {seconds():.0f} s")
+            if writes and (step % config.evaluate_every == 0 or last):
+                with disk_errors(run.path):
+                    record(step, stage.evaluate(step, final=last))
+            if anywhere(interrupted.is_set(), stage.device) and not last:
+                save(step)
+                if writer is not None:
+                    writer.close()
+                log(f"interrupted and saved at step {step}")
+                raise KeyboardInterrupt(f"saved at step {step}; go on with --resume")
+            if last or time.monotonic() - last_saved > config.checkpoint_seconds:
+                save(step)
+    if writer is not None:
+        with disk_errors(run.tensorboard):
+            writer.close()
+    log(f"finished {config.steps} steps in {seconds():.0f} s")
 
 
 @contextmanager
@@ -232,18 +339,18 @@ def _progress(stage: Stage, steps: int, first: int, console: Console) -> Iterato
         with Progress(*columns, console=console) as progress:
             task = progress.add_task(stage.name.upper(), total=steps, completed=first, rate=0.0)
 
-            def advance_bar(window: dict[str, list[Tensor]]) -> None:
+            def advance_bar(window: dict[str, list[Tensor]], step: int) -> None:
                 nonlocal done
-                done += 1
-                progress.update(task, advance=1, rate=rate())
+                done = step
+                progress.update(task, completed=step, rate=rate())
 
             yield advance_bar
         return
 
-    def advance_line(window: dict[str, list[Tensor]]) -> None:
+    def advance_line(window: dict[str, list[Tensor]], step: int) -> None:
         nonlocal done, last_line
-        done += 1
-        if time.monotonic() - last_line >= PLAIN_LOG_SECONDS:
+        done = step
+        if done > first and time.monotonic() - last_line >= PLAIN_LOG_SECONDS:
             last_line = time.monotonic()
             left = (steps - done) * (last_line - started) / (done - first)
             console.print(

@@ -11,6 +11,7 @@ import dataclasses
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -179,36 +180,59 @@ class _Kept:
 
 def measure(recipe: Recipe, facts: DataFacts, device: torch.device) -> dict[str, Measurement]:
     """Steps of the stages that train, at full size on made-up data."""
-    measured: dict[str, Measurement] = {}
-    quiet = Console(quiet=True)
     two_steps = LoopConfig(steps=2)
-    with tempfile.TemporaryDirectory(prefix="s2igan-plan-") as folder:
+    recipe = replace(
+        recipe,
+        sen=replace(recipe.sen, loop=two_steps if takes_steps(recipe.sen.loop) else LoopConfig()),
+        rdg=replace(recipe.rdg, loop=two_steps),
+    )
+    with made_up_stages(recipe, facts, device) as stages:
+        return {stage.name: _two_steps(stage, networks, device) for stage, networks in stages}
+
+
+def takes_steps(loop: LoopConfig) -> bool:
+    """Whether a stage trains at all."""
+    return bool(loop.steps or loop.epochs)
+
+
+@contextmanager
+def made_up_stages(
+    recipe: Recipe, facts: DataFacts, device: torch.device, *, images: int = MADE_UP_IMAGES
+) -> Iterator[Iterator[tuple[SENStage | RDGStage, list[nn.Module]]]]:
+    """The stages that train, one after the other, with all networks of each, at full size on made-up data.
+
+    Args:
+        images: pictures of each made-up class.
+    """
+
+    def build(folder: Path) -> Iterator[tuple[SENStage | RDGStage, list[nn.Module]]]:
+        quiet = Console(quiet=True)
         size = max(recipe.sen.image_size, recipe.rdg.generator.resolutions[-1])
-        store = made_up_store(Path(folder), size, facts)
+        store = made_up_store(folder, size, facts, images)
         image = ImageEncoder(recipe.sen.image, pretrained=False).to(device)
-        if recipe.sen.loop.steps or recipe.sen.loop.epochs:
+        if takes_steps(recipe.sen.loop):
             train = SpeechImageData(store, "train", recipe.sen.image_size)
-            sen = replace(recipe.sen, loop=two_steps)
-            sen_stage = SENStage(sen, train, None, seed=0, device=device, console=quiet, image=image)
-            measured["sen"] = _two_steps(sen_stage, [sen_stage.state.speech, image], device)
+            sen_stage = SENStage(recipe.sen, train, None, seed=0, device=device, console=quiet, image=image)
+            yield sen_stage, [sen_stage.state.speech, image]
         train = SpeechImageData(store, "train", recipe.rdg.generator.resolutions[-1])
-        rdg = replace(recipe.rdg, loop=two_steps)
         speech = build_encoder(recipe.sen.speech).to(device).eval()
         rdg_stage = RDGStage(
-            rdg,
+            recipe.rdg,
             train,
             None,
             speech=speech,
             image=image.eval(),
-            samples=Path(folder),
+            samples=folder,
             seed=0,
             device=device,
             console=quiet,
         )
         state = rdg_stage.state
         networks = [state.generator, *state.discriminators.values(), speech, image]
-        measured["rdg"] = _two_steps(rdg_stage, networks + ([state.relation] if state.relation else []), device)
-    return measured
+        yield rdg_stage, networks + ([state.relation] if state.relation else [])
+
+    with tempfile.TemporaryDirectory(prefix="s2igan-plan-") as folder:
+        yield build(Path(folder))
 
 
 def _two_steps(stage: SENStage | RDGStage, networks: list[nn.Module], device: torch.device) -> Measurement:
@@ -228,12 +252,12 @@ def _two_steps(stage: SENStage | RDGStage, networks: list[nn.Module], device: to
     return Measurement(seconds, busy, kept)
 
 
-def made_up_store(folder: Path, image_size: int, facts: DataFacts) -> Store:
+def made_up_store(folder: Path, image_size: int, facts: DataFacts, images: int = MADE_UP_IMAGES) -> Store:
     """A prepared store of noise: pictures large enough, utterances of the expected length, classes if there are any."""
     rng = np.random.default_rng(0)
     rows = []
     for label in range(MADE_UP_CLASSES):
-        for number in range(MADE_UP_IMAGES):
+        for number in range(images):
             name = f"{label}-{number}"
             pixels = rng.integers(0, 256, (image_size, image_size, 3), dtype=np.uint8)
             Image.fromarray(pixels).save(folder / f"{name}.png")
@@ -281,7 +305,7 @@ def parts(recipe: Recipe, facts: DataFacts) -> dict[str, list[Part]]:
         speech = build_encoder(recipe.sen.speech)
         image = ImageEncoder(recipe.sen.image, pretrained=False)
         generator, discriminators, relation = build_networks(recipe.rdg, recipe.sen.image.embedding)
-    trains = bool(recipe.sen.loop.steps or recipe.sen.loop.epochs)
+    trains = takes_steps(recipe.sen.loop)
     matching = recipe.sen.objective == "matching"
     sen = [
         Part("speech encoder", _count(speech), trains),

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from s2igan.data.dataset import SpeechImageData, encoder_input
+from s2igan.errors import UserError
 from s2igan.losses import (
     KL_WEIGHT,
     discriminator_loss,
@@ -36,9 +37,19 @@ from s2igan.models.image_encoder import ImageEncoder
 from s2igan.models.posterior import Posterior, PosteriorOutput
 from s2igan.models.relation import RelationSupervisor
 from s2igan.training.augment import ImageAugment, augment_images
+from s2igan.training.engine import (
+    WHOLE,
+    MicroBatch,
+    compile_networks,
+    gather,
+    share,
+    statistics_held,
+    synchronise,
+    update,
+)
 from s2igan.training.frozen import ImageFeatures, speech_embeddings
 from s2igan.training.loop import Ema, LoopConfig, cosine_or_step, set_learning_rate, streams, weighted_sum
-from s2igan.training.sen import describe_utterances
+from s2igan.training.sen import describe_items, recordings
 
 SAMPLE_ROWS = 8
 """Descriptions in the sample grid written while training."""
@@ -58,6 +69,10 @@ class RDGConfig:
     relation_hidden: int = 128
     relation_logits: int = 3
     batch_size: int = 24
+    """Of all processes together."""
+    accumulate: int = 1
+    """Parts in which each process takes its share of the batch, one after the other, for less memory; the gradient is
+    their mean. Batch norms and contrastive terms see one part at a time, and the generator makes its fakes twice."""
     learning_rate: float = 2e-4
     discriminator_learning_rate: float = 2e-4
     betas: tuple[float, float] = (0.5, 0.999)
@@ -189,6 +204,33 @@ class RDGBatch:
     """Draws the distortions of the images, where `RDGConfig.augment` asks for them."""
     identical: bool = True
     """Whether the relation supervisor has the identical relation (sets with classes)."""
+    part: MicroBatch = WHOLE
+    """Which part of the step's batch this is, where gradients are accumulated."""
+
+    def parts(self, count: int) -> list[RDGBatch]:
+        """The batch in so many parts.
+
+        Raises:
+            UserError: they would differ in size.
+        """
+        if count == 1:
+            return [self]
+        if len(self.z) % count:
+            raise UserError(f"{len(self.z)} images a process do not divide into {count} parts; change accumulate.")
+        rows = [slice(i * len(self.z) // count, (i + 1) * len(self.z) // count) for i in range(count)]
+
+        def cut(value: Any, chosen: slice) -> Any:
+            if isinstance(value, Tensor):
+                return value[chosen]
+            if isinstance(value, dict):
+                return {key: cut(item, chosen) for key, item in value.items()}
+            return tuple(cut(item, chosen) for item in value) if isinstance(value, tuple) else value
+
+        names = ("real", "mismatched", "embedding", "z", "eps", "class_ids", "relation_features")
+        return [
+            replace(self, part=MicroBatch(i, count), **{name: cut(getattr(self, name), chosen) for name in names})
+            for i, chosen in enumerate(rows)
+        ]
 
 
 def build_networks(
@@ -272,53 +314,70 @@ def start_condition(generator: Generator, config: RDGConfig) -> None:
 
 def step(state: RDGState, batch: RDGBatch, config: RDGConfig) -> dict[str, Tensor]:
     """One step of the paper's algorithm on one batch; returns every loss by name."""
-    if isinstance(batch.embedding, Tensor):
-        embedding = batch.embedding
-    else:
-        assert state.speech is not None
-        embedding = state.speech(*batch.embedding)
-    z, posterior = draw_z(state, batch, config)
+    parts = batch.parts(config.accumulate)
+    if len(parts) == 1:
+        made = generate(state, batch, config)
+        log = judges_step(state, batch, made, config) | generator_step(state, batch, made, config)
+    else:  # the generator's graph of one part at a time: its fakes are made again when the judges are updated
+        logs: list[dict[str, Tensor]] = [{} for _ in parts]
+        for log, part in zip(logs, parts, strict=True):
+            with torch.no_grad(), statistics_held(state.generator), statistics_held(state.speech or nn.Identity()):
+                made = generate(state, part, config)
+            log |= judges_step(state, part, made, config)
+        for log, part in zip(logs, parts, strict=True):
+            log |= generator_step(state, part, generate(state, part, config), config)
+        log = {key: torch.stack([one[key].detach() for one in logs]).mean(dim=0) for key in logs[0]}
+    state.ema.update(state.generator)
+    return {key: value.detach() for key, value in log.items()}
+
+
+@dataclass
+class Made:
+    """What the generator made of a batch."""
+
+    out: GeneratorOutput
+    fakes: dict[int, Tensor]
+    """By resolution."""
+    condition: Float[Tensor, "batch condition"]
+    """What discriminators are conditioned on."""
+    embedding: Float[Tensor, "batch embedding"]
+    features: Float[Tensor, "batch features"] | None
+    """Image embeddings of the fakes of the highest scale, where a loss looks at them."""
+    posterior: PosteriorOutput | None
+    """Of the z of the first rows, where real images are reconstructed."""
+
+
+def generate(state: RDGState, batch: RDGBatch, config: RDGConfig) -> Made:
+    """One forward pass of the generator, and of the speech encoder where it trains along."""
+    embedding = hear(state, batch)
+    z, posterior = draw_z(state, batch, config.reconstruction_share)
     out = state.generator(embedding, z, batch.eps)
     fakes = dict(zip(config.generator.resolutions, out.images, strict=True))
     condition = out.mu if config.condition_on == "mu" else out.c
+    features = None
+    if state.relation is not None or config.semantic:
+        assert state.encode is not None
+        features = state.encode(fakes[config.generator.resolutions[-1]])
+    return Made(out, fakes, condition, embedding, features, posterior)
 
+
+def judges_step(state: RDGState, batch: RDGBatch, made: Made, config: RDGConfig) -> dict[str, Tensor]:
+    """Updates the discriminators and the relation supervisor."""
     log: dict[str, Tensor] = {}
     for resolution in state.discriminators:
         log |= discriminator_step(
-            state, resolution, batch, fakes[resolution].detach(), condition.detach(), embedding.detach(), config
+            state,
+            resolution,
+            batch,
+            made.fakes[resolution].detach(),
+            made.condition.detach(),
+            made.embedding.detach(),
+            config,
         )
-    fake_features = None
-    if state.relation is not None or config.semantic:
-        assert state.encode is not None
-        fake_features = state.encode(fakes[config.generator.resolutions[-1]])
     if state.relation is not None:
-        log |= relation_step(state, batch, fake_features.detach())  # type: ignore[union-attr]
-    log |= generator_step(state, batch, fakes, out, condition, embedding, fake_features, posterior, config)
-    state.ema.update(state.generator)
-
-    log["mu"] = out.mu.abs().mean()
-    log["variance"] = out.logvar.exp().mean()
-    return {key: value.detach() for key, value in log.items()}
-
-
-def practise(state: RDGState, batch: RDGBatch, config: RDGConfig) -> dict[str, Tensor]:
-    """One step without discriminators and relation supervisor: the generator reconstructs the batch (see
-    `RDGConfig.practice_steps`)."""
-    assert isinstance(batch.embedding, Tensor)
-    z, posterior = draw_z(state, batch, replace(config, reconstruction_share=1.0))
-    assert posterior is not None
-    out = state.generator(batch.embedding, z, batch.eps)
-    fakes = dict(zip(config.generator.resolutions, out.images, strict=True))
-    terms = {"kl": kl_loss(out.mu, out.logvar), **reconstruction(fakes, batch, posterior)}
-    weights = {"kl": config.kl, "reconstruction": config.reconstruction, "posterior_kl": config.posterior_kl}
-    loss = weighted_sum(terms, weights)
-    state.generator_optimiser.zero_grad(set_to_none=True)
-    loss.backward()
-    state.generator_optimiser.step()
-    state.ema.update(state.generator)
-    log = {f"generator/{key}": value for key, value in terms.items()} | {"generator/total": loss}
-    log |= {"mu": out.mu.abs().mean(), "variance": out.logvar.exp().mean()}
-    return {key: value.detach() for key, value in log.items()}
+        assert made.features is not None
+        log |= relation_step(state, batch, made.features.detach())
+    return log
 
 
 def discriminator_step(
@@ -346,9 +405,7 @@ def discriminator_step(
         terms["contrast"] = contrast(network, features, embedding, batch, config)
         loss = loss + config.contrast * terms["contrast"]
 
-    optimiser.zero_grad(set_to_none=True)
-    loss.backward()
-    optimiser.step()
+    update(optimiser, loss, f"discriminator {resolution}", batch.part)
     log = {f"discriminator_{resolution}/{key}": value for key, value in terms.items()}
     log[f"discriminator_{resolution}/total"] = loss
     if mismatched is not None:
@@ -368,68 +425,92 @@ def relation_step(state: RDGState, batch: RDGBatch, fake: Float[Tensor, "batch f
     terms = relation_loss(positive, generated, negative, identical if batch.identical else None)
     loss = weighted_sum(terms)
 
-    state.relation_optimiser.zero_grad(set_to_none=True)
-    loss.backward()
-    state.relation_optimiser.step()
+    update(state.relation_optimiser, loss, "the relation supervisor", batch.part)
     return {f"relation/{key}": value for key, value in terms.items()} | {"relation/total": loss}
 
 
-def generator_step(
-    state: RDGState,
-    batch: RDGBatch,
-    fakes: dict[int, Tensor],
-    out: GeneratorOutput,
-    condition: Float[Tensor, "batch condition"],
-    embedding: Float[Tensor, "batch embedding"],
-    fake_features: Float[Tensor, "batch features"] | None,
-    posterior: PosteriorOutput | None,
-    config: RDGConfig,
-) -> dict[str, Tensor]:
+def generator_step(state: RDGState, batch: RDGBatch, made: Made, config: RDGConfig) -> dict[str, Tensor]:
     """Updates the generator (Eqs. 9-10) through the discriminators and the supervisor as they are after their
     updates."""
     judges = [*state.discriminators.values(), *([state.relation] if state.relation is not None else [])]
     for judge in judges:  # their weights' gradients would be thrown away
         judge.requires_grad_(False)
+    out, embedding = made.out, made.embedding
     logits, contrasts = {}, []
     for resolution, network in state.discriminators.items():
-        features = network.features(seen(fakes[resolution], batch, config))
-        logits[resolution] = network.conditional(features, condition), network.unconditional(features)
+        features = network.features(seen(made.fakes[resolution], batch, config))
+        logits[resolution] = network.conditional(features, made.condition), network.unconditional(features)
         if config.contrast:
             contrasts.append(contrast(network, features, embedding.detach(), batch, config))
     relation_logits = None
     if state.relation is not None:
-        relation_logits = state.relation(batch.relation_features["real"], fake_features)
+        relation_logits = state.relation(batch.relation_features["real"], made.features)
     terms = generator_loss(logits, relation_logits, (out.mu, out.logvar))
     weights = {"kl": config.kl} | ({"relation": config.relation} if state.relation is not None else {})
     if contrasts:
         terms["contrast"] = torch.stack(contrasts).mean()
         weights["contrast"] = config.contrast
     if config.semantic:
-        assert fake_features is not None
-        terms["semantic"] = weighted_sum(matching_loss(fake_features, embedding.detach(), batch.class_ids))
+        assert made.features is not None
+        terms["semantic"] = weighted_sum(
+            matching_loss(gather(made.features), gather(embedding.detach()), _gathered(batch.class_ids))
+        )
         weights["semantic"] = config.semantic
-    if posterior is not None:
-        terms |= reconstruction(fakes, batch, posterior)
+    if made.posterior is not None:
+        terms |= reconstruction(made.fakes, batch, made.posterior)
         weights |= {"reconstruction": config.reconstruction, "posterior_kl": config.posterior_kl}
     loss = weighted_sum(terms, weights)
 
-    state.generator_optimiser.zero_grad(set_to_none=True)
-    loss.backward()
-    state.generator_optimiser.step()
+    update(state.generator_optimiser, loss, "the generator", batch.part)
     for judge in judges:
         judge.requires_grad_(True)
-    log = {f"generator/{key}": value for key, value in terms.items()} | {"generator/total": loss}
-    if fake_features is not None and fake_features.shape[1] == embedding.shape[1]:
-        log["generator/batch_recall"] = _batch_recall(fake_features, embedding, batch.class_ids)
+    log = {f"generator/{key}": value for key, value in terms.items()} | {"generator/total": loss} | condition_log(out)
+    if made.features is not None and made.features.shape[1] == embedding.shape[1]:
+        log["generator/batch_recall"] = _batch_recall(
+            gather(made.features.detach()), gather(embedding.detach()), _gathered(batch.class_ids)
+        )
     return log
 
 
-def draw_z(state: RDGState, batch: RDGBatch, config: RDGConfig) -> tuple[Tensor, PosteriorOutput | None]:
-    """The noise of the step; its first rows from the posterior of their real images, where there is one."""
+def condition_log(out: GeneratorOutput) -> dict[str, Tensor]:
+    """What tells whether the generator listens: the mean of |mu|, and of the variance."""
+    return {"mu": out.mu.abs().mean(), "variance": out.logvar.exp().mean()}
+
+
+def practise(state: RDGState, batch: RDGBatch, config: RDGConfig) -> dict[str, Tensor]:
+    """One step without judges: the generator reconstructs the whole batch (see `RDGConfig.practice_steps`)."""
+    logs = []
+    weights = {"kl": config.kl, "reconstruction": config.reconstruction, "posterior_kl": config.posterior_kl}
+    for part in batch.parts(config.accumulate):
+        z, posterior = draw_z(state, part, 1.0)
+        assert posterior is not None
+        out = state.generator(hear(state, part), z, part.eps)
+        fakes = dict(zip(config.generator.resolutions, out.images, strict=True))
+        terms = {"kl": kl_loss(out.mu, out.logvar), **reconstruction(fakes, part, posterior)}
+        loss = weighted_sum(terms, weights)
+        update(state.generator_optimiser, loss, "the generator", part.part)
+        named = {f"generator/{key}": value for key, value in terms.items()} | {"generator/total": loss}
+        logs.append(named | condition_log(out))
+    state.ema.update(state.generator)
+    return {key: torch.stack([log[key].detach() for log in logs]).mean(dim=0) for key in logs[0]}
+
+
+def hear(state: RDGState, batch: RDGBatch) -> Float[Tensor, "batch embedding"]:
+    """A, from the speech encoder where it trains along."""
+    if isinstance(batch.embedding, Tensor):
+        return batch.embedding
+    assert state.speech is not None
+    embedding: Tensor = state.speech(*batch.embedding)
+    return embedding
+
+
+def draw_z(state: RDGState, batch: RDGBatch, share: float) -> tuple[Tensor, PosteriorOutput | None]:
+    """The noise of the step; a share of its rows, the first, from the posterior of their real images, where there is
+    one."""
     if state.posterior is None:
         return batch.z, None
-    n = round(config.reconstruction_share * len(batch.z))
-    posterior = state.posterior(batch.real[config.generator.resolutions[-1]][:n])
+    n = round(share * len(batch.z))
+    posterior = state.posterior(batch.real[max(batch.real)][:n])
     z = posterior.mu + torch.exp(posterior.logvar / 2) * batch.z[:n]
     return torch.cat((z.to(batch.z.dtype), batch.z[n:])), posterior
 
@@ -453,8 +534,17 @@ def seen(images: Float[Tensor, "batch 3 side side"], batch: RDGBatch, config: RD
 def contrast(network: Discriminator, features: Tensor, embedding: Tensor, batch: RDGBatch, config: RDGConfig) -> Tensor:
     """Matching loss (Eqs. 1-4) between what a discriminator sees in images and the descriptions of the batch."""
     return weighted_sum(
-        matching_loss(network.match(features), network.match_speech(embedding), batch.class_ids, config.contrast_scale)
+        matching_loss(
+            gather(network.match(features)),
+            gather(network.match_speech(embedding)),
+            _gathered(batch.class_ids),
+            config.contrast_scale,
+        )
     )
+
+
+def _gathered(class_ids: Tensor | None) -> Tensor | None:
+    return None if class_ids is None else gather(class_ids)
 
 
 def _batch_recall(fake: Tensor, embedding: Tensor, class_ids: Tensor | None) -> Tensor:
@@ -540,6 +630,12 @@ class RDGStage:
             seed=seed,
             device=device,
         )
+        state = self.state
+        for network in (state.generator, *state.discriminators.values(), state.relation, state.speech):
+            if network is not None and config.loop.sync_batch_norm:
+                synchronise(network)
+        if config.loop.compile:  # discriminators are called by their parts
+            compile_networks([state.generator, *(network.trunk for network in state.discriminators.values())])
         self.features: Tensor | None = None
         self.views = 1
         if config.image_views:
@@ -560,47 +656,49 @@ class RDGStage:
     def _encode(self, images: Tensor) -> Tensor:
         return self.image(images)
 
-    def _image_embedding(self, positions: np.ndarray, rng: np.random.Generator) -> Tensor:
-        """V of real images, by a cached view or a fresh crop."""
+    def _image_embedding(self, positions: np.ndarray, rng: np.random.Generator, rows: slice) -> Tensor:
+        """V of real images, by a cached view or a fresh crop, of those rows; the draws are those of all."""
         if self.features is not None:
             views = torch.from_numpy(rng.integers(0, self.views, len(positions)))
-            return self.features[torch.from_numpy(self.train.images[positions]), views].to(self.device)
+            return self.features[torch.from_numpy(self.train.images[positions]), views][rows].to(self.device)
         with torch.no_grad():
-            return self._encode(self.train.crops(positions, rng).to(self.device, memory_format=torch.channels_last))
+            images = self.train.crops(positions, rng, rows)
+            return self._encode(images.to(self.device, memory_format=torch.channels_last))
 
     def batch(self, index: int) -> RDGBatch:
-        """The batch of a step: a function of the seed and the step number alone."""
+        """This process's share of the batch of a step, which is a function of the seed and the step number alone."""
         config = self.config
         rng, torch_rng = streams(self.seed, self.name, index)
         positions = self.train.positions(index, config.batch_size, self.seed)
+        rows = share(len(positions))
         utterances = self.train.caption(positions, rng)
         other = self.train.mismatched(positions, rng)
         layout = memory_format(config)
-        real = self.train.crops(positions, rng).to(self.device).contiguous(memory_format=layout)
+        real = self.train.crops(positions, rng, rows).to(self.device).contiguous(memory_format=layout)
         mismatched = None
         if config.mismatched:
-            mismatched = self.train.crops(other, rng).to(self.device).contiguous(memory_format=layout)
+            mismatched = self.train.crops(other, rng, rows).to(self.device).contiguous(memory_format=layout)
         z, eps = noise(config.generator, config.batch_size, torch_rng)
         if self.embeddings is not None:
-            embedding: Any = self.embeddings[torch.from_numpy(self._row[utterances])].to(self.device)
+            embedding: Any = self.embeddings[torch.from_numpy(self._row[utterances[rows]])].to(self.device)
         else:
             read, lengths = encoder_input(self.train.store, utterances, self.speech.reads)
-            embedding = (read.to(self.device), lengths)
+            embedding = (read[rows].to(self.device), lengths[rows])
         relation_features = {}
         if config.relation:
             relation_features = {
-                "real": self._image_embedding(positions, rng),
-                "similar": self._image_embedding(self.train.similar(positions, rng), rng),
-                "negative": self._image_embedding(other, rng),
+                "real": self._image_embedding(positions, rng, rows),
+                "similar": self._image_embedding(self.train.similar(positions, rng), rng, rows),
+                "negative": self._image_embedding(other, rng, rows),
             }
         resolutions = config.generator.resolutions
         return RDGBatch(
             real=pyramid(real, resolutions),
             mismatched=pyramid(mismatched, resolutions) if mismatched is not None else {},
             embedding=embedding,
-            z=z.to(self.device),
-            eps=eps.to(self.device),
-            class_ids=torch.from_numpy(self.train.classes[positions]).to(self.device),
+            z=z[rows].to(self.device),
+            eps=eps[rows].to(self.device),
+            class_ids=torch.from_numpy(self.train.classes[positions[rows]]).to(self.device),
             relation_features=relation_features,
             distortion=torch_rng,
             identical=self.train.has_classes,
@@ -618,11 +716,15 @@ class RDGStage:
             set_learning_rate(optimiser, config.discriminator_learning_rate * factor)
         return step(self.state, self.batch(index), config)
 
-    def describe_batch(self, index: int) -> str:
-        """The recordings of a step's batch."""
-        rng, _ = streams(self.seed, self.name, index)
-        return describe_utterances(
-            self.train, self.train.caption(self.train.positions(index, self.config.batch_size, self.seed), rng)
+    def describe_batch(self, step: int) -> str:
+        """The first recordings of a step's batch."""
+        return describe_items(self.batch_items(step))
+
+    def batch_items(self, step: int) -> list[str]:
+        """The recordings of a step's batch, of all processes."""
+        rng, _ = streams(self.seed, self.name, step)
+        return recordings(
+            self.train, self.train.caption(self.train.positions(step, self.config.batch_size, self.seed), rng)
         )
 
     def averaged(self) -> Generator:

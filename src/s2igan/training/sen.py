@@ -24,6 +24,7 @@ from s2igan.models.encoders import Encoder, EncoderConfig, build_encoder
 from s2igan.models.image_encoder import ImageEncoder, ImageEncoderConfig
 from s2igan.models.speech_encoder import SpeechEncoderConfig
 from s2igan.training.augment import SpeechAugment, augment_speech
+from s2igan.training.engine import compile_networks, gather, rank, share, synchronise, update
 from s2igan.training.frozen import ImageFeatures, speech_embeddings
 from s2igan.training.loop import LoopConfig, cosine_or_step, set_learning_rate, streams, trainable, weighted_sum
 
@@ -131,20 +132,19 @@ def step(state: SENState, batch: SENBatch, config: SENConfig) -> dict[str, Tenso
     state.image.train(config.objective == "matching")
     v = state.image.project(batch.image_features)
     a = state.speech(batch.mel, batch.lengths)
+    all_v, all_a, all_ids = gather(v), gather(a), gather(batch.class_ids)  # negatives are those of all processes
     if config.objective == "distillation":
         losses = distillation_loss(a, v)
     else:
-        terms = matching_loss(v, a, batch.class_ids, config.matching_scale)
+        terms = matching_loss(all_v, all_a, all_ids, config.matching_scale)
         losses = {f"matching_{key}": term for key, term in terms.items()}
     if state.classifier is not None:
         terms = distinctive_loss(state.classifier(v), state.classifier(a), batch.class_ids)
         losses |= {f"distinctive_{key}": term for key, term in terms.items()}
     total = weighted_sum(losses, {key: config.distinctive for key in losses if key.startswith("distinctive")})
 
-    state.optimiser.zero_grad(set_to_none=True)
-    total.backward()
-    state.optimiser.step()
-    values = {"total": total, **losses, "batch_recall": batch_recall(v, a, batch.class_ids)}
+    update(state.optimiser, total, "the speech embedding network")
+    values = {"total": total, **losses, "batch_recall": batch_recall(all_v, all_a, all_ids)}
     return {key: value.detach() for key, value in values.items()}
 
 
@@ -209,33 +209,52 @@ class SENStage:
         if config.objective == "distillation":
             features = self._image_features(train, np.arange(len(train)), None)
             fit_principal_components(self.state.image, features)
+        trained = [self.state.speech, self.state.image.head]
+        if config.loop.sync_batch_norm:
+            for network in trained:
+                synchronise(network)
+        if config.loop.compile:
+            compile_networks([*trained, self.state.image.backbone])
         self.best: dict[str, Any] = {}
         self._keep(-1.0, 0)
 
     def batch(self, step: int) -> SENBatch:
-        """The batch of a step: a function of the seed and the step number alone."""
+        """This process's share of the batch of a step, which is a function of the seed and the step number alone."""
         rng, torch_rng = streams(self.seed, self.name, step)
         positions = self.train.positions(step, self.config.batch_size, self.seed)
+        rows = share(len(positions))
         utterances = self.train.caption(positions, rng)
         mel, lengths = encoder_input(self.train.store, utterances, self.state.speech.reads)
         if self.config.augment is not None:
             distortions = self.config.augment.at(step / self.config.loop.steps)
             mel, lengths = augment_speech(mel, lengths, distortions, torch_rng)
         return SENBatch(
-            mel.to(self.device),
-            lengths,
-            self._image_features(self.train, positions, rng),
-            torch.from_numpy(self.train.classes[positions]).to(self.device),
+            mel[rows].to(self.device),
+            lengths[rows],
+            self._image_features(self.train, positions, rng, rows),
+            torch.from_numpy(self.train.classes[positions[rows]]).to(self.device),
         )
 
-    def _image_features(self, data: SpeechImageData, positions: np.ndarray, rng: np.random.Generator | None) -> Tensor:
+    def _image_features(
+        self,
+        data: SpeechImageData,
+        positions: np.ndarray,
+        rng: np.random.Generator | None,
+        rows: slice = slice(None),
+    ) -> Tensor:
+        """Frozen features of those rows of the positions; the draws are those of all."""
         if self.features is not None:
-            return self.features.draw(data.images[positions], rng).to(self.device)
+            return self.features.draw(data.images[positions], rng)[rows].to(self.device)
+        wanted = np.zeros(len(positions), dtype=bool)
+        wanted[rows] = True
+        parts = []
         with torch.no_grad():
-            parts = [
-                self.state.image.features(data.crops(part, rng).to(self.device, memory_format=torch.channels_last))
-                for part in np.split(positions, range(ENCODED_AT_ONCE, len(positions), ENCODED_AT_ONCE))
-            ]
+            for start in range(0, len(positions), ENCODED_AT_ONCE):
+                part = slice(start, start + ENCODED_AT_ONCE)
+                images = data.crops(positions[part], rng, np.flatnonzero(wanted[part]))
+                if len(images):
+                    images = images.to(self.device, memory_format=torch.channels_last)
+                    parts.append(self.state.image.features(images))
         return torch.cat(parts)
 
     def step(self, index: int) -> dict[str, Tensor]:
@@ -249,16 +268,22 @@ class SENStage:
             warmup=config.warmup_steps,
         )
         set_learning_rate(self.state.optimiser, config.learning_rate * factor)
+        process = f" {rank()}" if rank() else ""
         with seeded_construction(
-            zlib.crc32(f"{self.seed} {index}".encode())
+            zlib.crc32(f"{self.seed} {index}{process}".encode())
         ):  # dropout draws from PyTorch's own stream
             return step(self.state, self.batch(index), config)
 
     def describe_batch(self, step: int) -> str:
-        """The recordings of a step's batch."""
+        """The first recordings of a step's batch."""
+        return describe_items(self.batch_items(step))
+
+    def batch_items(self, step: int) -> list[str]:
+        """The recordings of a step's batch, of all processes."""
         rng, _ = streams(self.seed, self.name, step)
-        positions = self.train.positions(step, self.config.batch_size, self.seed)
-        return describe_utterances(self.train, self.train.caption(positions, rng))
+        return recordings(
+            self.train, self.train.caption(self.train.positions(step, self.config.batch_size, self.seed), rng)
+        )
 
     def evaluate(self, step: int, final: bool) -> dict[str, float]:
         """mAP of spoken queries against the images of the validation split; keeps the best weights (SPEC section 8,
@@ -288,11 +313,15 @@ class SENStage:
         self.best = state["best"]
 
 
-def describe_utterances(data: SpeechImageData, utterances: np.ndarray) -> str:
-    """The first recordings of a batch, by path."""
-    paths = [data.store.audio_path(int(index)) for index in utterances[:4]]
-    rest = len(utterances) - len(paths)
-    return f"the batch with {', '.join(map(str, paths))}" + (f" and {rest} more" if rest else "")
+def recordings(data: SpeechImageData, utterances: np.ndarray) -> list[str]:
+    """The recordings of a batch, by path."""
+    return [str(data.store.audio_path(int(index))) for index in utterances]
+
+
+def describe_items(items: list[str], most: int = 4) -> str:
+    """The first items of a batch, and how many more there are."""
+    rest = len(items) - most
+    return f"the batch with {', '.join(items[:most])}" + (f" and {rest} more" if rest > 0 else "")
 
 
 def embedding_scores(

@@ -21,6 +21,7 @@ from s2igan.models.encoders import Encoder, build_encoder, encoder_from_json, en
 from s2igan.models.image_encoder import ImageEncoder, ImageEncoderConfig
 from s2igan.recipes import Recipe, resolve
 from s2igan.run_directory import RunDirectory
+from s2igan.training.engine import first, rank, start
 from s2igan.training.loop import run_stage
 from s2igan.training.rdg import RDGStage
 from s2igan.training.sen import SENStage
@@ -53,6 +54,8 @@ def train_run(
         sen_from: another run whose stage 1 to use in place of training it.
         device: where to compute; a GPU if there is one.
 
+    Started by torchrun, all processes call it alike and train together (docs/engine.md).
+
     Raises:
         UserError: the store, the recipe or the run directory does not fit.
     """
@@ -60,12 +63,15 @@ def train_run(
     chosen = resolve(recipe, size) if isinstance(recipe, str) else recipe
     store = Store.open(Path(data))
     config = {"recipe": dataclasses.asdict(chosen), "data": str(data), "store": store.fingerprint, "seed": seed}
-    where = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    where = start(device)
+    if rank():
+        console = Console(quiet=True)
     out = Path(out)
     go_on = (resume or (stage == "rdg" and sen_from is None)) and (out / "config.json").exists()
-    with RunDirectory.resume(out, config) if go_on else RunDirectory.create(out, config) as run:
+    locked = first(lambda: RunDirectory.resume(out, config) if go_on else RunDirectory.create(out, config))
+    with locked if locked is not None else RunDirectory.open(out) as run:
         if sen_from is not None:
-            copy_sen(Path(sen_from), run.path)
+            first(lambda: copy_sen(Path(sen_from), run.path))
         elif stage in ("sen", "both"):
             train_sen(chosen, store, run, resume=go_on, seed=seed, device=where, console=console)
         if stage in ("rdg", "both"):
@@ -84,8 +90,12 @@ def train_sen(
     weights = {f"speech_encoder.{key}": value for key, value in stage.best["speech"].items()}
     weights |= {f"image_head.{key}": value for key, value in stage.best["image"].items()}
     facts = {"step": stage.best["step"], "score": stage.best["score"]}
-    save_model(run.path / SEN_FOLDER, _json({**_networks(recipe), **facts}), weights)
-    run.log(f"sen: {time.monotonic() - started:.0f} s; kept the weights of step {stage.best['step']}")
+
+    def leave() -> None:
+        save_model(run.path / SEN_FOLDER, _json({**_networks(recipe), **facts}), weights)
+        run.log(f"sen: {time.monotonic() - started:.0f} s; kept the weights of step {stage.best['step']}")
+
+    first(leave)
 
 
 def train_rdg(
@@ -110,8 +120,12 @@ def train_rdg(
         console=console,
     )
     run_stage(stage, stage.config.loop, run, resume=resume, console=console)
-    export(recipe, stage, run)
-    run.log(f"rdg: {time.monotonic() - started:.0f} s; the model is in {run.model}")
+
+    def leave() -> None:
+        export(recipe, stage, run)
+        run.log(f"rdg: {time.monotonic() - started:.0f} s; the model is in {run.model}")
+
+    first(leave)
 
 
 def export(recipe: Recipe, stage: RDGStage, run: RunDirectory) -> None:
