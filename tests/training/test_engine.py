@@ -239,3 +239,17 @@ def test_losses_are_float32_where_networks_are_not():
         actual = matching_loss(v, a)
     for key, value in expected.items():
         assert torch.equal(actual[key], value)
+
+
+def test_compile_needs_a_compiler(monkeypatch):
+    """Every network once; without a compiler it is refused."""
+    compiled = []
+    monkeypatch.setattr(nn.Module, "compile", lambda self: compiled.append(self))
+    layers = [nn.Linear(1, 1), nn.Linear(1, 1)]
+    monkeypatch.setattr("shutil.which", lambda name: f"/usr/bin/{name}")
+    engine.compile_networks(layers)
+    assert compiled == layers
+    monkeypatch.setattr("shutil.which", lambda name: None)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(UserError, match=r"needs a C\+\+ compiler and there is none"):
+        engine.compile_networks(layers)

@@ -54,8 +54,10 @@ class ImageFeatures:
         }
         key = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
         path = Path(store.directory) / "cache" / f"features-{key}.safetensors"
-        if not path.exists():  # the same answer everywhere: the first process alone makes the file
-            first(lambda: cls._fill(path, store, encoder, image_size, views, console=console, device=device))
+        # The first process alone looks and fills: others that come later would find the file, and not wait.
+        first(
+            lambda: path.exists() or cls._fill(path, store, encoder, image_size, views, console=console, device=device)
+        )
         with safe_open(path, framework="pt") as file:
             return cls(file.get_tensor("features"))
 

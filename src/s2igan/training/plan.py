@@ -30,6 +30,7 @@ from s2igan.data.store import Store, build_store
 from s2igan.models.encoders import build_encoder, encoder_to_json
 from s2igan.models.image_encoder import ImageEncoder
 from s2igan.recipes import Recipe, resolve
+from s2igan.training.engine import first, tell
 from s2igan.training.loop import LoopConfig
 from s2igan.training.rdg import RDGStage, build_networks
 from s2igan.training.sen import SENStage
@@ -208,7 +209,8 @@ def made_up_stages(
     def build(folder: Path) -> Iterator[tuple[SENStage | RDGStage, list[nn.Module]]]:
         quiet = Console(quiet=True)
         size = max(recipe.sen.image_size, recipe.rdg.generator.resolutions[-1])
-        store = made_up_store(folder, size, facts, images)
+        made = first(lambda: made_up_store(folder, size, facts, images))
+        store = made if made is not None else Store.open(folder)
         image = ImageEncoder(recipe.sen.image, pretrained=False).to(device)
         if takes_steps(recipe.sen.loop):
             train = SpeechImageData(store, "train", recipe.sen.image_size)
@@ -232,7 +234,7 @@ def made_up_stages(
         yield rdg_stage, networks + ([state.relation] if state.relation else [])
 
     with tempfile.TemporaryDirectory(prefix="s2igan-plan-") as folder:
-        yield build(Path(folder))
+        yield build(Path(tell(folder)))  # the first process's, in all
 
 
 def _two_steps(stage: SENStage | RDGStage, networks: list[nn.Module], device: torch.device) -> Measurement:
