@@ -76,13 +76,13 @@ def birds() -> Recipe:
     )
     image = ImageEncoderConfig(
         backbone="efficientnet_lite0",
-        input_size=96,
+        input_size=64,
         pooling="pyramid",
         feature_dropout=0.3,
         embedding=speech.embedding,
     )
     sen = SENConfig(
-        loop=LoopConfig(steps=1000, evaluate_every=100),
+        loop=LoopConfig(steps=1200, evaluate_every=100),
         speech=speech,
         image=image,
         image_size=64,
@@ -96,20 +96,22 @@ def birds() -> Recipe:
         augment=SpeechAugment(),
     )
     rdg = RDGConfig(
-        loop=LoopConfig(steps=6500, evaluate_every=500),
-        generator=GeneratorConfig(embedding=speech.embedding, condition=64, z=64, width=32, resolutions=(16, 32, 64)),
-        discriminator_width=16,
+        loop=LoopConfig(steps=8000, evaluate_every=500, precision="auto"),
+        generator=GeneratorConfig(embedding=speech.embedding, condition=64, z=64, width=48, resolutions=(16, 32, 64)),
+        discriminator_width=32,
         learning_rate=3e-4,
         discriminator_learning_rate=3e-4,
         schedule="cosine",
-        ema_decay=0.99,
+        ema_decay=0.995,
         kl=0.02,
         initial_condition_gain=32.0,
         initial_logvar=-3.0,
         contrast=0.5,
         contrast_dim=64,
-        semantic=0.3,
         mismatched=False,
+        reconstruction=150.0,
+        posterior_kl=8.0,
+        practice_steps=2000,
         image_views=4,
         calibrate_batch_norm=True,
     )
