@@ -4,6 +4,7 @@ import contextlib
 import os
 import pickle
 import pickletools
+import resource
 from pathlib import Path
 from typing import Any
 
@@ -125,6 +126,17 @@ def test_damage_gives_data_or_a_sentence(tmp_path: Path) -> None:
             damaged[position] = rng.integers(256)
         with contextlib.suppress(UserError):
             read_pickle(write(tmp_path / "x.pickle", bytes(damaged)))
+
+
+def test_a_short_pickle_cannot_ask_for_all_memory(tmp_path: Path) -> None:
+    """The memo of the unpickler in C is an array as long as its largest index."""
+    limit = resource.getrlimit(resource.RLIMIT_AS)
+    used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (used + 2**28, limit[1]))
+    try:
+        assert read_pickle(write(tmp_path / "x.pickle", b"\x80\x02]r\xff\xff\xff\x7f.")) == []
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, limit)
 
 
 def test_an_array_whose_bytes_do_not_fill_its_shape(tmp_path: Path) -> None:

@@ -4,9 +4,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
+from PIL import Image
+from scipy.io import savemat
 
+from s2igan.corpora import oxford102
 from s2igan.corpora.lists import ClassSet, map_queries
-from s2igan.data.store import Store
+from s2igan.corpora.source import ReadOptions
+from s2igan.data.manifest import write_manifest
+from s2igan.data.store import Store, build_store
 from s2igan.evaluation import generated
 from s2igan.evaluation.generated import Fakes, Features, metric_encoder, paper_map_group
 from s2igan.evaluation.paper_queries import PaperQueries
@@ -73,6 +79,32 @@ def test_another_set_and_another_split_have_no_list() -> None:
     assert PaperQueries.of(subject_of(swapped)) is None
     assert PaperQueries.of(subject_of([*map_queries("cub")[:50], "002.Laysan_Albatross/x"])) is None
     assert PaperQueries.of(subject_of(["a/b"])) is None
+
+
+def test_from_the_publishers_folders_to_the_queries(tmp_path: Path) -> None:
+    """What the importer calls a class and a picture is what the list calls them."""
+    keys = sorted(map_queries("oxford102"), key=lambda key: key.rpartition("_")[2])[:24]
+    labels = np.full(8189, 50, np.uint8)
+    seconds = np.arange(8000) / 16000
+    for number, key in enumerate(keys):
+        folder, _, name = key.partition("/")
+        labels[int(name.removeprefix("image_")) - 1] = int(folder.removeprefix("class_"))
+        files = [tmp_path / "jpg" / f"{name}.jpg", tmp_path / f"text_c10/{key}.txt", tmp_path / f"audio/{key}_0.wav"]
+        for file in files:
+            file.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (16, 12), (10 * number, 90, 60)).save(files[0])
+        files[1].write_text("this flower is pink\n")
+        soundfile.write(files[2], 0.3 * np.sin(2 * np.pi * (200 + 20 * number) * seconds), 16000)
+    savemat(tmp_path / "imagelabels.mat", {"labels": labels[None]})
+    rows = oxford102.IMPORTER.read(tmp_path, ReadOptions()).rows
+    write_manifest(tmp_path / "manifest.jsonl", rows)
+    build_store(tmp_path / "manifest.jsonl", image_size=8, jobs=1, progress=False)
+    store = Store.open(tmp_path)
+    subject = Subject.of(store, "test")
+    found = PaperQueries.of(subject)
+    assert found is not None
+    asked = [store.image_path(int(subject.images[position])).stem for position in found.positions]
+    assert asked == [key.partition("/")[2] for key in map_queries("oxford102") if key in keys]
 
 
 def test_the_map_asks_the_list(bird_store, model, quiet, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -43,7 +43,9 @@ class _RefusedError(Exception):
     """What the pickle does that it may not, after "it"."""
 
 
-class _Unpickler(pickle.Unpickler):
+class _Unpickler(pickle._Unpickler):
+    """In Python, since the one in C lets a pickle of twenty bytes ask for all the memory there is."""
+
     def find_class(self, module: str, name: str) -> Any:
         if module in {"numpy.core.multiarray", "numpy._core.multiarray"} and name == "_reconstruct":
             return _Function(lambda *_: _Array())
