@@ -134,6 +134,7 @@ def test_recordings_moved_missing_and_not_linked(tmp_path: Path) -> None:
     (at / FIRST / f"{FIRST}_0.wav").rename(tmp_path / "FrogStory" / f"{FIRST}_0.wav")
     (at / SECOND / f"{SECOND}_2.wav").unlink()
     recordings(at / THIRD, f"{THIRD}_9.wav")
+    recordings(tmp_path / "FrogStory", f"{SECOND}_25.wav", "whole_frog_story.wav")
     with (at / THIRD / f"{THIRD}_linker.txt").open("a") as file:
         file.write("\nno separator\n/storage/examples/sentences.txt (line 1) ; /storage/x.wav\n")
     corpus = read(tmp_path)
@@ -143,6 +144,7 @@ def test_recordings_moved_missing_and_not_linked(tmp_path: Path) -> None:
     assert reasons(corpus) == {
         f"{SECOND}_2.wav": "the recording is nowhere below the source",
         f"recordings/{THIRD}/{THIRD}_9.wav": "no linker names this recording",
+        f"FrogStory/{SECOND}_25.wav": "no linker names this recording",
         f"recordings/{THIRD}/{THIRD}_linker.txt": (
             "the line 'no separator' is not <picture> ; <recording>; "
             "'sentences.txt (line 1)' is no picture; only elicitation by pictures is read"

@@ -21,7 +21,7 @@ def number_of(key: str) -> int:
 @pytest.mark.parametrize("name", SETS)
 def test_classes_queries_and_gallery_agree(name: ClassSet) -> None:
     total, held_out = SETS[name]
-    classes, queries, gallery = lists.test_classes(name), lists.map_queries(name), lists.map_gallery(name)
+    classes, queries, gallery = lists.held_out_classes(name), lists.map_queries(name), lists.map_gallery(name)
     assert len(classes) == held_out
     assert classes <= set(range(1, total + 1))
     assert len(set(queries)) == len(queries) == 2 * held_out
@@ -30,12 +30,12 @@ def test_classes_queries_and_gallery_agree(name: ClassSet) -> None:
 
 
 def test_oxford_holds_out_its_first_classes() -> None:
-    assert lists.test_classes("oxford102") == set(range(1, 21))
-    assert lists.test_classes("cub") != set(range(1, 51))
+    assert lists.held_out_classes("oxford102") == set(range(1, 21))
+    assert lists.held_out_classes("cub") != set(range(1, 51))
 
 
-def test_images() -> None:
-    flickr, places = lists.test_images("flickr8k"), lists.test_images("places")
+def test_lists_of_images() -> None:
+    flickr, places = lists.held_out_images("flickr8k"), lists.held_out_images("places")
     assert (len(flickr), len(places)) == (994, 2779)
     assert len({*flickr, *places}) == 994 + 2779
     assert all(key.replace("_", "").isalnum() for key in flickr)

@@ -9,12 +9,12 @@ import pytest
 from sources import is_usable, pictures, reasons, recordings, texts
 
 from s2igan.corpora import places, places_subset
-from s2igan.corpora.lists import test_images as paper_test_images
+from s2igan.corpora.lists import held_out_images
 from s2igan.corpora.source import Corpus, ReadOptions
 from s2igan.errors import UserError
 
 DISTRO = "PlacesAudio_400k_distro"
-LISTED = [paper_test_images("places")[0], next(key for key in paper_test_images("places") if "dinette" in key)]
+LISTED = [held_out_images("places")[0], next(key for key in held_out_images("places") if "dinette" in key)]
 IMAGES = [
     f"{LISTED[0]}.jpg",  # b/bedroom/gsun_...
     f"{LISTED[1]}.jpg",  # d/dinette/home/gsun_...

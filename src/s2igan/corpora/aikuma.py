@@ -82,7 +82,8 @@ def read(source: Path, options: ReadOptions) -> Corpus:
         raise UserError(f"{tree.source}: expected {EXPECTED}, and found no recording with its picture{first}.")
     sessions = {posixpath.dirname(path) for path in linkers}
     for path in tree.with_suffix({".wav"}):
-        if posixpath.dirname(path) in sessions and path not in linked:
+        of_a_session = posixpath.dirname(path) in sessions or SESSION.match(base_name(path))
+        if of_a_session and path not in linked:
             problems.append(Problem(path, "no linker names this recording"))
     once = {(row.audio, row.image): row for row in reversed(rows)}  # a linker may have been copied
     return Corpus(list(once.values())[::-1], problems=tuple(problems))

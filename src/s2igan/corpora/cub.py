@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 from s2igan.corpora.captioned import Picture, captioned_corpus, pack_splits
-from s2igan.corpora.lists import test_classes
+from s2igan.corpora.lists import held_out_classes
 from s2igan.corpora.source import Corpus, Importer, Problem, ReadOptions
 from s2igan.corpora.tree import Finder, NotFoundError, Tree, stem
 from s2igan.data.images import Box
@@ -42,7 +42,7 @@ def read(source: Path, options: ReadOptions) -> Corpus:
     else:
         keys, box_of = sorted(pack or ()), {}
     hints = () if home is None else (posixpath.join(home, "images"),)
-    finder, held_out = Finder(tree, *hints), test_classes("cub")
+    finder, held_out = Finder(tree, *hints), held_out_classes("cub")
     pictures, boxes = [], {}
     for key in keys:
         split = pack.get(key) if pack is not None else "test" if int(key[:3]) in held_out else "train"

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from s2igan.corpora.captioned import Picture, captioned_corpus, pack_splits
-from s2igan.corpora.lists import test_classes
+from s2igan.corpora.lists import held_out_classes
 from s2igan.corpora.source import Corpus, Importer, Problem, ReadOptions
 from s2igan.corpora.tree import Tree
 from s2igan.errors import UserError
@@ -34,7 +34,7 @@ def read(source: Path, options: ReadOptions) -> Corpus:
     labels = _labels(tree, tree.one("imagelabels.mat", EXPECTED))
     pack = pack_splits(tree, NAME)
     in_pack = None if pack is None else {name.rpartition("/")[2]: split for name, split in pack.items()}
-    held_out = test_classes("oxford102")
+    held_out = held_out_classes("oxford102")
     keys: list[str] = []
     pictures: list[Picture] = []
     problems: list[Problem] = []

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from s2igan.corpora import places
-from s2igan.corpora.lists import test_images
+from s2igan.corpora.lists import held_out_images
 from s2igan.corpora.source import Corpus, Importer, ReadOptions
 from s2igan.corpora.spoken_lists import Spoken
 from s2igan.corpora.tree import stem
@@ -16,7 +16,7 @@ def read(source: Path, options: ReadOptions) -> Corpus:
 
     The lists are those of `places`, in whichever split a picture is there.
     """
-    listed = frozenset(test_images("places"))
+    listed = frozenset(held_out_images("places"))
     scenes = frozenset(key.rpartition("/")[0] for key in listed)
 
     def split_of(caption: Spoken, split: str) -> str | None:

@@ -12,7 +12,7 @@ ClassSet = Literal["cub", "oxford102"]
 """The sets with classes."""
 
 
-def test_classes(name: ClassSet) -> frozenset[int]:
+def held_out_classes(name: ClassSet) -> frozenset[int]:
     """The classes, counted from 1 as in the publisher's label file, that are never trained on."""
     return frozenset(map(int, _lines(f"{name}_test_classes")))
 
@@ -28,7 +28,7 @@ def map_gallery(name: ClassSet) -> tuple[tuple[str, int], ...]:
     return tuple((key, int(number)) for key, number in pairs)
 
 
-def test_images(name: Literal["flickr8k", "places"]) -> tuple[str, ...]:
+def held_out_images(name: Literal["flickr8k", "places"]) -> tuple[str, ...]:
     """The test images: of Flickr8k those of the reference's recall, of Places those of the seven-class subset."""
     return _lines(f"{name}_test_images")
 
