@@ -51,20 +51,29 @@ class Tree:
         return path in self._set
 
     @cached_property
-    def _by_name(self) -> dict[str, list[str]]:
-        index: dict[str, list[str]] = {}
+    def _by_name(self) -> dict[str, str | list[str]]:
+        """A path, or a list where several files have the name: most names of a million are one file's."""
+        index: dict[str, str | list[str]] = {}
         for path in self.paths:
-            index.setdefault(_same(path.rpartition("/")[2]), []).append(path)
+            key = _same(path.rpartition("/")[2])
+            other = index.setdefault(key, path)
+            if isinstance(other, list):
+                other.append(path)
+            elif other is not path:
+                index[key] = [other, path]
         return index
+
+    def _called(self, name: str) -> list[str]:
+        found = self._by_name.get(_same(name), [])
+        return found if isinstance(found, list) else [found]
 
     def named(self, name: str) -> list[str]:
         """All files with this base name, whatever its case and Unicode form; those that agree exactly come first."""
-        found = self._by_name.get(_same(name), [])
-        return sorted(found, key=lambda path: (path.rpartition("/")[2] != name, *_depth(path)))
+        return sorted(self._called(name), key=lambda path: (path.rpartition("/")[2] != name, *_depth(path)))
 
     def ending(self, tail: str) -> list[str]:
         """All files whose path ends in the folders and the name of `tail`, the least deep first."""
-        found = self._by_name.get(_same(tail.rpartition("/")[2]), [])
+        found = self._called(tail.rpartition("/")[2])
         return sorted((path for path in found if path == tail or path.endswith("/" + tail)), key=_depth)
 
     def with_suffix(self, suffixes: Iterable[str]) -> list[str]:
@@ -112,9 +121,9 @@ class Tree:
 
     def read_json(self, path: str, object_hook: Callable[[dict[str, Any]], Any] | None = None) -> Any:
         """Raises UserError where the file cannot be read or is no JSON."""
-        raw = self._bytes(path)
+        text = decode(self._bytes(path))  # the bytes are let go: a list may have 200 MB
         try:
-            return json.loads(raw, object_hook=object_hook)
+            return json.loads(text, object_hook=object_hook)
         except (ValueError, RecursionError) as error:
             raise UserError(f"{self.source / path}: not readable as JSON ({error}); fetch it again.") from error
 
