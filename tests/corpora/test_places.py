@@ -124,6 +124,13 @@ def test_the_papers_subset(tmp_path: Path) -> None:
     assert not corpus.problems
 
 
+def test_lists_without_the_seven_scenes(tmp_path: Path) -> None:
+    make(tmp_path)
+    lists(tmp_path, {name: [entry(3)] for name in EDITION_2020})
+    with pytest.raises(UserError, match="no spoken caption of the seven scenes is here or below"):
+        places_subset.IMPORTER.read(tmp_path, ReadOptions())
+
+
 def spoil_list(text: str) -> Callable[[Path], object]:
     return lambda root: texts(root, {f"{DISTRO}/metadata/train_2020.json": text})
 
@@ -149,8 +156,8 @@ WRONG: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "a list": (spoil_list("[1, 2]"), r"found no list 'data'"),
     "data no list": (spoil_list('{"data": {"wav": "a"}}'), r"found no list 'data'"),
-    "no recordings": (no_files(".wav"), r"no recording of the lists is here or below; expected"),
-    "no pictures": (no_files(".jpg"), r"no picture of the lists is here or below; expected"),
+    "no recordings": (no_files(".wav"), r"no recording of the (lists|seven scenes) is here or below; expected"),
+    "no pictures": (no_files(".jpg"), r"no picture of the (lists|seven scenes) is here or below; expected"),
     "a copy of a list": (
         lambda root: texts(root, {"copy/train_2020.json": "{}"}),
         r"train_2020\.json is here more than once, in several folders",

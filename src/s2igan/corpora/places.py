@@ -40,14 +40,16 @@ class Listed:
     hints: dict[str, list[str]]
     """Folders below the source where each kind of file may lie."""
 
-    def corpus(self, split_of: Callable[[Spoken, str], str | None] = lambda _, split: split) -> Corpus:
+    def corpus(
+        self, split_of: Callable[[Spoken, str], str | None] = lambda _, split: split, whose: str = "the lists"
+    ) -> Corpus:
         """The captions in the splits that `split_of` names, given a caption and the split of its list; None is none."""
         lists: dict[str, list[tuple[str, list[Spoken | None]]]] = {}
         for wanted in SPLITS:
             for split, path, captions in self.lists:
                 own = [caption for caption in captions if (split_of(caption, split) if caption else split) == wanted]
                 lists.setdefault(wanted, []).append((path, own))
-        return spoken_corpus(self.tree, lists, lambda kind: Finder(self.tree, *self.hints[kind]), EXPECTED)
+        return spoken_corpus(self.tree, lists, lambda kind: Finder(self.tree, *self.hints[kind]), EXPECTED, whose)
 
 
 def read(source: Path, options: ReadOptions) -> Corpus:

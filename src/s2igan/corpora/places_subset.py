@@ -25,7 +25,7 @@ def read(source: Path, options: ReadOptions) -> Corpus:
             return None
         return "test" if key in listed else "train"
 
-    return places.read_lists(source).corpus(split_of)
+    return places.read_lists(source).corpus(split_of, "the seven scenes")
 
 
 IMPORTER = Importer(

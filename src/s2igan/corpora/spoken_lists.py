@@ -81,12 +81,15 @@ def spoken_corpus(
     lists: Mapping[str, Iterable[tuple[str, Iterable[Spoken | None]]]],
     finders: Callable[[str], Finder],
     expected: str,
+    whose: str = "the lists",
 ) -> Corpus:
     """Finds recordings and pictures of all captions.
 
     Args:
         lists: by split, each list's path with its captions; None is an entry that makes no sense.
         finders: gives the finder of a kind, `wav` or `image`.
+        expected: the layout, in words.
+        whose: what the captions are of, in words.
 
     Raises:
         UserError: none of the recordings, or none of the pictures, is below the source.
@@ -96,7 +99,7 @@ def spoken_corpus(
     rows: dict[str, list[Utterance]] = {split: [] for split in SPLITS}
     problems: list[Problem] = []
     heard: set[str] = set()
-    found = {"recording": 0, "picture": 0}
+    found = {"spoken caption": 0, "recording": 0, "picture": 0}
     path_of: dict[str, str] = {}
     for split in reversed([split for split in SPLITS if split in lists]):  # who is tested on is never trained on
         for path, captions in lists[split]:
@@ -104,6 +107,7 @@ def spoken_corpus(
                 if spoken is None:
                     problems.append(Problem(path, f"entry {number} is no spoken caption"))
                     continue
+                found["spoken caption"] += 1
                 try:
                     audio = wavs(spoken.wav)
                     found["recording"] += 1
@@ -123,7 +127,7 @@ def spoken_corpus(
                 )
     if not any(rows.values()):
         missing_kind = next((kind for kind, count in found.items() if not count), "usable caption")
-        raise tree.wrong(f"no {missing_kind} of the lists", expected)
+        raise tree.wrong(f"no {missing_kind} of {whose}", expected)
     return Corpus([row for split in SPLITS for row in rows[split]], problems=tuple(problems))
 
 
