@@ -21,6 +21,7 @@ from s2igan.evaluation.drawings import Drawing
 from s2igan.evaluation.features import as_images, image_features
 from s2igan.evaluation.fid import fid, kid
 from s2igan.evaluation.gallery import change_word, followed, write_changed
+from s2igan.evaluation.paper_queries import PaperQueries
 from s2igan.evaluation.retrieval import (
     REFERENCE_OFFSET,
     chance_map,
@@ -45,7 +46,7 @@ EXTRACTOR = f"EfficientNet-Lite0 (ImageNet), mean of the last map, 1280-d, at {M
 MAP_IMAGES = 2
 """Real images of every test class that are queries of the paper's mAP (SPEC section 6)."""
 MAP_DRAWS = 3
-"""Choices of those images that it is averaged over."""
+"""Choices of those images that it is averaged over; of the noise alone where the paper lists the images."""
 FAKE_RECALL_AT = (1, 5, 10, 50)
 KID_SUBSETS, KID_SUBSET_SIZE = 100, 1000
 """Random subsets, and images in each of them unless there are fewer."""
@@ -283,16 +284,21 @@ def paper_map_group(
 ) -> Group:
     """The paper's mAP: real images as queries, the fakes of their captions as gallery (SPEC section 6).
 
-    Its ceiling replaces every fake by a real image of the class that is no query.
+    On CUB and Oxford-102 the queries are those that the paper lists, on other sets they are drawn at random. Its
+    ceiling replaces every fake by a real image of the class that is no query.
     """
     store, utterances, real = subject.store, subject.utterances, features.real
     rng = np.random.default_rng([seed, 0x9A9])
     classes = store.image_class[subject.images]
     described = np.isin(subject.images, store.image_index[utterances])
     of_class = [np.flatnonzero(described & (classes == label)) for label in np.unique(classes[described])]
+    paper = PaperQueries.of(subject)
     values, ceilings = [], []
     for draw in range(MAP_DRAWS):
-        queries = np.concatenate([rng.permutation(own)[:MAP_IMAGES] for own in of_class])
+        if paper is None:
+            queries = np.concatenate([rng.permutation(own)[:MAP_IMAGES] for own in of_class])
+        else:
+            queries = paper.positions
         captions = utterances[np.isin(store.image_index[utterances], subject.images[queries])]
         fakes = Fakes.draw(model, store, captions, 1, seed=seed + draw, console=console)
         gallery = image_features(encoder, fakes.pictures, console=console, description="Features of generated images")
@@ -314,7 +320,9 @@ def paper_map_group(
         "extractor": EXTRACTOR,
         "queries": relevant.shape[0],
         "gallery": relevant.shape[1],
-        "query_draws": MAP_DRAWS,
+        "query_draws": MAP_DRAWS if paper is None else 1,
+        "noise_draws": MAP_DRAWS,
+        "query_list": None if paper is None else f"the paper's, {paper.name}",
         "image_size": model.resolutions[-1],
         "seed": seed,
         "chance": f"simulated, {chance.trials} random rankings",
@@ -330,9 +338,17 @@ def paper_map_group(
         ceiling_name="real images" if ceilings else None,
         headline=True,
     )
+    if paper is None:
+        asked = (
+            f"{MAP_IMAGES} real images of each {subject.split} class; gallery: the images generated from the captions"
+        )
+        asked += f" of those same images; mean of {MAP_DRAWS} choices"
+    else:
+        asked = f"{relevant.shape[0]} of the {paper.listed} real images that the paper lists; gallery: the images "
+        asked += f"generated from their captions, {relevant.shape[1]:,} where the paper has {paper.fakes:,}; mean of "
+        asked += f"{MAP_DRAWS} draws of the noise"
     words = (
-        f"Queries: {MAP_IMAGES} real images of each {subject.split} class; gallery: the images generated from the "
-        f"captions of those same images; mean of {MAP_DRAWS} choices. Features: {EXTRACTOR}; the paper's were "
+        f"Queries: {asked}. Features: {EXTRACTOR}; the paper's were "
         "Inception-v3's, so its figures do not compare. The ceiling has real images of the class in place of the "
         "generated ones."
     )

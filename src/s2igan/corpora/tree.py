@@ -1,0 +1,227 @@
+"""The files below a source, and finding among them what a publisher's lists name.
+
+Corpora lie on users' disks in other folders than their lists say: unpacked one level deeper, images beside the
+recordings instead of on the publisher's server, copied from a phone. So an importer looks once at all names below the
+source and then asks for a file by the end of its path, or by its base name. What is found is always below the source.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import posixpath
+import re
+import unicodedata
+from collections.abc import Callable, Iterable
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from s2igan.errors import UserError
+
+IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".gif", ".bmp", ".tif", ".tiff", ".webp"})
+AUDIO_SUFFIXES = frozenset({".wav", ".flac", ".ogg", ".mp3"})
+
+
+class NotFoundError(Exception):
+    """Why a listed file is none of the source: a clause without a full stop, for `Problem.reason`."""
+
+
+class Tree:
+    """The relative paths, with `/`, of all files below a source, in sorted order.
+
+    Hidden files and the `__MACOSX` of Apple's archives are left out. Links are followed, each folder once. A file whose
+    name is not UTF-8 cannot stand in a manifest and counts as missing.
+
+    Raises:
+        UserError: the source is no folder.
+    """
+
+    def __init__(self, source: str | Path) -> None:
+        self.source = Path(source)
+        if not self.source.is_dir():
+            what = (
+                "is a file; unpack it and name the folder" if self.source.exists() else "does not exist; check the path"
+            )
+            raise UserError(f"{self.source}: this source {what}.")
+        self.paths = sorted(_walk(self.source))
+        self._set = frozenset(self.paths)
+
+    def __contains__(self, path: str) -> bool:
+        return path in self._set
+
+    @cached_property
+    def _by_name(self) -> dict[str, str | list[str]]:
+        """A path, or a list where several files have the name: most names of a million are one file's."""
+        index: dict[str, str | list[str]] = {}
+        for path in self.paths:
+            key = _same(path.rpartition("/")[2])
+            other = index.setdefault(key, path)
+            if isinstance(other, list):
+                other.append(path)
+            elif other is not path:
+                index[key] = [other, path]
+        return index
+
+    def _called(self, name: str) -> list[str]:
+        found = self._by_name.get(_same(name), [])
+        return found if isinstance(found, list) else [found]
+
+    def named(self, name: str) -> list[str]:
+        """All files with this base name, whatever its case and Unicode form; those that agree exactly come first."""
+        return sorted(self._called(name), key=lambda path: (path.rpartition("/")[2] != name, *_depth(path)))
+
+    def ending(self, tail: str) -> list[str]:
+        """All files whose path ends in the folders and the name of `tail`, the least deep first."""
+        found = self._called(tail.rpartition("/")[2])
+        return sorted((path for path in found if path == tail or path.endswith("/" + tail)), key=_depth)
+
+    def with_suffix(self, suffixes: Iterable[str]) -> list[str]:
+        """All files whose name ends in one of these, in sorted order; suffixes are in small letters, with the dot."""
+        ends = tuple(suffixes)
+        return [path for path in self.paths if path.lower().endswith(ends)]
+
+    def one(self, tail: str, expected: str) -> str:
+        """The one file that ends in `tail`; of copies in different depths the least deep.
+
+        Raises:
+            UserError: there is none, or two are equally deep; `expected` says what should be here.
+        """
+        found = self.ending(tail)
+        if not found:
+            raise self.wrong(f"no {tail}", expected)
+        if len(found) > 1 and found[0].count("/") == found[1].count("/"):
+            raise UserError(
+                f"{self.source}: {tail} is here twice, as {found[0]} and as {found[1]}; name a folder that holds one."
+            )
+        return found[0]
+
+    def wrong(self, missing: str, expected: str) -> UserError:
+        """The sentence for a layout that is not the expected one: what is missing, what is here, what should be."""
+        return UserError(f"{self.source}: {missing} is here or below; expected {expected}, and found {self.summary()}.")
+
+    def summary(self) -> str:
+        """What stands at the top, in words."""
+        if not self.paths:
+            return "no file at all"
+        top = list(dict.fromkeys(path.partition("/")[0] + "/" * ("/" in path) for path in self.paths))
+        shown = ", ".join(top[:6]) + (f" and {len(top) - 6:,} more" if len(top) > 6 else "")
+        return f"{shown} ({len(self.paths):,} file{'s' * (len(self.paths) != 1)} in all)"
+
+    def read_lines(self, path: str) -> list[str]:
+        """The lines of a text that are not blank, without the blanks around them.
+
+        UTF-8 with or without a byte order mark; what is not UTF-8 is taken for Windows-1252. Line ends of any system.
+
+        Raises:
+            UserError: the file cannot be read.
+        """
+        text = decode(self._bytes(path))
+        return [line for line in (line.strip() for line in re.split(r"[\r\n]+", text)) if line]
+
+    def read_json(self, path: str, object_hook: Callable[[dict[str, Any]], Any] | None = None) -> Any:
+        """Raises UserError where the file cannot be read or is no JSON."""
+        text = decode(self._bytes(path))  # the bytes are let go: a list may have 200 MB
+        try:
+            return json.loads(text, object_hook=object_hook)
+        except (ValueError, RecursionError) as error:
+            raise UserError(f"{self.source / path}: not readable as JSON ({error}); fetch it again.") from error
+
+    def _bytes(self, path: str) -> bytes:
+        try:
+            return (self.source / path).read_bytes()
+        except OSError as error:
+            raise UserError(f"{self.source / path}: cannot be read ({error.strerror}); check the file.") from error
+
+
+class Finder:
+    """Finds files that lists name relative to a folder of the publisher, wherever that folder lies below the source."""
+
+    def __init__(self, tree: Tree, *hints: str) -> None:
+        """`hints` are folders below the source where to look first, "" being the source itself."""
+        self._tree = tree
+        self._roots = [f"{hint}/" if hint else "" for hint in hints]
+
+    def __call__(self, listed: str) -> str:
+        """The path below the source.
+
+        Raises:
+            NotFoundError: no file below the source ends in the folders and the name that are listed.
+        """
+        for root in self._roots:
+            if root + listed in self._tree:
+                return root + listed
+        tail = relative(listed)
+        found = self._tree.ending(tail)
+        if not found:
+            raise NotFoundError(f"{tail} is nowhere below the source")
+        root = found[0].removesuffix(tail)
+        if root not in self._roots:
+            self._roots.append(root)
+        return found[0]
+
+
+def relative(listed: str) -> str:
+    """The listed path with `/`, without `./`.
+
+    Raises:
+        NotFoundError: it is empty, absolute, or leads out of its folder.
+    """
+    path = posixpath.normpath(listed.strip().replace("\\", "/")) if listed.strip() else "."
+    if path.startswith("/") or re.match(r"[A-Za-z]:", path):
+        raise NotFoundError(f"{listed!r} is an absolute path; only files below the source are read")
+    if path == "." or path.split("/")[0] == ".." or "\0" in path or "\n" in path:
+        raise NotFoundError(f"{listed!r} is no path below the source")
+    return path
+
+
+def base_name(path: str) -> str:
+    """The last part of a path of any system, or of a URL."""
+    return re.split(r"[/\\]", path.strip())[-1]
+
+
+def suffix(path: str) -> str:
+    """In small letters, with the dot; empty where there is none."""
+    return posixpath.splitext(path)[1].lower()
+
+
+def stem(path: str) -> str:
+    """The path without its suffix."""
+    return posixpath.splitext(path)[0]
+
+
+def decode(raw: bytes) -> str:
+    """UTF-8, or else Windows-1252; never fails."""
+    try:
+        return raw.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        return raw.decode("cp1252", errors="replace")
+
+
+def _walk(source: Path) -> Iterable[str]:
+    seen = set()
+    for folder, folders, files in os.walk(source, followlinks=True):
+        status = os.stat(folder)
+        if (status.st_dev, status.st_ino) in seen:
+            folders.clear()
+            continue
+        seen.add((status.st_dev, status.st_ino))
+        folders[:] = sorted(name for name in folders if _wanted(name))  # of two ways to one folder always the same
+        at = os.path.relpath(folder, source).replace(os.sep, "/")
+        prefix = "" if at == "." else f"{at}/"
+        yield from (prefix + name for name in files if _wanted(name))
+
+
+def _wanted(name: str) -> bool:
+    if name.startswith(".") or name == "__MACOSX" or "\n" in name:
+        return False
+    return name.isascii() or not any("\ud800" <= character <= "\udfff" for character in name)
+
+
+def _same(name: str) -> str:
+    """Equal for names that differ by case or Unicode form: disks change both on the way."""
+    return name.lower() if name.isascii() else unicodedata.normalize("NFC", name).casefold()
+
+
+def _depth(path: str) -> tuple[int, str]:
+    return path.count("/"), path

@@ -1,0 +1,133 @@
+"""The paper's queries are found by class and file name, and the mAP asks them."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from PIL import Image
+from scipy.io import savemat
+
+from s2igan.corpora import oxford102
+from s2igan.corpora.lists import ClassSet, map_queries
+from s2igan.corpora.source import ReadOptions
+from s2igan.data.manifest import write_manifest
+from s2igan.data.store import Store, build_store
+from s2igan.evaluation import generated
+from s2igan.evaluation.generated import Fakes, Features, metric_encoder, paper_map_group
+from s2igan.evaluation.paper_queries import PaperQueries
+from s2igan.evaluation.subject import Subject
+
+
+class NamedStore(Store):
+    """A store of which only the names of the pictures are known; every picture has two utterances."""
+
+    def __init__(self, keys: list[str], folder: str) -> None:
+        self.classes = tuple(sorted({key.partition("/")[0] for key in keys}))
+        self.has_classes = True
+        self.image_class = np.array([self.classes.index(key.partition("/")[0]) for key in keys], np.int32)
+        self.image_index = np.repeat(np.arange(len(keys), dtype=np.int32), 2)
+        self._paths = [Path("corpus") / folder / f"{key.rpartition('/')[2]}.jpg" for key in keys]
+
+    def image_path(self, image: int) -> Path:
+        return self._paths[image]
+
+
+def subject_of(keys: list[str], described: np.ndarray | None = None, folder: str = "jpg") -> Subject:
+    store = NamedStore(keys, folder)
+    images = np.arange(len(keys)) if described is None else described
+    utterances = np.flatnonzero(np.isin(store.image_index, images))
+    return Subject(store, "test", utterances, np.arange(len(keys)), "all")
+
+
+def with_others(name: ClassSet) -> list[str]:
+    """The queries among other pictures of their classes, in another order."""
+    others = [f"{key.partition('/')[0]}/other_{number}" for number, key in enumerate(map_queries(name))]
+    return [*others, *map_queries(name)[::-1]]
+
+
+@pytest.mark.parametrize("name", ["cub", "oxford102"])
+def test_the_papers_sets_are_known_by_their_pictures(name: ClassSet) -> None:
+    keys = with_others(name)
+    found = PaperQueries.of(subject_of(keys))
+    assert found is not None
+    assert found.name == name
+    assert tuple(keys[position] for position in found.positions) == map_queries(name)
+    assert (found.listed, found.fakes) == {"cub": (100, 1000), "oxford102": (40, 400)}[name]
+
+
+def test_a_missing_picture_is_left_out() -> None:
+    keys = with_others("cub")
+    without = [key for key in keys if key != map_queries("cub")[7]]
+    found = PaperQueries.of(subject_of(without))
+    assert found is not None
+    expected = [key for number, key in enumerate(map_queries("cub")) if number != 7]
+    assert [without[position] for position in found.positions] == expected
+
+
+def test_a_picture_that_nobody_describes_is_left_out() -> None:
+    keys = with_others("oxford102")
+    quiet = keys.index(map_queries("oxford102")[3])
+    found = PaperQueries.of(subject_of(keys, np.delete(np.arange(len(keys)), quiet)))
+    assert found is not None
+    assert len(found.positions) == 39
+    assert quiet not in found.positions
+
+
+def test_another_set_and_another_split_have_no_list() -> None:
+    swapped = [f"class_00099/{key.partition('/')[2]}" for key in map_queries("oxford102")]
+    assert PaperQueries.of(subject_of(swapped)) is None
+    assert PaperQueries.of(subject_of([*map_queries("cub")[:50], "002.Laysan_Albatross/x"])) is None
+    assert PaperQueries.of(subject_of(["a/b"])) is None
+
+
+def test_from_the_publishers_folders_to_the_queries(tmp_path: Path) -> None:
+    """What the importer calls a class and a picture is what the list calls them."""
+    keys = sorted(map_queries("oxford102"), key=lambda key: key.rpartition("_")[2])[:24]
+    labels = np.full(8189, 50, np.uint8)
+    seconds = np.arange(8000) / 16000
+    for number, key in enumerate(keys):
+        folder, _, name = key.partition("/")
+        labels[int(name.removeprefix("image_")) - 1] = int(folder.removeprefix("class_"))
+        files = [tmp_path / "jpg" / f"{name}.jpg", tmp_path / f"text_c10/{key}.txt", tmp_path / f"audio/{key}_0.wav"]
+        for file in files:
+            file.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (16, 12), (10 * number, 90, 60)).save(files[0])
+        files[1].write_text("this flower is pink\n")
+        soundfile.write(files[2], 0.3 * np.sin(2 * np.pi * (200 + 20 * number) * seconds), 16000)
+    savemat(tmp_path / "imagelabels.mat", {"labels": labels[None]})
+    rows = oxford102.IMPORTER.read(tmp_path, ReadOptions()).rows
+    write_manifest(tmp_path / "manifest.jsonl", rows)
+    build_store(tmp_path / "manifest.jsonl", image_size=8, jobs=1, progress=False)
+    store = Store.open(tmp_path)
+    subject = Subject.of(store, "test")
+    found = PaperQueries.of(subject)
+    assert found is not None
+    asked = [store.image_path(int(subject.images[position])).stem for position in found.positions]
+    assert asked == [key.partition("/")[2] for key in map_queries("oxford102") if key in keys]
+
+
+def test_the_map_asks_the_list(bird_store, model, quiet, monkeypatch: pytest.MonkeyPatch) -> None:
+    subject = Subject.of(bird_store, "test")
+    chosen = np.array([8, 0, 3])
+    asked: list[tuple[list[int], int]] = []
+
+    def fake_draw(model, store, captions, per_caption, *, seed, console):
+        asked.append((captions.tolist(), seed))
+        pictures = np.random.default_rng(seed).integers(0, 256, (len(captions), 32, 32, 3), dtype=np.uint8)
+        return Fakes(captions, per_caption, pictures, seed)
+
+    encoder = metric_encoder(model.device)
+    fakes = fake_draw(model, bird_store, subject.utterances, 1, seed=0, console=quiet)
+    features = Features.of(encoder, subject, fakes, console=quiet)
+    asked.clear()
+    monkeypatch.setattr(Fakes, "draw", fake_draw)
+    monkeypatch.setattr(generated.PaperQueries, "of", lambda _: PaperQueries("cub", chosen, 100, 1000))
+    group = paper_map_group(model, encoder, subject, features, seed=5, console=quiet)
+    captions = [int(u) for u in subject.utterances if bird_store.image_index[u] in subject.images[chosen]]
+    assert asked == [(captions, 5), (captions, 6), (captions, 7)]
+    protocol = group.scores[0].protocol
+    assert (protocol["queries"], protocol["gallery"], protocol["query_draws"]) == (3, 6, 1)
+    assert protocol["query_list"] == "the paper's, cub"
+    assert "3 of the 100 real images that the paper lists" in group.protocol
+    assert "6 where the paper has 1,000" in group.protocol
