@@ -40,6 +40,7 @@ FLAC_BITS = 11  # precision of the speech files: noise at -66 dB of full scale, 
 
 MIN_DIFFERENT = 4  # attributes in which a validation or test class differs from any other ...
 CROWDED = 200  # ... up to so many classes; more do not leave room for that, and differ in at least one
+PATIENCE = 2000  # exchanges of values between new classes until they have to differ in one attribute less
 
 RATES = (135, 205)  # words a minute
 PITCHES = (30, 70)  # espeak-ng's scale; 50 is the voice's own
@@ -123,8 +124,8 @@ def species(drawn: DrawnSet, classes: int, seed: int = 0) -> list[dict[str, str]
 
     Within each split every value of an attribute appears equally often, give or take one. In training the pairing of
     attributes is balanced as well (`_balance`), so that no attribute tells anything about another. Validation and test
-    classes are drawn at random, each different from every other class in at least `MIN_DIFFERENT` attributes (up to
-    `CROWDED` classes); balancing them together with the training classes would make their pairs the rarest ones, a
+    classes are drawn at random, each different from every other class in at least `MIN_DIFFERENT` attributes (where
+    there is room for that); balancing them together with the training classes would make their pairs the rarest ones, a
     test that misleads on purpose.
 
     Raises:
@@ -141,7 +142,9 @@ def species(drawn: DrawnSet, classes: int, seed: int = 0) -> list[dict[str, str]
     _balance(codes, n_values, rng)
     for name in ("validation", "test"):
         new = draw(splits.count(name))
-        while (near := _too_near(codes, new, MIN_DIFFERENT if classes <= CROWDED else 1)) is not None:
+        exchanges, least = 0, MIN_DIFFERENT if classes <= CROWDED else 1
+        while (near := _too_near(codes, new, max(1, least - exchanges // PATIENCE))) is not None:
+            exchanges += 1
             if len(new) == 1:
                 new = draw(1)
             else:  # an exchange keeps the values even

@@ -1,9 +1,9 @@
 """Flowers drawn from a list of attributes, as SVG pictures rendered by resvg.
 
 A picture follows from its attributes and one seed alone. The attributes decide what a sentence could say about the
-flower; the seed decides everything else: how it is turned and tilted, its size and stem, the exact shade of each colour,
-the light, and what lies in the background. The seed's choices do not depend on the attributes, so two flowers with the
-same seed differ only in what their attributes say.
+flower; the seed decides everything else: how it is turned and tilted, its size and stem, the exact shade of each
+colour, the light, and what lies in the background. The seed's choices do not depend on the attributes, so two flowers
+with the same seed differ only in what their attributes say.
 
 The flower is drawn large and with an edge around each petal, because every attribute has to be readable at 64 pixels.
 What is behind it is out of focus: it is rendered small and blurred, and stretched to the picture, which costs less than
@@ -52,8 +52,8 @@ ATTRIBUTES: dict[str, tuple[str, ...]] = {
     "habitat": ("forest", "pond", "meadow", "mountains", "desert", "garden"),
 }
 
-# Each colour in full light, in half light and in shade (sRGB). Shades lean towards a neighbouring hue, but never towards
-# another of the seven: the shade of pink stays clear of red and purple, and that of yellow of orange.
+# Each colour in full light, in half light and in shade (sRGB). Shades lean towards a neighbouring hue, but never
+# towards another of the seven: the shade of pink stays clear of red and purple, and that of yellow of orange.
 PETALS: dict[str, Shades] = {
     "red": ((250, 92, 80), (218, 28, 40), (148, 6, 38)),
     "orange": ((255, 184, 84), (250, 132, 22), (208, 82, 8)),
@@ -87,9 +87,16 @@ RING: RGB = (58, 6, 36)
 
 PETAL_NUMBER = {"three": 3, "four": 4, "five": 5, "six": 6, "eight": 8, "many": 15}
 REACH = 80.0  # from the middle of the flower to the tips of its petals
-WIDEST = 0.6  # half the width of a petal over its length; where few petals do not fill the round
-FILLING = {"round": 1.12, "pointed": 0.82, "narrow": 0.0, "heart": 1.1}  # half width over what makes petals touch
-NARROW = {"three": 0.2, "four": 0.19, "five": 0.18, "six": 0.165, "eight": 0.145, "many": 0.088}  # half width over length
+WIDEST = {"round": 0.6, "pointed": 0.46, "heart": 0.6}  # half the width of a petal over its length ...
+FILLING = {"round": 1.12, "pointed": 0.82, "heart": 1.1}  # ... and where there are many, over what makes them touch
+NARROW = {
+    "three": 0.2,
+    "four": 0.19,
+    "five": 0.18,
+    "six": 0.165,
+    "eight": 0.145,
+    "many": 0.088,
+}  # half width over length
 CENTRE_RADIUS = {"small": 13.5, "large": 25.0}
 GOLDEN_ANGLE = 2.399963  # radians between one floret and the next
 
@@ -180,7 +187,9 @@ def _mountains(canvas: Canvas, rng: random.Random) -> None:
             height = tall * rng.uniform(0.65, 1)
             wide = height * rng.uniform(0.62, 0.85)
             top = base - height
-            face = canvas.linear((x - wide, 0, x + wide, 0), (0, mix(rock, (255, 250, 240), 0.3)), (0.5, rock), (1, rock))
+            face = canvas.linear(
+                (x - wide, 0, x + wide, 0), (0, mix(rock, (255, 250, 240), 0.3)), (0.5, rock), (1, rock)
+            )
             canvas.fill(path_data("M", x, top, "L", x + wide, base + 30, "L", x - wide, base + 30, "Z"), face)
             cap = path_data(
                 "M", x, top, "L", x + wide * 0.34, top + height * 0.4, "l", -wide * 0.14, -height * 0.07,
@@ -324,7 +333,11 @@ def _half_petal(shape: str, w: float, length: float) -> str:
 
 def _marks(canvas: Canvas, attributes: Mapping[str, str], w: float, length: float) -> None:
     """The pattern of a petal, over its colour."""
-    colour, pattern, heart = attributes["petal_colour"], attributes["petal_pattern"], attributes["petal_shape"] == "heart"
+    colour, pattern, heart = (
+        attributes["petal_colour"],
+        attributes["petal_pattern"],
+        attributes["petal_shape"] == "heart",
+    )
     mark = rgb(PALE_MARK if colour in DARK_PETALS else DARK_MARK)
     far = 0.7 if heart else 0.84
     if pattern == "striped":
@@ -354,10 +367,15 @@ def _ring_of_petals(
     count, shape, pattern = attributes["petal_count"], attributes["petal_shape"], attributes["petal_pattern"]
     light, base, shade = shades
     touching = 0.68 * math.tan(math.pi / PETAL_NUMBER[count])
-    w = length * (NARROW[count] if shape == "narrow" else min(WIDEST, FILLING[shape] * touching))
+    w = length * (NARROW[count] if shape == "narrow" else min(WIDEST[shape], FILLING[shape] * touching))
     w = w * REACH / length if count == "many" else w  # the shorter ring's are as wide
     outline = _petal(shape, w, length)
-    stops: list[tuple[float, RGB]] = [(0, mix(shade, base, 0.2)), (0.5, base), (0.8, mix(base, light, 0.45)), (1, light)]
+    stops: list[tuple[float, RGB]] = [
+        (0, mix(shade, base, 0.2)),
+        (0.5, base),
+        (0.8, mix(base, light, 0.45)),
+        (1, light),
+    ]
     if pattern == "ringed":
         r = 0.5 * REACH / length
         stops = [(0, RING), (r - 0.07, RING), (r + 0.03, base), (0.85, mix(base, light, 0.45)), (1, light)]
@@ -398,7 +416,9 @@ def _petals(canvas: Canvas, attributes: Mapping[str, str], shades: Shades, light
             angle = (first + turn + k) * step + twist * (0.5 if number > 6 else 1)
             towards = math.sin(math.radians(angle)) * light[0] - math.cos(math.radians(angle)) * light[1]
             place = f'transform="rotate({angle:.1f})scale({wide:.3f} {long:.3f})"'
-            shadow = f'transform="translate({-3 * light[0]:.1f} {-3 * light[1]:.1f})rotate({angle:.1f})scale(1.04 1.02)"'
+            shadow = (
+                f'transform="translate({-3 * light[0]:.1f} {-3 * light[1]:.1f})rotate({angle:.1f})scale(1.04 1.02)"'
+            )
             canvas.body.append(f'<use href="#{outline}" {shadow} fill="#1c0a24" fill-opacity=".22"/>')
             canvas.body.append(f'<use href="#{petal}" {place}/>')
             tone, amount = ("#fffbe8", 0.2 * towards) if towards > 0 else ("#180a30", -0.2 * towards)
@@ -448,7 +468,9 @@ def _broad_leaf(canvas: Canvas, length: float, green: Shades) -> None:
     side = [(0.0, 0.0), (-21.0, -0.2 * length), (-27.0, -0.45 * length), (-15.0, -0.8 * length), (0.0, -length)]
     other = [(-x, y) for x, y in side[::-1]]
     blade = spline(side, closed=False) + "L" + spline(other, closed=False)[1:] + "Z"
-    canvas.fill(blade, canvas.linear((-27, 0, 27, 0), (0, light), (0.49, base), (0.52, shade), (1, base)), "#1f3f22", 1.6)
+    canvas.fill(
+        blade, canvas.linear((-27, 0, 27, 0), (0, light), (0.49, base), (0.52, shade), (1, base)), "#1f3f22", 1.6
+    )
     veins = path_data("M", 0.0, 0.0, "L", 0.0, -0.96 * length)
     for t in (0.2, 0.38, 0.56, 0.72):
         for s in (-1, 1):
@@ -460,7 +482,9 @@ def _narrow_leaf(canvas: Canvas, length: float, green: Shades) -> None:
     light, base, shade = green
     for bend, reach in ((-26.0, 0.92), (4.0, 1.12), (30.0, 0.88)):
         end = (bend * 1.6, -reach * length)
-        blade = path_data("M", -4.0, 0.0, "Q", bend - 8, -0.5 * length, *end, "Q", bend + 7, -0.45 * length, 5.0, 0.0, "Z")
+        blade = path_data(
+            "M", -4.0, 0.0, "Q", bend - 8, -0.5 * length, *end, "Q", bend + 7, -0.45 * length, 5.0, 0.0, "Z"
+        )
         canvas.fill(blade, canvas.linear((-12, 0, 12, 0), (0, light), (1, mix(base, shade, 0.5))), "#1f3f22", 1.3)
         canvas.stroke(path_data("M", 0.0, 0.0, "Q", bend, -0.5 * length, *end), rgb(light), 1, opacity=0.7)
 
@@ -474,7 +498,20 @@ def _feathery_leaf(canvas: Canvas, length: float, green: Shades) -> None:
         for s in (-1, 1):
             x, y = s * reach, -t * length - 0.62 * reach
             leaflets[s < 0] += path_data(
-                "M", 0.0, -t * length, "Q", 0.7 * x, -t * length - 2, x, y, "Q", 0.3 * x, y + 2, 0.0, -t * length - 5, "Z"
+                "M",
+                0.0,
+                -t * length,
+                "Q",
+                0.7 * x,
+                -t * length - 2,
+                x,
+                y,
+                "Q",
+                0.3 * x,
+                y + 2,
+                0.0,
+                -t * length - 5,
+                "Z",
             )
     for path, tone in zip(leaflets, (light, base), strict=True):
         canvas.fill(path, rgb(tone), "#1f3f22", 1.0)

@@ -66,9 +66,7 @@ def drawing_with(attributes: Mapping[str, tuple[str, ...]]) -> Drawing | None:
     for drawn in (BIRDS, FLOWERS):
         known = drawn.attributes
         if attributes.keys() == known.keys() and all(set(attributes[name]) <= set(known[name]) for name in known):
-            return Drawing(
-                drawn.name, known, drawn.draw, OVERSAMPLING, drawn.changed_sentences, drawn.headlines
-            )
+            return Drawing(drawn.name, known, drawn.draw, OVERSAMPLING, drawn.changed_sentences, drawn.headlines)
     return None
 
 
