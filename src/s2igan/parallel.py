@@ -23,7 +23,13 @@ def usable_cores() -> int:
 
 
 def each_done(work: Callable[[Item], None], items: Sequence[Item], jobs: int | None = None) -> Iterator[Item]:
-    """`each_result` of work that leaves its result elsewhere; each item once it is done."""
+    """Do `work` on every item in `jobs` processes, one per usable core unless given; each item once it is done.
+
+    `work` and the items must be picklable. One job works in this process.
+
+    Raises:
+        UserError: if a process was killed. What `work` raises is raised here; items not begun are dropped then.
+    """
     for item, _ in each_result(work, items, jobs):
         yield item
 
@@ -31,13 +37,7 @@ def each_done(work: Callable[[Item], None], items: Sequence[Item], jobs: int | N
 def each_result(
     work: Callable[[Item], Result], items: Sequence[Item], jobs: int | None = None
 ) -> Iterator[tuple[Item, Result]]:
-    """Do `work` on every item in `jobs` processes, one per usable core unless given; each item once it is done.
-
-    `work`, the items and the results must be picklable. One job works in this process.
-
-    Raises:
-        UserError: if a process was killed. What `work` raises is raised here; items not begun are dropped then.
-    """
+    """As `each_done`, with what `work` returned for each item."""
     jobs = min(jobs or usable_cores(), len(items))
     if jobs <= 1:
         for item in items:

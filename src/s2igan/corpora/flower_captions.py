@@ -69,7 +69,7 @@ PLACES: Mapping[str, Choices] = {
         ("on the floor of the forest", 12),
     ),
     "pond": (
-        ("by a pond", 32), ("near a pond", 20), ("by the water", 16), ("at the edge of a pond", 18),
+        ("by a pond", 32), ("near a pond", 20), ("by the water", 16), ("on the shore of a pond", 18),
         ("beside the water", 14),
     ),
     "meadow": (
