@@ -51,7 +51,7 @@ def petals(seed: int, **changed: str) -> npt.NDArray[np.bool_]:
 
 def centre(seed: int) -> npt.NDArray[np.bool_]:
     where = differs(draw(seed, centre_colour="black"), draw(seed, centre_colour="white"), 110)
-    where[:, : SIZE // 6], where[:, -SIZE // 6 :] = False, False
+    where[:, : SIZE // 3], where[:, -SIZE // 3 :] = False, False
     return where
 
 
@@ -118,7 +118,7 @@ def test_petals_can_be_counted(count: str) -> None:
     ]  # fmt: skip
     where = differs(*pictures, 100)
     inside = differs(draw(4, size, centre_colour="black"), draw(4, size, centre_colour="white"), 110)
-    inside[:, : size // 6], inside[:, -size // 6 :] = False, False
+    inside[:, : size // 3], inside[:, -size // 3 :] = False, False
     y, x = (axis.mean() for axis in np.nonzero(inside))
     angle = np.linspace(0, 2 * np.pi, 1440, endpoint=False)
     runs = []

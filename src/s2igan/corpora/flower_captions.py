@@ -154,7 +154,7 @@ class _Speaker(Phrases):
             case ("centre_size", "centre_colour"):
                 size = self.pick(SIZES[value["centre_size"]])
                 if self.chance(0.12):
-                    return f"a {self.pick(CENTRE)} that is {size} and {value['centre_colour']}"
+                    return f"{with_article(self.pick(CENTRE))} that is {size} and {value['centre_colour']}"
                 return with_article(f"{size} {value['centre_colour']} {self.pick(CENTRE)}")
             case ("centre_size",):
                 return with_article(f"{self.pick(SIZES[value['centre_size']])} {self.pick(CENTRE)}")

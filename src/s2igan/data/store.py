@@ -315,10 +315,10 @@ def _written(tasks: Sequence[_Task], jobs: int) -> Iterator[_Task]:
         while True:
             # Shards are begun while too little is left to do for the time that this process joins and writes one.
             while len(begun) < 2 or sum(not piece.done() for _, _, pieces in begun for piece in pieces) < 2 * jobs:
-                if (task := next(later, None)) is None:
+                if (following := next(later, None)) is None:
                     break
-                key, _ = task.key_and_time()  # before the files are read
-                begun.append((task, key, [pool.submit(_make, piece) for piece in task.pieces()]))
+                key, _ = following.key_and_time()  # before the files are read
+                begun.append((following, key, [pool.submit(_make, piece) for piece in following.pieces()]))
             if not begun:
                 return
             task, key, pieces = begun.popleft()
