@@ -79,6 +79,24 @@ def test_number_of_frames(samples):
     assert audio.n_frames(samples) == 1 + math.floor((samples - 1) / 220)
 
 
+@pytest.mark.parametrize("shape", [(30_000,), (3, 60_000)])
+def test_both_ways_to_the_power_spectrum_agree(shape):
+    """The quick one for CPUs, here across several of its portions, and the one for GPUs and gradients."""
+    padded = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    for window in ("hann", "hamming"):
+        quick, plain = audio._power_by_scipy(padded, window), audio._power_by_torch(padded, window)
+        torch.testing.assert_close(quick, plain, rtol=2e-4, atol=2e-4 * float(plain.mean()))
+
+
+def test_gradients_reach_the_waveform():
+    wave = torch.randn(4000, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    mel = audio.log_mel(wave)
+    torch.testing.assert_close(mel.detach(), audio.log_mel(wave.detach()), rtol=1e-3, atol=1e-4)
+    mel.square().mul(torch.linspace(0, 1, 40)).sum().backward()
+    assert wave.grad is not None
+    assert wave.grad.abs().max() > 0
+
+
 @pytest.mark.parametrize("variant", VARIANTS)
 @pytest.mark.parametrize("normalize", [True, False])
 def test_an_utterance_in_a_batch_is_what_it_is_alone(golden, variant, normalize):

@@ -29,6 +29,7 @@ N_BINS = N_FFT // 2 + 1  # 276 frequency bins from 0 to 11,005 Hz
 FRAMES_PER_SECOND = SAMPLE_RATE / HOP_LENGTH  # 100.2
 LOG_FLOOR = 1e-6  # added to the mel power before the logarithm
 STD_FLOOR = 1e-16  # added to the standard deviation of a band before dividing by it
+FRAMES_AT_ONCE = 256  # whose spectra fit a core's cache
 
 MIN_FRAMES = 2  # whole windows
 MIN_SAMPLES = N_FFT + (MIN_FRAMES - 1) * HOP_LENGTH  # 771 samples, 35 ms
@@ -74,7 +75,10 @@ def load_audio(
             samples = file.read(stop - start, dtype="float32", always_2d=True)
     except (soundfile.SoundFileError, OSError) as error:
         raise UserError(f"{path}: not a readable sound file ({error}); convert it to wav, flac, ogg or mp3.") from error
-    wave = samples[:, 0] if samples.shape[1] == 1 else samples.mean(axis=1)
+    wave = samples[:, 0]
+    for channel in range(1, samples.shape[1]):  # numpy's mean over a short axis takes longer than decoding
+        wave = wave + samples[:, channel]
+    wave = wave / np.float32(samples.shape[1])
     if rate != SAMPLE_RATE and len(wave):
         wave = soxr.resample(wave, rate, SAMPLE_RATE)
     wave = np.ascontiguousarray(wave, dtype=np.float32)
@@ -201,6 +205,12 @@ def _pad(wave: Float[Tensor, "*batch samples"], mode: PadMode) -> Float[Tensor, 
 
 
 def _log_mel_of_padded(padded: Float[Tensor, "*batch padded"], window: Window) -> Float[Tensor, "*batch frames 40"]:
+    on_cpu = padded.device.type == "cpu" and padded.dtype == torch.float32 and not padded.requires_grad
+    power = _power_by_scipy(padded, window) if on_cpu else _power_by_torch(padded, window)
+    return (power @ mel_filterbank().to(power).T).add_(LOG_FLOOR).log_()
+
+
+def _power_by_torch(padded: Float[Tensor, "*batch padded"], window: Window) -> Float[Tensor, "*batch frames bins"]:
     spectrum = torch.stft(
         padded,
         N_FFT,
@@ -209,6 +219,18 @@ def _log_mel_of_padded(padded: Float[Tensor, "*batch padded"], window: Window) -
         center=False,
         return_complex=True,
     )
-    power = spectrum.real.square() + spectrum.imag.square()
-    mel = mel_filterbank().to(power) @ power
-    return (mel + LOG_FLOOR).log().transpose(-1, -2)
+    return (spectrum.real.square() + spectrum.imag.square()).transpose(-1, -2)
+
+
+def _power_by_scipy(padded: Float[Tensor, "*batch padded"], window: Window) -> Float[Tensor, "*batch frames bins"]:
+    """The same on a CPU in a quarter of the time: 551 is 19 * 29, lengths for which torch's library is slow."""
+    from scipy.fft import rfft
+
+    frames = padded.unfold(-1, N_FFT, HOP_LENGTH)
+    power = torch.empty(*frames.shape[:-1], N_BINS)
+    taper = analysis_window(window)
+    for at in range(0, frames.shape[-2], FRAMES_AT_ONCE):
+        part = slice(at, at + FRAMES_AT_ONCE)
+        spectrum = rfft((frames[..., part, :] * taper).numpy(), overwrite_x=True)
+        power[..., part, :] = torch.from_numpy(spectrum.real**2 + spectrum.imag**2)
+    return power

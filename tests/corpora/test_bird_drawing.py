@@ -7,7 +7,8 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from s2igan.corpora.bird_drawing import ATTRIBUTES, COLOURS, MIN_SIZE, PLUMAGE, bird_svg, draw_bird
+from s2igan.corpora.bird_drawing import ATTRIBUTES, COLOURS, PLUMAGE, bird_svg, draw_bird
+from s2igan.corpora.svg import MIN_SIZE
 from s2igan.errors import UserError
 
 SIZE = 64  # pixels: the smallest pictures in which everything must be readable

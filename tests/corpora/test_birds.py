@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 
 from s2igan.audio import SAMPLE_RATE, check_waveform, load_audio
-from s2igan.corpora import birds
+from s2igan.corpora import drawn
 from s2igan.corpora.bird_drawing import ATTRIBUTES, draw_bird
-from s2igan.corpora.birds import TEST_VOICES, TRAINING_VOICES, describe, prepare_birds, species, split_classes
+from s2igan.corpora.birds import describe, prepare_birds, species, split_classes
+from s2igan.corpora.drawn import TEST_VOICES, TRAINING_VOICES, Description
 from s2igan.data.manifest import read_manifest
 from s2igan.errors import UserError
 from s2igan.speech import parse_voice
@@ -105,7 +106,7 @@ def test_species_follow_from_the_seed():
 # ----------------------------------------------------------------------------------------------------------- voices
 
 
-def descriptions(split: str, count: int, **options) -> list[birds.Description]:
+def descriptions(split: str, count: int, **options) -> list[Description]:
     kind = species(14)[0]
     return [describe(kind, split, random.Random(f"{split}{i}"), **options) for i in range(count)]
 
@@ -124,7 +125,7 @@ def test_test_voices_are_heard_nowhere_else():
 def test_speed_and_pitch_vary_within_their_ranges():
     voices = [parse_voice(d.voice) for d in descriptions("train", 400)]
     assert all(isinstance(voice, Espeak) for voice in voices)
-    for option, (low, high) in (("rate", birds.RATES), ("pitch", birds.PITCHES), ("range", birds.RANGES)):
+    for option, (low, high) in (("rate", drawn.RATES), ("pitch", drawn.PITCHES), ("range", drawn.RANGES)):
         values = [getattr(voice, option) for voice in voices]
         assert low <= min(values) < low + 5
         assert high - 5 < max(values) <= high
@@ -143,7 +144,7 @@ def test_speech_of_captions_is_usable_and_moderately_long(tmp_path):
     for i, (kind, split) in enumerate(zip(kinds, split_classes(60), strict=True)):
         description = describe(kind, split, random.Random(i))
         path = tmp_path / f"{i}.flac"
-        path.write_bytes(birds.spoken(description.voice, description.text))
+        path.write_bytes(drawn.spoken(description.voice, description.text))
         wave = load_audio(path)
         check_waveform(wave, path.name)
         assert np.abs(wave).max() > 0.05
@@ -153,7 +154,7 @@ def test_speech_of_captions_is_usable_and_moderately_long(tmp_path):
 
 
 def test_speech_files_are_the_speech_to_11_bits(tmp_path):
-    (tmp_path / "a.flac").write_bytes(birds.spoken("espeak:en-us+f3", "a small bird with a red belly"))
+    (tmp_path / "a.flac").write_bytes(drawn.spoken("espeak:en-us+f3", "a small bird with a red belly"))
     wave = Espeak("en-us+f3").synthesize("a small bird with a red belly")
     np.testing.assert_allclose(load_audio(tmp_path / "a.flac"), wave, atol=0.51 / 2**10)
     assert (tmp_path / "a.flac").stat().st_size < 0.45 * 2 * len(wave)
@@ -243,14 +244,14 @@ def test_another_seed_changes_everything(prepared, tmp_path, no_store):
 
 def test_an_interrupted_preparation_goes_on(prepared, tmp_path, no_store, monkeypatch):
     options = {"classes": 14, "individuals": 1, "captions": 2, "size": 16, "seed": 5, "jobs": 1, "progress": False}
-    spoken, count = birds.spoken, itertools.count()
+    spoken, count = drawn.spoken, itertools.count()
 
     def interrupted(voice: str, text: str) -> bytes:
         if next(count) == 9:
             raise KeyboardInterrupt
         return spoken(voice, text)
 
-    monkeypatch.setattr(birds, "spoken", interrupted)
+    monkeypatch.setattr(drawn, "spoken", interrupted)
     with pytest.raises(KeyboardInterrupt):
         prepare_birds(tmp_path, **options)
     begun = files(tmp_path)

@@ -1,9 +1,11 @@
 import dataclasses
 
 import numpy as np
+import pytest
 from toy_drawing import TOY
 
-from s2igan.corpora import bird_drawing
+from s2igan.corpora.bird_drawing import ATTRIBUTES as BIRD_ATTRIBUTES
+from s2igan.corpora.flower_drawing import ATTRIBUTES as FLOWER_ATTRIBUTES
 from s2igan.evaluation.drawings import draw_random, drawing_with
 
 
@@ -43,12 +45,19 @@ def test_progress_counts_every_picture():
     assert sum(seen) == 120
 
 
-def test_birds_are_known_by_their_attributes():
-    found = drawing_with(bird_drawing.ATTRIBUTES)
+@pytest.mark.parametrize(("name", "known"), [("birds", BIRD_ATTRIBUTES), ("flowers", FLOWER_ATTRIBUTES)])
+def test_drawn_sets_are_known_by_their_attributes(name, known):
+    found = drawing_with(known)
     assert found is not None
-    assert found.name == "birds"
-    some = {"belly_colour": ("red", "blue")}  # a small corpus need not show every value
-    assert drawing_with(some) is not None
+    assert found.name == name
+    assert found.attributes == known
+    assert found.changed_sentences.keys() <= known.keys()
+    some = {attribute: values[-1:] for attribute, values in known.items()}  # a small corpus need not show every value
+    assert drawing_with(some) == found
+    assert drawing_with(some | {"habitat": ("forest", "moon")}) is None
+    assert drawing_with(some | {"scent": ("sweet",)}) is None
+
+
+def test_pictures_that_are_no_drawings_are_not_taken_for_any():
     assert drawing_with({}) is None
-    assert drawing_with({"belly_colour": ("red", "tartan")}) is None
-    assert drawing_with({"petals": ("red",)}) is None
+    assert drawing_with({"habitat": ("forest", "meadow")}) is None  # of photographs, say

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import itertools
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 
 from s2igan.corpora.bird_drawing import ATTRIBUTES
+from s2igan.corpora.phrases import Choices, Phrases, choose_mentions, with_article
 
 # How often an attribute is named, relative to the others: people name the colours of the large parts most.
 MENTION_WEIGHTS = {
@@ -28,7 +29,7 @@ MENTION_WEIGHTS = {
 }
 N_MENTIONS = {2: 0.22, 3: 0.45, 4: 0.26, 5: 0.07}  # share of captions that name so many attributes
 
-Choices = Sequence[tuple[str, float]]  # wording, relative frequency
+COLOURS_OF_PARTS = ("belly_colour", "wing_colour", "head_colour", "back_colour")  # one of them is always named
 
 BELLY: Choices = (
     ("belly", 36), ("breast", 20), ("chest", 18), ("stomach", 7), ("tummy", 5), ("underside", 6), ("front", 4),
@@ -109,47 +110,19 @@ def caption(attributes: Mapping[str, str], rng: random.Random) -> tuple[str, tup
     The text is lower case, without digits or abbreviations; a comma is a pause. It depends on `attributes` and the
     state of `rng` alone.
     """
-    mentions = _choose_mentions(rng)
+    mentions = choose_mentions(MENTION_WEIGHTS, N_MENTIONS, COLOURS_OF_PARTS, rng)
     return _Speaker(attributes, rng).sentence(mentions), tuple(name for name in ATTRIBUTES if name in mentions)
 
 
-def _choose_mentions(rng: random.Random) -> set[str]:
-    """Two to five attributes by weight, at least one of them a colour of belly, wings, head or back."""
-    count = rng.choices(list(N_MENTIONS), list(N_MENTIONS.values()))[0]
-    colours = ["belly_colour", "wing_colour", "head_colour", "back_colour"]
-    chosen = {rng.choices(colours, [MENTION_WEIGHTS[name] for name in colours])[0]}
-    while len(chosen) < count:
-        left = [name for name in ATTRIBUTES if name not in chosen]
-        chosen.add(rng.choices(left, [MENTION_WEIGHTS[name] for name in left])[0])
-    return chosen
-
-
-class _Speaker:
+class _Speaker(Phrases):
     """Puts the named attributes of one bird into words."""
 
-    def __init__(self, attributes: Mapping[str, str], rng: random.Random) -> None:
-        self.attributes = attributes
-        self.rng = rng
+    verbs, participles = SITS, SITTING
 
     # --- words
 
-    def pick(self, choices: Choices) -> str:
-        return self.rng.choices([word for word, _ in choices], [weight for _, weight in choices])[0]
-
-    def chance(self, probability: float) -> bool:
-        return self.rng.random() < probability
-
     def fill(self, template: str, *values: str) -> str:
         return template.replace("{bird}", self.pick(BIRDS)).format(*values)
-
-    def listed(self, phrases: Sequence[str]) -> str:
-        """`a`, `a and b`, `a, b and c`, with the pauses that people make or do not make."""
-        *first, last = phrases
-        if not first:
-            return last
-        if len(first) > 1 and self.chance(0.15):
-            return " and ".join(phrases)
-        return ", ".join(first) + self.pick(((" and ", 70), (", and ", 25), (" and also ", 5))) + last
 
     # --- what is said of each part: as something the bird has, or as a clause of its own
 
@@ -182,12 +155,12 @@ class _Speaker:
             case ("belly_colour", "breast_pattern"):
                 part = self.pick(BREAST)
                 if self.chance(0.6):
-                    return _with_article(f"{self.pick(PATTERN_ADJECTIVES[value[1]])} {value[0]} {part}")
-                return f"{_with_article(f'{value[0]} {part}')} with {self.pick(PATTERN_NOUNS[value[1]])}"
+                    return with_article(f"{self.pick(PATTERN_ADJECTIVES[value[1]])} {value[0]} {part}")
+                return f"{with_article(f'{value[0]} {part}')} with {self.pick(PATTERN_NOUNS[value[1]])}"
             case ("breast_pattern",):
                 part = self.pick(BREAST)
                 if self.chance(0.6):
-                    return _with_article(f"{self.pick(PATTERN_ADJECTIVES[value[0]])} {part}")
+                    return with_article(f"{self.pick(PATTERN_ADJECTIVES[value[0]])} {part}")
                 return f"{self.pick(PATTERN_NOUNS[value[0]])} on {self.pick(POSSESSIVES)} {part}"
             case ("wing_colour",):
                 return self.coloured(value[0], self.pick(WINGS))
@@ -202,17 +175,17 @@ class _Speaker:
             case ("back_colour",):
                 return self.coloured(value[0], self.pick(BACK))
             case ("beak_length",):
-                return _with_article(f"{self.pick(LENGTHS[value[0]])} {self.pick(BEAK)}")
+                return with_article(f"{self.pick(LENGTHS[value[0]])} {self.pick(BEAK)}")
             case ("beak_colour",):
                 return self.coloured(value[0], self.pick(BEAK))
             case ("beak_length", "beak_colour"):
                 adjectives = [self.pick(LENGTHS[value[0]]), value[1]]
                 if self.chance(0.15):
                     return f"a {self.pick(BEAK)} that is {adjectives[0]} and {adjectives[1]}"
-                return _with_article(f"{' '.join(adjectives)} {self.pick(BEAK)}")
+                return with_article(f"{' '.join(adjectives)} {self.pick(BEAK)}")
             case _:
                 length, part = self.pick(LENGTHS[value[0]]), self.pick(TAIL)
-                return f"{length} {part}" if part in ARTICLE_FREE else _with_article(f"{length} {part}")
+                return f"{length} {part}" if part in ARTICLE_FREE else with_article(f"{length} {part}")
 
     def being(self, named: tuple[str, ...], whose: str) -> str:
         """The part as a clause: `its belly is red`, `the wings are black and have no bars`."""
@@ -248,10 +221,10 @@ class _Speaker:
     def coloured(self, colour: str, part: str) -> str:
         """`a red head`, `a head that is red`, `black wings`."""
         if self.chance(0.06):
-            noun, verb = (part, "are") if part in ARTICLE_FREE else (_with_article(part), "is")
+            noun, verb = (part, "are") if part in ARTICLE_FREE else (with_article(part), "is")
             return f"{noun} that {verb} {colour}"
         phrase = f"{colour} {part}"
-        return phrase if part in ARTICLE_FREE else _with_article(phrase)
+        return phrase if part in ARTICLE_FREE else with_article(phrase)
 
     def shared_colour(self, parts: list[tuple[str, ...]]) -> list[str]:
         """Noun phrases of the parts; two single colours that agree may be said as one: `a blue head and back`."""
@@ -261,7 +234,7 @@ class _Speaker:
                 nouns = {"belly_colour": BELLY, "head_colour": HEAD, "back_colour": BACK}
                 pair = f"{self.attributes[first[0]]} {self.pick(nouns[first[0]])} and {self.pick(nouns[second[0]])}"
                 said = [self.having(part) for part in parts if part not in (first, second)]
-                said.insert(self.rng.randrange(len(said) + 1), _with_article(pair))
+                said.insert(self.rng.randrange(len(said) + 1), with_article(pair))
                 return said
         return [self.having(part) for part in parts]
 
@@ -326,7 +299,7 @@ class _Speaker:
         }
         adjective = f"{self.attributes[named[0]]} {self.pick(endings[named[0]])}"
         opener = self.pick((("{}", 45), ("this is {}", 25), ("there is {}", 12), ("i see {}", 8), ("it is {}", 10)))
-        said = opener.format(_with_article(f"{adjective} bird"))
+        said = opener.format(with_article(f"{adjective} bird"))
         rest = [part for part in parts if part != named]
         if rest:
             said += f" {self.pick((('with', 80), ('that has', 20)))} " + self.listed(self.shared_colour(rest))
@@ -351,19 +324,3 @@ class _Speaker:
 
     def clauses(self, parts: list[tuple[str, ...]]) -> str:
         return self.listed([self.being(part, self.pick(POSSESSIVES)) for part in parts])
-
-    def placed(self, said: str, place: str | None) -> str:
-        """The sentence with where the bird is: after it, before it, or in a clause."""
-        if place is None:
-            return said
-        way = self.rng.random()
-        if way < 0.45:
-            return f"{said}{self.pick(((' ', 60), (', ', 40)))}{self.pick(SITTING)} {place}".replace("  ", " ").strip()
-        if way < 0.75:
-            link = self.pick(((" and it", 50), (", it", 25), (", and it", 25)))
-            return f"{said}{link} {self.pick(SITS)} {place}"
-        return f"{place}{self.pick(((', ', 70), (' ', 30)))}{said}"
-
-
-def _with_article(phrase: str) -> str:
-    return f"{'an' if phrase[0] in 'aeiou' else 'a'} {phrase}"

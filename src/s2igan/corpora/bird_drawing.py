@@ -8,8 +8,6 @@ their attributes say.
 The parts are drawn large and with an edge between them, because every attribute has to be readable at 64 pixels.
 """
 
-import base64
-import io
 import math
 import random
 from collections.abc import Callable, Mapping, Sequence
@@ -18,10 +16,24 @@ from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
-import resvg_py
-from PIL import Image
 
-from s2igan.errors import UserError
+from s2igan.corpora.svg import (
+    RGB,
+    VIEW,
+    Canvas,
+    Point,
+    Shades,
+    check_attributes,
+    check_size,
+    data_address,
+    hill,
+    mix,
+    path_data,
+    render,
+    rgb,
+    sky,
+    spline,
+)
 
 COLOURS: tuple[str, ...] = (
     "red", "orange", "yellow", "green", "blue", "purple", "brown", "black", "white", "grey",
@@ -40,13 +52,7 @@ ATTRIBUTES: dict[str, tuple[str, ...]] = {
     "habitat": ("forest", "water", "snow", "desert", "meadow", "sky"),
 }
 
-VIEW = 256  # the drawing's own coordinates run from 0 to VIEW in x (right) and y (down)
 GRAIN = 72  # side of the feather texture, in the drawing's units
-MIN_SIZE, MAX_SIZE = 16, 2048  # pixels a side
-
-RGB = tuple[float, float, float]
-Shades = tuple[RGB, RGB, RGB]
-Point = tuple[float, float]
 
 # Each colour in full light, in half light and in shade (sRGB). Shades lean towards a neighbouring hue, as paint does,
 # but never towards another of the ten: the shade of yellow stays clear of orange and that of white clear of grey.
@@ -67,30 +73,6 @@ PALE_MARK: RGB = (250, 246, 232)
 DARK_MARK: RGB = (48, 36, 38)
 
 
-def _rgb(colour: RGB) -> str:
-    return "#" + "".join(f"{min(255, max(0, round(c))):02x}" for c in colour)
-
-
-def _mix(a: RGB, b: RGB, t: float) -> RGB:
-    return (a[0] + (b[0] - a[0]) * t, a[1] + (b[1] - a[1]) * t, a[2] + (b[2] - a[2]) * t)
-
-
-def _d(*parts: str | float) -> str:
-    """SVG path data from commands and coordinates."""
-    return " ".join(p if isinstance(p, str) else f"{p:.1f}" for p in parts)
-
-
-def _spline(points: Sequence[Point], closed: bool = True) -> str:
-    """Smooth path through all points (uniform Catmull-Rom, written as cubic Bezier curves)."""
-    n = len(points)
-    path: list[str | float] = ["M", *points[0]]
-    for i in range(n if closed else n - 1):
-        near = [(i + k) % n if closed else min(n - 1, max(0, i + k)) for k in (-1, 0, 1, 2)]
-        (x0, y0), (x1, y1), (x2, y2), (x3, y3) = (points[k] for k in near)
-        path += ["C", x1 + (x2 - x0) / 6, y1 + (y2 - y0) / 6, x2 - (x3 - x1) / 6, y2 - (y3 - y1) / 6, x2, y2]
-    return _d(*path, "Z") if closed else _d(*path)
-
-
 def _ragged(points: Sequence[Point], count: int, length: float, sweep: Point) -> str:
     """Continues a path along the open line with `count` feather tips that stand off it by `length` towards `sweep`."""
     line = []
@@ -102,7 +84,7 @@ def _ragged(points: Sequence[Point], count: int, length: float, sweep: Point) ->
     for k, ((x1, y1), (x2, y2)) in enumerate(pairwise(line)):
         reach = length * (0.75, 1.1, 0.9)[k % 3]
         path += ["L", (x1 + x2) / 2 + sweep[0] * reach, (y1 + y2) / 2 + sweep[1] * reach, x2, y2]
-    return _d(*path)
+    return path_data(*path)
 
 
 @lru_cache(maxsize=1)
@@ -123,72 +105,7 @@ def _grain() -> str:
             f'<feColorMatrix values="{matrix}"/></filter>'
             f'<rect width="{GRAIN}" height="{GRAIN}" filter="url(#{name})"/>'
         )
-    png = resvg_py.svg_to_bytes(svg_string=streaks + "</svg>", width=GRAIN, height=GRAIN, skip_system_fonts=True)
-    return "data:image/png;base64," + base64.b64encode(png).decode("ascii")
-
-
-class _Canvas:
-    """Collects a drawing's definitions and elements."""
-
-    def __init__(self) -> None:
-        self.defs: list[str] = []
-        self.body: list[str] = []
-
-    def linear(self, line: tuple[float, float, float, float], *stops: tuple[float, RGB]) -> str:
-        """Paint that runs through the stops (offset, colour) along the line x1, y1, x2, y2."""
-        x1, y1, x2, y2 = line
-        return self._gradient("linear", f'x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}"', stops)
-
-    def radial(self, x: float, y: float, r: float, *stops: tuple[float, RGB]) -> str:
-        return self._gradient("radial", f'cx="{x:.1f}" cy="{y:.1f}" r="{r:.1f}"', stops)
-
-    def _gradient(self, kind: str, where: str, stops: Sequence[tuple[float, RGB]]) -> str:
-        name = f"g{len(self.defs)}"
-        inner = "".join(f'<stop offset="{offset:.3g}" stop-color="{_rgb(colour)}"/>' for offset, colour in stops)
-        self.defs.append(f'<{kind}Gradient id="{name}" gradientUnits="userSpaceOnUse" {where}>{inner}</{kind}Gradient>')
-        return f"url(#{name})"
-
-    def fill(
-        self,
-        d: str,
-        paint: str,
-        edge: str = "none",
-        width: float = 0.0,
-        *,
-        opacity: float = 1.0,
-        edge_opacity: float = 1.0,
-    ) -> None:
-        shade = f' fill-opacity="{opacity:.2f}"' if opacity < 1 else ""
-        line = f' stroke="{edge}" stroke-width="{width:.1f}"' if width else ""
-        line += f' stroke-opacity="{edge_opacity:.2f}"' if edge_opacity < 1 else ""
-        self.body.append(f'<path d="{d}" fill="{paint}"{line}{shade}/>')
-
-    def stroke(self, d: str, paint: str, width: float, *, opacity: float = 1.0, round_ends: bool = False) -> None:
-        shade = f' stroke-opacity="{opacity:.2f}"' if opacity < 1 else ""
-        ends = ' stroke-linecap="round" stroke-linejoin="round"' if round_ends else ""
-        self.body.append(f'<path d="{d}" fill="none" stroke="{paint}" stroke-width="{width:.1f}"{ends}{shade}/>')
-
-    def ellipse(
-        self, x: float, y: float, rx: float, ry: float, paint: str, opacity: float = 1.0, turn: float = 0
-    ) -> None:
-        turned = f' transform="rotate({turn:.0f} {x:.1f} {y:.1f})"' if turn else ""
-        shade = f' fill-opacity="{opacity:.2f}"' if opacity < 1 else ""
-        where = f'cx="{x:.1f}" cy="{y:.1f}" rx="{rx:.1f}" ry="{ry:.1f}"'
-        self.body.append(f'<ellipse {where} fill="{paint}"{shade}{turned}/>')
-
-    def rect(self, x: float, y: float, width: float, height: float, paint: str, opacity: float = 1.0) -> None:
-        shade = f' fill-opacity="{opacity:.2f}"' if opacity < 1 else ""
-        where = f'x="{x:.1f}" y="{y:.1f}" width="{width:.1f}" height="{height:.1f}"'
-        self.body.append(f'<rect {where} fill="{paint}"{shade}/>')
-
-    def glow(self, x: float, y: float, r: float, colour: RGB, opacity: float) -> None:
-        """A soft-edged disc of light. Dear by the pixel (a transparent radial gradient): one or none a picture."""
-        name, tone = f"g{len(self.defs)}", _rgb(colour)
-        self.defs.append(
-            f'<radialGradient id="{name}"><stop offset="0" stop-color="{tone}" stop-opacity="{opacity:.2f}"/>'
-            f'<stop offset="1" stop-color="{tone}" stop-opacity="0"/></radialGradient>'
-        )
-        self.ellipse(x, y, r, r, f"url(#{name})")
+    return data_address(streaks + "</svg>", GRAIN)
 
 
 # ----------------------------------------------------------------------------------------------------------------------
@@ -197,21 +114,7 @@ class _Canvas:
 # duller than any plumage, so that the bird stands out whatever its colours.
 
 
-def _sky(canvas: _Canvas, rng: random.Random, *stops: tuple[float, RGB]) -> None:
-    """Fills the picture from top to bottom, a little towards evening or towards morning."""
-    hour: RGB = rng.choice(((255, 214, 170), (236, 226, 246), (214, 236, 250)))
-    amount = rng.uniform(0, 0.18)
-    paint = canvas.linear((0, 0, 0, VIEW), *((offset, _mix(colour, hour, amount)) for offset, colour in stops))
-    canvas.rect(0, 0, VIEW, VIEW, paint)
-
-
-def _hill(rng: random.Random, y: float, height: float, steps: int = 5) -> str:
-    """Outline of a rolling horizon at height y, closed below the picture."""
-    points = [(-20 + i * (VIEW + 40) / steps, y + rng.uniform(-height, height)) for i in range(steps + 1)]
-    return _spline(points, closed=False) + f"L{VIEW + 20} {VIEW + 20}L-20 {VIEW + 20}Z"
-
-
-def _branch(canvas: _Canvas, rng: random.Random, ground: float, leaves: RGB | None = None, snow: bool = False) -> None:
+def _branch(canvas: Canvas, rng: random.Random, ground: float, leaves: RGB | None = None, snow: bool = False) -> None:
     thickness, tilt = rng.uniform(12, 16), rng.uniform(-9, 9)
     xs = [-20.0, 40.0, 100.0, 160.0, 220.0, 280.0]
     middle = [ground + thickness / 2 + (tilt + rng.uniform(-2, 2)) * (x - 128) / 128 for x in xs]
@@ -223,55 +126,55 @@ def _branch(canvas: _Canvas, rng: random.Random, ground: float, leaves: RGB | No
             x = rng.choice((rng.uniform(-5, 62), rng.uniform(194, 260)))
             y = ground + thickness / 2 + tilt * (x - 128) / 128 + rng.uniform(-20, 16)
             _leaf(
-                canvas, x, y, rng.uniform(13, 22), rng.uniform(0, 6.28), _mix(leaves, (20, 50, 25), 0.5 * rng.random())
+                canvas, x, y, rng.uniform(13, 22), rng.uniform(0, 6.28), mix(leaves, (20, 50, 25), 0.5 * rng.random())
             )
     bark = canvas.linear(
         (0, ground - 3, 0, ground + thickness + 3), (0, (150, 124, 104)), (0.35, (98, 76, 62)), (1, (46, 34, 30))
     )
-    canvas.fill(_spline(top, closed=False) + "L" + _spline(bottom, closed=False)[1:] + "Z", bark, "#2c211e", 1.2)
+    canvas.fill(spline(top, closed=False) + "L" + spline(bottom, closed=False)[1:] + "Z", bark, "#2c211e", 1.2)
     cracks = ""
     for _ in range(4):
         x = rng.uniform(0, 220)
         y = ground + thickness * rng.uniform(0.5, 0.85) + tilt * (x - 128) / 128
-        cracks += _d("M", x, y, "q", 14, rng.uniform(-3, 3), rng.uniform(22, 40), tilt / 5)
+        cracks += path_data("M", x, y, "q", 14, rng.uniform(-3, 3), rng.uniform(22, 40), tilt / 5)
     canvas.stroke(cracks, "#2c211e", 1.2, opacity=0.5)
     if snow:
         upper = [(x, y - rng.uniform(2, 6)) for x, y in top]
         lower = [(x, y + rng.uniform(2, 5)) for x, y in top][::-1]
-        cover = _spline(upper, closed=False) + "L" + _spline(lower, closed=False)[1:] + "Z"
+        cover = spline(upper, closed=False) + "L" + spline(lower, closed=False)[1:] + "Z"
         canvas.fill(cover, "#fdfeff", "#b4c4d8", 0.8)
 
 
-def _leaf(canvas: _Canvas, x: float, y: float, length: float, angle: float, colour: RGB) -> None:
+def _leaf(canvas: Canvas, x: float, y: float, length: float, angle: float, colour: RGB) -> None:
     ax, ay = length * math.cos(angle), length * math.sin(angle)  # along the leaf; (-ay, ax) lies across it
     tip = (x + ax, y + ay)
     blade: list[str | float] = ["M", x, y]
     for side in (-0.6, 0.6):
         blade += ["Q", x + 0.5 * ax - side * ay, y + 0.5 * ay + side * ax, *(tip if side < 0 else (x, y))]
-    canvas.fill(_d(*blade, "Z"), _rgb(colour))
-    canvas.stroke(_d("M", x, y, "L", x + 0.9 * ax, y + 0.9 * ay), _rgb(_mix(colour, (255, 255, 220), 0.35)), 1)
+    canvas.fill(path_data(*blade, "Z"), rgb(colour))
+    canvas.stroke(path_data("M", x, y, "L", x + 0.9 * ax, y + 0.9 * ay), rgb(mix(colour, (255, 255, 220), 0.35)), 1)
 
 
-def _forest(canvas: _Canvas, rng: random.Random, foot: float, ground: float) -> None:
-    _sky(canvas, rng, (0, (146, 168, 126)), (0.55, (92, 120, 84)), (1, (44, 66, 48)))
+def _forest(canvas: Canvas, rng: random.Random, foot: float, ground: float) -> None:
+    sky(canvas, rng, (0, (146, 168, 126)), (0.55, (92, 120, 84)), (1, (44, 66, 48)))
     canvas.glow(rng.uniform(50, 206), rng.uniform(36, 100), 72, (240, 242, 200), 0.95)
     for _ in range(rng.randint(4, 6)):  # trunks, their blurred edges as three strips
         x, width = rng.uniform(-10, VIEW), rng.uniform(14, 34)
-        tone = _rgb(_mix((58, 58, 46), (104, 108, 82), rng.random()))
+        tone = rgb(mix((58, 58, 46), (104, 108, 82), rng.random()))
         for inset, opacity in ((0, 0.3), (3, 0.4), (6, 0.5)):
             canvas.rect(x + inset, 0, width - 2 * inset, VIEW, tone, opacity)
     for _ in range(16):
         tone = rng.choice(("#bece78", "#82a058", "#4a6a42", "#ecebb0"))
         r = rng.uniform(7, 22)
         canvas.ellipse(rng.uniform(0, VIEW), rng.uniform(0, 210), r, r, tone, rng.uniform(0.2, 0.42))
-    canvas.fill(_hill(rng, 236, 8), "#2f4a34", opacity=0.8)
+    canvas.fill(hill(rng, 236, 8), "#2f4a34", opacity=0.8)
     _branch(canvas, rng, ground, leaves=(112, 158, 62))
 
 
-def _water(canvas: _Canvas, rng: random.Random, foot: float, ground: float) -> None:
+def _water(canvas: Canvas, rng: random.Random, foot: float, ground: float) -> None:
     horizon = rng.uniform(84, 116)
-    _sky(canvas, rng, (0, (200, 222, 230)), (0.5, (236, 238, 226)))
-    canvas.fill(_hill(rng, horizon - 8, 7), "#86a3a0")
+    sky(canvas, rng, (0, (200, 222, 230)), (0.5, (236, 238, 226)))
+    canvas.fill(hill(rng, horizon - 8, 7), "#86a3a0")
     lake = canvas.linear((0, horizon, 0, VIEW), (0, (176, 212, 216)), (0.4, (96, 158, 178)), (1, (26, 86, 118)))
     canvas.rect(0, horizon, VIEW, VIEW - horizon, lake)
     for _ in range(22):
@@ -282,62 +185,66 @@ def _water(canvas: _Canvas, rng: random.Random, foot: float, ground: float) -> N
     for side in (rng.uniform(-6, 34), rng.uniform(222, 262)):
         for _ in range(rng.randint(3, 5)):
             x, lean, top = side + rng.uniform(-18, 18), rng.uniform(-16, 16), rng.uniform(40, 120)
-            reed = _rgb(_mix((96, 122, 66), (58, 88, 60), rng.random()))
-            canvas.stroke(_d("M", x, VIEW, "Q", x, (VIEW + top) / 2, x + lean, top), reed, 3.2)
+            reed = rgb(mix((96, 122, 66), (58, 88, 60), rng.random()))
+            canvas.stroke(path_data("M", x, VIEW, "Q", x, (VIEW + top) / 2, x + lean, top), reed, 3.2)
             if rng.random() < 0.55:
                 canvas.ellipse(x + lean, top + 6, 4.5, 15, "#6b4a30", turn=lean)
     for i in range(3):  # rings in the water
         rx, ry = 92 + 16 * i, 8 + 4 * i
-        ring = _d("M", foot - rx, ground + 25, "a", rx, ry, "0 0 0", 2 * rx, 0.0, "a", rx, ry, "0 0 0", -2 * rx, 0.0)
+        ring = path_data(
+            "M", foot - rx, ground + 25, "a", rx, ry, "0 0 0", 2 * rx, 0.0, "a", rx, ry, "0 0 0", -2 * rx, 0.0
+        )
         canvas.stroke(ring, "#cfe6ea", 1.6)
     rim = [(-76, 24), (-56, 8), (-18, 1), (22, 2), (56, 11), (76, 25), (0, 33)]
     stone = canvas.linear((0, ground, 0, ground + 30), (0, (176, 178, 170)), (0.4, (112, 116, 114)), (1, (54, 62, 68)))
-    canvas.fill(_spline([(foot + x, ground + y + rng.uniform(-2, 2)) for x, y in rim]), stone, "#39434a", 1.2)
+    canvas.fill(spline([(foot + x, ground + y + rng.uniform(-2, 2)) for x, y in rim]), stone, "#39434a", 1.2)
     canvas.ellipse(foot - 42, ground + 11, 16, 4, "#7c9456", 0.8, -14)
 
 
-def _snow(canvas: _Canvas, rng: random.Random, foot: float, ground: float) -> None:
-    _sky(canvas, rng, (0, (138, 160, 190)), (0.6, (184, 200, 220)), (1, (214, 222, 234)))
+def _snow(canvas: Canvas, rng: random.Random, foot: float, ground: float) -> None:
+    sky(canvas, rng, (0, (138, 160, 190)), (0.6, (184, 200, 220)), (1, (214, 222, 234)))
     canvas.glow(rng.uniform(40, 216), rng.uniform(30, 80), 66, (252, 236, 224), 0.9)
     for _ in range(rng.randint(5, 7)):  # firs
         x, top, wide = rng.uniform(0, VIEW), rng.uniform(40, 120), rng.uniform(20, 34)
         step, crown, frost = (208 - top) / 4, "", ""
         for k in range(4):
             y, w = top + k * step, wide * (0.4 + 0.2 * k)
-            crown += _d("M", x, y - 10, "L", x + w, y + step + 4, "Q", x, y + step - 4, x - w, y + step + 4, "Z")
+            crown += path_data("M", x, y - 10, "L", x + w, y + step + 4, "Q", x, y + step - 4, x - w, y + step + 4, "Z")
             left, right = (x - w * 0.7, y + step * 0.65), (x + w * 0.55, y + step * 0.5)
-            frost += _d("M", x, y - 10, "L", *right, "Q", x, y + step * 0.3, *left, "Z")
-        canvas.fill(crown, _rgb(_mix((92, 122, 138), (140, 164, 182), rng.random())))
+            frost += path_data("M", x, y - 10, "L", *right, "Q", x, y + step * 0.3, *left, "Z")
+        canvas.fill(crown, rgb(mix((92, 122, 138), (140, 164, 182), rng.random())))
         canvas.fill(frost, "#e6eef6", opacity=0.8)
-    canvas.fill(_hill(rng, 200, 8), "#cad8ea")
-    canvas.fill(_hill(rng, 230, 6), "#dfe9f5")
+    canvas.fill(hill(rng, 200, 8), "#cad8ea")
+    canvas.fill(hill(rng, 230, 6), "#dfe9f5")
     _branch(canvas, rng, ground, snow=True)
     for _ in range(26):
         r = rng.choice((1.6, 2.4, 3.4, 6.0))
         canvas.ellipse(rng.uniform(0, VIEW), rng.uniform(0, VIEW), r, r, "#ffffff", 0.85 if r < 5 else 0.4)
 
 
-def _desert(canvas: _Canvas, rng: random.Random, foot: float, ground: float) -> None:
-    _sky(canvas, rng, (0, (124, 190, 204)), (0.4, (196, 222, 212)), (0.62, (250, 226, 190)))
+def _desert(canvas: Canvas, rng: random.Random, foot: float, ground: float) -> None:
+    sky(canvas, rng, (0, (124, 190, 204)), (0.4, (196, 222, 212)), (0.62, (250, 226, 190)))
     x, y = rng.uniform(40, 216), rng.uniform(34, 86)
     canvas.glow(x, y, 56, (255, 250, 226), 1.0)
     canvas.ellipse(x, y, 17, 17, "#fffbe8", 0.9)
     for y, tone in ((146, "#e4bc92"), (176, "#ecca9c"), (208, "#deb480")):
-        canvas.fill(_hill(rng, y, 13, 3), tone)
+        canvas.fill(hill(rng, y, 13, 3), tone)
     for _ in range(2):
         x = rng.choice((rng.uniform(8, 50), rng.uniform(206, 248)))
         base, k = rng.uniform(176, 206), rng.uniform(0.7, 1.2)
-        trunk = _d("M", x, base, "v", -80 * k, "M", x, base - 32 * k, "h", 16 * k, "v", -22 * k)
-        canvas.stroke(trunk + _d("M", x, base - 24 * k, "h", -15 * k, "v", -16 * k), "#7f9a76", 9 * k, round_ends=True)
+        trunk = path_data("M", x, base, "v", -80 * k, "M", x, base - 32 * k, "h", 16 * k, "v", -22 * k)
+        canvas.stroke(
+            trunk + path_data("M", x, base - 24 * k, "h", -15 * k, "v", -16 * k), "#7f9a76", 9 * k, round_ends=True
+        )
     rim = [(-92, 30), (-74, 9), (-28, 1), (28, 1), (66, 10), (90, 30), (0, 50)]
     rock = canvas.linear((0, ground, 0, ground + 30), (0, (226, 186, 148)), (0.35, (180, 130, 98)), (1, (112, 74, 60)))
-    canvas.fill(_spline([(foot + x, ground + y + rng.uniform(-2, 2)) for x, y in rim]), rock, "#6b4638", 1.2)
+    canvas.fill(spline([(foot + x, ground + y + rng.uniform(-2, 2)) for x, y in rim]), rock, "#6b4638", 1.2)
 
 
-def _meadow(canvas: _Canvas, rng: random.Random, foot: float, ground: float) -> None:
-    _sky(canvas, rng, (0, (180, 216, 236)), (0.34, (232, 242, 214)), (0.55, (196, 220, 128)), (1, (120, 168, 62)))
+def _meadow(canvas: Canvas, rng: random.Random, foot: float, ground: float) -> None:
+    sky(canvas, rng, (0, (180, 216, 236)), (0.34, (232, 242, 214)), (0.55, (196, 220, 128)), (1, (120, 168, 62)))
     canvas.glow(rng.uniform(30, 226), rng.uniform(20, 70), 62, (255, 252, 224), 0.9)
-    canvas.fill(_hill(rng, 112, 8), "#bcd78c", opacity=0.8)
+    canvas.fill(hill(rng, 112, 8), "#bcd78c", opacity=0.8)
     for _ in range(26):  # flowers far off
         y = rng.uniform(116, 250)
         tone = rng.choice(("#f8b2cc", "#ffffff", "#ffe878", "#e282b2", "#d2e88c"))
@@ -345,7 +252,7 @@ def _meadow(canvas: _Canvas, rng: random.Random, foot: float, ground: float) -> 
         canvas.ellipse(rng.uniform(0, VIEW), y, r, r, tone, 0.55)
     x, half = foot + rng.uniform(-4, 4), rng.uniform(32, 40)
     wood = canvas.linear((x - half, 0, x + half, 0), (0, (112, 98, 86)), (0.3, (178, 164, 146)), (1, (96, 82, 72)))
-    post = _d(
+    post = path_data(
         "M", x - half, VIEW + 4.0, "V", ground + 3, "Q", x, ground - 3, x + half, ground + 3, "V", VIEW + 4.0, "Z"
     )
     canvas.fill(post, wood, "#5c4f46", 1.2)
@@ -353,20 +260,22 @@ def _meadow(canvas: _Canvas, rng: random.Random, foot: float, ground: float) -> 
     for i in range(24):
         x, top, lean = rng.uniform(0, VIEW), VIEW - rng.uniform(22, 64), rng.uniform(-14, 14)
         middle = (VIEW + top) / 2
-        blades[i % 3] += _d("M", x - 2, VIEW, "Q", x, middle, x + lean, top, "Q", x + 3, middle, x + 3, VIEW, "Z")
+        blades[i % 3] += path_data(
+            "M", x - 2, VIEW, "Q", x, middle, x + lean, top, "Q", x + 3, middle, x + 3, VIEW, "Z"
+        )
     for tone, grass in zip(("#5c9434", "#7aa846", "#98be4e"), blades, strict=True):
         canvas.fill(grass, tone)
     for _ in range(rng.randint(4, 6)):
         x, y = rng.choice((rng.uniform(6, 70), rng.uniform(186, 250))), rng.uniform(206, 246)
         petal = rng.choice(("#f7a8c8", "#ffffff", "#ffe070", "#e07ab0"))
         turns = (2 * math.pi * k / 5 for k in range(5))
-        petals = "".join(_d("M", x + 5 * math.cos(a), y + 5 * math.sin(a), "l .1 0") for a in turns)
+        petals = "".join(path_data("M", x + 5 * math.cos(a), y + 5 * math.sin(a), "l .1 0") for a in turns)
         canvas.stroke(petals, petal, 8.4, round_ends=True)
         canvas.ellipse(x, y, 3, 3, "#f0b030")
 
 
-def _open_sky(canvas: _Canvas, rng: random.Random, foot: float, ground: float) -> None:
-    _sky(canvas, rng, (0, (96, 168, 230)), (0.6, (158, 206, 242)), (1, (214, 234, 248)))
+def _open_sky(canvas: Canvas, rng: random.Random, foot: float, ground: float) -> None:
+    sky(canvas, rng, (0, (96, 168, 230)), (0.6, (158, 206, 242)), (1, (214, 234, 248)))
     for _ in range(rng.randint(3, 5)):
         x, y, k = rng.uniform(0, VIEW), rng.uniform(20, 210), rng.uniform(0.7, 1.3)
         puffs = [
@@ -379,10 +288,10 @@ def _open_sky(canvas: _Canvas, rng: random.Random, foot: float, ground: float) -
     sag = rng.uniform(-5, 5)
     for drop, width in ((3.0, 4.2), (21 + rng.uniform(0, 6), 2.6)):
         y = ground + drop
-        canvas.stroke(_d("M", -10.0, y - sag, "Q", 128.0, y + abs(sag) * 0.4, 266.0, y + sag), "#3d4450", width)
+        canvas.stroke(path_data("M", -10.0, y - sag, "Q", 128.0, y + abs(sag) * 0.4, 266.0, y + sag), "#3d4450", width)
 
 
-Scene = Callable[[_Canvas, random.Random, float, float], None]
+Scene = Callable[[Canvas, random.Random, float, float], None]
 SCENES: dict[str, Scene] = {
     "forest": _forest, "water": _water, "snow": _snow, "desert": _desert, "meadow": _meadow, "sky": _open_sky,
 }  # fmt: skip
@@ -404,11 +313,11 @@ def _at(u: float, v: float) -> Point:
 
 
 def _outline(*points: Point) -> str:
-    return _spline([_at(u, v) for u, v in points])
+    return spline([_at(u, v) for u, v in points])
 
 
 def _curve(*points: Point) -> str:
-    return _spline([_at(u, v) for u, v in points], closed=False)
+    return spline([_at(u, v) for u, v in points], closed=False)
 
 
 BELLY_EDGE: tuple[Point, ...] = ((-24, 40), (-18, 74), (4, 96), (38, 106), (80, 104), (118, 86), (142, 56))
@@ -438,7 +347,7 @@ def _scales(rows: Sequence[Sequence[Point]], size: float) -> str:
         for u, v in row:
             path += ["M", *_at(u - size * 0.4, v - size)]
             path += ["Q", *_at(u + size * 1.5, v), *_at(u - size * 0.4, v + size)]
-    return _d(*path)
+    return path_data(*path)
 
 
 def _individual_shades(colour: str, rng: random.Random, warmth: float) -> Shades:
@@ -448,7 +357,7 @@ def _individual_shades(colour: str, rng: random.Random, warmth: float) -> Shades
     red, green, blue = (rng.uniform(-4, 4) for _ in range(3))
 
     def vary(c: RGB) -> RGB:
-        r, g, b = _mix(c, target, abs(lighter))
+        r, g, b = mix(c, target, abs(lighter))
         return ((r + red) * (1 + 0.02 * warmth), g + green, (b + blue) * (1 - 0.03 * warmth))
 
     light, base, shade = PLUMAGE[colour]
@@ -457,10 +366,10 @@ def _individual_shades(colour: str, rng: random.Random, warmth: float) -> Shades
 
 def _edge(colour: str, shades: Shades) -> str:
     """Colour of the thin line around a part: darker than the part, or lighter where the part is black."""
-    return "#737a8c" if colour == "black" else _rgb(_mix(shades[2], (24, 18, 30), 0.45))
+    return "#737a8c" if colour == "black" else rgb(mix(shades[2], (24, 18, 30), 0.45))
 
 
-def _tail(canvas: _Canvas, colour: str, shades: Shades, long: bool, fan: float) -> None:
+def _tail(canvas: Canvas, colour: str, shades: Shades, long: bool, fan: float) -> None:
     light, base, shade = shades
     end = 206.0 if long else 166.0
     edge = _edge(colour, shades)
@@ -472,7 +381,7 @@ def _tail(canvas: _Canvas, colour: str, shades: Shades, long: bool, fan: float) 
         canvas.fill(feather, canvas.linear(line, (0, shade), (0.7, base if k % 2 else light)), edge, 1.5)
 
 
-def _belly(canvas: _Canvas, colour: str, shades: Shades, pattern: str, light: Point, rng: random.Random) -> None:
+def _belly(canvas: Canvas, colour: str, shades: Shades, pattern: str, light: Point, rng: random.Random) -> None:
     x, y = _at(46, 70)
     sides = ((0, shades[0]), (0.55, shades[1]), (1, shades[2]))
     edge = _edge(colour, shades)
@@ -483,7 +392,7 @@ def _belly(canvas: _Canvas, colour: str, shades: Shades, pattern: str, light: Po
         for i, v in enumerate((62, 73, 84, 95))
     ]
     canvas.stroke(_scales(rows, 4.5), edge, 1.3, opacity=0.35)
-    mark = _rgb(PALE_MARK if colour in DARK_COLOURS else DARK_MARK)
+    mark = rgb(PALE_MARK if colour in DARK_COLOURS else DARK_MARK)
     if pattern == "striped":
         bands = ""
         for k in range(5):
@@ -498,50 +407,50 @@ def _belly(canvas: _Canvas, colour: str, shades: Shades, pattern: str, light: Po
                 u = -16 + 18 * k + (9 if row % 2 else 0) + rng.uniform(-1.5, 1.5)
                 v = 60 + 12.5 * row + rng.uniform(-1.5, 1.5)
                 if v < _belly_edge(u) - 6 and u < 92:
-                    spots += _d("M", *_at(u, v), "l .6 .9")
+                    spots += path_data("M", *_at(u, v), "l .6 .9")
         canvas.stroke(spots, mark, 8.8, round_ends=True)
 
 
-def _back(canvas: _Canvas, colour: str, shades: Shades) -> None:
+def _back(canvas: Canvas, colour: str, shades: Shades) -> None:
     light, base, shade = shades
     edge = _edge(colour, shades)
-    across = canvas.linear((*_at(50, -10), *_at(70, 40)), (0, light), (0.5, base), (1, _mix(base, shade, 0.7)))
+    across = canvas.linear((*_at(50, -10), *_at(70, 40)), (0, light), (0.5, base), (1, mix(base, shade, 0.7)))
     canvas.fill(BACK, across, edge, 1.8)
     rows = [[(u, v) for u in range(34 + 8 * (i % 2), 140, 15)] for i, v in enumerate((4, 14, 24))]
     canvas.stroke(_scales(rows, 5), edge, 1.3, opacity=0.45)
 
 
-def _wing(canvas: _Canvas, colour: str, shades: Shades, bars: bool) -> None:
+def _wing(canvas: Canvas, colour: str, shades: Shades, bars: bool) -> None:
     light, base, shade = shades
     edge = _edge(colour, shades)
     canvas.body.append('<g transform="translate(4 5)">')
     canvas.fill(WING, "#140e1e", opacity=0.2)  # the shadow it casts
     canvas.body.append("</g>")
-    canvas.fill(WING, _rgb(shade), edge, 2)
+    canvas.fill(WING, rgb(shade), edge, 2)
     for k in range(6):  # flight feathers, from the longest, at the wing's tip, to the shortest
         t = k / 5
         (u1, v1), (u2, v2) = (40, 34 + 26 * t), (158 - 62 * t, 38 + 38 * t)
         u, v = (u1 + u2) / 2 + 10, (v1 + v2) / 2 + 1
         feather = _outline((u1, v1), (u, v - 9), (u2 - 8, v2 - 6), (u2, v2), (u2 - 14, v2 + 5), (u, v + 9))
-        tone = _mix(base, light, 0.12 + 0.25 * (k % 2))
-        canvas.fill(feather, _rgb(_mix(tone, shade, 0.15)), edge, 1.3)
-    sides = ((0, light), (0.6, base), (1, _mix(base, shade, 0.6)))
+        tone = mix(base, light, 0.12 + 0.25 * (k % 2))
+        canvas.fill(feather, rgb(mix(tone, shade, 0.15)), edge, 1.3)
+    sides = ((0, light), (0.6, base), (1, mix(base, shade, 0.6)))
     canvas.fill(COVERTS, canvas.radial(*_at(44, 46), 46, *sides), edge, 1.2)
     rows = [[(u, v) for v in range(34 + 5 * i, 70, 10)] for i, u in enumerate((32, 44, 62))]
     canvas.stroke(_scales(rows, 4.6), edge, 1.2, opacity=0.5)
     if bars:
-        mark = _rgb(DARK_MARK if colour in ("white", "yellow") else PALE_MARK)
+        mark = rgb(DARK_MARK if colour in ("white", "yellow") else PALE_MARK)
         both = "".join(_curve((u - 6, 29), (u + 2, 41), (u + 1, 58), (u - 10, 72)) for u in (52, 78))
         canvas.stroke(both, mark, 8.5, round_ends=True)
 
 
-def _head(canvas: _Canvas, colour: str, shades: Shades, light: Point) -> None:
+def _head(canvas: Canvas, colour: str, shades: Shades, light: Point) -> None:
     x, y = HEAD
     edge = _edge(colour, shades)
     sides = ((0, shades[0]), (0.5, shades[1]), (1, shades[2]))
     crown = [(-41, 24), (-38, -2), (-25, -28), (2, -36), (26, -25), (35, -4), (37, 12), (35, 24), (31, 33)]
     collar = [(31, 33), (14, 43), (-10, 43), (-32, 40), (-41, 24)]
-    shape = _spline([(x + dx, y + dy) for dx, dy in crown], closed=False)
+    shape = spline([(x + dx, y + dy) for dx, dy in crown], closed=False)
     shape += _ragged([(x + dx, y + dy) for dx, dy in collar], 11, 7, (-0.6, 0.8)) + "Z"
     canvas.fill(shape, canvas.radial(x + 16 * light[0], y + 16 * light[1] - 4, 51, *sides), edge, 1.8)
     down = [
@@ -557,25 +466,27 @@ def _head(canvas: _Canvas, colour: str, shades: Shades, light: Point) -> None:
         (-8, -20),
         (6, -25),
     ]
-    canvas.stroke("".join(_d("M", x + dx + 4, y + dy - 4, "q -1 5 -6 7") for dx, dy in down), edge, 1.3, opacity=0.4)
+    canvas.stroke(
+        "".join(path_data("M", x + dx + 4, y + dy - 4, "q -1 5 -6 7") for dx, dy in down), edge, 1.3, opacity=0.4
+    )
     side = -1 if light[0] < 0 else 1
     gloss = [(x + side * 30, y - 12), (x + side * 20, y - 25), (x + side * 4, y - 31)]
-    bright = _rgb(_mix(shades[0], (255, 255, 255), 0.35))
-    canvas.stroke(_spline(gloss, closed=False), bright, 4, opacity=0.5, round_ends=True)
+    bright = rgb(mix(shades[0], (255, 255, 255), 0.35))
+    canvas.stroke(spline(gloss, closed=False), bright, 4, opacity=0.5, round_ends=True)
 
 
-def _beak(canvas: _Canvas, colour: str, shades: Shades, long: bool) -> None:
+def _beak(canvas: Canvas, colour: str, shades: Shades, long: bool) -> None:
     length, thick, drop = (47.0, 10.0, 6.0) if long else (18.0, 11.0, 4.0)
     x, y = HEAD[0] + 32, HEAD[1]
-    edge = "#8a8f9c" if colour == "black" else _rgb(_mix(shades[2], (20, 16, 24), 0.55))
+    edge = "#8a8f9c" if colour == "black" else rgb(mix(shades[2], (20, 16, 24), 0.55))
     hook = (x + length * 0.45, y + thick + 1, x + length * 0.93, y + drop + 0.5)
-    canvas.fill(_d("M", x - 4, y + thick + 2, "Q", *hook, "L", x - 5, y + 4, "Z"), _rgb(shades[2]), edge, 1.5)
+    canvas.fill(path_data("M", x - 4, y + thick + 2, "Q", *hook, "L", x - 5, y + 4, "Z"), rgb(shades[2]), edge, 1.5)
     ridge = (x + length * 0.55, y - thick + 2, x + length, y + drop)
     paint = canvas.linear((0, y - thick, 0, y + 6), (0, shades[0]), (1, shades[1]))
-    canvas.fill(_d("M", x - 4, y - thick + 3, "Q", *ridge, "L", x - 5, y + 5, "Z"), paint, edge, 1.5)
+    canvas.fill(path_data("M", x - 4, y - thick + 3, "Q", *ridge, "L", x - 5, y + 5, "Z"), paint, edge, 1.5)
 
 
-def _eye(canvas: _Canvas, head_colour: str, light: Point) -> None:
+def _eye(canvas: Canvas, head_colour: str, light: Point) -> None:
     x, y = HEAD[0] + 11, HEAD[1] - 5
     canvas.ellipse(x, y, 8.4, 8.6, "#d9d4c8" if head_colour in DARK_COLOURS else "#4a4046", 0.8)
     canvas.ellipse(x, y, 6.9, 7.1, "#1a1214")
@@ -584,24 +495,13 @@ def _eye(canvas: _Canvas, head_colour: str, light: Point) -> None:
     canvas.ellipse(x - 2.2, y + 3.2, 1.1, 1.1, "#ffffff", 0.6)
 
 
-def _legs(canvas: _Canvas, rng: random.Random) -> None:
+def _legs(canvas: Canvas, rng: random.Random) -> None:
     y = FEET[1]
     path = ""
     for knee, foot in ((138, 140), (155, 158)):
         path += f"M{knee} {y - 32}L{foot - 2} {y - 14}L{foot} {y - 1}"
         path += f"M{foot - 7} {y}L{foot} {y - 2}L{foot + 9} {y + 0.5}M{foot} {y - 2}L{foot + 4} {y + 2}"
-    canvas.stroke(path, _rgb(_mix((70, 58, 56), (150, 104, 84), rng.random())), 4, round_ends=True)
-
-
-def _check(attributes: Mapping[str, str]) -> None:
-    for name, values in ATTRIBUTES.items():
-        if name not in attributes:
-            raise UserError(f"A bird needs the attribute {name!r}; give one of {', '.join(values)}.")
-        if attributes[name] not in values:
-            raise UserError(f"{name} = {attributes[name]!r} cannot be drawn; choose one of {', '.join(values)}.")
-    for name in attributes:
-        if name not in ATTRIBUTES:
-            raise UserError(f"A bird has no attribute {name!r}; choose from {', '.join(ATTRIBUTES)}.")
+    canvas.stroke(path, rgb(mix((70, 58, 56), (150, 104, 84), rng.random())), 4, round_ends=True)
 
 
 def bird_svg(attributes: Mapping[str, str], individual_seed: int) -> str:
@@ -610,7 +510,7 @@ def bird_svg(attributes: Mapping[str, str], individual_seed: int) -> str:
     attributes: one value for every name in ATTRIBUTES. individual_seed: decides all that the attributes leave open.
     Raises UserError for a missing or unknown attribute or value.
     """
-    _check(attributes)
+    check_attributes("bird", ATTRIBUTES, attributes)
 
     def stream(purpose: str) -> random.Random:  # one a purpose, so that none depends on how much another draws
         return random.Random(f"{individual_seed}/{purpose}")
@@ -632,7 +532,7 @@ def bird_svg(attributes: Mapping[str, str], individual_seed: int) -> str:
     size = min(size, 0.92 * VIEW / (right - left))
     foot = VIEW / 2 + shift + facing * size * (FEET[0] - (left + right) / 2)
 
-    canvas = _Canvas()
+    canvas = Canvas()
     SCENES[attributes["habitat"]](canvas, stream("scene"), foot, ground)
     place = (
         f"translate({foot:.1f} {ground + 1:.1f})scale({facing * size:.3f} {size:.3f})translate({-FEET[0]} {-FEET[1]})"
@@ -662,9 +562,5 @@ def bird_svg(attributes: Mapping[str, str], individual_seed: int) -> str:
 
 def draw_bird(attributes: Mapping[str, str], individual_seed: int, size: int) -> npt.NDArray[np.uint8]:
     """The picture as (size, size, 3) array, sRGB. Raises UserError as bird_svg does, and for a size out of range."""
-    if not MIN_SIZE <= size <= MAX_SIZE:
-        raise UserError(f"A picture of {size} pixels cannot be drawn; choose a size from {MIN_SIZE} to {MAX_SIZE}.")
-    svg = bird_svg(attributes, individual_seed)
-    png = resvg_py.svg_to_bytes(svg_string=svg, width=size, height=size, skip_system_fonts=True)
-    with Image.open(io.BytesIO(png)) as picture:
-        return np.array(picture.convert("RGB"))
+    check_size(size)
+    return render(bird_svg(attributes, individual_seed), size)

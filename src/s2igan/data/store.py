@@ -23,10 +23,11 @@ import multiprocessing
 import os
 import signal
 import threading
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor, as_completed
+from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from operator import index
 from pathlib import Path
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
 VERSION = 1  # of everything written here; another version is refused
 MEL_SHARD_ITEMS = 1024  # utterances; 37 MB of 4 s sentences
 IMAGE_SHARD_ITEMS = 512  # pictures; 9 MB at 76 px, 142 MB at 304 px
+PIECE_ITEMS = 48  # of a shard, made by a process at a time: few enough that none idles while another ends its last
 CROP_MARGIN = 76 / 64  # stored over training size (SPEC section 3: resize 304, random crop 256)
 MAX_REJECTED = 0.2  # of the manifest's rows
 
@@ -201,6 +203,10 @@ class _Task:
     def target(self) -> Path:
         return self.store / shard_name(self.kind, self.number)
 
+    def pieces(self) -> list[_Task]:
+        """The same in parts."""
+        return [replace(self, items=self.items[at : at + PIECE_ITEMS]) for at in range(0, len(self.items), PIECE_ITEMS)]
+
     def key_and_time(self) -> tuple[str, float]:
         """The shard's key, and when any of its files last changed (seconds)."""
         newest, described = 0.0, []
@@ -289,7 +295,7 @@ def _build_shards(tasks: Sequence[_Task], jobs: int, progress: bool) -> None:
             total = sum(len(task.items) for task in tasks if task.kind == kind)
             left = sum(len(task.items) for task in todo if task.kind == kind)
             bars[kind] = bar.add_task(words, total=total, completed=total - left)
-        for task in _written(todo, min(jobs, len(todo))):
+        for task in _written(todo, min(jobs, sum(len(task.pieces()) for task in todo))):
             bar.advance(bars[task.kind], len(task.items))
 
 
@@ -303,11 +309,22 @@ def _written(tasks: Sequence[_Task], jobs: int) -> Iterator[_Task]:
     # Spawned, not forked: torch's threads do not survive a fork.
     context = multiprocessing.get_context("spawn")
     pool = ProcessPoolExecutor(jobs, mp_context=context, initializer=_start_worker)
+    begun: deque[tuple[_Task, str, list[Future[_Made]]]] = deque()
+    later = iter(tasks)
     try:
-        futures = {pool.submit(_write_shard, task): task for task in tasks}
-        for future in as_completed(futures):
-            future.result()
-            yield futures[future]
+        while True:
+            # Shards are begun while too little is left to do for the time that this process joins and writes one.
+            while len(begun) < 2 or sum(not piece.done() for _, _, pieces in begun for piece in pieces) < 2 * jobs:
+                if (following := next(later, None)) is None:
+                    break
+                key, _ = following.key_and_time()  # before the files are read
+                begun.append((following, key, [pool.submit(_make, piece) for piece in following.pieces()]))
+            if not begun:
+                return
+            task, key, pieces = begun.popleft()
+            _save(task, key, _joined(task, [piece.result() for piece in pieces]))
+            del pieces
+            yield task
     except BrokenProcessPool as error:
         raise UserError(
             "A process that prepares the store was killed, often for want of memory; run the same command again with "
@@ -330,12 +347,37 @@ def _start_worker() -> None:
     threading.Thread(target=follow, daemon=True).start()
 
 
+_Made = tuple[dict[str, np.ndarray], dict[int, str]]
+"""The tensors of a shard, and why some of its items are not in it."""
+
+
 def _write_shard(task: _Task) -> None:
+    key, _ = task.key_and_time()
+    _save(task, key, _make(task))
+
+
+def _make(task: _Task) -> _Made:
+    return _log_mels(task) if task.kind == "mels" else _decoded_images(task)
+
+
+def _joined(task: _Task, pieces: Sequence[_Made]) -> _Made:
+    """The shard whose pieces, in order, are these."""
+    at, rows, rejected = 0, [], {}
+    for (made, why_not), piece in zip(pieces, task.pieces(), strict=True):
+        rows.append(made["rows"] + np.int32(at))
+        rejected.update({at + row: reason for row, reason in why_not.items()})
+        at += len(piece.items)
+    tensors = {task.kind: np.concatenate([made[task.kind] for made, _ in pieces]), "rows": np.concatenate(rows)}
+    if task.kind == "mels":
+        lengths = np.concatenate([np.diff(made["offsets"]) for made, _ in pieces])
+        tensors["offsets"] = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+    return tensors, rejected
+
+
+def _save(task: _Task, key: str, made: _Made) -> None:
     import safetensors.numpy
 
-    key, _ = task.key_and_time()
-    make = _log_mels if task.kind == "mels" else _decoded_images
-    tensors, rejected = make(task)
+    tensors, rejected = made
     header = json.dumps({"key": key, "rejected": rejected}, ensure_ascii=False)
     with atomic_write(task.target) as file:
         file.write(safetensors.numpy.save(tensors, metadata={HEADER: header}))

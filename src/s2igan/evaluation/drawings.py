@@ -10,13 +10,15 @@ import importlib.metadata
 import inspect
 import tempfile
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Int, UInt8
 from PIL import Image
 
+from s2igan.corpora import svg
+from s2igan.corpora.drawn import OVERSAMPLING
 from s2igan.parallel import each_done
 
 DRAWINGS_PER_TASK = 50
@@ -38,26 +40,33 @@ class Drawing:
     processes find it."""
     oversampling: int = 1
     """Pictures of the corpus are drawn this much larger than they are stored."""
+    changed_sentences: Mapping[str, str] = field(default_factory=dict)
+    """For the paper's Figure 3: attribute -> a sentence with `{}` where its word goes; the first one is shown."""
+    headlines: frozenset[str] = frozenset()
+    """Attributes whose accuracy in generated images is a headline of the report."""
 
     @property
     def fingerprint(self) -> str:
-        """Changes when the pictures might: a hash of the drawing module's source and of the renderer's version."""
+        """Changes when the pictures might: a hash of the drawing code's source and of the renderer's version."""
         source = inspect.getsourcefile(self.draw)
         if source is None:
             raise ValueError(f"{self.draw} has no source file")
         digest = hashlib.sha256(Path(source).read_bytes())
+        digest.update(Path(svg.__file__).read_bytes())
         digest.update(f"{importlib.metadata.version('resvg-py')} {self.oversampling}".encode())
         return digest.hexdigest()
 
 
 def drawing_with(attributes: Mapping[str, tuple[str, ...]]) -> Drawing | None:
-    """The drawn set whose attributes a store has; None where its pictures are no such drawings."""
-    from s2igan.corpora import bird_drawing, birds
+    """The drawn set that has exactly these attributes, and these values among others (a small corpus need not show
+    every one); None where a store's pictures are no such drawings."""
+    from s2igan.corpora.birds import BIRDS
+    from s2igan.corpora.flowers import FLOWERS
 
-    for drawing in (Drawing("birds", bird_drawing.ATTRIBUTES, bird_drawing.draw_bird, birds.OVERSAMPLING),):
-        known = drawing.attributes
-        if attributes and all(set(values) <= set(known.get(name, ())) for name, values in attributes.items()):
-            return drawing
+    for drawn in (BIRDS, FLOWERS):
+        known = drawn.attributes
+        if attributes.keys() == known.keys() and all(set(attributes[name]) <= set(known[name]) for name in known):
+            return Drawing(drawn.name, known, drawn.draw, OVERSAMPLING, drawn.changed_sentences, drawn.headlines)
     return None
 
 

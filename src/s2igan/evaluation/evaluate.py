@@ -85,7 +85,7 @@ def evaluate(
         if drawing is not None:
             cache = store.directory / CLASSIFIER_FOLDER
             judge = load_or_train_classifier(cache, drawing, classifier, console=console)
-            groups.append(attribute_group(judge, subject, fakes))
+            groups.append(attribute_group(judge, subject, fakes, drawing.headlines))
             figure3 = run.evaluation / "figure3"
             changed = changed_group(networks.model, judge, drawing, subject, figure3, seed=seed, console=console)
             groups += [changed] if changed is not None else []

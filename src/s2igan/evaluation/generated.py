@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -53,19 +53,8 @@ KID_SUBSETS, KID_SUBSET_SIZE = 100, 1000
 
 CHANGED_SAMPLES = 16
 """Images of every sentence of Figure 3 that its score counts."""
-CHANGED_SENTENCES: Mapping[str, Mapping[str, str]] = {
-    "birds": {
-        "belly_colour": "this bird has a {} belly and black wings",
-        "wing_colour": "this bird has {} wings and a yellow belly",
-        "head_colour": "this bird has a {} head and white wings",
-    }
-}
-"""By drawn set, the sentences of Figure 3 with the attribute whose word is changed; the first one is shown."""
 DEFAULT_VOICE = "espeak:en-us"
 """Speaks Figure 3 where the split's speakers are no voices that can be synthesized."""
-
-HEADLINES = frozenset({"belly_colour", "wing_colour", "head_colour"})
-"""Attributes whose accuracy is a headline of the report."""
 
 
 @dataclass(frozen=True)
@@ -137,7 +126,9 @@ def draw_pictures(
 # ------------------------------------------------------------------------------------------- judged by the classifier
 
 
-def attribute_group(classifier: AttributeClassifier, subject: Subject, fakes: Fakes) -> Group:
+def attribute_group(
+    classifier: AttributeClassifier, subject: Subject, fakes: Fakes, headlines: Collection[str] = ()
+) -> Group:
     """Do generated images show what their captions name? The ceiling asks the same about the captions' real images."""
     store, utterances = subject.store, fakes.utterances
     mentions = [store.mentions(int(utterance)) for utterance in utterances]
@@ -160,7 +151,7 @@ def attribute_group(classifier: AttributeClassifier, subject: Subject, fakes: Fa
                 chance=accuracy.chance,
                 ceiling=ceiling[name].accuracy,
                 ceiling_name="real images",
-                headline=name in HEADLINES,
+                headline=name in headlines,
             )
         )
     words = (
@@ -208,7 +199,7 @@ def changed_group(
         console.print(f"Figure 3 is left out: {error}", highlight=False)
         return None
     scores: list[Score] = []
-    for name, template in CHANGED_SENTENCES[drawing.name].items():
+    for name, template in drawing.changed_sentences.items():
         values = drawing.attributes[name]
         changed = change_word(model, voice, name, template, values, samples=CHANGED_SAMPLES, seed=seed)
         if not scores:

@@ -17,7 +17,12 @@ from jaxtyping import Float
 from s2igan.errors import UserError
 
 # Prefix of a voice string -> module with `from_voice(rest, options)`.
-ENGINES = {"espeak": "s2igan.speech.espeak", "piper": "s2igan.speech.piper"}
+ENGINES = {
+    "espeak": "s2igan.speech.espeak",
+    "piper": "s2igan.speech.piper",
+    "command": "s2igan.speech.command",
+}
+WITHOUT_OPTIONS = frozenset({"command"})  # a `?` may be part of a command
 
 
 @runtime_checkable
@@ -43,6 +48,8 @@ class Synthesizer(Protocol):
 def parse_voice(voice: str) -> Synthesizer:
     """The voice that a string `engine:rest?option=value&option=value` names.
 
+    A `command:` runs a program: never take one from a file that somebody else has written.
+
     Raises:
         UserError: if the engine, the voice or an option is unknown, or the engine's package is not installed.
     """
@@ -50,7 +57,9 @@ def parse_voice(voice: str) -> Synthesizer:
     if not colon or engine not in ENGINES:
         known = ", ".join(f"{name}:..." for name in ENGINES)
         raise UserError(f"{voice!r}: no such voice; name one of {known} (for instance espeak:en-us+f3?rate=160).")
-    rest, _, query = rest.partition("?")
+    query = ""
+    if engine not in WITHOUT_OPTIONS:
+        rest, _, query = rest.partition("?")
     try:
         options = dict(parse_qsl(query, keep_blank_values=True, strict_parsing=bool(query)))
     except ValueError as error:
