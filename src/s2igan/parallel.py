@@ -14,6 +14,7 @@ from typing import TypeVar
 from s2igan.errors import UserError
 
 Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 
 def usable_cores() -> int:
@@ -29,11 +30,18 @@ def each_done(work: Callable[[Item], None], items: Sequence[Item], jobs: int | N
     Raises:
         UserError: if a process was killed. What `work` raises is raised here; items not begun are dropped then.
     """
+    for item, _ in each_result(work, items, jobs):
+        yield item
+
+
+def each_result(
+    work: Callable[[Item], Result], items: Sequence[Item], jobs: int | None = None
+) -> Iterator[tuple[Item, Result]]:
+    """As `each_done`, with what `work` returned for each item."""
     jobs = min(jobs or usable_cores(), len(items))
     if jobs <= 1:
         for item in items:
-            work(item)
-            yield item
+            yield item, work(item)
         return
     # Spawned, not forked: the threads of torch and others do not survive a fork.
     context = multiprocessing.get_context("spawn")
@@ -41,8 +49,7 @@ def each_done(work: Callable[[Item], None], items: Sequence[Item], jobs: int | N
     try:
         futures = {pool.submit(work, item): item for item in items}
         for future in as_completed(futures):
-            future.result()
-            yield futures[future]
+            yield futures[future], future.result()
     except BrokenProcessPool as error:
         raise UserError(
             "A working process was killed, often for want of memory; run the same command again with fewer --jobs, it "
