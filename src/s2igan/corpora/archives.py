@@ -1,8 +1,8 @@
 """Archives as publishers ship them, unpacked once and safely under the folder that is being prepared.
 
 A source may be a folder, an archive, or a folder that holds archives beside other files, such as `CUB_200_2011.tgz`
-next to `cvpr2016_cub.tar.gz`. Everything in archives goes to `OUT/unpacked`, other files beside them are linked there, and
-importers see one folder. `OUT/unpacked.json` says which archives are finished.
+next to `cvpr2016_cub.tar.gz`. Everything in archives goes to `OUT/unpacked`, other files beside them are linked there,
+and importers see one folder. `OUT/unpacked.json` says which archives are finished.
 
 An archive is not trusted: nothing is written outside of the folder, links become copies of what they name inside the
 archive or are left out, devices are left out, and what would fill the disk is refused. Each file appears whole or not

@@ -14,7 +14,8 @@ belongs to the only picture of its stem anywhere, so that recordings may be sort
 or one sorted deeper or unevenly, has no classes; a manifest can always say otherwise.
 
 **Text.** `market_1.txt` beside a recording, or `market.txt` beside a picture with a line for each recording in the
-order of their names, says what was said. A picture with text and no recording gives one description per line, to be spoken.
+order of their names, says what was said. A picture with text and no recording gives one description per line,
+to be spoken.
 
 A file `manifest.csv`, `.tsv`, `.jsonl` or `.parquet` at the top wins: then nothing is matched by name.
 """

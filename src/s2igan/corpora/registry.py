@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import importlib
 import textwrap
+from typing import TYPE_CHECKING
 
-from s2igan.corpora.source import Importer
 from s2igan.errors import UserError
+
+if TYPE_CHECKING:
+    from s2igan.corpora.source import Importer
 
 BUILT_IN = {
     "birds": "Drawn birds of invented species, each described aloud by synthetic voices; needs no source",
