@@ -159,7 +159,7 @@ def _importing(name: str) -> Callable[..., None]:
 
 
 for _name in IMPORTERS:
-    prepare.command(_importing(_name), name=_name)
+    prepare.command(name=_name)(_importing(_name))
 
 
 @app.command

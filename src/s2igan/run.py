@@ -60,7 +60,7 @@ def run_corpus(
     chosen = resolve(recipe, config)
     size = max(chosen.sen.image_size, chosen.rdg.generator.resolutions[-1])
     data = out / DATA
-    asked = {
+    asked: dict[str, dict[str, Any]] = {
         PREPARED: {
             "corpus": corpus,
             "source": None if source is None else str(Path(source).resolve()),

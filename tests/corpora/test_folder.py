@@ -91,7 +91,9 @@ def test_files_of_unknown_kinds_are_named_and_litter_is_not(tmp_path):
     assert set(found) == {"photo.heic", "talk.m4a", "cat.jgp", "a.TextGrid"}
     assert "convert it to a jpg" in found["photo.heic"]
     assert "convert it to a wav" in found["talk.m4a"]
-    assert "1 more like it" in found["a.TextGrid"], "annotations are counted once, or they would be the most of a corpus"
+    assert "1 more like it" in found["a.TextGrid"], (
+        "annotations are counted once, or they would be the most of a corpus"
+    )
 
 
 @pytest.mark.parametrize(
@@ -116,7 +118,20 @@ def test_folders_are_classes_one_level_deep(tmp_path, images, classes):
 
 
 def test_texts(tmp_path):
-    tree(tmp_path, "a.jpg", "a_1.wav", "a_2.wav", "b.jpg", "b_1.wav", "b_2.wav", "c.jpg", "c.wav", "d.jpg", "e.jpg", "e.wav")
+    tree(
+        tmp_path,
+        "a.jpg",
+        "a_1.wav",
+        "a_2.wav",
+        "b.jpg",
+        "b_1.wav",
+        "b_2.wav",
+        "c.jpg",
+        "c.wav",
+        "d.jpg",
+        "e.jpg",
+        "e.wav",
+    )
     (tmp_path / "a_2.txt").write_text("of the second\n", encoding="utf-8-sig")
     (tmp_path / "b.txt").write_text("first\n\nsecond\n")
     (tmp_path / "c.txt").write_text("élan")
@@ -161,5 +176,7 @@ def test_links_are_followed_and_loops_are_not(tmp_path):
 
 def test_nothing_to_use_says_what_was_found_and_expected(tmp_path):
     tree(tmp_path, "a.jpg", "b.jpg", "c.wav")
-    with pytest.raises(UserError, match=r"2 pictures, 1 recordings \(a\.jpg, b\.jpg, c\.wav\); expected .* a\.jpg and a\.wav"):
+    with pytest.raises(
+        UserError, match=r"2 pictures, 1 recordings \(a\.jpg, b\.jpg, c\.wav\); expected .* a\.jpg and a\.wav"
+    ):
         read(tmp_path)

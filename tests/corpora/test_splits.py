@@ -86,7 +86,9 @@ def test_files_of_the_same_bytes_stay_together():
 
 def test_speakers_are_kept_apart_on_request():
     rows = [replace(row, speaker=f"speaker {int(row.image[:-4]) % 10}") for row in corpus()]
-    assert any(len({row.split for row in with_splits(rows).rows if row.speaker == f"speaker {k}"}) > 1 for k in range(10))
+    assert any(
+        len({row.split for row in with_splits(rows).rows if row.speaker == f"speaker {k}"}) > 1 for k in range(10)
+    )
     found = with_splits(rows, speaker_disjoint=True)
     assert Counter(of(found, "speaker").values()) == {"train": 8, "validation": 1, "test": 1}
     of(found, "image")
@@ -97,7 +99,9 @@ def test_speakers_who_share_pictures_cannot_be_kept_apart():
         with_splits(corpus(speakers=3), speaker_disjoint=True)
     rows = corpus(speakers=2)
     with pytest.raises(UserError, match=r"1 of 200 have none, the first 3_0\.wav"):
-        with_splits([replace(row, speaker=None) if row.audio == "3_0.wav" else row for row in rows], speaker_disjoint=True)
+        with_splits(
+            [replace(row, speaker=None) if row.audio == "3_0.wav" else row for row in rows], speaker_disjoint=True
+        )
 
 
 def test_speakers_go_before_classes():
@@ -119,7 +123,7 @@ def test_what_the_corpus_brings_stays_and_validation_is_held_out_of_training():
 
 def test_brought_splits_with_a_speaker_in_two_refuse_the_request():
     rows = [replace(row, split="train" if i < 100 else "test") for i, row in enumerate(corpus(speakers=3))]
-    with pytest.raises(UserError, match="brings its own splits, and 'speaker \\d' speaks in train and in test"):
+    with pytest.raises(UserError, match="brings its own splits, and 'speaker .' speaks in train and in test"):
         with_splits(rows, speaker_disjoint=True)
 
 

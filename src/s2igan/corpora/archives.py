@@ -11,6 +11,7 @@ at all, so that an interrupted unpacking goes on.
 
 from __future__ import annotations
 
+import io
 import json
 import lzma
 import os
@@ -23,7 +24,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import IO, Any
+from typing import Any, cast
 
 from s2igan.corpora.folder import LITTER
 from s2igan.corpora.source import Problem
@@ -135,7 +136,7 @@ class _Member:
     """Bytes unpacked, as declared."""
     done: int
     """Bytes of the archive up to here, for the progress bar."""
-    open: Callable[[], IO[bytes]] | None = None
+    open: Callable[[], Any] | None = None
     """None where it is no regular file."""
     link: str = ""
     """The name in the archive that a link leads to."""
@@ -195,10 +196,10 @@ def _tar_members(archive: Path) -> Iterator[_Member]:
             file.members = []  # type: ignore[attr-defined]  # or a million names stay in memory
 
 
-def _content(file: tarfile.TarFile, info: tarfile.TarInfo) -> IO[bytes]:
+def _content(file: tarfile.TarFile, info: tarfile.TarInfo) -> io.BufferedIOBase:
     content = file.extractfile(info)
     assert content is not None, "only regular files are opened"
-    return content
+    return cast(io.BufferedIOBase, content)
 
 
 def _safe(name: str) -> str:
@@ -265,7 +266,7 @@ def _room_for(size: int, target: Path, archive: Path) -> None:
         )
 
 
-def _put(content: IO[bytes], size: int, target: Path, name: str, archive: Path, others: list[str]) -> None:
+def _put(content: io.BufferedIOBase, size: int, target: Path, name: str, archive: Path, others: list[str]) -> None:
     """Write a file whole or not at all; one that is there with this content is kept."""
     path = target / name
     temporary = temporary_path(path)

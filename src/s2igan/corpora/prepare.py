@@ -281,7 +281,7 @@ def _manifest_rows(
     tidy = clean(name, rows, out)
     split = with_splits(
         tidy.rows,
-        proportions=settings["proportions"],
+        proportions=tuple(settings["proportions"]),
         seed=settings["seed"],
         speaker_disjoint=settings["speaker_disjoint"],
         same=tidy.same,
@@ -517,6 +517,6 @@ def kind_of(reason: str) -> str:
     """The part of a reason that does not change from file to file: before the first comma, colon or bracket, no numbers
     or names."""
     reason = re.sub(r"^line \d+: ", "", reason)
-    general = re.split(r"[,;:(]| than | as (?=\S*[/.])", reason, maxsplit=1)[0]
+    general = re.split(r"[,;:(]| as ", reason, maxsplit=1)[0]
     general = re.sub(r"\S*/\S*|'[^']*'|\S+\.\w{2,5}\b", "...", general)
     return re.sub(r"\b\d[\d.]*\b", "N", general).strip()
