@@ -9,14 +9,18 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from s2igan.errors import UserError
 from s2igan.files import atomic_write_json
 from s2igan.run_directory import DATA
 
+if TYPE_CHECKING:
+    from s2igan.recipes import Recipe
+
 PREPARED, TRAINED, EVALUATED = ".prepared.json", ".trained.json", ".evaluated.json"
 """Marks of finished parts, with what was asked for."""
+MIN_TRAINING_IMAGES = 2
 
 
 def run_corpus(
@@ -24,7 +28,7 @@ def run_corpus(
     source: str | Path | None,
     out: str | Path,
     *,
-    recipe: str = "birds",
+    recipe: str | Recipe = "birds",
     config: str | None = None,
     seed: int = 0,
     device: str | None = None,
@@ -57,7 +61,7 @@ def run_corpus(
     from s2igan.report import headlines, write_report
 
     out = Path(out)
-    chosen = resolve(recipe, config)
+    chosen = resolve(recipe, config) if isinstance(recipe, str) else recipe
     size = max(chosen.sen.image_size, chosen.rdg.generator.resolutions[-1])
     data = out / DATA
     asked: dict[str, dict[str, Any]] = {
@@ -93,6 +97,7 @@ def run_corpus(
     def train() -> None:
         from s2igan.training.train import train_run
 
+        check_trainable(data)
         train_run(recipe, data=data, out=out, size=config, seed=seed, device=device, resume=True)
 
     def evaluate() -> None:
@@ -108,6 +113,18 @@ def run_corpus(
     for line in headlines(out):
         say(line)
     return report
+
+
+def check_trainable(data: Path) -> None:
+    """UserError where there is too little to train on, before hours are spent."""
+    from s2igan.data.store import Store
+
+    images = Store.open(data).report["splits"]["train"]["images"]
+    if images < MIN_TRAINING_IMAGES:
+        raise UserError(
+            f"{data}: {images} picture{'s' * (images != 1)} for training, which compares pictures with each other: at "
+            f"least {MIN_TRAINING_IMAGES} are needed, and hundreds for a model that draws what it hears."
+        )
 
 
 def split_to_score(data: Path, say: Callable[[str], None]) -> str:

@@ -77,6 +77,21 @@ def with_splits(
     rows, same = list(rows), same or {}
     if speaker_disjoint:
         _check_speakers(rows)
+    found = _shared(rows, proportions, seed, speaker_disjoint, same)
+    classes = {row.class_name for row in found.rows if row.split == "train"}
+    if len(classes) != 1 or classes == {None}:
+        return found
+    note = f"All pictures for training are of the class {classes.pop()!r}: that is as good as no classes, and left out."
+    return Splits([replace(row, class_name=None) for row in found.rows], (*found.notes, note))
+
+
+def _shared(
+    rows: list[Utterance],
+    proportions: tuple[float, float, float],
+    seed: int,
+    speaker_disjoint: bool,
+    same: Mapping[str, str],
+) -> Splits:
     brought = {row.split for row in rows} - {None}
     if not brought:
         shares = dict(zip(SPLITS, proportions, strict=True))
