@@ -1,22 +1,25 @@
 """One command from recordings to a report, with what small corpora of their own lack: classes, validation, speakers."""
 
 import json
-import sys
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from tiny_corpus import tiny_recipe
 
-sys.path.insert(0, str(Path(__file__).parent / "corpora"))
 from own_corpus import own_corpus
-
 from s2igan import run as run_module
+from s2igan.data.store import Store
 from s2igan.errors import UserError
 from s2igan.evaluation.subject import Subject
-from s2igan.data.store import Store
 from s2igan.pipeline import SpeechToImage
 from s2igan.run import check_trainable, run_corpus, split_to_score
+from tiny_corpus import tiny_recipe
+
+
+@pytest.fixture(autouse=True)
+def quick_distances(monkeypatch):
+    """Roots of matrices of 1280 x 1280 take seconds, and `evaluation/test_fid.py` looks at them."""
+    monkeypatch.setattr("s2igan.evaluation.generated.fid", lambda *_: 1.0)
 
 
 def whole(source: Path, out: Path, **options):
@@ -69,7 +72,7 @@ def test_the_smallest_corpus_is_scored_on_what_there_is(tmp_path):
 
 
 def test_one_picture_is_refused_before_it_is_trained_on(tmp_path):
-    with pytest.raises(UserError, match="1 picture for training, .* at least 2 are needed"):
+    with pytest.raises(UserError, match=r"1 picture for training, .* at least 2 are needed"):
         whole(own_corpus(tmp_path / "source", n=1), tmp_path / "run")
     assert not (tmp_path / "run/config.json").exists()
 
@@ -82,15 +85,15 @@ def test_a_corpus_without_a_source_or_with_options_that_mean_nothing(tmp_path):
 
 
 def test_birds_are_prepared_at_the_size_of_the_recipe(tmp_path, monkeypatch):
-    class Enough(Exception):
+    class EnoughError(Exception):
         pass
 
     def prepare(out, *, size, seed, jobs):
         assert (out, size, seed, jobs) == (tmp_path / "run/data", 32, 3, 2)
-        raise Enough
+        raise EnoughError
 
     monkeypatch.setattr("s2igan.corpora.birds.prepare_birds", prepare)
-    with pytest.raises(Enough):
+    with pytest.raises(EnoughError):
         run_corpus("birds", None, tmp_path / "run", recipe=tiny_recipe(), seed=3, jobs=2, proportions=(0.8, 0.1, 0.1))
 
 

@@ -123,7 +123,7 @@ def test_what_the_corpus_brings_stays_and_validation_is_held_out_of_training():
 
 def test_brought_splits_with_a_speaker_in_two_refuse_the_request():
     rows = [replace(row, split="train" if i < 100 else "test") for i, row in enumerate(corpus(speakers=3))]
-    with pytest.raises(UserError, match="brings its own splits, and 'speaker .' speaks in train and in test"):
+    with pytest.raises(UserError, match=r"brings its own splits, and 'speaker .' speaks in train and in test"):
         with_splits(rows, speaker_disjoint=True)
 
 
