@@ -13,9 +13,12 @@ Finished parts are kept in OUT, so that an interrupted measurement goes on.
 from __future__ import annotations
 
 import argparse
+import contextlib
+import itertools
 import json
 import os
 import platform
+import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -40,7 +43,7 @@ DRAWN = {"attributes/mean": "attributes drawn"}
 
 def part_of(rows: Sequence[Utterance], images: int, recordings: int, seed: int) -> list[Utterance]:
     """Rows with `images` training pictures, evenly over classes, `recordings` of each, and all rows of other splits."""
-    rng = np.random.default_rng([seed, images])
+    rng = np.random.default_rng([seed, 0x0C])  # a smaller part lies within a larger one
     told: dict[str, list[Utterance]] = {}
     for row in rows:
         if row.split == "train":
@@ -146,7 +149,8 @@ def plot(rows: Sequence[dict[str, Any]], path: Path) -> None:
     axes[0].set_title(f"{longest} steps of stage 1")
     axes[1].set_title(f"{most:,} pictures")
     axes[0].set_ylabel("mAP on new species and voices")
-    axes[1].legend(frameon=False)
+    handles, labels = axes[1].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False)
     figure.savefig(path, dpi=150)
     plt.close(figure)
 
@@ -164,13 +168,12 @@ def main() -> None:
     parser.add_argument("--plot", type=Path, help="a PNG to draw")
     parser.add_argument("--table", type=Path, help="a Markdown table to write")
     given = parser.parse_args()
-    rows = [
-        measure(given.data, given.out, images, recordings, steps, given.drawing_steps, seed)
-        for seed in given.seeds
-        for images in given.images
-        for recordings in given.recordings
-        for steps in given.steps
-    ]
+    combinations = itertools.product(given.seeds, given.images, given.recordings, given.steps)
+    with contextlib.redirect_stdout(sys.stderr):  # tables of scores
+        rows = [
+            measure(given.data, given.out, images, recordings, steps, given.drawing_steps, seed)
+            for seed, images, recordings, steps in combinations
+        ]
     if given.plot is not None:
         plot(rows, given.plot)
     if given.table is not None:

@@ -40,7 +40,7 @@ def spoil(source):
 
 
 def test_it_finds_what_prepare_rejects_and_the_same_splits(tmp_path):
-    source = own_corpus(tmp_path / "source", n=40, classes=5)
+    source = own_corpus(tmp_path / "source", n=40)
     spoil(source)
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
     findings = check(source)
