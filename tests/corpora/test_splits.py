@@ -155,3 +155,14 @@ def test_the_smallest_corpora(n, splits, missing):
 def test_proportions_that_make_no_sense(proportions):
     with pytest.raises(UserError, match="--proportions"):
         with_splits(corpus(), proportions=proportions)
+
+
+def test_one_class_is_as_good_as_none():
+    found = with_splits([replace(row, class_name="bird") for row in corpus()])
+    assert {row.class_name for row in found.rows} == {None}
+    assert "All pictures for training are of the class 'bird'" in found.notes[-1]
+    brought = [
+        replace(row, class_name=row.image[0], split="train" if row.image[0] == "1" else "test") for row in corpus()
+    ]
+    assert {row.class_name for row in with_splits(brought, proportions=(1.0, 0.0, 0.0)).rows} == {None}
+    assert {row.class_name for row in with_splits(corpus(classes=2)).rows} == {"class 0", "class 1"}
