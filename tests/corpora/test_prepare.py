@@ -24,7 +24,7 @@ from s2igan.corpora import prepare as prepare_module
 from s2igan.corpora import registry
 from s2igan.corpora.folder import IMPORTER
 from s2igan.corpora.prepare import kind_of, prepare_corpus
-from s2igan.corpora.source import Corpus
+from s2igan.corpora.source import Corpus, Problem
 from s2igan.data.images import load_image
 from s2igan.data.manifest import Utterance, read_manifest
 from s2igan.data.store import Store, build_store
@@ -284,13 +284,15 @@ def test_names_that_are_no_text_are_left_out(tmp_path):
 def speaker(monkeypatch, calls):
     """Stands for `s2igan.speech.corpus`, which has tests of its own."""
 
-    def speak_rows(rows, voices, out, *, seed, jobs, progress):
+    def speak_rows(rows, voices, out, *, seed, jobs, progress, on_problem):
         calls.append((voices, seed))
         spoken = []
         for i, row in enumerate(rows):
             if not row.audio and row.text != "unspeakable":
                 row = replace(row, audio=f"speech/{i}.wav", speaker=voices[0])
                 recording(out / row.audio, 7000 + i)
+            elif not row.audio:
+                on_problem(Problem(row.image, "a description that no voice could speak"))
             spoken.append(row)
         return spoken
 

@@ -348,9 +348,11 @@ def speak(
 
     say(f"{len(silent):,} captions are spoken by {', '.join(voices)}.")
     _project_speaking(silent, voices, jobs, say)
-    spoken = speak_rows(rows, voices, out, seed=settings["seed"], jobs=jobs, progress=progress)
-    unspoken = tuple(Problem(row.image, "a description that no voice could speak") for row in spoken if not row.audio)
-    return [row for row in spoken if row.audio], unspoken
+    unspoken: list[Problem] = []
+    spoken = speak_rows(
+        rows, voices, out, seed=settings["seed"], jobs=jobs, progress=progress, on_problem=unspoken.append
+    )
+    return [row for row in spoken if row.audio], tuple(unspoken)
 
 
 def _fingerprint(rows: Sequence[Utterance], problems: Sequence[Problem], out: Path, settings: Mapping[str, Any]) -> str:
