@@ -17,8 +17,8 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from own_corpus import own_corpus, picture, recording
 
+from own_corpus import own_corpus, picture, recording
 from s2igan.audio import load_audio, log_mel
 from s2igan.corpora import prepare as prepare_module
 from s2igan.corpora import registry
