@@ -215,6 +215,57 @@ def test_a_long_recording_is_refused_before_it_is_decoded_but_its_parts_are_read
     assert len(audio.load_audio(path, 500.0, 501.0)) == audio.SAMPLE_RATE
 
 
+@pytest.mark.parametrize(
+    ("suffix", "subtype"),
+    [("wav", "PCM_16"), ("wav", "PCM_24"), ("wav", "FLOAT"), ("aiff", "PCM_16"), ("au", "PCM_16"), ("flac", "PCM_16")],
+)
+def test_a_file_that_is_cut_off_is_refused(tmp_path, suffix, subtype):
+    path = tmp_path / f"torn.{suffix}"
+    noise = 0.1 * np.random.default_rng(0).standard_normal(2 * 48_000)
+    soundfile.write(path, noise, 48_000, subtype=subtype)
+    whole = path.read_bytes()
+    path.write_bytes(whole[: round(0.7 * len(whole))])
+    with pytest.raises(
+        UserError, match=rf"torn\.{suffix}: (cut off, its last 0\.60 s are missing|not a readable sound)"
+    ):
+        audio.load_audio(path)
+    if suffix != "flac":  # parts before the cut are there
+        assert len(audio.load_audio(path, 0.5, 1.0)) == pytest.approx(audio.SAMPLE_RATE / 2, abs=1)
+    path.write_bytes(whole[:-100])  # a recorder's last block may be short
+    if suffix != "flac":
+        assert len(audio.load_audio(path)) == pytest.approx(2 * audio.SAMPLE_RATE, abs=60)
+
+
+def test_a_torn_mp3_is_refused_where_its_header_knows_the_length(tmp_path):
+    path = tmp_path / "torn.mp3"
+    soundfile.write(path, np.tile(tone(1.0, 44_100), 4), 44_100, subtype="MPEG_LAYER_III")
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(UserError, match=r"torn\.mp3: cut off"):
+        audio.load_audio(path)
+
+
+@pytest.mark.parametrize("promised", [0, 0x7FFF_FF00, 0xFFFF_FFFF])
+def test_a_wav_written_into_a_pipe_promises_any_length(tmp_path, promised):
+    path = tmp_path / "pipe.wav"
+    soundfile.write(path, tone(1.0), audio.SAMPLE_RATE)
+    raw = bytearray(path.read_bytes())
+    at = raw.index(b"data") + 4
+    raw[at : at + 4] = promised.to_bytes(4, "little")
+    path.write_bytes(raw)
+    if promised:
+        assert len(audio.load_audio(path)) == pytest.approx(audio.SAMPLE_RATE, abs=2)
+    else:
+        with pytest.raises(UserError, match=r"empty|too short"):
+            audio.load_audio(path)
+
+
+def test_an_empty_file_is_refused(tmp_path):
+    (tmp_path / "a.wav").write_bytes(b"")
+    with pytest.raises(UserError, match=r"a\.wav: the sound file is empty, it has 0 bytes"):
+        audio.load_audio(tmp_path / "a.wav")
+
+
 def test_missing_and_unreadable_files_are_refused_by_name(tmp_path):
     with pytest.raises(UserError, match=r"nowhere\.wav: no such sound file"):
         audio.load_audio(tmp_path / "nowhere.wav")

@@ -8,6 +8,7 @@ import shlex
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -35,10 +36,23 @@ def calls(monkeypatch):
     monkeypatch.setattr(cli, "_generate", record("generate"))
     for target in (
         "s2igan.corpora.birds.prepare_birds",
+        "s2igan.corpora.prepare.prepare_corpus",
         "s2igan.training.train.train_run",
         "s2igan.evaluation.evaluate.evaluate",
     ):
         monkeypatch.setattr(target, record(target.rsplit(".", 1)[1]))
+    flowers = SimpleNamespace(prepare_flowers=record("prepare_flowers"))
+    monkeypatch.setitem(sys.modules, "s2igan.corpora.flowers", flowers)
+    monkeypatch.setattr(
+        "s2igan.run.run_corpus", lambda *args, **kwargs: made.append(("run", args, kwargs)) or Path("r")
+    )
+    monkeypatch.setattr("s2igan.corpora.registry.describe", lambda: "corpora")
+    found = SimpleNamespace(passes=True, n_rejected=3, total=9)
+    monkeypatch.setattr("s2igan.corpora.validate.in_words", lambda source, findings: "counts")
+    monkeypatch.setattr(
+        "s2igan.corpora.validate.validate_source",
+        lambda *args, **kwargs: made.append(("validate", args, kwargs)) or found,
+    )
     monkeypatch.setattr("s2igan.pipeline.speak_to_file", lambda sentence, voice, path: path)
     monkeypatch.setattr("s2igan.report.write_report", lambda model: model / "report.html")
     monkeypatch.setattr("s2igan.report.headlines", lambda model: ["score 1"])
@@ -52,11 +66,11 @@ def test_help_answers_within_a_second():
     # Of the processor, so that a busy machine does not fail the test.
     assert after.children_user + after.children_system - before.children_user - before.children_system < 1.0
     assert result.returncode == 0
-    for name in ("prepare", "train", "generate", "speak", "evaluate", "report"):
+    for name in ("prepare", "validate", "corpora", "run", "train", "generate", "speak", "evaluate", "report"):
         assert name in result.stdout
 
 
-@pytest.mark.parametrize("args", [["--help"], ["train", "--help"], ["recipes"]])
+@pytest.mark.parametrize("args", [["--help"], ["train", "--help"], ["prepare", "--help"], ["recipes"]])
 def test_help_imports_nothing_heavy(args):
     program = (
         "import sys\nfrom s2igan.cli import main\ntry:\n    main(sys.argv[1:])\nexcept SystemExit as end:\n"
@@ -180,6 +194,92 @@ def test_options_reach_the_library(calls):
     assert spoken[1] == (Path("run"), (Path("generated/a-red-bird-sitting.wav"),), Path("generated"), 4, 1)
     assert evaluated[1] == (Path("run"), Path("d"))
     assert evaluated[2] == {"split": "test", "max_captions": 50, "seed": 0, "device": None}
+
+
+def test_options_of_imports_reach_the_library(calls):
+    words = "--source s --out o --size 32 --seed 2 --voice espeak:fr --voice espeak:de+f3 --window hamming"
+    cli.main(
+        [
+            "prepare",
+            "folder",
+            *words.split(),
+            "--speaker-disjoint",
+            "--keep-personal-data",
+            "--allow-rejected",
+            "--shard",
+            "2/8",
+        ]
+    )
+    cli.main(["prepare", "cub", "--source", "s", "--out", "o", "--proportions", "0.6", "0.2", "0.2"])
+    cli.main(["prepare", "flowers", "--out", "o"])
+    cli.main(["validate", "s", "--corpus", "cub", "--speaker-disjoint"])
+    cli.main(
+        [
+            "run",
+            "folder",
+            "--source",
+            "s",
+            "--out",
+            "o",
+            "--recipe",
+            "no-rs",
+            "--config",
+            "demo",
+            "--voice",
+            "espeak:fr",
+        ]
+    )
+    folder, cub, flowers, validated, ran = calls
+    assert folder[1] == ("folder", Path("s"), Path("o"))
+    assert {
+        "size": 32,
+        "seed": 2,
+        "window": "hamming",
+        "voices": ("espeak:fr", "espeak:de+f3"),
+        "speaker_disjoint": True,
+        "keep_personal_data": True,
+        "allow_rejected": True,
+        "part": (2, 8),
+        "proportions": (0.8, 0.1, 0.1),
+    }.items() <= folder[2].items()
+    assert cub[1] == ("cub", Path("s"), Path("o"))
+    assert (cub[2]["proportions"], cub[2]["part"], cub[2]["voices"]) == ((0.6, 0.2, 0.2), None, ())
+    assert flowers[0] == "prepare_flowers"
+    assert validated[1] == (Path("s"), "cub")
+    assert validated[2] == {"seed": 0, "speaker_disjoint": True, "jobs": None}
+    assert ran[1] == ("folder", Path("s"), Path("o"))
+    assert {"recipe": "no-rs", "config": "demo", "voices": ("espeak:fr",)}.items() <= ran[2].items()
+
+
+def test_defaults_are_those_of_the_library(calls):
+    """The command line states no other proportions, size or window than `prepare_corpus`."""
+    import inspect
+
+    from s2igan.corpora import prepare as library
+
+    defaults = {name: value.default for name, value in inspect.signature(library.with_splits).parameters.items()}
+    cli.main(["prepare", "folder", "--source", "s", "--out", "o"])
+    assert calls[0][2]["proportions"] == defaults["proportions"]
+
+
+@pytest.mark.parametrize("shard", ["3", "a/b", "1/2/3", "-1/2"])
+def test_a_shard_that_is_none_is_refused(shard, capsys):
+    with pytest.raises(SystemExit) as end:
+        cli.main(["prepare", "folder", "--source", "s", "--out", "o", f"--shard={shard}"])
+    assert end.value.code == 1
+    assert "write i/n, such as 2/8" in capsys.readouterr().err
+
+
+def test_validation_that_fails_exits_1_after_its_findings(monkeypatch, capsys):
+    found = SimpleNamespace(passes=False, n_rejected=3, total=9)
+    monkeypatch.setattr("s2igan.corpora.validate.validate_source", lambda *args, **kwargs: found)
+    monkeypatch.setattr("s2igan.corpora.validate.in_words", lambda source, findings: "counts")
+    with pytest.raises(SystemExit) as end:
+        cli.main(["validate", "s"])
+    assert end.value.code == 1
+    out, err = capsys.readouterr()
+    assert out == "counts\n"
+    assert err.startswith("s2igan: s: 3 of 9 cannot be used, more than 20 %")
 
 
 def test_generate_prints_json_lines_and_goes_on_after_a_bad_recording(monkeypatch, capsys):

@@ -2,13 +2,17 @@
 
 import errno
 import os
+import socket
 import subprocess
+import threading
+import time
 from pathlib import Path
 
 import pytest
 
+from s2igan import files
 from s2igan.errors import UserError
-from s2igan.files import abandoned, atomic_write, atomic_write_json, temporary_path
+from s2igan.files import abandoned, atomic_write, atomic_write_json, only_one, temporary_path
 
 
 def test_the_file_appears_when_the_block_ends(tmp_path: Path) -> None:
@@ -88,3 +92,59 @@ def test_only_processes_that_are_gone_abandon_files(tmp_path: Path) -> None:
     cases[f".a.bin.{host}-{zombie.pid}.tmp"] = True
     assert {name: abandoned(tmp_path / name) for name in cases} == cases
     zombie.wait()
+
+
+# ---------------------------------------------------------------------------------------------------------------- locks
+
+
+def test_one_at_a_time(tmp_path: Path) -> None:
+    """Six threads add to a counter that loses additions where two of them hold the lock at once."""
+    count, holders, waited = 0, [], []
+
+    def work() -> None:
+        nonlocal count
+        with only_one(tmp_path / "new" / "lock", waited.append):
+            before = count
+            holders.append(1)
+            time.sleep(0.01)
+            assert len(holders) == 1
+            holders.pop()
+            count = before + 1
+
+    threads = [threading.Thread(target=work) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(20)
+    assert count == 6
+    assert set(waited) == {f"{socket.gethostname()}-{os.getpid()}"}
+    assert list((tmp_path / "new").iterdir()) == []
+
+
+def test_a_lock_is_released_when_the_block_fails(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError), only_one(tmp_path / "lock"):
+        raise RuntimeError
+    assert not (tmp_path / "lock").exists()
+
+
+def test_a_lock_whose_process_is_gone_is_taken_over(tmp_path: Path) -> None:
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    for holder in (gone.pid, os.getpid()):  # in a container, an earlier process had our id
+        (tmp_path / "lock").write_text(f"{socket.gethostname()}-{holder}")
+        with only_one(tmp_path / "lock"):
+            assert (tmp_path / "lock").read_text() == f"{socket.gethostname()}-{os.getpid()}"
+
+
+def test_a_lock_of_another_machine_is_taken_over_when_it_falls_silent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lock = tmp_path / "lock"
+    lock.write_text("elsewhere-1")
+    os.utime(lock, (time.time() - files.STALE_SECONDS + 1,) * 2)
+    monkeypatch.setattr(files, "WAIT_SECONDS", 0.02)
+    started = time.monotonic()
+    with only_one(lock):
+        assert time.monotonic() - started > 0.5, "it was waited for"
+    lock.write_text("elsewhere-1")
+    assert not files._left_behind(lock, "elsewhere-1")

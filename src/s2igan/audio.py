@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import math
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
@@ -34,6 +35,10 @@ FRAMES_AT_ONCE = 256  # whose spectra fit a core's cache
 MIN_FRAMES = 2  # whole windows
 MIN_SAMPLES = N_FFT + (MIN_FRAMES - 1) * HOP_LENGTH  # 771 samples, 35 ms
 MAX_SECONDS = 60.0
+MAX_MISSING_SECONDS = 0.1  # of a file that is cut off: a recorder's last block may be short
+UNKNOWN_LENGTH = 0x7FFF_0000  # bytes; programs that write into a pipe promise this much or more
+MP3_HEADER_BYTES = 1 << 18  # pictures in tags may come before an encoder's header
+SHORT_CHUNK = re.compile(r"^ *(?:data|SSND|Data Size|riff) *: (\d+) \(should be (\d+)\)", re.MULTILINE)
 SILENCE_PEAK = 1e-4  # -80 dB of full scale, measured from the mean
 
 Window = Literal["hann", "hamming"]
@@ -51,12 +56,14 @@ def load_audio(
     Any sample rate, bit depth and number of channels (averaged) that libsndfile reads: wav, flac, ogg, mp3 and more.
 
     Raises:
-        UserError: naming the file, if it is missing, unreadable or empty, the times do not lie in it, or its sound
-            fails `check_waveform`.
+        UserError: naming the file, if it is missing, unreadable, empty or cut off, the times do not lie in it, or its
+            sound fails `check_waveform`.
     """
     path = Path(path)
     if not path.is_file():
         raise UserError(f"{path}: no such sound file; check the path.")
+    if path.stat().st_size == 0:
+        raise UserError(f"{path}: the sound file is empty, it has 0 bytes; record it again or leave it out.")
     try:
         with soundfile.SoundFile(path) as file:
             rate, total = file.samplerate, file.frames
@@ -73,6 +80,12 @@ def load_audio(
             _check_duration((stop - start) / rate, str(path))  # before hours of sound are decoded
             file.seek(start)
             samples = file.read(stop - start, dtype="float32", always_2d=True)
+            if end_seconds is None or round(end_seconds * rate) > total:
+                missing = max(_missing_frames(file), stop - start - len(samples) if _knows_length(file, path) else 0)
+                if missing > MAX_MISSING_SECONDS * rate:
+                    raise UserError(
+                        f"{path}: cut off, its last {missing / rate:.2f} s are missing; copy it from the device again."
+                    )
     except (soundfile.SoundFileError, OSError) as error:
         raise UserError(f"{path}: not a readable sound file ({error}); convert it to wav, flac, ogg or mp3.") from error
     wave = samples[:, 0]
@@ -84,6 +97,24 @@ def load_audio(
     wave = np.ascontiguousarray(wave, dtype=np.float32)
     check_waveform(wave, str(path))
     return wave
+
+
+def _missing_frames(file: soundfile.SoundFile) -> int:
+    """Samples that the header of a wav, aiff or au file promises and the file does not hold, by libsndfile's log."""
+    for promised, found in re.findall(SHORT_CHUNK, file.extra_info):
+        promised, found = int(promised), int(found)
+        if 0 < found < promised < UNKNOWN_LENGTH:
+            return round((promised - found) / found * file.frames)
+    return 0
+
+
+def _knows_length(file: soundfile.SoundFile, path: Path) -> bool:
+    """Whether the number of samples is a promise; of an mp3 file without a header of its encoder it is an estimate."""
+    if file.format not in {"MP3", "MPEG"}:
+        return True
+    with path.open("rb") as raw:
+        start = raw.read(MP3_HEADER_BYTES)
+    return b"Xing" in start or b"Info" in start
 
 
 def check_waveform(wave: Float[np.ndarray, " samples"], name: str) -> None:
@@ -104,6 +135,15 @@ def check_waveform(wave: Float[np.ndarray, " samples"], name: str) -> None:
         raise UserError(f"{name}: holds samples that are not numbers (NaN or infinite); export the recording again.")
     if high - low < 2 * SILENCE_PEAK:
         raise UserError(f"{name}: silent, nothing was recorded; check the microphone or leave the file out.")
+
+
+def check_seconds(wave: Float[np.ndarray, " samples"], least: float, name: str) -> None:
+    """UserError, beginning with `name`, if the waveform (22,050 Hz) is shorter than `least` seconds."""
+    seconds = len(wave) / SAMPLE_RATE
+    if seconds < least:
+        raise UserError(
+            f"{name}: too short, {seconds:.2f} s where a description takes {least:g} s or more; leave it out."
+        )
 
 
 def _check_duration(seconds: float, name: str) -> None:

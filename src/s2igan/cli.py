@@ -10,10 +10,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from tyro.conf import DisallowNone, FlagCreatePairsOff, Positional, arg
+from tyro.conf import DisallowNone, FlagCreatePairsOff, Positional, UseAppendAction, arg
 from tyro.extras import SubcommandApp
 
 from s2igan import __version__
+from s2igan.corpora.registry import IMPORTERS
 from s2igan.errors import UserError
 
 FAILED = 1
@@ -63,6 +64,203 @@ def birds(
         jobs=jobs,
         extra_voices=extra_voices,
     )
+
+
+@prepare.command
+def flowers(
+    out: Path,
+    classes: int = 40,
+    individuals: int = 40,
+    captions: int = 10,
+    size: int = 64,
+    seed: int = 0,
+    jobs: int | None = None,
+    extra_voices: tuple[str, ...] = (),
+) -> None:
+    """Draw the built-in flowers, have their descriptions spoken, and pack both for training.
+
+    Args:
+        out: directory to make
+        classes: species; about a fifth of them are kept for testing
+        individuals: pictures of each species
+        captions: spoken descriptions of each picture
+        size: side in pixels of the largest images to be trained on
+        seed: everything follows from it
+        jobs: processes; one per core unless given
+        extra_voices: more voices for training, of any engine that is installed
+    """
+    from s2igan.corpora.flowers import prepare_flowers
+
+    prepare_flowers(
+        out,
+        classes=classes,
+        individuals=individuals,
+        captions=captions,
+        size=size,
+        seed=seed,
+        jobs=jobs,
+        extra_voices=extra_voices,
+    )
+
+
+def _importing(name: str) -> Callable[..., None]:
+    """The sub-command `prepare NAME` of an importer."""
+
+    def command(
+        source: Path,
+        out: Path,
+        size: int = 64,
+        window: Literal["hann", "hamming"] = "hann",
+        seed: int = 0,
+        voice: UseAppendAction[tuple[str, ...]] = (),
+        proportions: tuple[float, float, float] = (0.8, 0.1, 0.1),
+        speaker_disjoint: bool = False,
+        keep_personal_data: bool = False,
+        allow_rejected: bool = False,
+        jobs: int | None = None,
+        shard: str | None = None,
+    ) -> None:
+        from s2igan.corpora.prepare import prepare_corpus
+
+        prepare_corpus(
+            name,
+            source,
+            out,
+            size=size,
+            window=window,
+            seed=seed,
+            voices=voice,
+            proportions=proportions,
+            speaker_disjoint=speaker_disjoint,
+            keep_personal_data=keep_personal_data,
+            allow_rejected=allow_rejected,
+            jobs=jobs,
+            part=None if shard is None else _shard(shard),
+            say=_say,
+        )
+
+    command.__doc__ = f"""Import the corpus {name!r} and pack it for training; s2igan corpora shows what is expected.
+
+    Args:
+        source: folder or archive of the corpus, or a folder with its archives; it is only read
+        out: directory to make, or to go on with
+        size: side in pixels of the largest images to be trained on
+        window: of the log-mel
+        seed: of splits, and of which voice speaks what
+        voice: who speaks captions that have no recording, such as espeak:en-us+f3; repeat it for several voices
+        proportions: of train, validation and test, where the corpus brings no splits
+        speaker_disjoint: no speaker is in two splits
+        keep_personal_data: keep names, birth years, places and devices of speakers where the corpus has them
+        allow_rejected: go on where over 20 %% of the corpus cannot be used
+        jobs: processes; one per core unless given
+        shard: i/n, such as 2/8: do the second of eight shares, for eight machines that share OUT
+    """.replace("%%", "%")
+    return command
+
+
+for _name in IMPORTERS:
+    prepare.command(name=_name)(_importing(_name))
+
+
+@app.command
+def corpora() -> None:
+    """List the corpora: the built-in ones, and those that can be imported, with the layout that is expected."""
+    from s2igan.corpora.registry import describe
+
+    print(describe())
+
+
+@app.command
+def validate(
+    source: Annotated[Positional[Path], arg(metavar="SOURCE")],
+    /,
+    *,
+    corpus: str | None = None,
+    seed: int = 0,
+    speaker_disjoint: bool = False,
+    jobs: int | None = None,
+) -> None:
+    """Read and decode a whole source without changing anything, and say what s2igan prepare would reject.
+
+    Exits with status 1 where that is more than 20 %, or nothing is left.
+
+    Args:
+        source: folder or archive, a folder with archives, or a manifest
+        corpus: what it is, one of those that s2igan corpora lists; recognised by its layout unless given
+        seed: of the splits that are shown
+        speaker_disjoint: no speaker is in two splits
+        jobs: processes; one per core unless given
+    """
+    from s2igan.corpora.validate import in_words, validate_source
+
+    findings = validate_source(source, corpus, seed=seed, speaker_disjoint=speaker_disjoint, jobs=jobs)
+    print(in_words(source, findings))
+    if not findings.passes:
+        raise UserError(
+            f"{source}: {findings.n_rejected:,} of {findings.total:,} cannot be used, more than 20 %; mend them, or "
+            "prepare it with --allow-rejected."
+        )
+
+
+@app.command
+def run(
+    corpus: Annotated[Positional[str], arg(metavar="CORPUS")],
+    /,
+    *,
+    out: Path,
+    source: Path | None = None,
+    recipe: str = "birds",
+    config: str | None = None,
+    seed: int = 0,
+    voice: UseAppendAction[tuple[str, ...]] = (),
+    proportions: tuple[float, float, float] = (0.8, 0.1, 0.1),
+    speaker_disjoint: bool = False,
+    keep_personal_data: bool = False,
+    allow_rejected: bool = False,
+    max_captions: int = 1000,
+    jobs: int | None = None,
+    device: str | None = None,
+) -> None:
+    """From a corpus to a report in one command: prepare, train both stages, evaluate, report.
+
+    Interrupted, the same command goes on where it stopped.
+
+    Args:
+        corpus: what the source is, such as folder for your own recordings; s2igan corpora lists all
+        out: run directory to make, or to go on with; the prepared corpus is in its folder data
+        source: folder or archive of the corpus; birds and flowers need none
+        recipe: what to train; s2igan recipes lists them
+        config: for a method such as no-dense, the configuration that it is applied to
+        seed: of splits, training and evaluation
+        voice: who speaks captions that have no recording; repeat it for several voices
+        proportions: of train, validation and test, where the corpus brings no splits
+        speaker_disjoint: no speaker is in two splits
+        keep_personal_data: keep names, birth years, places and devices of speakers where the corpus has them
+        allow_rejected: go on where over 20 % of the corpus cannot be used
+        max_captions: descriptions that images are drawn for in the evaluation, chosen at random
+        jobs: processes of the preparation; one per core unless given
+        device: cpu, cuda or cuda:1; unless given, a GPU if there is one
+    """
+    from s2igan.run import run_corpus
+
+    report = run_corpus(
+        corpus,
+        source,
+        out,
+        recipe=recipe,
+        config=config,
+        seed=seed,
+        device=device,
+        jobs=jobs,
+        max_captions=max_captions,
+        say=_say,
+        voices=voice,
+        proportions=proportions,
+        speaker_disjoint=speaker_disjoint,
+        keep_personal_data=keep_personal_data,
+        allow_rejected=allow_rejected,
+    )
+    print(f"Report: {report}")
 
 
 @app.command
@@ -243,6 +441,17 @@ def _generate(model: Path, audio: Sequence[Path], out: Path, samples: int, seed:
             print(json.dumps(result, ensure_ascii=False), flush=True)
     if failed:
         sys.exit(FAILED)
+
+
+def _shard(text: str) -> tuple[int, int]:
+    match = re.fullmatch(r"(\d+)/(\d+)", text.strip())
+    if match is None:
+        raise UserError(f"--shard {text!r}: write i/n, such as 2/8 for the second of eight machines.")
+    return int(match[1]), int(match[2])
+
+
+def _say(line: str) -> None:
+    print(line, flush=True)
 
 
 def main(args: Sequence[str] | None = None) -> None:

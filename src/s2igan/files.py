@@ -7,7 +7,9 @@ import errno
 import json
 import os
 import socket
-from collections.abc import Iterator
+import threading
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
@@ -125,3 +127,108 @@ def sync_directory(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+HEARTBEAT_SECONDS = 5.0
+"""Between two signs of life of whoever holds a lock."""
+STALE_SECONDS = 60.0
+"""Silence after which a lock is taken to be left behind."""
+WAIT_SECONDS = 0.2
+"""Between two looks at a lock that another holds."""
+_HELD: set[Path] = set()
+"""Locks that this process holds."""
+
+
+@contextlib.contextmanager
+def only_one(path: Path, on_waiting: Callable[[str], None] = lambda holder: None) -> Iterator[None]:
+    """Hold a lock file while the block runs; wait while another process, on this or another machine, holds it.
+
+    Works on network disks: the file is made exclusively and touched every few seconds, and one that stays untouched for
+    a minute, or whose process on this machine is gone, is removed.
+
+    Args:
+        on_waiting: told once who holds the lock, when there is someone to wait for.
+
+    Raises:
+        UserError: the lock cannot be written.
+    """
+    waiting = False
+    while not _take(path):
+        holder = _read_holder(path)
+        if _left_behind(path, holder):
+            _remove(path)
+            continue
+        if not waiting:
+            on_waiting(holder)
+            waiting = True
+        time.sleep(WAIT_SECONDS)
+    finished = threading.Event()
+
+    def live() -> None:
+        while not finished.wait(HEARTBEAT_SECONDS):
+            with contextlib.suppress(OSError):
+                os.utime(path)
+
+    _HELD.add(path)
+    alive = threading.Thread(target=live, daemon=True)
+    alive.start()
+    try:
+        yield
+    finally:
+        finished.set()
+        alive.join()
+        _HELD.discard(path)
+        path.unlink(missing_ok=True)
+
+
+def _take(path: Path) -> bool:
+    with disk_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644)
+        except FileExistsError:
+            return False
+        with os.fdopen(descriptor, "w") as file:
+            file.write(f"{socket.gethostname()}-{os.getpid()}")
+    return True
+
+
+def _read_holder(path: Path) -> str:
+    try:
+        return path.read_text()
+    except OSError:
+        return ""
+
+
+def _left_behind(path: Path, holder: str) -> bool:
+    host, _, process = holder.rpartition("-")
+    if host == socket.gethostname() and process.isdecimal():
+        return path not in _HELD if int(process) == os.getpid() else not _runs(int(process))
+    return _silent(path)
+
+
+def _silent(path: Path) -> bool:
+    """Whether a file was not touched for `STALE_SECONDS`, by the clock of the disk, which may be another machine's."""
+    probe = path.with_name(f"{path.name}.{socket.gethostname()}-{os.getpid()}")
+    try:
+        probe.touch()
+        return probe.stat().st_mtime - path.stat().st_mtime > STALE_SECONDS
+    except OSError:
+        return False
+    finally:
+        probe.unlink(missing_ok=True)
+
+
+def _remove(path: Path) -> None:
+    """Remove a lock left behind; under a lock of its own, so that nobody removes one that was taken meanwhile."""
+    breaker = path.with_name(f"{path.name}.removed")
+    if not _take(breaker):
+        if _silent(breaker):
+            breaker.unlink(missing_ok=True)
+        time.sleep(WAIT_SECONDS)
+        return
+    try:
+        if _left_behind(path, _read_holder(path)):
+            path.unlink(missing_ok=True)
+    finally:
+        breaker.unlink(missing_ok=True)

@@ -105,6 +105,8 @@ class Findings:
     """Seconds."""
     config: Mapping[str, Any]
     environment: Mapping[str, Any]
+    split: str = "test"
+    """What was scored."""
 
 
 # ---------------------------------------------------------------------------------------------------------- small parts
@@ -315,8 +317,10 @@ BAR_KEY = (
 )
 
 
-def spoken_section(spoken: Sequence[Spoken]) -> str:
+def spoken_section(spoken: Sequence[Spoken], split: str = "test") -> str:
     """What was said, the real image, and the samples, side by side."""
+    new = "these classes nor their pictures" if any(item.class_name for item in spoken) else "them nor their pictures"
+    met = f"the model met neither {new}" if split != "train" else "the model met them"
     cards = []
     for item in spoken:
         about = " · ".join(filter(None, (item.class_name, item.speaker)))
@@ -333,7 +337,7 @@ def spoken_section(spoken: Sequence[Spoken]) -> str:
     return _section(
         "said",
         "What was said, what was drawn",
-        "Descriptions from the test split: the model met neither these classes nor their pictures while it learnt. It "
+        f"Descriptions from the {split} split: {met} while it learnt. It "
         "hears the recording and never sees the words; beside the real image stand samples that differ in noise only.",
         f'<ul class="spoken">{"".join(cards)}</ul>' if cards else "",
     )
@@ -535,7 +539,7 @@ def _section(anchor: str, title: str, introduction: str, body: str) -> str:
 def page(findings: Findings) -> str:
     """The whole page as HTML."""
     sections = {
-        "What was said": spoken_section(findings.spoken),
+        "What was said": spoken_section(findings.spoken, findings.split),
         "One word changed": changed_section(findings.changed),
         "Scores": scores_section(findings),
         "How it learnt": training_section(findings),
@@ -614,6 +618,7 @@ def read_findings(run: str | Path) -> Findings:
         phases=phases | ({"Evaluation": seconds} if seconds else {}),
         config=directory.config,
         environment=_read_json(directory.path / "environment.json"),
+        split=_read_json(directory.evaluation / "metrics.json").get("split", "test"),
     )
 
 

@@ -25,6 +25,8 @@ from s2igan.errors import UserError
 from s2igan.files import atomic_write, atomic_write_json, disk_errors
 
 LOCK, CONFIG, ENVIRONMENT, METRICS, LOG = ".lock", "config.json", "environment.json", "metrics.jsonl", "log.txt"
+DATA = "data"
+"""Where `s2igan run` prepares the corpus of a run, before there is a run."""
 
 
 class RunDirectory:
@@ -207,8 +209,9 @@ class _LogHandler(logging.Handler):
 
 
 def _is_used(path: Path) -> bool:
-    """Whether there is more than what a `create` leaves that was killed before it was done."""
-    return any(not entry.name.startswith(".") and entry.name != ENVIRONMENT for entry in path.iterdir())
+    """Whether there is more than a corpus prepared for the run, or what a `create` leaves that was killed before it was
+    done."""
+    return any(not entry.name.startswith(".") and entry.name not in (ENVIRONMENT, DATA) for entry in path.iterdir())
 
 
 def _acquire(path: Path) -> int:

@@ -167,7 +167,6 @@ def test_bad_files_are_named(tmp_path: Path) -> None:
     halves(RED, BLUE, size=(400, 400)).save(tmp_path / "whole.png")
     jpg, png = (tmp_path / "whole.jpg").read_bytes(), (tmp_path / "whole.png").read_bytes()
     contents = {
-        "empty.png": b"",
         "text.jpg": b"not a picture",
         "torn.jpg": jpg[: len(jpg) // 2],
         "torn.png": png[: len(png) // 2],
@@ -178,6 +177,9 @@ def test_bad_files_are_named(tmp_path: Path) -> None:
         (tmp_path / name).write_bytes(content)
         with pytest.raises(UserError, match=f"{name}: not a readable image"):
             load_image(tmp_path / name, 40)
+    (tmp_path / "empty.png").write_bytes(b"")
+    with pytest.raises(UserError, match=r"empty\.png: the image file is empty"):
+        load_image(tmp_path / "empty.png", 40)
     with pytest.raises(UserError, match=r"absent\.png: no such image"):
         load_image(tmp_path / "absent.png", 40)
     Image.new("RGB", (40, 7)).save(tmp_path / "thin.png")

@@ -6,6 +6,7 @@ import torch
 from small_birds import SIDE, TEST_VOICE, make_run
 
 from s2igan.checkpoint import load_model, save_model
+from s2igan.data.store import Store
 from s2igan.errors import UserError
 from s2igan.evaluation.subject import Networks, Subject, check_size, new_voices
 from s2igan.models.generator import Generator
@@ -70,3 +71,16 @@ def test_pictures_too_small_for_the_model(model, bird_store):
     large = dataclasses.replace(model.generator.config, resolutions=(16, 32, 64))
     with pytest.raises(UserError, match="--size 64"):
         check_size(SpeechToImage(model.speech_encoder, Generator(large), model.front_end), bird_store)
+
+
+def test_a_few_new_voices_by_accident_do_not_decide(store):
+    """Where speakers are not kept apart, the whole split is evaluated, and it is said how many voices are new."""
+    opened = Store.open(store.directory)
+    own = opened.split_indices("test")
+    opened.speaker_index = np.zeros(len(opened), np.int32)
+    opened.speaker_index[own[:1]] = 1
+    subject = Subject.of(opened, "test")
+    np.testing.assert_array_equal(subject.utterances, own)
+    assert subject.voices == f"all of the split, of which 1 that speak in no other split (1 of {len(own)} utterances)"
+    opened.speaker_index[own[: len(own) // 2]] = 1
+    np.testing.assert_array_equal(Subject.of(opened, "test").utterances, own[: len(own) // 2])

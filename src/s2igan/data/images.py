@@ -33,6 +33,8 @@ def load_image(path: str | Path, size: int, box: Box | None = None) -> UInt8[np.
     path = Path(path)
     if not path.is_file():
         raise UserError(f"{path}: no such image file; check the path.")
+    if path.stat().st_size == 0:
+        raise UserError(f"{path}: the image file is empty, it has 0 bytes; export it again or leave it out.")
     try:
         with warnings.catch_warnings():
             # Pillow warns of pictures half as large as those it refuses, and of odd metadata where it decodes well.

@@ -73,6 +73,8 @@ def build_store(
     image_size: int = 64,
     window: Literal["hann", "hamming"] = "hann",
     boxes: Mapping[str, Box] | None = None,
+    min_seconds: float = 0.0,
+    left_out: Sequence[Mapping[str, str]] = (),
     jobs: int | None = None,
     progress: bool = True,
     allow_rejected: bool = False,
@@ -87,6 +89,9 @@ def build_store(
         image_size: side in pixels of the training images; 76/64 of it is stored.
         window: of the log-mel (SPEC section 8, line 1).
         boxes: bounding boxes by image path, for corpora that have them.
+        min_seconds: shorter utterances are rejected.
+        left_out: `path` and `reason` of what the corpus holds and the manifest leaves out; it is named and counted
+            with what is rejected here.
         jobs: processes of one thread each; as many as there are usable cores unless given.
         progress: show a progress bar.
         allow_rejected: go on where over 20 % of the rows cannot be used.
@@ -117,7 +122,8 @@ def build_store(
     def tasks(kind: Kind, items: list[_Item], size: int) -> list[_Task]:
         setting = stored_size(image_size) if kind == "images" else window
         shares = [tuple(items[at : at + size]) for at in range(0, len(items), size)]
-        return [_Task(root, store, kind, number, share, setting) for number, share in enumerate(shares)]
+        least = min_seconds if kind == "mels" else 0.0
+        return [_Task(root, store, kind, number, share, setting, least) for number, share in enumerate(shares)]
 
     boxes = boxes or {}
     image_tasks = tasks("images", [_Item(path, box=boxes.get(path)) for path in corpus.pictures], image_shard_items)
@@ -138,6 +144,7 @@ def build_store(
         _Entries.of([shard for shard in images if shard], image_shard_items, len(corpus.pictures)),
         _Entries.of([shard for shard in mels if shard], mel_shard_items, len(corpus.rows)),
         settings,
+        left_out,
         allow_rejected,
     )
 
@@ -198,6 +205,8 @@ class _Task:
     items: tuple[_Item, ...]
     setting: int | str
     """Side of the stored images in pixels, or the window of the log-mels."""
+    min_seconds: float = 0.0
+    """Of utterances."""
 
     @property
     def target(self) -> Path:
@@ -218,7 +227,8 @@ class _Task:
             except OSError:
                 pass  # will be rejected, or has been; when the file appears the key changes
             described.append([item.path, item.start_seconds, item.end_seconds, item.box, size])
-        key = json.dumps([VERSION, self.kind, self.setting, described])
+        least = [self.min_seconds] if self.min_seconds else []
+        key = json.dumps([VERSION, self.kind, self.setting, *least, described])
         return hashlib.sha256(key.encode()).hexdigest(), newest
 
     def finished(self) -> bool:
@@ -407,7 +417,7 @@ def _decoded_images(task: _Task) -> tuple[dict[str, np.ndarray], dict[int, str]]
 def _log_mels(task: _Task) -> tuple[dict[str, np.ndarray], dict[int, str]]:
     import torch
 
-    from s2igan.audio import N_MELS, load_audio, log_mel
+    from s2igan.audio import N_MELS, check_seconds, load_audio, log_mel
 
     mels = [np.empty((0, N_MELS), np.float16)]
     rows: list[int] = []
@@ -419,6 +429,7 @@ def _log_mels(task: _Task) -> tuple[dict[str, np.ndarray], dict[int, str]]:
             path = task.root / item.path
             try:
                 wave = load_audio(path, item.start_seconds, item.end_seconds)
+                check_seconds(wave, task.min_seconds, str(path))
             except UserError as error:
                 rejected[row] = _reason(error, path, item)
                 continue
@@ -467,6 +478,7 @@ def _write_index(
     images: _Entries,
     mels: _Entries,
     settings: dict[str, Any],
+    left_out: Sequence[Mapping[str, str]],
     allow_rejected: bool,
 ) -> dict[str, Any]:
     number_of = {path: i for i, path in enumerate(corpus.pictures)}
@@ -478,10 +490,10 @@ def _write_index(
         if image_of_row[i] in images.rejected:
             rejected.append({"line": line, "path": row.image, "reason": images.rejected[int(image_of_row[i])]})
     rejected.sort(key=lambda record: record["line"])
-    with atomic_write(out / REJECTED) as file:
-        file.writelines((json.dumps(record, ensure_ascii=False) + "\n").encode() for record in rejected)
-    n_rejected = len({record["line"] for record in rejected})
-    _check_rejected(out, corpus, rejected, n_rejected, allow_rejected)
+    n_rows, n_rejected = corpus.n_rows + len(left_out), len({record["line"] for record in rejected}) + len(left_out)
+    write_rejected(out, [*left_out, *rejected])
+    if n_rejected - len(left_out) == corpus.n_rows or not (allow_rejected or n_rejected <= MAX_REJECTED * n_rows):
+        raise too_many_rejected(out, corpus.manifest_path, [*rejected, *left_out], n_rejected, n_rows)
 
     kept = np.flatnonzero((mels.shard >= 0) & (images.shard[image_of_row] >= 0))
     rows = [corpus.rows[i] for i in kept]
@@ -505,7 +517,7 @@ def _write_index(
         "manifest": corpus.manifest_path.name,
         "corpus": os.path.relpath(corpus.manifest_path.parent, out),
         **settings,
-        "rows": corpus.n_rows,
+        "rows": n_rows,
         "rejected": n_rejected,
         "attributes": {name: sorted(found) for name, found in sorted(values.items())},
         "shards": shards,
@@ -540,16 +552,22 @@ def _write_index(
     return report
 
 
-def _check_rejected(
-    out: Path, corpus: _Corpus, rejected: list[dict[str, Any]], n_rejected: int, allow_rejected: bool
-) -> None:
-    if n_rejected < corpus.n_rows and (allow_rejected or n_rejected <= MAX_REJECTED * corpus.n_rows):
-        return
+def write_rejected(out: Path, records: Sequence[Mapping[str, Any]]) -> None:
+    """`rejected.jsonl`: what is not in the store, and why; UserError if the disk is full."""
+    with atomic_write(out / REJECTED) as file:
+        file.writelines((json.dumps(record, ensure_ascii=False) + "\n").encode() for record in records)
+
+
+def too_many_rejected(
+    out: Path, manifest_path: Path, rejected: Sequence[Mapping[str, Any]], n_rejected: int, n_rows: int
+) -> UserError:
+    """What to raise where so much is rejected that there must be a reason."""
     record = rejected[0]
-    remedy = "mend them" if n_rejected == corpus.n_rows else "mend them, or allow it with --allow-rejected"
-    raise UserError(
-        f"{corpus.manifest_path}: {n_rejected} of {corpus.n_rows} utterances cannot be used, the first on line "
-        f"{record['line']} ({record['path']}: {record['reason'].rstrip('.')}); {out / REJECTED} names all, {remedy}."
+    where = f"on line {record['line']} ({record['path']}" if "line" in record else f"({record['path']}"
+    remedy = "mend them" if n_rejected == n_rows else "mend them, or allow it with --allow-rejected"
+    return UserError(
+        f"{manifest_path}: {n_rejected} of {n_rows} utterances cannot be used, the first {where}: "
+        f"{record['reason'].rstrip('.')}); {out / REJECTED} names all, {remedy}."
     )
 
 

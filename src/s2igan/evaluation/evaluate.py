@@ -123,7 +123,7 @@ def search_group(networks: Networks, subject: Subject, *, seed: int, console: Co
         description="Image embeddings",
     )
     disagreement, oracle = None, ""
-    if store.attributes:
+    if store.attributes and any(store.mentions(int(utterance)) for utterance in utterances):
         facts = [store.image_attributes(int(image)) for image in subject.images]
         disagreement = attribute_disagreement([subject.mentioned(int(u)) for u in utterances], facts)
         oracle = (
@@ -154,4 +154,7 @@ def feature_groups(model: SpeechToImage, subject: Subject, fakes: Fakes, *, seed
         first = paper_map_group(model, encoder, subject, features, seed=seed, console=console)
     else:
         first = fake_recall_group(subject, fakes, features)
+    if min(len(subject.images), len(fakes.pictures)) < 2:
+        console.print("Distances are left out: they need two real and two generated images.", highlight=False)
+        return [first]
     return [first, distance_group(encoder, subject, fakes, features, seed=seed, console=console)]

@@ -33,7 +33,7 @@ class Subject:
 
     @classmethod
     def of(cls, store: Store, split: str) -> Subject:
-        """The utterances by voices that speak in no other split; all of the split where there are none such.
+        """The utterances by voices that speak in no other split; all of the split where those are fewer than half.
 
         Raises:
             UserError: the split has no utterances.
@@ -44,10 +44,11 @@ class Subject:
         elsewhere = np.setdiff1d(np.arange(len(store)), own)
         new = new_voices(store.speaker_index[own], store.speaker_index[elsewhere])
         voices = f"{len(np.unique(store.speaker_index[own[new]]))} that speak in no other split"
-        if not new.any():
-            new, voices = np.ones(len(own), dtype=bool), "all of the split, none of which is known to be new"
-        elif not new.all():
+        if not new.all():
             voices += f" ({new.sum()} of {len(own)} utterances)"
+        if 2 * new.sum() < len(own):  # where speakers are not kept apart, a few are new by accident
+            known = f"of which {voices}" if new.any() else "none of which is known to be new"
+            new, voices = np.ones(len(own), dtype=bool), f"all of the split, {known}"
         return cls(store, split, own[new], np.unique(store.image_index[own]), voices)
 
     @property

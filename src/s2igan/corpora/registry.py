@@ -1,0 +1,46 @@
+"""The corpora that `s2igan prepare` knows, by name. An importer's module is imported when it is asked for."""
+
+from __future__ import annotations
+
+import importlib
+import textwrap
+from typing import TYPE_CHECKING
+
+from s2igan.errors import UserError
+
+if TYPE_CHECKING:
+    from s2igan.corpora.source import Importer
+
+BUILT_IN = {
+    "birds": "Drawn birds of invented species, each described aloud by synthetic voices; needs no source",
+    "flowers": "Drawn flowers of invented species, made in the manner of the birds; needs no source",
+}
+IMPORTERS = ("folder", "cub", "oxford102", "flickr8k", "places", "spokencoco", "aikuma", "elan")
+"""Names of importers, which are the names of their modules in this folder."""
+PUBLISHED = frozenset({"cub", "oxford102", "flickr8k", "places", "spokencoco"})
+"""Corpora that others report figures on: their pictures, recordings and splits are kept as published."""
+INDENT = "    "
+
+
+def importer(name: str) -> Importer:
+    """The importer of a kind of source.
+
+    Raises:
+        UserError: there is none of this name.
+    """
+    if name not in IMPORTERS:
+        raise UserError(f"there is no corpus {name!r} to import; choose one of {', '.join(IMPORTERS)}.")
+    found: Importer = importlib.import_module(f"s2igan.corpora.{name}").IMPORTER
+    return found
+
+
+def describe() -> str:
+    """Every corpus: what it is, where it is published, and the layout that is expected; for people."""
+    lines = ["Built in: s2igan prepare NAME --out OUT", ""]
+    lines += [f"{name}: {title}" for name, title in BUILT_IN.items()]
+    lines += ["", "Imported: s2igan prepare NAME --source DIR --out OUT"]
+    for name in IMPORTERS:
+        found = importer(name)
+        layout = textwrap.indent(textwrap.dedent(found.layout).strip("\n"), INDENT)
+        lines += ["", f"{name}: {found.title}", f"  published: {found.published}", "  expected:", layout]
+    return "\n".join(lines)

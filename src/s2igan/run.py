@@ -1,0 +1,177 @@
+"""From a source to a report in one command: prepare, train both stages, evaluate, report.
+
+Everything is under one run directory: the prepared corpus in `RUN/data`, the rest as `s2igan train` and
+`s2igan evaluate` leave it. A finished part leaves a mark, so that the same command goes on where it was interrupted.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from s2igan.errors import UserError
+from s2igan.files import atomic_write_json
+from s2igan.run_directory import DATA
+
+if TYPE_CHECKING:
+    from s2igan.recipes import Recipe
+
+PREPARED, TRAINED, EVALUATED = ".prepared.json", ".trained.json", ".evaluated.json"
+"""Marks of finished parts, with what was asked for."""
+MIN_TRAINING_IMAGES = 2
+
+
+def run_corpus(
+    corpus: str,
+    source: str | Path | None,
+    out: str | Path,
+    *,
+    recipe: str | Recipe = "birds",
+    config: str | None = None,
+    seed: int = 0,
+    device: str | None = None,
+    jobs: int | None = None,
+    max_captions: int = 1000,
+    progress: bool = True,
+    say: Callable[[str], None] = lambda line: None,
+    **prepare_options: Any,
+) -> Path:
+    """Prepare a source, train a recipe on it, score it and write the report; returns the report's path.
+
+    Args:
+        corpus: name of an importer, or of a built-in corpus, which has no source.
+        source: as of `prepare_corpus`.
+        out: run directory to make, or to go on with.
+        recipe: as of `train_run`; its image size is prepared for.
+        config: the size that a method is applied to.
+        seed: of the splits, of training and of evaluation.
+        device: where to compute; a GPU if there is one.
+        jobs: processes of the preparation.
+        max_captions: descriptions that images are drawn for in the evaluation.
+        progress: show progress bars.
+        say: is told sentences that a user should read.
+        prepare_options: more arguments of `prepare_corpus`.
+
+    Raises:
+        UserError: as each part does; or the run was begun with other options. What is finished stays.
+    """
+    from s2igan.recipes import resolve
+    from s2igan.report import headlines, write_report
+
+    out = Path(out)
+    chosen = resolve(recipe, config) if isinstance(recipe, str) else recipe
+    size = max(chosen.sen.image_size, chosen.rdg.generator.resolutions[-1])
+    data = out / DATA
+    asked: dict[str, dict[str, Any]] = {
+        PREPARED: {
+            "corpus": corpus,
+            "source": None if source is None else str(Path(source).resolve()),
+            "size": size,
+            "seed": seed,
+            **{name: list(value) if isinstance(value, tuple) else value for name, value in prepare_options.items()},
+        },
+        TRAINED: {"recipe": chosen.name, "seed": seed},
+        EVALUATED: {"max_captions": max_captions, "seed": seed},
+    }
+
+    def part(mark: str, title: str, work: Callable[[], None]) -> None:
+        if _is_done(out, mark, asked[mark]):
+            say(f"{title}: done before")
+            return
+        say(title)
+        work()
+        atomic_write_json(out / mark, asked[mark])
+
+    def prepare() -> None:
+        if source is None:
+            _prepare_built_in(corpus, data, size=size, seed=seed, jobs=jobs, **prepare_options)
+            return
+        from s2igan.corpora.prepare import prepare_corpus
+
+        prepare_corpus(
+            corpus, source, data, size=size, seed=seed, jobs=jobs, progress=progress, say=say, **prepare_options
+        )
+
+    def train() -> None:
+        from s2igan.training.train import train_run
+
+        check_trainable(data)
+        train_run(recipe, data=data, out=out, size=config, seed=seed, device=device, resume=True)
+
+    def evaluate() -> None:
+        from s2igan.evaluation.evaluate import evaluate as evaluate_run
+
+        evaluate_run(out, data, split=split_to_score(data, say), max_captions=max_captions, seed=seed, device=device)
+
+    part(PREPARED, f"Part 1 of 4: preparing {corpus}", prepare)
+    part(TRAINED, f"Part 2 of 4: training {chosen.name}, both stages", train)
+    part(EVALUATED, "Part 3 of 4: evaluation", evaluate)
+    say("Part 4 of 4: report")
+    report = write_report(out)
+    for line in headlines(out):
+        say(line)
+    return report
+
+
+def check_trainable(data: Path) -> None:
+    """UserError where there is too little to train on, before hours are spent."""
+    from s2igan.data.store import Store
+
+    images = Store.open(data).report["splits"]["train"]["images"]
+    if images < MIN_TRAINING_IMAGES:
+        raise UserError(
+            f"{data}: {images} picture{'s' * (images != 1)} for training, which compares pictures with each other: at "
+            f"least {MIN_TRAINING_IMAGES} are needed, and hundreds for a model that draws what it hears."
+        )
+
+
+def split_to_score(data: Path, say: Callable[[str], None]) -> str:
+    """The test split; where a corpus is too small for one, validation or what there is, and a sentence about it."""
+    from s2igan.data.store import Store
+
+    store = Store.open(data)
+    for split in ("test", "validation", "train"):
+        if len(store.split_indices(split)):
+            if split != "test":
+                met = (
+                    " It has met every picture there: these scores say nothing about new ones."
+                    if split == "train"
+                    else ""
+                )
+                say(f"There is no test split: the model is scored on its {split} split.{met}")
+            return split
+    raise UserError(f"{data}: no utterance has a split, so there is nothing to train or score on; prepare it again.")
+
+
+def _is_done(out: Path, mark: str, asked: dict[str, Any]) -> bool:
+    """Whether a part is finished; UserError where it was finished for something else."""
+    try:
+        found = json.loads((out / mark).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return False
+    except (OSError, ValueError):
+        found = {}
+    if found != asked:
+        differ = [name for name in asked if found.get(name) != asked[name]]
+        was, now = (", ".join(f"{name} {values.get(name)}" for name in differ) for values in (found, asked))
+        raise UserError(
+            f"{out}: was begun with {was}, not {now}; choose another --out, or give the same options again."
+        )
+    return True
+
+
+def _prepare_built_in(corpus: str, data: Path, *, size: int, seed: int, jobs: int | None, **options: Any) -> None:
+    if corpus not in ("birds", "flowers"):
+        raise UserError(f"{corpus}: needs a --source, the folder or archive that the corpus is in.")
+    if changed := [name for name, value in options.items() if value and name not in ("window", "proportions")]:
+        raise UserError(f"{corpus}: is made here and knows no --{changed[0].replace('_', '-')}; leave it out.")
+    if corpus == "birds":
+        from s2igan.corpora.birds import prepare_birds
+
+        prepare_birds(data, size=size, seed=seed, jobs=jobs)
+    else:
+        from s2igan.corpora.flowers import prepare_flowers
+
+        prepare_flowers(data, size=size, seed=seed, jobs=jobs)

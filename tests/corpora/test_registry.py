@@ -1,0 +1,56 @@
+"""The registry: every name has a module that says what it imports, and none is imported before it is asked for."""
+
+import subprocess
+import sys
+
+import pytest
+
+from s2igan.corpora.registry import BUILT_IN, IMPORTERS, describe, importer
+from s2igan.corpora.source import Importer
+from s2igan.errors import UserError
+
+
+@pytest.mark.parametrize("name", IMPORTERS)
+def test_every_name_has_an_importer(name):
+    found = importer(name)
+    assert isinstance(found, Importer)
+    assert found.name == name
+    assert found.title
+    assert found.published
+    assert len(found.layout.strip().splitlines()) >= 2
+
+
+@pytest.mark.parametrize("name", IMPORTERS)
+def test_another_layout_is_refused_in_a_sentence(name, tmp_path):
+    (tmp_path / "notes.odt").write_bytes(b"nothing of use")
+    from s2igan.corpora.source import ReadOptions
+
+    with pytest.raises(UserError, match=str(tmp_path)):
+        importer(name).read(tmp_path, ReadOptions())
+
+
+def test_the_list_shows_everything():
+    text = describe()
+    for name in (*BUILT_IN, *IMPORTERS):
+        assert f"\n{name}: " in text
+    assert text.count("  published: ") == text.count("  expected:") == len(IMPORTERS)
+
+
+def test_nothing_is_imported_before_it_is_asked_for():
+    program = (
+        "import sys\nfrom s2igan.corpora.registry import IMPORTERS\n"
+        "print([name for name in IMPORTERS if f's2igan.corpora.{name}' in sys.modules])"
+    )
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "[]"
+
+
+def test_a_name_that_is_none():
+    with pytest.raises(UserError, match=r"no corpus 'cup' to import; choose one of folder, cub, "):
+        importer("cup")
+
+
+def test_a_broken_module_is_not_hidden(monkeypatch):
+    monkeypatch.setattr("s2igan.corpora.registry.IMPORTERS", ("no_such_module",))
+    with pytest.raises(ModuleNotFoundError):
+        importer("no_such_module")

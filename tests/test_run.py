@@ -1,0 +1,104 @@
+"""One command from recordings to a report, with what small corpora of their own lack: classes, validation, speakers."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from own_corpus import own_corpus
+from s2igan import run as run_module
+from s2igan.data.store import Store
+from s2igan.errors import UserError
+from s2igan.evaluation.subject import Subject
+from s2igan.pipeline import SpeechToImage
+from s2igan.run import check_trainable, run_corpus, split_to_score
+from tiny_corpus import tiny_recipe
+
+
+@pytest.fixture(autouse=True)
+def quick_distances(monkeypatch):
+    """Roots of matrices of 1280 x 1280 take seconds, and `evaluation/test_fid.py` looks at them."""
+    monkeypatch.setattr("s2igan.evaluation.generated.fid", lambda *_: 1.0)
+
+
+def whole(source: Path, out: Path, **options):
+    said: list[str] = []
+    recipe = replace(tiny_recipe(2), name="tiny")
+    options = {"recipe": recipe, "jobs": 1, "progress": False, "device": "cpu", "max_captions": 4} | options
+    return run_corpus("folder", source, out, **options, say=said.append), said
+
+
+def test_from_recordings_to_a_report_and_nothing_twice(tmp_path, monkeypatch):
+    """Ten pictures without classes, speakers, languages and texts; interrupted after the training."""
+    source, out = own_corpus(tmp_path / "source", n=10, recordings=2), tmp_path / "run"
+    import s2igan.evaluation.evaluate as evaluation
+
+    with monkeypatch.context() as patch:
+        patch.setattr(evaluation, "evaluate", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            whole(source, out)
+    with monkeypatch.context() as patch:
+        patch.setattr("s2igan.corpora.prepare.prepare_corpus", lambda *_, **__: pytest.fail("prepared again"))
+        patch.setattr("s2igan.training.train.train_run", lambda *_, **__: pytest.fail("trained again"))
+        report, said = whole(source, out)
+        assert report == out / "report.html"
+        assert [line for line in said if "done before" in line] == [
+            "Part 1 of 4: preparing folder: done before",
+            "Part 2 of 4: training tiny, both stages: done before",
+        ]
+        patch.setattr(evaluation, "evaluate", lambda *_, **__: pytest.fail("evaluated again"))
+        whole(source, out)
+    page = report.read_text()
+    assert "met neither them nor their pictures" in page
+    assert "(no transcription)" in page
+    scores = json.loads((out / "evaluation/metrics.json").read_text())
+    keys = {score["key"] for score in scores["scores"]}
+    assert "sen/recall@1/speech_to_image/image" in keys
+    assert "fakes/recall@1" in keys
+    assert "sen/map" not in keys, "there are no classes"
+    model = SpeechToImage.load(out)
+    assert len(model(source / "audio/p00_1.wav", samples=2, seed=1)) == 2
+    with pytest.raises(UserError, match=r"was begun with seed 0, not seed 1"):
+        whole(source, out, seed=1)
+
+
+def test_the_smallest_corpus_is_scored_on_what_there_is(tmp_path):
+    """Two pictures: no test and no validation split."""
+    _, said = whole(own_corpus(tmp_path / "source", n=2, recordings=1), tmp_path / "run")
+    assert any("too small for a validation and a test split" in line for line in said)
+    assert any("scored on its train split. It has met every picture there" in line for line in said)
+    assert "Descriptions from the train split: the model met them" in (tmp_path / "run/report.html").read_text()
+
+
+def test_one_picture_is_refused_before_it_is_trained_on(tmp_path):
+    with pytest.raises(UserError, match=r"1 picture for training, .* at least 2 are needed"):
+        whole(own_corpus(tmp_path / "source", n=1), tmp_path / "run")
+    assert not (tmp_path / "run/config.json").exists()
+
+
+def test_a_corpus_without_a_source_or_with_options_that_mean_nothing(tmp_path):
+    with pytest.raises(UserError, match="folder: needs a --source"):
+        run_corpus("folder", None, tmp_path / "run", recipe=tiny_recipe())
+    with pytest.raises(UserError, match="birds: is made here and knows no --speaker-disjoint"):
+        run_corpus("birds", None, tmp_path / "run", recipe=tiny_recipe(), speaker_disjoint=True)
+
+
+def test_birds_are_prepared_at_the_size_of_the_recipe(tmp_path, monkeypatch):
+    class EnoughError(Exception):
+        pass
+
+    def prepare(out, *, size, seed, jobs):
+        assert (out, size, seed, jobs) == (tmp_path / "run/data", 32, 3, 2)
+        raise EnoughError
+
+    monkeypatch.setattr("s2igan.corpora.birds.prepare_birds", prepare)
+    with pytest.raises(EnoughError):
+        run_corpus("birds", None, tmp_path / "run", recipe=tiny_recipe(), seed=3, jobs=2, proportions=(0.8, 0.1, 0.1))
+
+
+def test_helpers_look_at_the_store(store):
+    assert split_to_score(store.directory, pytest.fail) == "test"
+    check_trainable(store.directory)
+    assert Subject.of(Store.open(store.directory), "test").split == "test"
+    assert run_module.PREPARED.startswith(".")
