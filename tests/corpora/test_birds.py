@@ -173,7 +173,7 @@ def files(root: Path) -> dict[str, bytes]:
 def prepared(tmp_path_factory) -> Path:
     """14 species, an individual each, two captions, for training at 16 px; the store included."""
     out = tmp_path_factory.mktemp("birds")
-    prepare_birds(out, classes=14, individuals=1, captions=2, size=16, seed=5, jobs=1, progress=False)
+    prepare_birds(out, classes=14, individuals=1, captions=2, size=16, seed=5, jobs=1, progress=False, extra_voices=())
     return out
 
 
@@ -228,7 +228,9 @@ def test_pictures_are_the_drawn_birds(prepared):
 
 
 def test_processes_and_order_change_no_byte(prepared, tmp_path, no_store):
-    prepare_birds(tmp_path, classes=14, individuals=1, captions=2, size=16, seed=5, jobs=2, progress=False)
+    prepare_birds(
+        tmp_path, classes=14, individuals=1, captions=2, size=16, seed=5, jobs=2, progress=False, extra_voices=()
+    )
     there = files(tmp_path)
     here = {name: content for name, content in files(prepared).items() if name in there}
     assert there == here
@@ -237,13 +239,16 @@ def test_processes_and_order_change_no_byte(prepared, tmp_path, no_store):
 
 
 def test_another_seed_changes_everything(prepared, tmp_path, no_store):
-    prepare_birds(tmp_path, classes=14, individuals=1, captions=1, size=16, seed=6, jobs=1, progress=False)
+    prepare_birds(
+        tmp_path, classes=14, individuals=1, captions=1, size=16, seed=6, jobs=1, progress=False, extra_voices=()
+    )
     other = {content for name, content in files(tmp_path).items()}
     assert not other & set(files(prepared).values())
 
 
 def test_an_interrupted_preparation_goes_on(prepared, tmp_path, no_store, monkeypatch):
     options = {"classes": 14, "individuals": 1, "captions": 2, "size": 16, "seed": 5, "jobs": 1, "progress": False}
+    options["extra_voices"] = ()
     spoken, count = drawn.spoken, itertools.count()
 
     def interrupted(voice: str, text: str) -> bytes:
@@ -272,9 +277,13 @@ def test_an_interrupted_preparation_goes_on(prepared, tmp_path, no_store, monkey
 
 
 def test_more_captions_and_individuals_keep_what_is_there(prepared, tmp_path, no_store):
-    prepare_birds(tmp_path, classes=14, individuals=1, captions=1, size=16, seed=5, jobs=1, progress=False)
+    prepare_birds(
+        tmp_path, classes=14, individuals=1, captions=1, size=16, seed=5, jobs=1, progress=False, extra_voices=()
+    )
     first = files(tmp_path)
-    prepare_birds(tmp_path, classes=14, individuals=1, captions=2, size=16, seed=5, jobs=1, progress=False)
+    prepare_birds(
+        tmp_path, classes=14, individuals=1, captions=2, size=16, seed=5, jobs=1, progress=False, extra_voices=()
+    )
     then = files(tmp_path)
     assert len(then) == len(first) + 14
     assert all(then[name] == content for name, content in first.items() if name != "manifest.jsonl")
@@ -284,7 +293,9 @@ def test_more_captions_and_individuals_keep_what_is_there(prepared, tmp_path, no
 def test_a_folder_of_other_birds_is_refused(prepared, tmp_path, no_store):
     before = files(prepared)
     with pytest.raises(UserError, match="made with classes 14, seed 5, not classes 15, seed 6; choose another"):
-        prepare_birds(prepared, classes=15, individuals=1, captions=2, size=16, seed=6, jobs=1, progress=False)
+        prepare_birds(
+            prepared, classes=15, individuals=1, captions=2, size=16, seed=6, jobs=1, progress=False, extra_voices=()
+        )
     with pytest.raises(UserError, match=r"extra_voices \[\], extra_share 0, not extra_voices \['espeak:de'\]"):
         prepare_birds(prepared, 14, 1, 2, size=16, seed=5, jobs=1, progress=False, extra_voices=["espeak:de"])
     assert files(prepared) == before

@@ -88,6 +88,7 @@ def test_no_test_class_or_test_voice_is_trained_on(corpus):
         assert classes
         assert not classes & {row.class_name for row in by_split["train"]}
         assert not {row.image for row in by_split[held_out]} & {row.image for row in by_split["train"]}
+    assert "piper:joe?length_scale=0.9" in (corpus / "birds.json").read_text()  # a neural voice, unless told otherwise
     unheard = {row.speaker for row in by_split["test"]} - {row.speaker for row in by_split["train"]}
     assert len(unheard) == 2
 

@@ -61,6 +61,12 @@ TRAINING_VOICES: tuple[str, ...] = (
     "en-us+whisper", "en-gb+whisperf",
 )  # fmt: skip
 TEST_VOICES: tuple[str, ...] = ("en-gb-x-rp+Andy", "en-gb+belinda")  # a man, in an accent of his own, and a woman
+# A neural voice at four speeds, without noise of its own, which takes half the time. Taught by espeak-ng's voices
+# alone, a speech encoder hardly understands other engines (`benchmarks/other_voices.py`).
+NEURAL_VOICES = tuple(
+    f"piper:joe?length_scale={factor}&noise_scale=0&noise_w_scale=0" for factor in (0.75, 0.9, 1.05, 1.25)
+)
+NEURAL_SHARE = 0.06  # of the training and validation captions
 
 
 @dataclass(frozen=True)
@@ -318,7 +324,7 @@ def prepare(
     seed: int,
     jobs: int | None,
     progress: bool,
-    extra_voices: Sequence[str],
+    extra_voices: Sequence[str] | None,
     extra_share: float,
 ) -> None:
     """Draw a set, have its captions spoken, and pack both for training under `out`.
@@ -336,7 +342,8 @@ def prepare(
         seed: everything follows from it.
         jobs: processes; one per usable core unless given.
         progress: show a progress bar.
-        extra_voices: voice strings besides those of espeak-ng, for training and validation.
+        extra_voices: voice strings besides those of espeak-ng, for training and validation; `NEURAL_VOICES` unless
+            given.
         extra_share: share of the training and validation captions that `extra_voices` speak.
 
     Raises:
@@ -350,6 +357,8 @@ def prepare(
         if count < 1:
             raise UserError(f"{option} {count}: choose 1 or more.")
     kinds = species(drawn, classes, seed)
+    if extra_voices is None:
+        extra_voices = NEURAL_VOICES
     for voice in [*(f"espeak:{voice}" for voice in (*TRAINING_VOICES, *TEST_VOICES)), *extra_voices]:
         parse_voice(voice)
     settings = {"classes": classes, "size": size, "seed": seed, "version": version(drawn)}

@@ -52,8 +52,8 @@ def prepare_flowers(
     seed: int = 0,
     jobs: int | None = None,
     progress: bool = True,
-    extra_voices: Sequence[str] = (),
-    extra_share: float = 0.25,
+    extra_voices: Sequence[str] | None = None,
+    extra_share: float = drawn.NEURAL_SHARE,
 ) -> None:
     """Draw the flowers, have their captions spoken, and pack both for training under `out`.
 
