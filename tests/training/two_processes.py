@@ -30,7 +30,16 @@ CPU = torch.device("cpu")
 ROWS = 8
 SCALES = (8, 16)
 STEPS = 4
-RECIPE = with_rdg(tiny_recipe(STEPS), speech="finetuned", contrast=0.5, contrast_dim=4, semantic=0.3)
+TINY = tiny_recipe(STEPS)
+LOOP = replace(TINY.rdg.loop, sync_batch_norm=True)
+RECIPE = with_rdg(
+    replace(TINY, sen=replace(TINY.sen, loop=LOOP)),
+    loop=LOOP,
+    speech="finetuned",
+    contrast=0.5,
+    contrast_dim=4,
+    semantic=0.3,
+)
 
 
 def sen_step(rows: slice) -> dict[str, Tensor]:
