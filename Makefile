@@ -14,7 +14,6 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed-from-pyproject
 CANDIDATES := $(or $(PYTHON),python3.11 python3.12 python3.13 python3 python)
 
-DEMO_DATA := runs/demo-data
 DEMO_RUN := runs/demo
 
 .DELETE_ON_ERROR:
@@ -72,22 +71,6 @@ check: $(INSTALLED)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-# Each part of the demo leaves a mark when it is finished, so that a second `make demo` goes on where the first one stopped.
-demo: $(DEMO_RUN)/.evaluated
-	@echo "Demo 4/4: report"
-	@$(BIN)/s2igan report --model $(DEMO_RUN)
-
-$(DEMO_DATA)/.prepared: | $(INSTALLED)
-	@echo "Demo 1/4: drawing and speaking the corpus"
-	@$(BIN)/s2igan prepare birds --out $(DEMO_DATA)
-	@touch $@
-
-$(DEMO_RUN)/.trained: $(DEMO_DATA)/.prepared | $(INSTALLED)
-	@echo "Demo 2/4: training both stages"
-	@$(BIN)/s2igan train demo --data $(DEMO_DATA) --out $(DEMO_RUN) --resume
-	@touch $@
-
-$(DEMO_RUN)/.evaluated: $(DEMO_RUN)/.trained | $(INSTALLED)
-	@echo "Demo 3/4: evaluation on species and voices never heard"
-	@$(BIN)/s2igan evaluate --model $(DEMO_RUN) --data $(DEMO_DATA)
-	@touch $@
+# Each part leaves a mark when it is finished, so that a second `make demo` goes on where the first one stopped.
+demo: $(INSTALLED)
+	@$(BIN)/s2igan run birds --recipe demo --out $(DEMO_RUN)
