@@ -48,7 +48,9 @@ def test_hours_of_the_paper():
     assert module.projected_hours(cub, "rdg", 10.0) == {"projected_hours": round(600 * 368 * 24 / 10 / 3600, 3)}
     assert module.projected_hours(cub, "sen", 10.0) == {"projected_hours": round(150 * 69 * 128 / 10 / 3600, 3)}
     assert module.projected_hours(resolve("places"), "rdg", 10.0) == {}
-    assert module.projected_hours(resolve("birds"), "rdg", 24.0) == {"projected_hours": round(6500 / 3600, 3)}
+    birds = resolve("birds")
+    hours = round(birds.rdg.loop.steps / 3600, 3)
+    assert module.projected_hours(birds, "rdg", birds.rdg.batch_size) == {"projected_hours": hours}
 
 
 def test_operations_of_a_step():

@@ -53,6 +53,10 @@ def calls(monkeypatch):
         "s2igan.corpora.validate.validate_source",
         lambda *args, **kwargs: made.append(("validate", args, kwargs)) or found,
     )
+    monkeypatch.setattr("s2igan.training.plan.plan", lambda *args, **kwargs: made.append(("plan", args, kwargs)) or "")
+    monkeypatch.setattr(
+        "s2igan.benchmark.benchmark", lambda *args, **kwargs: made.append(("benchmark", args, kwargs)) or {}
+    )
     monkeypatch.setattr("s2igan.pipeline.speak_to_file", lambda sentence, voice, path: path)
     monkeypatch.setattr("s2igan.report.write_report", lambda model: model / "report.html")
     monkeypatch.setattr("s2igan.report.headlines", lambda model: ["score 1"])
@@ -295,9 +299,11 @@ def test_generate_prints_json_lines_and_goes_on_after_a_bad_recording(monkeypatc
 
 
 def commands(document: Path) -> list[str]:
-    """The s2igan commands in a document's shell blocks."""
+    """The s2igan commands in a document's shell blocks, without the launcher of several processes."""
     blocks = re.findall(r"```(?:sh|shell|bash|console)\n(.*?)```", document.read_text(), flags=re.DOTALL)
     lines = "\n".join(blocks).replace("\\\n", " ").splitlines()
+    launcher = re.compile(r"^torchrun .*-m (?=s2igan )")
+    lines = [launcher.sub("", line).partition(" > ")[0] for line in lines]
     return [line.removeprefix("$ ").removeprefix(".venv/bin/") for line in lines if "s2igan " in line.split("#")[0]]
 
 

@@ -105,6 +105,7 @@ def shrunk(recipe: Recipe, steps: int = 1) -> Recipe:
         contrast_dim=4,
         batch_size=6,
         image_views=min(2, recipe.rdg.image_views),
+        practice_steps=min(1, steps - 1) if recipe.rdg.practice_steps else 0,
     )
     return Recipe(f"tiny {recipe.name}", sen, rdg)
 

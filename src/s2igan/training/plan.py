@@ -219,7 +219,7 @@ def made_up_stages(
         train = SpeechImageData(store, "train", recipe.rdg.generator.resolutions[-1])
         speech = build_encoder(recipe.sen.speech).to(device).eval()
         rdg_stage = RDGStage(
-            recipe.rdg,
+            replace(recipe.rdg, practice_steps=0),  # measured are whole steps, which most are
             train,
             None,
             speech=speech,
@@ -230,8 +230,8 @@ def made_up_stages(
             console=quiet,
         )
         state = rdg_stage.state
-        networks = [state.generator, *state.discriminators.values(), speech, image]
-        yield rdg_stage, networks + ([state.relation] if state.relation else [])
+        networks = [state.generator, *state.discriminators.values(), speech, image, state.relation, state.posterior]
+        yield rdg_stage, [network for network in networks if network is not None]
 
     with tempfile.TemporaryDirectory(prefix="s2igan-plan-") as folder:
         yield build(Path(tell(folder)))  # the first process's, in all
@@ -306,7 +306,7 @@ def parts(recipe: Recipe, facts: DataFacts) -> dict[str, list[Part]]:
     with torch.device("meta"):  # counted, never filled
         speech = build_encoder(recipe.sen.speech)
         image = ImageEncoder(recipe.sen.image, pretrained=False)
-        generator, discriminators, relation = build_networks(recipe.rdg, recipe.sen.image.embedding)
+        generator, discriminators, relation, posterior = build_networks(recipe.rdg, recipe.sen.image.embedding)
     trains = takes_steps(recipe.sen.loop)
     matching = recipe.sen.objective == "matching"
     sen = [
@@ -320,6 +320,8 @@ def parts(recipe: Recipe, facts: DataFacts) -> dict[str, list[Part]]:
     rdg += [Part(f"discriminator {side}", _count(network), True) for side, network in discriminators.items()]
     if relation is not None:
         rdg.append(Part("relation supervisor", _count(relation), True))
+    if posterior is not None:
+        rdg.append(Part("posterior of z", _count(posterior), True))
     rdg.append(Part("speech encoder", _count(speech), recipe.rdg.speech != "frozen"))
     rdg.append(Part("image encoder", _count(image), False))
     return {"sen": sen, "rdg": rdg}

@@ -235,8 +235,9 @@ class RDGBatch:
 
 def build_networks(
     config: RDGConfig, image_embedding: int
-) -> tuple[Generator, dict[int, Discriminator], RelationSupervisor | None]:
-    """The generator, the discriminators by resolution, and the relation supervisor if there is one; uninitialised."""
+) -> tuple[Generator, dict[int, Discriminator], RelationSupervisor | None, Posterior | None]:
+    """The generator, the discriminators by resolution, the relation supervisor and the posterior where there are such;
+    uninitialised."""
     generator = Generator(config.generator)
     discriminators = {
         resolution: Discriminator(
@@ -251,7 +252,8 @@ def build_networks(
         for resolution in config.generator.resolutions
     }
     relation = RelationSupervisor(image_embedding, config.relation_hidden, config.relation_logits)
-    return generator, discriminators, relation if config.relation else None
+    posterior = Posterior(config.generator.z) if config.reconstruction else None
+    return generator, discriminators, relation if config.relation else None, posterior
 
 
 def make_state(
@@ -265,8 +267,7 @@ def make_state(
 ) -> RDGState:
     """Fresh networks, initialised orthogonally, and their optimisers."""
     rng = torch.Generator().manual_seed(seed)
-    generator, discriminators, relation = build_networks(config, image_embedding)
-    posterior = Posterior(config.generator.z) if config.reconstruction else None
+    generator, discriminators, relation, posterior = build_networks(config, image_embedding)
     for network in (generator, *discriminators.values(), relation, posterior):
         if network is not None:
             init_weights(network, rng)
