@@ -52,12 +52,17 @@ def demo() -> Recipe:
         recipe,
         name="demo",
         sen=replace(recipe.sen, loop=replace(recipe.sen.loop, steps=400)),
-        rdg=replace(recipe.rdg, loop=replace(recipe.rdg.loop, steps=600)),
+        rdg=replace(recipe.rdg, practice_steps=1000, loop=replace(recipe.rdg.loop, steps=1500)),
     )
 
 
 def birds() -> Recipe:
-    """The built-in birds at 16, 32 and 64 px, 60 to 90 minutes on two cores."""
+    """The built-in birds at 16, 32 and 64 px, 60 to 90 minutes on two cores.
+
+    The paper's stages, networks and losses at smaller sizes, and what docs/concepts.md lists as changed in the small
+    recipes: practice on real images, contrastive terms in place of mismatched pairs, a condition that begins at full
+    strength, distorted speech, image features with a place that are encoded once.
+    """
     from s2igan.models.generator import GeneratorConfig
     from s2igan.models.image_encoder import ImageEncoderConfig
     from s2igan.models.speech_encoder import SpeechEncoderConfig
