@@ -1,8 +1,8 @@
-"""The posterior of z sees lightness and place, no colour."""
+"""The posterior of z sees lightness and place, no colour; its mixture is one."""
 
 import torch
 
-from s2igan.models.posterior import LUMA, Posterior
+from s2igan.models.posterior import LUMA, NoiseMixture, Posterior
 
 
 def posterior(z=5):
@@ -45,3 +45,37 @@ def test_every_parameter_learns():
     mu, logvar = network(images())
     (mu.square().sum() + logvar.square().sum()).backward()
     assert all(parameter.grad.abs().sum() > 0 for parameter in network.parameters())
+
+
+class TestNoiseMixture:
+    def noise(self, n=40_000, z=3):
+        return torch.randn(n, z, generator=torch.Generator().manual_seed(2))
+
+    def test_new_it_leaves_standard_normal_noise_standard_normal(self):
+        z = NoiseMixture(8, 3)(self.noise())
+        assert z.dtype == torch.float32
+        torch.testing.assert_close(z.mean(dim=0), torch.zeros(3), atol=0.03, rtol=0)
+        torch.testing.assert_close(torch.cov(z.T), torch.eye(3), atol=0.04, rtol=0)
+
+    def test_components_are_equally_likely_and_keep_their_means_and_deviations(self):
+        mixture = NoiseMixture(4, 3)
+        mixture.mu.copy_(torch.arange(4)[:, None] * 100 + torch.tensor([0.0, 1.0, 2.0]))
+        deviations = torch.tensor([[0.5, 1.0, 2.0]]).expand(4, 3)
+        mixture.logvar.copy_(2 * deviations.log())
+        z = mixture(self.noise())
+        component = (z[:, 1] / 100).round().long()
+        for number in range(4):
+            own = z[component == number]
+            assert abs(len(own) / len(z) - 1 / 4) < 0.01
+            torch.testing.assert_close(own.mean(dim=0), mixture.mu[number], atol=0.1, rtol=0)
+            torch.testing.assert_close(own.std(dim=0), deviations[number], atol=0.05, rtol=0.03)
+            assert torch.corrcoef(own.T)[0, 1].abs() < 0.05
+
+    def test_equal_noise_gives_equal_z_whatever_is_beside_it(self):
+        mixture = NoiseMixture(256, 3)
+        mixture.mu.normal_(generator=torch.Generator().manual_seed(0))
+        noise = self.noise(6)
+        assert torch.equal(mixture(noise)[2:4], mixture(noise[2:4]))
+
+    def test_extreme_noise_stays_finite(self):
+        assert torch.isfinite(NoiseMixture(256, 1)(torch.tensor([[-40.0], [0.0], [40.0]]))).all()

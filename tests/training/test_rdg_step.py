@@ -201,16 +201,41 @@ RECONSTRUCTION = {"reconstruction": 8.0, "posterior_kl": 0.25}
 
 
 class TestReconstruction:
-    """Not in the paper: half of the batch is drawn with the z that its real image suggests."""
+    """Not in the paper: half of the batch is drawn with the z that its real image suggests, half with another's."""
 
-    def test_z_is_the_posterior_s_in_the_first_half_and_noise_in_the_other(self):
+    def test_z_is_that_of_the_own_image_in_the_first_half_and_of_another_in_the_second(self):
         state, config = make(**RECONSTRUCTION)
         given = batch()
         z, posterior = rdg.draw_z(state, given, config.reconstruction_share)
-        assert torch.equal(z[2:], given.z[2:])
         mu, logvar = state.posterior(given.real[16][:2])
-        torch.testing.assert_close(z[:2], mu + (logvar / 2).exp() * given.z[:2])
         torch.testing.assert_close(posterior.mu, mu)
+        torch.testing.assert_close(z[:2], mu + (logvar / 2).exp() * given.z[:2])
+        torch.testing.assert_close(z[2:], mu + (logvar / 2).exp() * given.z[2:])
+
+    def test_only_the_own_image_s_z_teaches_the_posterior(self):
+        state, config = make(**RECONSTRUCTION)
+        z, _ = rdg.draw_z(state, batch(), config.reconstruction_share)
+        parameters = list(state.posterior.parameters())
+        own, other = (torch.autograd.grad(part.sum(), parameters, retain_graph=True) for part in (z[:2], z[2:]))
+        assert all(gradient.any() for gradient in own)
+        assert not any(gradient.any() for gradient in other)
+
+    def test_in_use_z_is_of_the_mixture_of_training_images(self):
+        state, config = make(**RECONSTRUCTION)
+        images = batch().real[16]
+        embeddings = batch().embedding
+        generator = rdg.averaged_generator(state, config, embeddings, images, seed=0)
+        assert generator.config.noise_components == 4
+        mu, logvar = state.posterior(images)
+        torch.testing.assert_close(generator.mixture.mu, mu)
+        torch.testing.assert_close(generator.mixture.logvar, logvar)
+        assert state.generator.mixture is None
+        plain = rdg.averaged_generator(state, config, embeddings, seed=0)
+        z = batch().z
+        with torch.no_grad():
+            drawn = generator(embeddings, z).images[-1]
+            torch.testing.assert_close(drawn, plain(embeddings, generator.mixture(z)).images[-1])
+            assert not torch.allclose(drawn, plain(embeddings, z).images[-1])
 
     def test_weights(self):
         plain = rdg.step(make()[0], batch(), CONFIG)

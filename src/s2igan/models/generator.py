@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from s2igan.errors import UserError
 from s2igan.models.blocks import ConcatConv3x3, ResidualBlock, UpBlock
+from s2igan.models.posterior import NoiseMixture
 
 BASE_RESOLUTION = 4
 """Side in pixels of the map that the first linear layer makes."""
@@ -38,6 +39,9 @@ class GeneratorConfig:
     dense: Literal["previous", "none", "full"] = "previous"
     """What joins a refinement stage before its up-block: h_{i-1} as in the authors' implementation, nothing
     (StackGAN-v2), or every earlier h as Eq. 7 says."""
+    noise_components: int = 0
+    """In use, noise becomes a z of a mixture of so many normal distributions; 0, as in the paper, leaves it as it
+    is."""
 
     def __post_init__(self) -> None:
         first, ups = self.resolutions[0], self.resolutions[0] / BASE_RESOLUTION
@@ -175,6 +179,7 @@ class Generator(nn.Module):
             for i in range(len(channels) - 1)
         )
         self.to_rgb = nn.ModuleList(ToRGB(n) for n in channels)
+        self.mixture = NoiseMixture(config.noise_components, config.z) if config.noise_components else None
 
     def hidden(
         self, c: Float[Tensor, "batch condition"], z: Float[Tensor, "batch z"]
@@ -216,5 +221,7 @@ class Generator(nn.Module):
             eps: standard normal noise of the conditioning augmentation; None sets c to its mean, mu.
         """
         c, mu, logvar = self.conditioning(embedding, eps)
+        if self.mixture is not None:
+            z = self.mixture(z)
         images = tuple(to_rgb(h) for to_rgb, h in zip(self.to_rgb, self.hidden(c, z), strict=True))
         return GeneratorOutput(images, mu, logvar, c)

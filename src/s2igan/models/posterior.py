@@ -1,6 +1,8 @@
 """What of an image a description leaves open: an approximate posterior of the noise z (VAE-GAN, Larsen et al. 2016).
 
-Not in the paper. It only exists while stage 2 trains, where it lets the generator practise on real images.
+Not in the paper. `Posterior` only exists while stage 2 trains, where it lets the generator practise on real images.
+What it finds in some of them, a mixture of normal distributions, is where z comes from in use (`NoiseMixture`): no
+single normal distribution has a bird that looks left and one that looks right, and none in between.
 """
 
 from __future__ import annotations
@@ -8,6 +10,7 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import NamedTuple
 
+import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -19,6 +22,8 @@ SIDE = 32
 LUMA = (0.299, 0.587, 0.114)
 """Weights of red, green and blue in lightness (ITU-R BT.601)."""
 FINAL_SIDE = 4
+QUANTILE_FLOOR = 1e-6
+"""Keeps a quantile from being 0 or 1, whose normal numbers are infinite."""
 
 
 class PosteriorOutput(NamedTuple):
@@ -50,3 +55,33 @@ class Posterior(nn.Module):
         for conv in self.convs:
             h = F.leaky_relu(conv(h), LEAKY_SLOPE)
         return PosteriorOutput(*self.out(h.flatten(1)).chunk(2, dim=1))
+
+
+class NoiseMixture(nn.Module):
+    """Turns standard normal noise into z of a mixture of normal distributions, all equally likely.
+
+    The first number of a row chooses the component, by the quantile that it is; what is left of it within the
+    component's share of the quantiles is again a normal number. So equal noise gives equal z.
+
+    Args:
+        components: normal distributions.
+        z: dimensions of the noise.
+    """
+
+    mu: Float[Tensor, "components z"]
+    logvar: Float[Tensor, "components z"]
+
+    def __init__(self, components: int, z: int) -> None:
+        super().__init__()
+        self.register_buffer("mu", torch.zeros(components, z))
+        self.register_buffer("logvar", torch.zeros(components, z))
+
+    def forward(self, noise: Float[Tensor, "batch z"]) -> Float[Tensor, "batch z"]:
+        """Standard normal ``noise`` -> z."""
+        n = len(self.mu)
+        place = torch.special.ndtr(noise[:, 0].double()) * n
+        component = place.floor().clamp(0, n - 1)
+        rest = torch.special.ndtri((place - component).clamp(QUANTILE_FLOOR, 1 - QUANTILE_FLOOR))
+        own = torch.cat((rest[:, None].to(noise.dtype), noise[:, 1:]), dim=1)
+        chosen = component.long()
+        return self.mu[chosen] + torch.exp(self.logvar[chosen] / 2) * own

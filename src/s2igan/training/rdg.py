@@ -104,9 +104,11 @@ class RDGConfig:
     and speech."""
     reconstruction: float = 0.0
     """Not in the paper. Weight of the distance between real images and what the generator makes of their descriptions
-    with z from an approximate posterior (VAE-GAN, Larsen et al. 2016); in a share of the batch the posterior's z takes
-    the place of noise."""
+    with z from an approximate posterior (VAE-GAN, Larsen et al. 2016); in a share of the batch, while the others take
+    theirs from images that they do not describe, so that the description decides where the two disagree."""
     reconstruction_share: float = 0.5
+    noise_components: int = 256
+    """Where real images are reconstructed: training images whose posteriors z is a mixture of in use."""
     practice_steps: int = 0
     """First steps in which the generator does nothing but reconstruct, on whole batches, and the judges wait."""
     practice_learning_rate: float = 1e-3
@@ -506,14 +508,19 @@ def hear(state: RDGState, batch: RDGBatch) -> Float[Tensor, "batch embedding"]:
 
 
 def draw_z(state: RDGState, batch: RDGBatch, share: float) -> tuple[Tensor, PosteriorOutput | None]:
-    """The noise of the step; a share of its rows, the first, from the posterior of their real images, where there is
-    one."""
+    """The noise of the step.
+
+    Where there is a posterior, a share of the rows, the first, have z of their own real image; the others have z of one
+    of those images, which somebody else's description is about, and do not teach the posterior.
+    """
     if state.posterior is None:
         return batch.z, None
     n = round(share * len(batch.z))
     posterior = state.posterior(batch.real[max(batch.real)][:n])
-    z = posterior.mu + torch.exp(posterior.logvar / 2) * batch.z[:n]
-    return torch.cat((z.to(batch.z.dtype), batch.z[n:])), posterior
+    others = torch.arange(n, len(batch.z), device=batch.z.device) % n
+    mu = torch.cat((posterior.mu, posterior.mu[others].detach()))
+    logvar = torch.cat((posterior.logvar, posterior.logvar[others].detach()))
+    return (mu + torch.exp(logvar / 2) * batch.z).to(batch.z.dtype), posterior
 
 
 def reconstruction(fakes: dict[int, Tensor], batch: RDGBatch, posterior: PosteriorOutput) -> dict[str, Tensor]:
@@ -556,16 +563,30 @@ def _batch_recall(fake: Tensor, embedding: Tensor, class_ids: Tensor | None) -> 
 
 
 def averaged_generator(
-    state: RDGState, config: RDGConfig, embeddings: Float[Tensor, "n embedding"], *, seed: int
+    state: RDGState,
+    config: RDGConfig,
+    embeddings: Float[Tensor, "n embedding"],
+    images: Float[Tensor, "components 3 side side"] | None = None,
+    *,
+    seed: int,
 ) -> Generator:
     """The generator that evaluation uses: moving-average weights, and batch-norm statistics by `calibrate_batch_norm`.
 
-    `embeddings` are training descriptions; only the calibration looks at them.
+    `embeddings` are training descriptions; only the calibration looks at them. `images` are training images whose
+    posteriors z is a mixture of, where there is a posterior.
     """
     device = next(state.generator.parameters()).device
-    averaged = Generator(config.generator).to(device).to(memory_format=memory_format(config))
-    averaged.load_state_dict(state.generator.state_dict())
+    components = len(images) if images is not None and state.posterior is not None else 0
+    averaged = Generator(replace(config.generator, noise_components=components)).to(device)
+    averaged.to(memory_format=memory_format(config)).load_state_dict(state.generator.state_dict(), strict=False)
     state.ema.copy_to(averaged)
+    if components:
+        assert averaged.mixture is not None
+        assert state.posterior is not None
+        with torch.no_grad():
+            posterior = state.posterior(images.to(device))  # type: ignore[union-attr]
+        averaged.mixture.mu.copy_(posterior.mu)
+        averaged.mixture.logvar.copy_(posterior.logvar)
     if config.calibrate_batch_norm:
         rng = torch.Generator().manual_seed(seed)
         norms = [part for part in averaged.modules() if isinstance(part, nn.BatchNorm1d | nn.BatchNorm2d)]
@@ -734,7 +755,12 @@ class RDGStage:
         if embeddings is None:
             utterances = self.train.utterances[:: max(1, len(self.train.utterances) // 1024)]
             embeddings = speech_embeddings(self.train.store, self.speech, utterances, device=self.device)
-        return averaged_generator(self.state, self.config, embeddings, seed=self.seed)
+        images = None
+        if self.state.posterior is not None:
+            rng = np.random.default_rng([self.seed, 0x517])
+            chosen = rng.permutation(len(self.train))[: self.config.noise_components]
+            images = self.train.crops(chosen, rng)
+        return averaged_generator(self.state, self.config, embeddings, images, seed=self.seed)
 
     def evaluate(self, index: int, final: bool) -> dict[str, float]:
         """Writes a grid of samples for validation descriptions; how well their images fit, by the frozen encoders."""

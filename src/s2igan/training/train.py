@@ -130,13 +130,14 @@ def train_rdg(
 
 def export(recipe: Recipe, stage: RDGStage, run: RunDirectory) -> None:
     """Writes what use and evaluation need: speech encoder, averaged generator, image head; no optimiser."""
+    generator = stage.averaged()
     weights = {f"speech_encoder.{key}": value for key, value in stage.speech.state_dict().items()}
-    weights |= {f"generator.{key}": value for key, value in stage.averaged().state_dict().items()}
+    weights |= {f"generator.{key}": value for key, value in generator.state_dict().items()}
     weights |= {f"image_head.{key}": value for key, value in stage.image.head.state_dict().items()}
     front_end = {"window": stage.train.store.window, "pad_mode": "reflect"}
     config: dict[str, Any] = {
         **_networks(recipe),
-        "generator": dataclasses.asdict(recipe.rdg.generator),
+        "generator": dataclasses.asdict(generator.config),
         "front_end": front_end,
         "recipe": recipe.name,
     }
