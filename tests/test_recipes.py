@@ -21,6 +21,7 @@ CHANGES = {
     "s2igan": set(),
     "stackgan-v2-speech": STACKGAN,
     "stackgan-v2-text": STACKGAN | {"sen.speech"},
+    "stackgan-v2-text-reed": STACKGAN | {"sen.speech"},
     "li2020": STACKGAN | {"sen.speech", "sen.objective"},
     "no-dense": {"rdg.generator.dense"},
     "no-rs": {"rdg.relation"},
@@ -53,6 +54,7 @@ def test_every_method_fits_every_size(method, size):
     assert recipe.sen.speech.embedding == recipe.sen.image.embedding == recipe.rdg.generator.embedding
     assert type(recipe.sen.speech).__name__ == {
         "stackgan-v2-text": "TextEncoderConfig",
+        "stackgan-v2-text-reed": "PrecomputedConfig",
         "li2020": "CnnLstmConfig",
     }.get(method, "SpeechEncoderConfig")
 

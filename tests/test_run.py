@@ -102,3 +102,16 @@ def test_helpers_look_at_the_store(store):
     check_trainable(store.directory)
     assert Subject.of(Store.open(store.directory), "test").split == "test"
     assert run_module.PREPARED.startswith(".")
+
+
+def test_the_recipe_that_reads_published_embeddings_has_them_prepared(tmp_path, monkeypatch):
+    def stop(*_, text_embeddings, **__):
+        assert text_embeddings
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("s2igan.corpora.prepare.prepare_corpus", stop)
+    recipe = "stackgan-v2-text-reed"
+    with pytest.raises(KeyboardInterrupt):
+        run_corpus("cub", tmp_path, tmp_path / "run", recipe=recipe, config="cub")
+    with pytest.raises(UserError, match=r"birds: the recipe stackgan-v2-text-reed \(birds\) reads published text"):
+        run_corpus("birds", None, tmp_path / "other", recipe=recipe, config="birds")

@@ -13,9 +13,11 @@ from PIL import Image
 from s2igan.audio import SAMPLE_RATE
 from s2igan.data.manifest import Utterance, write_manifest
 from s2igan.data.store import Store, build_store
+from s2igan.data.text_embeddings import write_text_embeddings
 from s2igan.models.generator import GeneratorConfig
 from s2igan.models.image_encoder import ImageEncoderConfig
 from s2igan.models.li2020 import CnnLstmConfig
+from s2igan.models.precomputed import PrecomputedConfig
 from s2igan.models.speech_encoder import SpeechEncoderConfig
 from s2igan.models.text_encoder import TextEncoderConfig
 from s2igan.recipes import Recipe
@@ -52,6 +54,8 @@ def make_store(root: Path, *, with_classes: bool = True, window: Literal["hann",
                 rows.append(Utterance(audio, image, class_name=name, split=split, text=text))
     write_manifest(root / "manifest.jsonl", rows)
     build_store(root / "manifest.jsonl", image_size=32, window=window, jobs=1, progress=False)
+    texts = sorted({row.text for row in rows if row.text})
+    write_text_embeddings(root, texts, rng.standard_normal((len(texts), 16)).astype(np.float16))
     return Store.open(root)
 
 
@@ -85,6 +89,7 @@ def shrunk(recipe: Recipe, steps: int = 1) -> Recipe:
         (SpeechEncoderConfig, {"conv_channels": (6, 8), "hidden": 8, "layers": 1, "attention_hidden": 4}),
         (CnnLstmConfig, {"width": 1, "hidden": 8}),
         (TextEncoderConfig, {"conv_channels": (6, 6, 6), "hidden": 4, "embedding": 16}),
+        (PrecomputedConfig, {"embedding": 16}),
     )
     sizes = next(sizes for kind, sizes in encoders if isinstance(recipe.sen.speech, kind))
     sen = replace(

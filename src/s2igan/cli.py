@@ -119,6 +119,7 @@ def _importing(name: str) -> Callable[..., None]:
         speaker_disjoint: bool = False,
         keep_personal_data: bool = False,
         allow_rejected: bool = False,
+        text_embeddings: bool = False,
         jobs: int | None = None,
         shard: str | None = None,
     ) -> None:
@@ -136,6 +137,7 @@ def _importing(name: str) -> Callable[..., None]:
             speaker_disjoint=speaker_disjoint,
             keep_personal_data=keep_personal_data,
             allow_rejected=allow_rejected,
+            text_embeddings=text_embeddings,
             jobs=jobs,
             part=None if shard is None else _shard(shard),
             say=_say,
@@ -154,6 +156,8 @@ def _importing(name: str) -> Callable[..., None]:
         speaker_disjoint: no speaker is in two splits
         keep_personal_data: keep names, birth years, places and devices of speakers where the corpus has them
         allow_rejected: go on where over 20 %% of the corpus cannot be used
+        text_embeddings: of cub and oxford102, keep the char-CNN-RNN embeddings of a StackGAN pack in the source for the
+            recipe stackgan-v2-text-reed
         jobs: processes; one per core unless given
         shard: i/n, such as 2/8: do the second of eight shares, for eight machines that share OUT
     """.replace("%%", "%")

@@ -29,6 +29,12 @@ MODEL_FOLDER = "model"
 SAMPLES_AT_ONCE = 16
 """Images in one pass of the generator; bounds the memory of large requests."""
 
+CANNOT_HEAR = {
+    "text": ("text", "stackgan-v2-text"),
+    "embeddings": ("published text embeddings", "stackgan-v2-text-reed"),
+}
+"""What models read that are no use for a recording, and which baseline each is."""
+
 Audio = str | os.PathLike[str] | tuple[np.ndarray, int]
 """A sound file, or an array (samples,) or (samples, channels) with its sample rate in Hz."""
 
@@ -108,7 +114,8 @@ class SpeechToImage:
     def embed(self, audio: Audio) -> Float[Tensor, " embedding"]:
         """The unit-length speech embedding A of one recording, on the CPU; UserError as for a call."""
         if self.speech_encoder.reads != "speech":
-            raise UserError("this model reads text and cannot hear: it was trained as the baseline stackgan-v2-text.")
+            what, baseline = CANNOT_HEAR[self.speech_encoder.reads]
+            raise UserError(f"this model reads {what} and cannot hear: it was trained as the baseline {baseline}.")
         wave = torch.from_numpy(waveform(audio)).to(self.device)
         mel = log_mel(wave, window=self.front_end.window, pad_mode=self.front_end.pad_mode)[None]
         embedding = self.speech_encoder(mel, torch.tensor([mel.shape[1]], device=self.device))

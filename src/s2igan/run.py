@@ -57,11 +57,19 @@ def run_corpus(
     Raises:
         UserError: as each part does; or the run was begun with other options. What is finished stays.
     """
+    from s2igan.models.precomputed import PrecomputedConfig
     from s2igan.recipes import resolve
     from s2igan.report import headlines, write_report
 
     out = Path(out)
     chosen = resolve(recipe, config) if isinstance(recipe, str) else recipe
+    if isinstance(chosen.sen.speech, PrecomputedConfig):
+        if source is None:
+            raise UserError(
+                f"{corpus}: the recipe {chosen.name} reads published text embeddings, and of what is made here there "
+                "are none; choose stackgan-v2-text, which trains a text encoder of its own."
+            )
+        prepare_options["text_embeddings"] = True
     size = max(chosen.sen.image_size, chosen.rdg.generator.resolutions[-1])
     data = out / DATA
     asked: dict[str, dict[str, Any]] = {

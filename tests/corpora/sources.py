@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import soundfile
@@ -19,11 +21,11 @@ def pictures(root: Path, *paths: str) -> None:
         Image.new("RGB", (16, 12), (7 * number % 256, 90, 60)).save(root / path)
 
 
-def recordings(root: Path, *paths: str) -> None:
-    """Wavs of 16 kHz, 20 ms of a tone, each of another pitch."""
+def recordings(root: Path, *paths: str, seconds: float = 0.02) -> None:
+    """Wavs of 16 kHz, 20 ms of a tone unless told, each of another pitch."""
     for number, path in enumerate(paths):
         (root / path).parent.mkdir(parents=True, exist_ok=True)
-        wave = 0.3 * np.sin(2 * np.pi * (200 + 10 * number) * np.arange(320) / 16000)
+        wave = 0.3 * np.sin(2 * np.pi * (200 + 10 * number) * np.arange(round(16000 * seconds)) / 16000)
         soundfile.write(root / path, wave, 16000, subtype="PCM_16")
 
 
@@ -53,3 +55,29 @@ def is_usable(corpus: Corpus, root: Path) -> None:
             assert (root / path).resolve().is_relative_to(root.resolve()), path
     assert set(corpus.boxes) <= {row.image for row in corpus.rows}
     check_rows(enumerate((row for row in corpus.rows if row.audio), start=1), "manifest")
+
+
+def python_2(value: Any) -> bytes:
+    """The pickle that Python 2.7 and numpy 1 write of strings, small numbers, lists and float32 arrays of two or three
+    dimensions: its strings are bytes."""
+    return b"\x80\x02" + _python_2(value) + b"."
+
+
+def _python_2(value: Any) -> bytes:
+    if isinstance(value, str | bytes):
+        raw = value.encode("latin1") if isinstance(value, str) else value
+        return b"U" + bytes([len(raw)]) + raw if len(raw) < 256 else b"T" + struct.pack("<i", len(raw)) + raw
+    if isinstance(value, int):
+        return b"K" + bytes([value]) if value < 256 else b"M" + struct.pack("<H", value)
+    if isinstance(value, list):
+        items = b"".join(map(_python_2, value))
+        return b"]" + items + b"a" if len(value) == 1 else b"](" + items + b"e"
+    tuple_of = {2: b"\x86", 3: b"\x87"}[value.ndim]
+    return (
+        b"cnumpy.core.multiarray\n_reconstruct\ncnumpy\nndarray\nK\x00\x85U\x01b\x87R(K\x01"
+        + b"".join(map(_python_2, value.shape))
+        + tuple_of
+        + b"cnumpy\ndtype\nU\x02f4K\x00K\x01\x87R(K\x03U\x01<NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb\x89"
+        + _python_2(np.ascontiguousarray(value, "<f4").tobytes())
+        + b"tb"
+    )

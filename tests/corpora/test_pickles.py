@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from sources import python_2
 
 from s2igan.corpora.pickles import read_pickle
 from s2igan.errors import UserError
@@ -156,6 +157,15 @@ def test_a_list_that_names_itself_a_million_times(tmp_path: Path) -> None:
 
 def test_the_python_2_fixture_is_what_it_says() -> None:
     assert {opcode.name for opcode, _, _ in pickletools.genops(PYTHON_2)} >= {"SHORT_BINSTRING", "REDUCE", "BUILD"}
+    assert pickletools.optimize(PYTHON_2) == python_2([np.array([[1.5, -2.0]])])  # what other tests write
+
+
+def test_long_strings_of_python_2(tmp_path: Path) -> None:
+    arrays = [np.arange(300, dtype="f4").reshape(3, 100) - number for number in range(2)]
+    found = read_pickle(write(tmp_path / "x.pickle", python_2(["a/b", 7, 300, *arrays, np.stack(arrays)])))
+    assert found[:3] == ["a/b", 7, 300]
+    for array, expected in zip(found[3:], [*arrays, np.stack(arrays)], strict=True):
+        np.testing.assert_array_equal(array, expected)
 
 
 def test_a_missing_file(tmp_path: Path) -> None:

@@ -140,15 +140,17 @@ def test_the_papers_map_of_perfect_fakes_and_of_noise(bird_store, subject, model
     assert values["noise"].chance == pytest.approx(values["perfect"].chance)
 
 
-def test_fake_recall_of_perfect_fakes(bird_store, subject, encoder, quiet):
+def test_fake_recall_of_perfect_fakes(bird_store, subject, model, encoder, quiet):
     fakes = Fakes(subject.utterances, 1, real_pictures(bird_store, subject.utterances), 0)
     features = Features.of(encoder, subject, fakes, console=quiet)
-    group = fake_recall_group(subject, fakes, features)
+    group = fake_recall_group(model, encoder, subject, fakes, features, seed=0, console=quiet)
     assert [score.value for score in group.scores] == [1.0] * 4
     # Nine images with two fakes each: the first of eighteen is one's own with 2/18.
     assert group.scores[0].chance == pytest.approx(2 / 18)
     turned = dataclasses.replace(features, generated=np.roll(features.generated, 2, axis=0))
-    assert fake_recall_group(subject, fakes, turned).scores[0].value < 0.5
+    group = fake_recall_group(model, encoder, subject, fakes, turned, seed=0, console=quiet)
+    assert group.scores[0].value < 0.5
+    assert group.scores[0].protocol["query_list"] is None
 
 
 def test_distances_of_real_pictures_are_nothing(bird_store, subject, encoder, quiet):

@@ -1,5 +1,6 @@
-"""The paper's queries are found by class and file name, and the mAP asks them."""
+"""The paper's images are found by their names, and its mAP and recall are asked about them."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -8,14 +9,14 @@ import soundfile
 from PIL import Image
 from scipy.io import savemat
 
-from s2igan.corpora import oxford102
-from s2igan.corpora.lists import ClassSet, map_queries
+from s2igan.corpora import flickr8k, oxford102, places_subset
+from s2igan.corpora.lists import ClassSet, held_out_images, map_queries
 from s2igan.corpora.source import ReadOptions
 from s2igan.data.manifest import write_manifest
 from s2igan.data.store import Store, build_store
 from s2igan.evaluation import generated
-from s2igan.evaluation.generated import Fakes, Features, metric_encoder, paper_map_group
-from s2igan.evaluation.paper_queries import PaperQueries
+from s2igan.evaluation.generated import Fakes, Features, fake_recall_group, metric_encoder, paper_map_group
+from s2igan.evaluation.paper_queries import PaperImages, PaperQueries, RecallSet
 from s2igan.evaluation.subject import Subject
 
 
@@ -131,3 +132,125 @@ def test_the_map_asks_the_list(bird_store, model, quiet, monkeypatch: pytest.Mon
     assert protocol["query_list"] == "the paper's, cub"
     assert "3 of the 100 real images that the paper lists" in group.protocol
     assert "6 where the paper has 1,000" in group.protocol
+
+
+class ClasslessStore(NamedStore):
+    """Of a set without classes; the paths are given."""
+
+    def __init__(self, paths: list[str]) -> None:
+        self.has_classes = False
+        self.image_index = np.repeat(np.arange(len(paths), dtype=np.int32), 2)
+        self._paths = [Path("corpus") / path for path in paths]
+
+
+def classless(paths: list[str], quiet: int = -1) -> Subject:
+    """All pictures but one are described."""
+    store = ClasslessStore(paths)
+    return Subject(store, "test", np.flatnonzero(store.image_index != quiet), np.arange(len(paths)), "all")
+
+
+FOLDERS = {"flickr8k": "source/Flickr8k_Dataset", "places": "source/places205/images256"}
+
+
+def paths_of(name: RecallSet) -> list[str]:
+    """The listed pictures among others, in another order."""
+    listed = held_out_images(name)[::-1]
+    others = [f"{key.rpartition('/')[0]}/other_{n}".lstrip("/") for n, key in enumerate(listed[:300])]
+    return [f"{FOLDERS[name]}/{key}.jpg" for key in [*others, *listed]]
+
+
+@pytest.mark.parametrize("name", ["flickr8k", "places"])
+def test_sets_without_classes_are_known_by_their_pictures(name: RecallSet) -> None:
+    paths = paths_of(name)
+    found = PaperImages.of(classless(paths))
+    assert found is not None
+    assert found.name == name
+    expected = [f"{FOLDERS[name]}/{key}.jpg" for key in held_out_images(name)]
+    assert [paths[position] for position in found.positions] == expected
+    assert (found.listed, found.fakes) == {"flickr8k": (994, 4970), "places": (2779, 2779)}[name]
+
+
+def test_what_is_missing_or_not_described_is_left_out_of_the_recall() -> None:
+    gone, silent = held_out_images("flickr8k")[5], held_out_images("flickr8k")[9]
+    paths = [path for path in paths_of("flickr8k") if gone not in path]
+    found = PaperImages.of(classless(paths, quiet=paths.index(f"{FOLDERS['flickr8k']}/{silent}.jpg")))
+    assert found is not None
+    expected = [key for key in held_out_images("flickr8k") if key not in (gone, silent)]
+    assert [Path(paths[position]).stem for position in found.positions] == expected
+    assert (len(found.positions), found.listed) == (992, 994)
+
+
+def test_other_sets_without_classes_have_no_list(bird_store) -> None:
+    half = [f"x/{key}.jpg" for key in held_out_images("flickr8k")[:497]]
+    assert PaperImages.of(classless(half)) is None
+    assert PaperImages.of(classless([*half, f"x/{held_out_images('flickr8k')[497]}.jpg"])) is not None
+    elsewhere = [f"z/{key.partition('/')[2]}.jpg" for key in held_out_images("places")]
+    assert PaperImages.of(classless(elsewhere)) is None
+    assert PaperImages.of(Subject.of(bird_store, "test")) is None
+
+
+def touch(root: Path, *paths: str) -> None:
+    for path in paths:
+        (root / path).parent.mkdir(parents=True, exist_ok=True)
+        (root / path).touch()
+
+
+def test_from_the_importers_to_the_recall(tmp_path: Path) -> None:
+    """What the importers call a picture is what the lists call it."""
+    keys = held_out_images("flickr8k")[:500]
+    for split in ("train", "dev"):
+        (tmp_path / f"flickr/Flickr_8k.{split}Images.txt").parent.mkdir(exist_ok=True)
+        (tmp_path / f"flickr/Flickr_8k.{split}Images.txt").touch()
+    (tmp_path / "flickr/Flickr_8k.testImages.txt").write_text("".join(f"{key}.jpg\n" for key in sorted(keys)))
+    (tmp_path / "flickr/wav2capt.txt").write_text("".join(f"{key}_0.wav {key}.jpg #0\n" for key in keys))
+    touch(
+        tmp_path / "flickr", *(f"Flicker8k_Dataset/{key}.jpg" for key in keys), *(f"wavs/{key}_0.wav" for key in keys)
+    )
+    rows = flickr8k.IMPORTER.read(tmp_path / "flickr", ReadOptions()).rows
+    found = PaperImages.of(classless([row.image for row in rows if row.split == "test"]))
+    assert found is not None
+    assert (found.name, len(found.positions)) == ("flickr8k", 500)
+
+    keys = held_out_images("places")[::-1][:1400]  # every scene is among them
+    entries = [{"wav": f"wavs/{n}.wav", "image": f"{key}.jpg"} for n, key in enumerate(keys)]
+    touch(tmp_path / "places", *(entry["wav"] for entry in entries), *(f"images/{key}.jpg" for key in keys))
+    (tmp_path / "places/metadata").mkdir()
+    (tmp_path / "places/metadata/train.json").write_text(json.dumps({"data": entries}))
+    rows = places_subset.IMPORTER.read(tmp_path / "places", ReadOptions()).rows
+    found = PaperImages.of(classless([row.image for row in rows if row.split == "test"]))
+    assert found is not None
+    assert (found.name, len(found.positions)) == ("places", 1400)
+
+
+def test_the_recall_asks_the_list(bird_store, model, quiet, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One fake of every caption of the listed images, whatever was generated before; each belongs to its image."""
+    subject = Subject.of(bird_store, "test")
+    chosen = np.array([7, 0, 3, 5])  # not in the order of the store
+    asked: list[tuple[list[int], int, int]] = []
+    shift = 0
+
+    def fake_draw(model, store, captions, per_caption, *, seed, console):
+        asked.append((captions.tolist(), per_caption, seed))
+        real = store.images[np.roll(store.image_index[captions], shift)]
+        margin = (real.shape[1] - 32) // 2
+        return Fakes(captions, per_caption, real[:, margin : margin + 32, margin : margin + 32], seed)
+
+    encoder = metric_encoder(model.device)
+    before = fake_draw(model, bird_store, subject.utterances[:3], 2, seed=0, console=quiet)
+    features = Features.of(encoder, subject, before, console=quiet)
+    asked.clear()
+    monkeypatch.setattr(Fakes, "draw", fake_draw)
+    monkeypatch.setattr(generated.PaperImages, "of", lambda _: PaperImages("flickr8k", chosen, 994))
+    group = fake_recall_group(model, encoder, subject, before, features, seed=5, console=quiet)
+    captions = [int(u) for u in subject.utterances if bird_store.image_index[u] in subject.images[chosen]]
+    assert asked == [(captions, 1, 5)]
+    assert [score.value for score in group.scores] == [1.0] * 4  # its own picture is each image's nearest
+    protocol = group.scores[0].protocol
+    assert (protocol["queries"], protocol["gallery"], protocol["captions"]) == (4, 8, 8)
+    assert (protocol["query_list"], protocol["images_per_caption"], protocol["seed"]) == ("the paper's, flickr8k", 1, 5)
+    assert group.scores[0].chance == pytest.approx(2 / 8)
+    assert "4 of the 994 real images that the paper lists" in group.protocol
+    assert "8 where the paper has 4,970" in group.protocol
+    shift = 2  # every image's fakes are another's
+    group = fake_recall_group(model, encoder, subject, before, features, seed=5, console=quiet)
+    assert group.scores[0].value < 0.5

@@ -122,11 +122,11 @@ def test_the_configuration_is_a_tree():
     assert list(tree(values)) == ["a:", "  b: null", "  c: [1, 2.5]", "d: true", "e: x"]
 
 
-@pytest.mark.parametrize("method", ["s2igan", "stackgan-v2-text", "no-sen"])
+@pytest.mark.parametrize("method", ["s2igan", "stackgan-v2-text", "stackgan-v2-text-reed", "no-sen"])
 def test_a_plan_without_data(method):
     recipe = replace(shrunk(resolve(method, "cub")), training_set=TrainingSet(images=60, classes=5))
     text = plan(recipe, device="cpu")
-    kind = {"stackgan-v2-text": "text"}.get(method, "sed")
+    kind = {"stackgan-v2-text": "text", "stackgan-v2-text-reed": "precomputed"}.get(method, "sed")
     assert f"    kind: {kind}\n" in text
     assert "  generator:\n    embedding: 16\n" in text
     assert "60 training images in 5 classes" in text

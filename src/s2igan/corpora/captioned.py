@@ -63,7 +63,7 @@ def captioned_corpus(
         UserError: there are no captions for any of the pictures.
     """
     classes = {picture.class_name for picture in pictures}
-    captions = _keyed(tree, {".txt"}, classes)
+    captions = caption_files(tree, classes)
     recordings = _keyed(tree, AUDIO_SUFFIXES, classes)
     wanted = {picture.key for picture in pictures}
     if not wanted & captions.keys():
@@ -72,7 +72,7 @@ def captioned_corpus(
     used = set()
     for picture in pictures:
         path = captions.get(picture.key)
-        lines = [] if path is None else [caption for caption in map(_clean, tree.read_lines(path)) if caption]
+        lines = [] if path is None else read_captions(tree, path)
         if not lines:
             reason = "the picture has no captions" if path is None else f"the captions in {path} are empty"
             found.append(Problem(picture.path, reason))
@@ -107,8 +107,36 @@ def captioned_corpus(
     )
 
 
+def caption_files(tree: Tree, classes: set[str]) -> dict[str, str]:
+    """The caption files of the classes' folders, by the key of the picture."""
+    return _keyed(tree, {".txt"}, classes)
+
+
+def read_captions(tree: Tree, path: str) -> list[str]:
+    """The captions in a file, as they stand in a manifest, in their order; blank lines are none."""
+    return [caption for caption in map(_clean, tree.read_lines(path)) if caption]
+
+
+@dataclass(frozen=True)
+class PackList:
+    """`filenames.pickle` of one split."""
+
+    path: str
+    names: tuple[str, ...]
+    """`<class folder>/<image>` or `jpg/<image>`, without suffix, in the order of the pack's other files."""
+
+
 def pack_splits(tree: Tree, name: re.Pattern[str]) -> dict[str, str] | None:
-    """The file names that a StackGAN pack lists, without suffix, each with its split; None where there is no such pack.
+    """The file names that a StackGAN pack lists, each with its split; None where there is no such pack.
+
+    Raises:
+        UserError: as `pack_lists`.
+    """
+    return {entry: split for split, listed in pack_lists(tree, name).items() for entry in listed.names} or None
+
+
+def pack_lists(tree: Tree, name: re.Pattern[str]) -> dict[str, PackList]:
+    """The file names that a StackGAN pack lists for training and for testing; nothing where there is no such pack.
 
     `name` is what file names of the set look like, since a folder may hold the packs of several.
 
@@ -117,7 +145,7 @@ def pack_splits(tree: Tree, name: re.Pattern[str]) -> dict[str, str] | None:
             in both splits; or half a pack or two packs are here.
     """
     splits: dict[str, str] = {}
-    packs: dict[str, str] = {}
+    packs: dict[str, PackList] = {}
     for split in ("train", "test"):
         for path in tree.ending(f"{split}/filenames.pickle"):
             where = tree.source / path
@@ -131,19 +159,21 @@ def pack_splits(tree: Tree, name: re.Pattern[str]) -> dict[str, str] | None:
                 raise UserError(f"{where}: {strange[0]!r} is no name of this set; fetch the StackGAN pack again.")
             if split in packs:
                 raise UserError(
-                    f"{tree.source}: two lists of {split} pictures are here, {packs[split]} and {path}; remove one."
+                    f"{tree.source}: two lists of {split} pictures are here, {packs[split].path} and {path}; remove "
+                    "one."
                 )
-            packs[split] = path
             _check_classes(tree, path, len(names))
-            for entry in names:
-                if splits.setdefault(stem(entry) if suffix(entry) == ".jpg" else entry, split) != split:
+            bare = tuple(stem(entry) if suffix(entry) == ".jpg" else entry for entry in names)
+            packs[split] = PackList(path, bare)
+            for entry in bare:
+                if splits.setdefault(entry, split) != split:
                     raise UserError(f"{where}: {entry} is among the train pictures as well; fetch the pack again.")
     if len(packs) == 1:
         (found,) = packs.values()
         raise UserError(
-            f"{tree.source / found}: the other half of this StackGAN pack is not here; add it, or remove it."
+            f"{tree.source / found.path}: the other half of this StackGAN pack is not here; add it, or remove it."
         )
-    return splits or None
+    return packs
 
 
 def _check_classes(tree: Tree, names: str, count: int) -> None:

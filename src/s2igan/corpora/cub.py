@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import posixpath
 import re
+from functools import partial
 from pathlib import Path
 
 from s2igan.corpora.captioned import Picture, captioned_corpus, pack_splits
 from s2igan.corpora.lists import held_out_classes
+from s2igan.corpora.pack_embeddings import read_pack_embeddings
 from s2igan.corpora.source import Corpus, Importer, Problem, ReadOptions
 from s2igan.corpora.tree import Finder, NotFoundError, Tree, stem
 from s2igan.data.images import Box
@@ -23,6 +25,7 @@ CUB_200_2011/
 cvpr2016_cub/text_c10/001.Black_footed_Albatross/Black_Footed_Albatross_0046_18.txt ... (ten captions, one a line)
 CUB_200_2011_audio/001.Black_footed_Albatross/Black_Footed_Albatross_0046_18_0.wav ... _9.wav (optional; else spoken)
 birds/{train,test}/{filenames,class_info}.pickle (optional; a StackGAN pack: its lists are the split)
+birds/{train,test}/char-CNN-RNN-embeddings.pickle (optional; read for --text-embeddings)
 """
 EXPECTED = "CUB_200_2011/{images/, images.txt, image_class_labels.txt, classes.txt, bounding_boxes.txt}"
 CAPTIONS_EXPECTED = "cvpr2016_cub/text_c10/001.Black_footed_Albatross/Black_Footed_Albatross_0046_18.txt and the like"
@@ -141,4 +144,5 @@ IMPORTER = Importer(
     ),
     layout=LAYOUT,
     read=read,
+    text_embeddings=partial(read_pack_embeddings, name=NAME),
 )

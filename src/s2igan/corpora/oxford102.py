@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from s2igan.corpora.captioned import Picture, captioned_corpus, pack_splits
 from s2igan.corpora.lists import held_out_classes
+from s2igan.corpora.pack_embeddings import read_pack_embeddings
 from s2igan.corpora.source import Corpus, Importer, Problem, ReadOptions
 from s2igan.corpora.tree import Tree
 from s2igan.errors import UserError
@@ -21,6 +23,7 @@ LAYOUT = """\
 cvpr2016_flowers/text_c10/class_00001/image_06734.txt ... (ten captions, one a line)
 102flowers_audio/class_00001/image_06734_0.wav ... _9.wav (optional; else spoken)
 flowers/{train,test}/{filenames,class_info}.pickle (optional; a StackGAN pack: its lists are the split)
+flowers/{train,test}/char-CNN-RNN-embeddings.pickle (optional; read for --text-embeddings)
 """
 EXPECTED = "102flowers/{jpg/image_00001.jpg ..., imagelabels.mat}"
 CAPTIONS_EXPECTED = "cvpr2016_flowers/text_c10/class_00001/image_06734.txt and the like"
@@ -92,4 +95,5 @@ IMPORTER = Importer(
     ),
     layout=LAYOUT,
     read=read,
+    text_embeddings=partial(read_pack_embeddings, name=NAME),
 )

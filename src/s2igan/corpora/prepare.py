@@ -23,9 +23,10 @@ from typing import Any, Literal
 
 from s2igan.corpora.archives import is_archive, unpack
 from s2igan.corpora.duplicates import Cleaned, cleaned, equal_files, published
-from s2igan.corpora.registry import PUBLISHED, importer
+from s2igan.corpora.registry import IMPORTERS, PUBLISHED, importer
 from s2igan.corpora.source import Corpus, Problem, ReadOptions
 from s2igan.corpora.splits import PROPORTIONS, with_splits
+from s2igan.corpora.tree import Tree, base_name, stem
 from s2igan.data.images import Box, load_image
 from s2igan.data.manifest import FORMATS, Utterance, iter_manifest, write_manifest
 from s2igan.errors import UserError
@@ -70,6 +71,7 @@ def prepare_corpus(
     speaker_disjoint: bool = False,
     keep_personal_data: bool = False,
     allow_rejected: bool = False,
+    text_embeddings: bool = False,
     jobs: int | None = None,
     part: tuple[int, int] | None = None,
     progress: bool = True,
@@ -91,6 +93,7 @@ def prepare_corpus(
         speaker_disjoint: no speaker is in two splits.
         keep_personal_data: keep what the corpus says of its speakers as persons.
         allow_rejected: go on where over 20 % of the corpus cannot be used.
+        text_embeddings: keep published embeddings of the captions beside the store, for the recipe that reads them.
         jobs: processes; one per usable core unless given.
         part: (i, n): write only the i-th of every n shards, for n machines that share `out`.
         progress: show progress bars.
@@ -112,7 +115,9 @@ def prepare_corpus(
         "speaker_disjoint": speaker_disjoint,
         "keep_personal_data": keep_personal_data,
     }
-    importer(name)
+    if importer(name).text_embeddings is None and text_embeddings:
+        having = ", ".join(other for other in IMPORTERS if importer(other).text_embeddings is not None)
+        raise UserError(f"{name}: nobody has published embeddings of its captions; --text-embeddings is for {having}.")
     _check_places(source, out)
     with disk_errors(out):
         out.mkdir(parents=True, exist_ok=True)
@@ -126,6 +131,8 @@ def prepare_corpus(
         link_source(folder, out)
         corpus = read_corpus(name, entry_of(source, folder), ReadOptions(keep_personal_data))
         corpus = replace(corpus, problems=(*left_out, *corpus.problems))
+        if text_embeddings:
+            keep_text_embeddings(name, folder, corpus.rows, out, say=say)
         imported = _manifest_rows(name, corpus, out, settings, jobs=jobs, progress=progress, say=say)
     for note in imported.notes:
         say(note)
@@ -390,6 +397,37 @@ def _read_state(path: Path) -> dict[str, Any]:
     except (OSError, ValueError):
         return {}
     return state if isinstance(state, dict) else {}
+
+
+# ---------------------------------------------------------------------------------------------------- text embeddings
+
+
+def keep_text_embeddings(
+    name: str, folder: Path, rows: Sequence[Utterance], out: Path, *, say: Callable[[str], None]
+) -> None:
+    """Write the published embeddings of the captions of `rows` beside the store, unless they are there already."""
+    from s2igan.data.text_embeddings import TextEmbeddings, write_text_embeddings
+
+    read = importer(name).text_embeddings
+    assert read is not None
+    keys = dict.fromkeys(f"{row.class_name}/{stem(base_name(row.image))}" for row in rows)
+    digest = hashlib.sha256(json.dumps(list(keys)).encode())
+    for path in Tree(folder).with_suffix({".pickle", ".txt"}):
+        status = os.stat(folder / path)
+        digest.update(f"{path}\t{status.st_size}\t{status.st_mtime_ns}\n".encode())
+    made_from = digest.hexdigest()
+    with contextlib.suppress(UserError):
+        if TextEmbeddings.open(out).made_from == made_from:
+            return
+    found = read(folder, keys)
+    missing = sorted({row.text or "" for row in rows} - set(found.texts))
+    if missing:
+        raise UserError(
+            f"{folder}: {len(missing):,} captions have no embedding in the StackGAN pack, such as {missing[0]!r}; "
+            "fetch the pack again."
+        )
+    written = write_text_embeddings(out, found.texts, found.rows, made_from=made_from)
+    say(f"{written}: {len(found.texts):,} text embeddings of {found.rows.shape[1]:,} dimensions.")
 
 
 # ---------------------------------------------------------------------------------------------------------- the time

@@ -7,12 +7,16 @@ nothing. Decoding, splits, speech for captions and packing are the same for ever
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from s2igan.data.images import Box
 from s2igan.data.manifest import Utterance
+
+if TYPE_CHECKING:
+    from s2igan.corpora.pack_embeddings import CaptionEmbeddings
 
 
 @dataclass(frozen=True)
@@ -63,3 +67,6 @@ class Importer:
 
     Raises UserError for another layout, in a sentence that says what was found and what was expected.
     """
+    text_embeddings: Callable[[Path, Collection[str]], CaptionEmbeddings] | None = None
+    """Reads published embeddings of the captions, given the folder and `<class>/<image>` of the pictures; None where
+    nobody has published any. UserError as `pack_embeddings.read_pack_embeddings`."""

@@ -125,24 +125,63 @@ class SpeechImageData:
 
 
 def encoder_input(
-    store: Store, utterances: Int[np.ndarray, " batch"], reads: Literal["speech", "text"]
+    store: Store, utterances: Int[np.ndarray, " batch"], reads: Literal["speech", "text", "embeddings"]
 ) -> tuple[Float[Tensor, "batch frames bands"], Int[Tensor, " batch"]]:
     """What an encoder reads of utterances (their numbers in the store), zero-padded to the longest, and the lengths.
 
-    Log-mels; for the baseline that reads text, one-hot characters.
+    Log-mels; for the baselines that read text, one-hot characters, or one frame that is a published embedding of the
+    text.
 
     Raises:
-        UserError: text is wanted and an utterance has none.
+        UserError: text is wanted and an utterance has none, or there is no embedding of it.
     """
     if reads == "speech":
         return pad_mels([store.mel(int(index)) for index in utterances])
-    rows = []
+    if reads == "embeddings":
+        rows = store.text_embeddings.rows[embedding_rows(store, utterances)]
+        return torch.from_numpy(rows[:, None].astype(np.float32)), torch.ones(len(rows), dtype=torch.int64)
+    named = zip(texts_of(store, utterances), utterances, strict=True)
+    return pad_mels([one_hot(text, f"The text of {_named(store, index)}") for text, index in named])
+
+
+def embedding_rows(store: Store, utterances: Int[np.ndarray, " batch"]) -> Int[np.ndarray, " batch"]:
+    """The rows of `Store.text_embeddings` with the embeddings of utterances.
+
+    Raises:
+        UserError: there are no embeddings, an utterance has no text, or its text has no embedding.
+    """
+    embeddings = store.text_embeddings
+    texts = texts_of(store, utterances)
+    rows = embeddings.find(texts)
+    if (rows < 0).any():
+        missing = int(np.argmin(rows))
+        raise UserError(
+            f"{embeddings.path}: has no embedding of {(rows < 0).sum():,} of {len(rows):,} captions, such as "
+            f"{texts[missing]!r} of {_named(store, utterances[missing])}; run 's2igan prepare' again with "
+            "--text-embeddings."
+        )
+    return rows
+
+
+def texts_of(store: Store, utterances: Int[np.ndarray, " batch"]) -> list[str]:
+    """The words of utterances.
+
+    Raises:
+        UserError: one has none.
+    """
+    texts = []
     for index in utterances:
-        text, name = store.text(int(index)), f"{store.audio_path(int(index))} in the manifest"
+        text = store.text(int(index))
         if not text:
-            raise UserError(f"{name} has no text; a recipe that reads text needs one for every utterance.")
-        rows.append(one_hot(text, f"The text of {name}"))
-    return pad_mels(rows)
+            raise UserError(
+                f"{_named(store, index)} has no text; a recipe that reads text needs one for every utterance."
+            )
+        texts.append(text)
+    return texts
+
+
+def _named(store: Store, index: int | np.integer) -> str:
+    return f"{store.audio_path(int(index))} in the manifest"
 
 
 def crop_and_flip(pixels: np.ndarray, size: int, rng: np.random.Generator | None) -> Float[Tensor, "batch 3 size size"]:

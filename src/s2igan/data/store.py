@@ -38,6 +38,7 @@ from jaxtyping import Float16, Int8, Int32, Int64, UInt8
 
 from s2igan.data.images import Box, load_image
 from s2igan.data.manifest import SPLITS, Utterance, check_rows, iter_manifest, split_name
+from s2igan.data.text_embeddings import TextEmbeddings
 from s2igan.errors import UserError
 from s2igan.files import abandoned, atomic_write, atomic_write_json, disk_errors
 
@@ -742,6 +743,11 @@ class Store:
     def text(self, utterance: SupportsIndex) -> str | None:
         """The words spoken, where known."""
         return self._texts[index(utterance)].as_py()
+
+    @cached_property
+    def text_embeddings(self) -> TextEmbeddings:
+        """Published embeddings of the captions, where `s2igan prepare` was asked for them; UserError where not."""
+        return TextEmbeddings.open(self.directory)
 
     def mentions(self, utterance: SupportsIndex) -> tuple[str, ...]:
         """The names of the attributes that the utterance states."""

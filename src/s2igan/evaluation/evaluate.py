@@ -153,7 +153,7 @@ def feature_groups(model: SpeechToImage, subject: Subject, fakes: Fakes, *, seed
     if subject.store.has_classes:
         first = paper_map_group(model, encoder, subject, features, seed=seed, console=console)
     else:
-        first = fake_recall_group(subject, fakes, features)
+        first = fake_recall_group(model, encoder, subject, fakes, features, seed=seed, console=console)
     if min(len(subject.images), len(fakes.pictures)) < 2:
         console.print("Distances are left out: they need two real and two generated images.", highlight=False)
         return [first]

@@ -21,7 +21,7 @@ from s2igan.evaluation.drawings import Drawing
 from s2igan.evaluation.features import as_images, image_features
 from s2igan.evaluation.fid import fid, kid
 from s2igan.evaluation.gallery import change_word, followed, write_changed
-from s2igan.evaluation.paper_queries import PaperQueries
+from s2igan.evaluation.paper_queries import PaperImages, PaperQueries
 from s2igan.evaluation.retrieval import (
     REFERENCE_OFFSET,
     chance_map,
@@ -346,34 +346,62 @@ def paper_map_group(
     return Group("fakes", "The paper's mAP, on other features", words, [only])
 
 
-def fake_recall_group(subject: Subject, fakes: Fakes, features: Features) -> Group:
-    """For sets without classes: does a real image find the images generated from its own captions? (SPEC section 6)"""
-    images, own = np.unique(subject.store.image_index[fakes.utterances], return_inverse=True)
-    real = features.real[np.searchsorted(subject.images, images)]
-    relevant = same_label(np.arange(len(images)), own)
+def fake_recall_group(
+    model: SpeechToImage,
+    encoder: ImageEncoder,
+    subject: Subject,
+    fakes: Fakes,
+    features: Features,
+    *,
+    seed: int,
+    console: Console,
+) -> Group:
+    """For sets without classes: does a real image find the images generated from its own captions? (SPEC section 6)
+
+    On Flickr8k and Places the images are those that the paper lists, and one image is generated from every caption of
+    theirs; on other sets they are those of the captions that ``fakes`` were generated from.
+    """
+    store, paper = subject.store, PaperImages.of(subject)
+    if paper is None:
+        generated = features.generated
+        images, own = np.unique(store.image_index[fakes.utterances], return_inverse=True)
+        rows = np.searchsorted(subject.images, images)
+    else:
+        rows = paper.positions
+        captions = subject.utterances[np.isin(store.image_index[subject.utterances], subject.images[rows])]
+        fakes = Fakes.draw(model, store, captions, 1, seed=seed, console=console)
+        generated = image_features(encoder, fakes.pictures, console=console, description="Features of generated images")
+        order = np.argsort(subject.images[rows])
+        own = order[np.searchsorted(subject.images[rows], store.image_index[captions], sorter=order)]
+    relevant = same_label(np.arange(len(rows)), own)
     protocol = {
         **subject.protocol,
         **fakes.protocol,
         "extractor": EXTRACTOR,
-        "queries": len(images),
+        "queries": len(rows),
         "gallery": len(own),
+        "query_list": None if paper is None else f"the paper's, {paper.name}",
         "chance": "expected over all rankings",
     }
     scores = [
         Score(
             f"fakes/recall@{k}",
             f"Recall@{k}, real image finds a fake of its own",
-            fake_recall(real, features.generated, own, k),
+            fake_recall(features.real[rows], generated, own, k),
             protocol,
             chance=recall_at_k(np.zeros(relevant.shape), relevant, k),
             headline=k == FAKE_RECALL_AT[-1],
         )
         for k in FAKE_RECALL_AT
     ]
-    words = (
-        f"{len(images)} real {subject.split} images rank {len(own)} images generated from their captions. Features: "
-        f"{EXTRACTOR}; the paper's were Inception-v3's, so its figures do not compare."
-    )
+    if paper is None:
+        asked = f"{len(rows)} real {subject.split} images rank {len(own)} images generated from their captions"
+    else:
+        asked = (
+            f"{len(rows):,} of the {paper.listed:,} real images that the paper lists rank the images generated from "
+        )
+        asked += f"their captions, {len(own):,} where the paper has {paper.fakes:,}"
+    words = f"{asked}. Features: {EXTRACTOR}; the paper's were Inception-v3's, so its figures do not compare."
     return Group("fakes", "Finding an image's own fakes, on other features", words, scores)
 
 

@@ -13,20 +13,22 @@ from typing import Any, Literal
 
 from s2igan.errors import UserError
 from s2igan.models.li2020 import CnnLstmConfig, CnnLstmEncoder
+from s2igan.models.precomputed import Precomputed, PrecomputedConfig
 from s2igan.models.speech_encoder import SpeechEncoder, SpeechEncoderConfig
 from s2igan.models.text_encoder import TextEncoder, TextEncoderConfig
 
-Encoder = SpeechEncoder | CnnLstmEncoder | TextEncoder
-EncoderConfig = SpeechEncoderConfig | CnnLstmConfig | TextEncoderConfig
-Reads = Literal["speech", "text"]
-"""Log-mels, or one-hot characters."""
+Encoder = SpeechEncoder | CnnLstmEncoder | TextEncoder | Precomputed
+EncoderConfig = SpeechEncoderConfig | CnnLstmConfig | TextEncoderConfig | PrecomputedConfig
+Reads = Literal["speech", "text", "embeddings"]
+"""Log-mels, one-hot characters, or published embeddings of the text."""
 
 KINDS: dict[str, tuple[type[Any], type[Any]]] = {
     "sed": (SpeechEncoderConfig, SpeechEncoder),
     "li2020": (CnnLstmConfig, CnnLstmEncoder),
     "text": (TextEncoderConfig, TextEncoder),
+    "precomputed": (PrecomputedConfig, Precomputed),
 }
-"""The paper's SED and the encoders of two baselines (SPEC section 7), by the word for them in a model's config."""
+"""The paper's SED and the encoders of three baselines (SPEC section 7), by the word for them in a model's config."""
 
 
 def build_encoder(config: EncoderConfig) -> Encoder:

@@ -27,13 +27,16 @@ from s2igan.audio import FRAMES_PER_SECOND, SAMPLE_RATE
 from s2igan.data.dataset import SpeechImageData
 from s2igan.data.manifest import Utterance, write_manifest
 from s2igan.data.store import Store, build_store
+from s2igan.data.text_embeddings import write_text_embeddings
 from s2igan.models.encoders import build_encoder, encoder_to_json
 from s2igan.models.image_encoder import ImageEncoder
+from s2igan.models.precomputed import PrecomputedConfig
 from s2igan.recipes import Recipe, resolve
 from s2igan.training.engine import first, tell
 from s2igan.training.loop import LoopConfig
 from s2igan.training.rdg import RDGStage, build_networks
 from s2igan.training.sen import SENStage
+from s2igan.training.train import check_text_embeddings
 
 MEASURED_BATCHES = {"sen": (8, 16), "rdg": (2, 4)}
 """Images in the two measured steps; the first is the warm-up of the second, which is timed."""
@@ -124,6 +127,8 @@ def facts_of_recipe(recipe: Recipe) -> DataFacts:
 def facts_of_store(recipe: Recipe, directory: Path) -> DataFacts:
     """What the training split of a store has; both stages must be able to use it."""
     store = Store.open(directory)
+    if isinstance(recipe.sen.speech, PrecomputedConfig):
+        check_text_embeddings(recipe.sen.speech, store)
     train = SpeechImageData(store, "train", max(recipe.sen.image_size, recipe.rdg.generator.resolutions[-1]))
     frames = round(float(store.n_frames[train.utterances].mean()))
     classes = train.n_classes if train.has_classes else 0
@@ -209,7 +214,7 @@ def made_up_stages(
     def build(folder: Path) -> Iterator[tuple[SENStage | RDGStage, list[nn.Module]]]:
         quiet = Console(quiet=True)
         size = max(recipe.sen.image_size, recipe.rdg.generator.resolutions[-1])
-        made = first(lambda: made_up_store(folder, size, facts, images))
+        made = first(lambda: made_up_store(folder, size, facts, images, recipe.sen.speech.embedding))
         store = made if made is not None else Store.open(folder)
         image = ImageEncoder(recipe.sen.image, pretrained=False).to(device)
         if takes_steps(recipe.sen.loop):
@@ -254,9 +259,15 @@ def _two_steps(stage: SENStage | RDGStage, networks: list[nn.Module], device: to
     return Measurement(seconds, busy, kept)
 
 
-def made_up_store(folder: Path, image_size: int, facts: DataFacts, images: int = MADE_UP_IMAGES) -> Store:
-    """A prepared store of noise: pictures large enough, utterances of the expected length, classes if there are any."""
+def made_up_store(
+    folder: Path, image_size: int, facts: DataFacts, images: int = MADE_UP_IMAGES, embedding: int = 1024
+) -> Store:
+    """A prepared store of noise: pictures large enough, utterances of the expected length, classes if there are any.
+
+    The embedding of its one text has so many dimensions.
+    """
     rng = np.random.default_rng(0)
+    text = "a description of this picture, of about as many words as a sentence has"
     rows = []
     for label in range(MADE_UP_CLASSES):
         for number in range(images):
@@ -266,10 +277,10 @@ def made_up_store(folder: Path, image_size: int, facts: DataFacts, images: int =
             wave = 0.1 * rng.standard_normal(round(facts.frames / FRAMES_PER_SECOND * SAMPLE_RATE))
             soundfile.write(folder / f"{name}.wav", wave, SAMPLE_RATE)
             class_name = None if facts.classes == 0 else str(label)
-            text = "a description of this picture, of about as many words as a sentence has"
             rows.append(Utterance(f"{name}.wav", f"{name}.png", class_name=class_name, split="train", text=text))
     write_manifest(folder / "manifest.jsonl", rows)
     build_store(folder / "manifest.jsonl", image_size=image_size, jobs=1, progress=False)
+    write_text_embeddings(folder, [text], rng.standard_normal((1, embedding)).astype(np.float16))
     return Store.open(folder)
 
 

@@ -13,12 +13,13 @@ import torch
 from rich.console import Console
 
 from s2igan.checkpoint import load_model, save_model
-from s2igan.data.dataset import SpeechImageData
+from s2igan.data.dataset import SpeechImageData, embedding_rows, encoder_input
 from s2igan.data.store import Store
 from s2igan.errors import UserError
 from s2igan.models.blocks import seeded_construction
 from s2igan.models.encoders import Encoder, build_encoder, encoder_from_json, encoder_to_json
 from s2igan.models.image_encoder import ImageEncoder, ImageEncoderConfig
+from s2igan.models.precomputed import Precomputed, PrecomputedConfig
 from s2igan.recipes import Recipe, resolve
 from s2igan.run_directory import RunDirectory
 from s2igan.training.engine import first, rank, start
@@ -63,6 +64,8 @@ def train_run(
     chosen = resolve(recipe, size) if isinstance(recipe, str) else recipe
     store = Store.open(Path(data))
     config = {"recipe": dataclasses.asdict(chosen), "data": str(data), "store": store.fingerprint, "seed": seed}
+    if isinstance(chosen.sen.speech, PrecomputedConfig):
+        config["text_embeddings"] = check_text_embeddings(chosen.sen.speech, store)
     where = start(device)
     if rank():
         console = Console(quiet=True)
@@ -77,6 +80,17 @@ def train_run(
         if stage in ("rdg", "both"):
             train_rdg(chosen, store, run, resume=go_on, seed=seed, device=where, console=console)
     return out
+
+
+def check_text_embeddings(config: PrecomputedConfig, store: Store) -> str:
+    """The fingerprint of the embeddings beside a store.
+
+    Raises:
+        UserError: there are none, they have other dimensions, or a caption has none.
+    """
+    embedding_rows(store, np.arange(len(store)))
+    Precomputed(config).eval()(*encoder_input(store, np.arange(1), Precomputed.reads))
+    return store.text_embeddings.fingerprint
 
 
 def train_sen(
