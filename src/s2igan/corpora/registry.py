@@ -15,9 +15,9 @@ BUILT_IN = {
     "birds": "Drawn birds of invented species, each described aloud by synthetic voices; needs no source",
     "flowers": "Drawn flowers of invented species, made in the manner of the birds; needs no source",
 }
-IMPORTERS = ("folder", "cub", "oxford102", "flickr8k", "places", "spokencoco", "aikuma", "elan")
-"""Names of importers, which are the names of their modules in this folder."""
-PUBLISHED = frozenset({"cub", "oxford102", "flickr8k", "places", "spokencoco"})
+IMPORTERS = ("folder", "cub", "oxford102", "flickr8k", "places", "places-subset", "spokencoco", "aikuma", "elan")
+"""Names of importers, which are the names of their modules in this folder, with `_` for `-`."""
+PUBLISHED = frozenset({"cub", "oxford102", "flickr8k", "places", "places-subset", "spokencoco"})
 """Corpora that others report figures on: their pictures, recordings and splits are kept as published."""
 INDENT = "    "
 
@@ -30,7 +30,7 @@ def importer(name: str) -> Importer:
     """
     if name not in IMPORTERS:
         raise UserError(f"there is no corpus {name!r} to import; choose one of {', '.join(IMPORTERS)}.")
-    found: Importer = importlib.import_module(f"s2igan.corpora.{name}").IMPORTER
+    found: Importer = importlib.import_module(f"s2igan.corpora.{name.replace('-', '_')}").IMPORTER
     return found
 
 
