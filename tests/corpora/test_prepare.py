@@ -25,6 +25,7 @@ from s2igan.corpora import registry
 from s2igan.corpora.folder import IMPORTER
 from s2igan.corpora.prepare import kind_of, prepare_corpus
 from s2igan.corpora.source import Corpus, Problem
+from s2igan.corpora.validate import validate_source
 from s2igan.data.images import load_image
 from s2igan.data.manifest import Utterance, read_manifest
 from s2igan.data.store import Store, build_store
@@ -276,6 +277,21 @@ def test_names_that_are_no_text_are_left_out(tmp_path):
     assert report["utterances"] == 10
     (reason,) = rejected(tmp_path / "out").values()
     assert "not UTF-8" in reason
+
+
+@pytest.mark.parametrize(("name", "shown"), [(b"caf\xe9", "caf\\xe9"), (b"two\nlines", "two\\nlines")])
+def test_names_that_are_no_text_and_have_no_counterpart(tmp_path, name, shown):
+    """As archives of other systems leave them: the name stands in the path, and would in the reason."""
+    source = own_corpus(tmp_path / "source", recordings=1)
+    shutil.copy(source / "images/p00.png", bytes(source / "images") + b"/" + name + b".png")
+    shutil.copy(source / "audio/p01_1.wav", bytes(source / "audio") + b"/" + name + b"_x.wav")
+    prepared(source, tmp_path / "out")
+    reason = "the name of the file is not UTF-8 or has a line break; rename it"
+    assert rejected(tmp_path / "out") == {
+        f"source/images/{shown}.png": reason,
+        f"source/audio/{shown}_x.wav": reason,
+    }
+    assert {record["reason"] for record in validate_source(source, progress=False).rejected} == {reason}
 
 
 # ---------------------------------------------------------------------------------------------- captions to be spoken
