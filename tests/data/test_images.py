@@ -191,3 +191,8 @@ def test_bad_files_are_named(tmp_path: Path) -> None:
     (tmp_path / "bomb.png").write_bytes(header + png[33:])
     with pytest.raises(UserError, match=r"bomb\.png: too large an image"):
         load_image(tmp_path / "bomb.png", 40)
+
+
+def test_a_name_too_long_for_any_disk_is_a_missing_file():
+    with pytest.raises(UserError, match="no such image file"):
+        load_image("x" * 300 + ".jpg", 8)

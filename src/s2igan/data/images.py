@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from pathlib import Path
 
@@ -31,7 +32,7 @@ def load_image(path: str | Path, size: int, box: Box | None = None) -> UInt8[np.
         UserError: naming the file, if it is missing, not a picture, truncated, under 8 px or over 178 megapixels.
     """
     path = Path(path)
-    if not path.is_file():
+    if not os.path.isfile(path):  # Path.is_file raises where a name is too long
         raise UserError(f"{path}: no such image file; check the path.")
     if path.stat().st_size == 0:
         raise UserError(f"{path}: the image file is empty, it has 0 bytes; export it again or leave it out.")
