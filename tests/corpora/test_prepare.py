@@ -427,6 +427,8 @@ def test_reasons_are_counted_by_what_they_have_in_common():
         ("line 3: end_seconds (2) must be", "line 14: end_seconds (5.5) must be"),
     ):
         assert kind_of(one) == kind_of(other)
+    assert kind_of("audio 'C:\\\\a.wav' is an absolute path; write") == kind_of("audio '/a/b.wav' is an absolute path")
+    assert kind_of("the name is not UTF-8; rename it") == "the name is not UTF-8"
     assert kind_of("silent, nothing was recorded") != kind_of("cut off, its last 2 s are missing")
 
 

@@ -529,7 +529,7 @@ def by_kind(records: Iterable[Mapping[str, Any]]) -> dict[str, list[Mapping[str,
 def kind_of(reason: str) -> str:
     """The part of a reason that does not change from file to file: before the first comma, colon or bracket, no numbers
     or names."""
-    reason = re.sub(r"^line \d+: ", "", reason)
+    reason = re.sub(r"'[^']*'", "...", re.sub(r"^line \d+: ", "", reason))
     general = re.split(r"[,;:(]| as ", reason, maxsplit=1)[0]
-    general = re.sub(r"\S*/\S*|'[^']*'|\S+\.\w{2,5}\b", "...", general)
-    return re.sub(r"\b\d[\d.]*\b", "N", general).strip()
+    general = re.sub(r"\S*/\S*|\S+\.\w{2,5}\b", "...", general)
+    return re.sub(r"(?<!-)\b\d[\d.]*\b", "N", general).strip()
