@@ -306,3 +306,15 @@ def test_a_wav_without_sound_is_empty_whatever_else_it_holds(tmp_path):
 def test_a_name_too_long_for_any_disk_is_a_missing_file():
     with pytest.raises(UserError, match="no such sound file"):
         audio.load_audio("x" * 300 + ".wav")
+
+
+def test_a_file_that_may_not_be_read_is_not_called_damaged(tmp_path, monkeypatch):
+    soundfile.write(tmp_path / "a.wav", tone(1.0), audio.SAMPLE_RATE)
+    monkeypatch.setattr(audio.os, "access", lambda path, mode: False)  # the tests may run as root
+
+    def refuse(path):
+        raise soundfile.LibsndfileError(2)
+
+    monkeypatch.setattr(soundfile, "SoundFile", refuse)
+    with pytest.raises(UserError, match=r"a\.wav: no permission to read the file"):
+        audio.load_audio(tmp_path / "a.wav")

@@ -1,6 +1,7 @@
 """The command line: quick help, errors of one line, exit statuses, and every command of the README."""
 
 import contextlib
+import errno
 import json
 import os
 import re
@@ -340,3 +341,15 @@ def test_numbers_out_of_range_are_a_wrong_command_line(capsys, command, option, 
     message = " ".join(capsys.readouterr().err.split())
     assert f"{option}: {value} is not from" in message
     assert "<function" not in message
+
+
+@pytest.mark.parametrize(("number", "sentence"), [(errno.ENAMETOOLONG, "too long"), (errno.EACCES, "no permission")])
+def test_paths_that_cannot_be_asked_about_are_a_sentence(capsys, monkeypatch, number, sentence):
+    def refuse(*_, **__):
+        raise OSError(number, os.strerror(number), "some/path")
+
+    monkeypatch.setattr("s2igan.corpora.validate.validate_source", refuse)
+    with pytest.raises(SystemExit) as stopped:
+        cli.main(["validate", "some/path"])
+    assert stopped.value.code == 1
+    assert re.fullmatch(rf"s2igan: some/path.*{sentence}.*; check the path.*\.\n", capsys.readouterr().err)

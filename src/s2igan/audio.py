@@ -90,6 +90,8 @@ def load_audio(
                         f"{path}: cut off, its last {missing / rate:.2f} s are missing; copy it from the device again."
                     )
     except (soundfile.SoundFileError, OSError) as error:
+        if not os.access(path, os.R_OK):
+            raise UserError(f"{path}: no permission to read the file; change its permissions.") from error
         raise UserError(f"{path}: not a readable sound file ({error}); convert it to wav, flac, ogg or mp3.") from error
     wave = samples[:, 0]
     for channel in range(1, samples.shape[1]):  # numpy's mean over a short axis takes longer than decoding

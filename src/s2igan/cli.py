@@ -511,9 +511,12 @@ def _guarded(command: Callable[[], Any]) -> int:
         # Whoever read our output (head, say) has seen enough; nothing may be written to it while Python exits.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except OSError as error:
-        if error.errno != errno.ENAMETOOLONG:
+        if error.errno == errno.ENAMETOOLONG:
+            _complain(UserError(f"{str(error.filename)[:MAX_STEM]}...: the name is too long; check the path."))
+        elif error.errno == errno.EACCES:
+            _complain(UserError(f"{error.filename}: no permission; check the path and whose it is."))
+        else:
             raise
-        _complain(UserError(f"{str(error.filename)[:MAX_STEM]}...: the name is too long for any disk; check the path."))
         return FAILED
     return 0
 

@@ -47,6 +47,8 @@ def load_image(path: str | Path, size: int, box: Box | None = None) -> UInt8[np.
                 rgb = _to_rgb(ImageOps.exif_transpose(picture))
     except Image.DecompressionBombError as error:
         raise UserError(f"{path}: too large an image ({error}); scale it down.") from error
+    except PermissionError as error:
+        raise UserError(f"{path}: no permission to read the file; change its permissions.") from error
     except Exception as error:  # damaged files make Pillow's decoders raise nearly anything
         raise UserError(f"{path}: not a readable image ({error or type(error).__name__}); export it again.") from error
     left, top, right, bottom = _square(rgb.width, rgb.height, box)
