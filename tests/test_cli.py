@@ -1,6 +1,7 @@
 """The command line: quick help, errors of one line, exit statuses, and every command of the README."""
 
 import contextlib
+import errno
 import json
 import os
 import re
@@ -320,3 +321,41 @@ def test_the_readme_names_every_command():
     text = "\n".join(commands(ROOT / "README.md"))
     for name in ("prepare birds", "train", "generate", "speak", "evaluate", "report"):
         assert f"s2igan {name}" in text
+
+
+@pytest.mark.parametrize(
+    ("command", "option", "value"),
+    [
+        (command, option, value)
+        for command in ("prepare folder --source a --out b", "validate a", "run folder --source a --out b")
+        for option, value in (("--seed", "-1"), ("--seed", "9223372036854775808"), ("--jobs", "0"), ("--jobs", "-3"))
+    ]
+    + [
+        ("run folder --source a --out b", "--max-captions", "0"),
+        ("evaluate --model a --data b", "--max-captions", "0"),
+        ("evaluate --model a --data b", "--seed", "-1"),
+        ("train birds --data a --out b", "--seed", "-1"),
+        ("prepare birds --out b", "--jobs", "0"),
+        ("generate a.wav --model b", "--samples", "0"),
+    ],
+)
+def test_numbers_out_of_range_are_a_wrong_command_line(capsys, command, option, value):
+    """Before hours are spent on what ends in a traceback; `0` jobs were all cores."""
+    with pytest.raises(SystemExit) as stopped:
+        cli.main([*command.split(), option, value])
+    assert stopped.value.code == 2
+    message = " ".join(capsys.readouterr().err.split())
+    assert f"{option}: {value} is not from" in message
+    assert "<function" not in message
+
+
+@pytest.mark.parametrize(("number", "sentence"), [(errno.ENAMETOOLONG, "too long"), (errno.EACCES, "no permission")])
+def test_paths_that_cannot_be_asked_about_are_a_sentence(capsys, monkeypatch, number, sentence):
+    def refuse(*_, **__):
+        raise OSError(number, os.strerror(number), "some/path")
+
+    monkeypatch.setattr("s2igan.corpora.validate.validate_source", refuse)
+    with pytest.raises(SystemExit) as stopped:
+        cli.main(["validate", "some/path"])
+    assert stopped.value.code == 1
+    assert re.fullmatch(rf"s2igan: some/path.*{sentence}.*; check the path.*\.\n", capsys.readouterr().err)

@@ -12,7 +12,7 @@ import pytest
 
 from s2igan import files
 from s2igan.errors import UserError
-from s2igan.files import abandoned, atomic_write, atomic_write_json, only_one, temporary_path
+from s2igan.files import abandoned, atomic_write, atomic_write_json, disk_errors, only_one, temporary_path
 
 
 def test_the_file_appears_when_the_block_ends(tmp_path: Path) -> None:
@@ -49,6 +49,8 @@ def test_a_failed_block_changes_nothing(tmp_path: Path, error: BaseException) ->
         (errno.EDQUOT, "quota"),
         (errno.EROFS, "read-only"),
         (errno.EACCES, "permission"),
+        (errno.EFBIG, "so large a file"),
+        (errno.EINVAL, "such a name"),
     ],
 )
 def test_what_the_user_can_mend_is_a_sentence(
@@ -62,6 +64,14 @@ def test_what_the_user_can_mend_is_a_sentence(
         file.write(b"new")
     assert str(caught.value).startswith(f"{tmp_path / 'a.bin'}: ")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_places_where_nothing_can_be_made(tmp_path: Path) -> None:
+    (tmp_path / "stick").symlink_to(tmp_path / "not mounted")
+    for place, sentence in (("stick", "a link that leads nowhere"), ("x" * 300, "too long for this disk")):
+        with pytest.raises(UserError, match=sentence) as caught, disk_errors(tmp_path / place):
+            (tmp_path / place).mkdir(exist_ok=True)
+        assert "\n" not in str(caught.value)
 
 
 def test_other_system_errors_are_not_disguised(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -80,8 +80,21 @@ def test_one_picture_is_refused_before_it_is_trained_on(tmp_path):
 def test_a_corpus_without_a_source_or_with_options_that_mean_nothing(tmp_path):
     with pytest.raises(UserError, match="folder: needs a --source"):
         run_corpus("folder", None, tmp_path / "run", recipe=tiny_recipe())
+    with pytest.raises(UserError, match="birds: is built in and has no source"):
+        run_corpus("birds", tmp_path, tmp_path / "run", recipe=tiny_recipe())
     with pytest.raises(UserError, match="birds: is made here and knows no --speaker-disjoint"):
         run_corpus("birds", None, tmp_path / "run", recipe=tiny_recipe(), speaker_disjoint=True)
+
+
+def test_interrupted_training_says_what_goes_on_here(tmp_path, monkeypatch):
+    """`train` has --resume; this command has not."""
+
+    def stop(*_, **__):
+        raise KeyboardInterrupt("saved at step 7; go on with --resume")
+
+    monkeypatch.setattr("s2igan.training.train.train_run", stop)
+    with pytest.raises(KeyboardInterrupt, match=r"^saved at step 7; the same command goes on$"):
+        whole(own_corpus(tmp_path / "source", n=2, recordings=1), tmp_path / "run")
 
 
 def test_birds_are_prepared_at_the_size_of_the_recipe(tmp_path, monkeypatch):

@@ -6,12 +6,15 @@ into what the speech encoder reads: 40 log-mel bands, 100 frames a second, norma
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import io
 import math
+import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import soundfile
@@ -60,12 +63,12 @@ def load_audio(
             sound fails `check_waveform`.
     """
     path = Path(path)
-    if not path.is_file():
+    if not os.path.isfile(path):  # Path.is_file raises where a name is too long
         raise UserError(f"{path}: no such sound file; check the path.")
     if path.stat().st_size == 0:
         raise UserError(f"{path}: the sound file is empty, it has 0 bytes; record it again or leave it out.")
     try:
-        with soundfile.SoundFile(path) as file:
+        with _open(path) as file:
             rate, total = file.samplerate, file.frames
             start = 0 if start_seconds is None else round(start_seconds * rate)
             stop = total if end_seconds is None else min(round(end_seconds * rate), total)
@@ -87,6 +90,8 @@ def load_audio(
                         f"{path}: cut off, its last {missing / rate:.2f} s are missing; copy it from the device again."
                     )
     except (soundfile.SoundFileError, OSError) as error:
+        if not os.access(path, os.R_OK):
+            raise UserError(f"{path}: no permission to read the file; change its permissions.") from error
         raise UserError(f"{path}: not a readable sound file ({error}); convert it to wav, flac, ogg or mp3.") from error
     wave = samples[:, 0]
     for channel in range(1, samples.shape[1]):  # numpy's mean over a short axis takes longer than decoding
@@ -97,6 +102,54 @@ def load_audio(
     wave = np.ascontiguousarray(wave, dtype=np.float32)
     check_waveform(wave, str(path))
     return wave
+
+
+@contextlib.contextmanager
+def _open(path: Path) -> Iterator[soundfile.SoundFile]:
+    """The opened file; a wav that was never closed, whose header still promises nothing, is read to its end.
+
+    Recorders write the lengths into the header when they stop: after an empty battery they are 0, and all is there.
+    """
+    with soundfile.SoundFile(path) as file:
+        at = _unclosed(path) if file.frames == 0 and file.format in {"WAV", "WAVEX"} else None
+        if at is None:
+            yield file
+            return
+    length = min(path.stat().st_size - at - 4, UNKNOWN_LENGTH - 1)
+    with _Mended(path, at, length.to_bytes(4, "little")) as raw, soundfile.SoundFile(raw) as file:
+        yield file
+
+
+def _unclosed(path: Path) -> int | None:
+    """Where the length of the sound stands in a wav, if it is 0 although sound follows; None if it is truly empty."""
+    end = path.stat().st_size
+    with path.open("rb") as raw:
+        at, empty_at = 12, None
+        while at + 8 <= end:
+            raw.seek(at)
+            chunk, length = raw.read(4), int.from_bytes(raw.read(4), "little")
+            if chunk == b"data" and length == 0 and empty_at is None:
+                empty_at = at + 4
+            elif at + 8 + length > end:  # what stands here is no chunk
+                break
+            at += 8 + length + length % 2
+    return empty_at if empty_at is not None and at < end else None
+
+
+class _Mended(io.FileIO):
+    """A file that reads as if other bytes stood at one place of it."""
+
+    def __init__(self, path: Path, at: int, content: bytes) -> None:
+        super().__init__(path)
+        self._at, self._content = at, content
+
+    def readinto(self, buffer: Any) -> int:
+        here = self.tell()
+        count = super().readinto(buffer) or 0
+        first, last = max(here, self._at), min(here + count, self._at + len(self._content))
+        if first < last:
+            memoryview(buffer).cast("B")[first - here : last - here] = self._content[first - self._at : last - self._at]
+        return count
 
 
 def _missing_frames(file: soundfile.SoundFile) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from tyro.conf import DisallowNone, FlagCreatePairsOff, Positional, UseAppendAction, arg
+from tyro.constructors import PrimitiveConstructorSpec
 from tyro.extras import SubcommandApp
 
 from s2igan import __version__
@@ -23,6 +25,32 @@ INTERRUPTED = 130
 """Exit status after Ctrl-C, as shells give it: 128 + SIGINT."""
 MAX_STEM = 60
 """Characters of a sentence that name its files."""
+MAX_SEED = 2**63 - 1
+"""What torch's generators take."""
+MAX_JOBS = 1024
+
+
+def _whole(least: int, most: int) -> PrimitiveConstructorSpec[Any]:
+    """An option that is a whole number in a range: what is outside is a wrong command line, not a traceback later."""
+
+    def parse(words: list[str]) -> int:
+        number = int(words[0])
+        if not least <= number <= most:
+            raise ValueError(f"{number} is not from {least} to {most}")
+        return number
+
+    return PrimitiveConstructorSpec(
+        nargs=1,
+        metavar="INT",
+        instance_from_str=parse,
+        is_instance=lambda value: value is None or isinstance(value, int),
+        str_from_instance=lambda value: [str(value)],
+    )
+
+
+Seed = Annotated[int, _whole(0, MAX_SEED)]
+Count = Annotated[int, _whole(1, MAX_SEED)]
+Jobs = Annotated[int | None, _whole(1, MAX_JOBS)]
 
 app = SubcommandApp()
 prepare = SubcommandApp()
@@ -36,8 +64,8 @@ def birds(
     individuals: int = 40,
     captions: int = 10,
     size: int = 64,
-    seed: int = 0,
-    jobs: int | None = None,
+    seed: Seed = 0,
+    jobs: Jobs = None,
     extra_voices: tuple[str, ...] | None = None,
 ) -> None:
     """Draw the built-in birds, have their descriptions spoken, and pack both for training.
@@ -74,8 +102,8 @@ def flowers(
     individuals: int = 40,
     captions: int = 10,
     size: int = 64,
-    seed: int = 0,
-    jobs: int | None = None,
+    seed: Seed = 0,
+    jobs: Jobs = None,
     extra_voices: tuple[str, ...] | None = None,
 ) -> None:
     """Draw the built-in flowers, have their descriptions spoken, and pack both for training.
@@ -113,14 +141,14 @@ def _importing(name: str) -> Callable[..., None]:
         out: Path,
         size: int = 64,
         window: Literal["hann", "hamming"] = "hann",
-        seed: int = 0,
+        seed: Seed = 0,
         voice: UseAppendAction[tuple[str, ...]] = (),
         proportions: tuple[float, float, float] = (0.8, 0.1, 0.1),
         speaker_disjoint: bool = False,
         keep_personal_data: bool = False,
         allow_rejected: bool = False,
         text_embeddings: bool = False,
-        jobs: int | None = None,
+        jobs: Jobs = None,
         shard: str | None = None,
     ) -> None:
         from s2igan.corpora.prepare import prepare_corpus
@@ -182,9 +210,9 @@ def validate(
     /,
     *,
     corpus: str | None = None,
-    seed: int = 0,
+    seed: Seed = 0,
     speaker_disjoint: bool = False,
-    jobs: int | None = None,
+    jobs: Jobs = None,
 ) -> None:
     """Read and decode a whole source without changing anything, and say what s2igan prepare would reject.
 
@@ -217,14 +245,14 @@ def run(
     source: Path | None = None,
     recipe: str = "birds",
     config: str | None = None,
-    seed: int = 0,
+    seed: Seed = 0,
     voice: UseAppendAction[tuple[str, ...]] = (),
     proportions: tuple[float, float, float] = (0.8, 0.1, 0.1),
     speaker_disjoint: bool = False,
     keep_personal_data: bool = False,
     allow_rejected: bool = False,
-    max_captions: int = 1000,
-    jobs: int | None = None,
+    max_captions: Count = 1000,
+    jobs: Jobs = None,
     device: str | None = None,
 ) -> None:
     """From a corpus to a report in one command: prepare, train both stages, evaluate, report.
@@ -280,7 +308,7 @@ def train(
     stage: Literal["sen", "rdg", "both"] = "both",
     sen_from: Path | None = None,
     resume: bool = False,
-    seed: int = 0,
+    seed: Seed = 0,
     device: str | None = None,
     dry_run: bool = False,
 ) -> None:
@@ -354,8 +382,8 @@ def generate(
     /,
     *,
     model: Path,
-    samples: int = 4,
-    seed: int = 1,
+    samples: Count = 4,
+    seed: Seed = 1,
     out: Path = Path("generated"),
 ) -> None:
     """Draw what recordings describe: a PNG per sample and a contact sheet; one JSON line per PNG on stdout.
@@ -381,8 +409,8 @@ def speak(
     *,
     model: Path,
     voice: str = "espeak:en-us",
-    samples: int = 4,
-    seed: int = 1,
+    samples: Count = 4,
+    seed: Seed = 1,
     out: Path = Path("generated"),
 ) -> None:
     """Have a sentence spoken, then draw what was said; writes the wav beside the images.
@@ -403,7 +431,7 @@ def speak(
 
 @app.command
 def evaluate(
-    model: Path, data: Path, split: str = "test", max_captions: int = 1000, seed: int = 0, device: str | None = None
+    model: Path, data: Path, split: str = "test", max_captions: Count = 1000, seed: Seed = 0, device: str | None = None
 ) -> None:
     """Score a trained run on the test split: classes and voices that it never met.
 
@@ -486,6 +514,14 @@ def _guarded(command: Callable[[], Any]) -> int:
     except BrokenPipeError:
         # Whoever read our output (head, say) has seen enough; nothing may be written to it while Python exits.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            _complain(UserError(f"{str(error.filename)[:MAX_STEM]}...: the name is too long; check the path."))
+        elif error.errno == errno.EACCES:
+            _complain(UserError(f"{error.filename}: no permission; check the path and whose it is."))
+        else:
+            raise
+        return FAILED
     return 0
 
 

@@ -114,6 +114,11 @@ def disk_errors(path: Path) -> Iterator[None]:
             errno.EPERM: "no permission to write here; choose another folder",
             errno.EROFS: "the disk is read-only; choose another folder",
             errno.ENOTDIR: "a file stands where a folder is needed; choose another folder",
+            errno.ENOENT: "nothing can be made here; choose another folder",
+            errno.EEXIST: "something else of this name is here, a link that leads nowhere perhaps; choose another",
+            errno.ENAMETOOLONG: "the name is too long for this disk; choose a shorter one",
+            errno.EINVAL: "this disk does not take such a name; choose another folder",
+            errno.EFBIG: "this disk does not take so large a file; choose a folder on another one",
         }
         if error.errno not in remedies:
             raise

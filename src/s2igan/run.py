@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from s2igan.corpora.registry import BUILT_IN
 from s2igan.errors import UserError
 from s2igan.files import atomic_write_json
 from s2igan.run_directory import DATA
@@ -93,6 +94,8 @@ def run_corpus(
         atomic_write_json(out / mark, asked[mark])
 
     def prepare() -> None:
+        if source is not None and corpus in BUILT_IN:
+            raise UserError(f"{corpus}: is built in and has no source; leave --source out, or name another corpus.")
         if source is None:
             _prepare_built_in(corpus, data, size=size, seed=seed, jobs=jobs, **prepare_options)
             return
@@ -106,7 +109,11 @@ def run_corpus(
         from s2igan.training.train import train_run
 
         check_trainable(data)
-        train_run(recipe, data=data, out=out, size=config, seed=seed, device=device, resume=True)
+        try:
+            train_run(recipe, data=data, out=out, size=config, seed=seed, device=device, resume=True)
+        except KeyboardInterrupt as interruption:
+            saved = str(interruption).partition(";")[0]
+            raise KeyboardInterrupt(f"{saved}; the same command goes on" if saved else "") from None
 
     def evaluate() -> None:
         from s2igan.evaluation.evaluate import evaluate as evaluate_run
@@ -171,7 +178,7 @@ def _is_done(out: Path, mark: str, asked: dict[str, Any]) -> bool:
 
 
 def _prepare_built_in(corpus: str, data: Path, *, size: int, seed: int, jobs: int | None, **options: Any) -> None:
-    if corpus not in ("birds", "flowers"):
+    if corpus not in BUILT_IN:
         raise UserError(f"{corpus}: needs a --source, the folder or archive that the corpus is in.")
     if changed := [name for name, value in options.items() if value and name not in ("window", "proportions")]:
         raise UserError(f"{corpus}: is made here and knows no --{changed[0].replace('_', '-')}; leave it out.")

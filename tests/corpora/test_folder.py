@@ -1,5 +1,7 @@
 """Matching by name: what belongs together is found, what is doubtful is named and left out."""
 
+import errno
+import os
 import unicodedata
 from pathlib import Path
 
@@ -180,3 +182,57 @@ def test_nothing_to_use_says_what_was_found_and_expected(tmp_path):
         UserError, match=r"2 pictures, 1 recordings \(a\.jpg, b\.jpg, c\.wav\); expected .* a\.jpg and a\.wav"
     ):
         read(tmp_path)
+
+
+def test_a_manifest_names_files_as_another_system_spells_them(tmp_path):
+    """Written on Windows or a Mac, read on Linux: backslashes, capitals, accents in the other encoding."""
+    tree(tmp_path, unicodedata.normalize("NFD", "Photos/été.JPG"), "Recordings/a.wav", "one/b.wav", "One/B.wav")
+    rows = ["Recordings\\A.WAV,photos\\été.jpg", "one/b.wav,PHOTOS/Été.jpg", "ONE/b.wav,nowhere.jpg"]
+    (tmp_path / "manifest.csv").write_text("\n".join(["Audio,Image", *rows]), encoding="utf-8")
+    image = unicodedata.normalize("NFD", "Photos/été.JPG")
+    found = [(row.audio, row.image) for row in read(tmp_path).rows]
+    assert found == [("Recordings/a.wav", image), ("one/b.wav", image), ("ONE/b.wav", "nowhere.jpg")]
+
+
+@pytest.mark.parametrize(
+    ("rows", "sentence"),
+    [
+        (
+            ["a.wav,a.jpg,x,train", "", "b.wav,a.jpg,y,train"],
+            r"list\.csv: the image a\.jpg has the class 'x' on line 2",
+        ),
+        (["a.wav,a.jpg,x,train", "b.wav,a.jpg,x,test"], r"list\.csv: the image a\.jpg is in the split train on line 2"),
+    ],
+)
+def test_a_manifest_that_contradicts_itself_is_named_with_its_own_lines(tmp_path, rows, sentence):
+    tree(tmp_path, "a.wav", "b.wav", "a.jpg")
+    (tmp_path / "list.csv").write_text("\n".join(["audio,image,class,split", *rows]))
+    with pytest.raises(UserError, match=sentence):
+        read(tmp_path / "list.csv")
+
+
+def test_a_folder_that_cannot_be_read_is_named_and_the_rest_is_used(tmp_path, monkeypatch):
+    tree(tmp_path, "a.jpg", "a.wav", "lost+found/x")
+    (tmp_path / "itself").symlink_to("itself")
+    scandir = os.scandir
+
+    def guarded(path):
+        if Path(path).name == "lost+found" or refuse_all:
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return scandir(path)
+
+    refuse_all = False
+    monkeypatch.setattr("s2igan.corpora.folder.os.scandir", guarded)  # the tests may run as root
+    assert pairs(tmp_path) == {("a.wav", "a.jpg")}
+    found = problems(tmp_path)
+    assert found["lost+found"] == "the folder cannot be read (Permission denied); check its permissions"
+    assert set(found) == {"lost+found", "itself"}
+    refuse_all = True
+    with pytest.raises(UserError, match=r"cannot be read \(Permission denied\); check its permissions\."):
+        read(tmp_path)
+
+
+def test_only_recordings_that_cannot_be_decoded(tmp_path):
+    """What a phone records: the remedy is in the sentence."""
+    with pytest.raises(UserError, match=r"\.m4a cannot be decoded, convert it to a wav or mp3; expected are"):
+        read(tree(tmp_path, "a.jpg", "a.m4a"))

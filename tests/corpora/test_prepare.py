@@ -25,6 +25,7 @@ from s2igan.corpora import registry
 from s2igan.corpora.folder import IMPORTER
 from s2igan.corpora.prepare import kind_of, prepare_corpus
 from s2igan.corpora.source import Corpus, Problem
+from s2igan.corpora.validate import validate_source
 from s2igan.data.images import load_image
 from s2igan.data.manifest import Utterance, read_manifest
 from s2igan.data.store import Store, build_store
@@ -278,6 +279,21 @@ def test_names_that_are_no_text_are_left_out(tmp_path):
     assert "not UTF-8" in reason
 
 
+@pytest.mark.parametrize(("name", "shown"), [(b"caf\xe9", "caf\\xe9"), (b"two\nlines", "two\\nlines")])
+def test_names_that_are_no_text_and_have_no_counterpart(tmp_path, name, shown):
+    """As archives of other systems leave them: the name stands in the path, and would in the reason."""
+    source = own_corpus(tmp_path / "source", recordings=1)
+    shutil.copy(source / "images/p00.png", bytes(source / "images") + b"/" + name + b".png")
+    shutil.copy(source / "audio/p01_1.wav", bytes(source / "audio") + b"/" + name + b"_x.wav")
+    prepared(source, tmp_path / "out")
+    reason = "the name of the file is not UTF-8 or has a line break; rename it"
+    assert rejected(tmp_path / "out") == {
+        f"source/images/{shown}.png": reason,
+        f"source/audio/{shown}_x.wav": reason,
+    }
+    assert {record["reason"] for record in validate_source(source, progress=False).rejected} == {reason}
+
+
 # ---------------------------------------------------------------------------------------------- captions to be spoken
 
 
@@ -411,6 +427,8 @@ def test_reasons_are_counted_by_what_they_have_in_common():
         ("line 3: end_seconds (2) must be", "line 14: end_seconds (5.5) must be"),
     ):
         assert kind_of(one) == kind_of(other)
+    assert kind_of("audio 'C:\\\\a.wav' is an absolute path; write") == kind_of("audio '/a/b.wav' is an absolute path")
+    assert kind_of("the name is not UTF-8; rename it") == "the name is not UTF-8"
     assert kind_of("silent, nothing was recorded") != kind_of("cut off, its last 2 s are missing")
 
 

@@ -2,9 +2,11 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
+import s2igan.corpora
 from s2igan.corpora.registry import BUILT_IN, IMPORTERS, describe, importer
 from s2igan.corpora.source import Importer
 from s2igan.errors import UserError
@@ -36,10 +38,19 @@ def test_the_list_shows_everything():
     assert text.count("  published: ") == text.count("  expected:") == len(IMPORTERS)
 
 
+def test_every_importer_is_registered():
+    """One that has a module and a section in the documents, but no command, is of no use."""
+    folder = Path(s2igan.corpora.__file__).parent
+    modules = {
+        path.stem for path in folder.glob("*.py") if "\nIMPORTER = Importer(" in path.read_text(encoding="utf-8")
+    }
+    assert {name.replace("-", "_") for name in IMPORTERS} == modules
+
+
 def test_nothing_is_imported_before_it_is_asked_for():
     program = (
         "import sys\nfrom s2igan.corpora.registry import IMPORTERS\n"
-        "print([name for name in IMPORTERS if f's2igan.corpora.{name}' in sys.modules])"
+        "print([name for name in IMPORTERS if 's2igan.corpora.' + name.replace('-', '_') in sys.modules])"
     )
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "[]"

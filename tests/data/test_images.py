@@ -191,3 +191,19 @@ def test_bad_files_are_named(tmp_path: Path) -> None:
     (tmp_path / "bomb.png").write_bytes(header + png[33:])
     with pytest.raises(UserError, match=r"bomb\.png: too large an image"):
         load_image(tmp_path / "bomb.png", 40)
+
+
+def test_a_name_too_long_for_any_disk_is_a_missing_file():
+    with pytest.raises(UserError, match="no such image file"):
+        load_image("x" * 300 + ".jpg", 8)
+
+
+def test_a_file_that_may_not_be_read_is_not_called_damaged(tmp_path, monkeypatch):
+    Image.new("RGB", (9, 9)).save(tmp_path / "a.png")
+
+    def refuse(path):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Image, "open", refuse)  # the tests may run as root
+    with pytest.raises(UserError, match=r"a\.png: no permission to read the file"):
+        load_image(tmp_path / "a.png", 8)

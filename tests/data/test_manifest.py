@@ -262,3 +262,22 @@ def test_a_failed_write_keeps_the_old_manifest(tmp_path: Path) -> None:
         write_manifest(path, rows())
     assert read_manifest(path) == [PLAIN]
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_what_hands_write_into_tables(tmp_path: Path) -> None:
+    """Capitals in the first line, a column twice, cells left out, half a character."""
+    path = tmp_path / "m.csv"
+    path.write_text("Audio,IMAGE,Class\na.wav,a.jpg,dog\n")
+    assert read_manifest(path) == [Utterance("a.wav", "a.jpg", class_name="dog")]
+    path.write_text("audio,image,Audio\na.wav,a.jpg,b.wav\n")
+    with pytest.raises(UserError, match=r"m\.csv: the first line names the column 'audio' twice"):
+        read_manifest(path)
+    path.write_text("audio,image,text,speaker\na.wav,a.jpg,yes\n")
+    with pytest.raises(UserError, match=r"3 cells where the first line names 4 columns; leave cells empty"):
+        read_manifest(path)
+    path = tmp_path / "m.jsonl"
+    path.write_text('{"audio": "a.wav", "image": "a.jpg", "text": "\\ud83d\\ude00"}\n')
+    assert read_manifest(path)[0].text == "😀"
+    path.write_text('{"audio": "a.wav", "image": "a.jpg", "text": "\\uD83D"}\n')
+    with pytest.raises(UserError, match=r"m\.jsonl, line 1: an escape stands for half a character"):
+        read_manifest(path)

@@ -544,5 +544,7 @@ def test_leaking_splits_stop_the_build(tmp_path: Path) -> None:
 
 def test_a_size_that_makes_no_sense_is_refused(tmp_path: Path) -> None:
     make_corpus(tmp_path, n_images=1)
-    with pytest.raises(UserError, match="image size 0"):
+    with pytest.raises(UserError, match="image size 0 must be from 1 to 1024"):
         build(tmp_path, image_size=0)
+    with pytest.raises(UserError, match="image size 100000 must be"):
+        build(tmp_path, image_size=100_000)

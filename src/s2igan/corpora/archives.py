@@ -36,6 +36,7 @@ SUFFIXES = (".zip", *TAR_SUFFIXES)
 UNPACKED, STATE = "unpacked", "unpacked.json"
 RESERVE_BYTES = 512 * 1024**2
 """Free disk that unpacking leaves."""
+UTF8_FLAG = 0x800  # of the members of a zip
 BLOCK = 1024**2
 UNREADABLE = (tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, NotImplementedError)
 ODD_NAME = re.compile(r"[\0\n\r]")
@@ -169,13 +170,24 @@ def _zip_members(archive: Path) -> Iterator[_Member]:
                 continue
             if info.flag_bits & 1:
                 raise UserError(f"{archive}: the archive is encrypted; unpack it by hand and name the folder.")
+            name = _zip_name(info)
             kind = (info.external_attr >> 16) & 0o170000
             if kind == 0o120000:
-                yield _Member(info.filename, 0, done, what="a link")
+                yield _Member(name, 0, done, what="a link")
             elif kind not in (0, 0o100000):
-                yield _Member(info.filename, 0, done, what="no regular file")
+                yield _Member(name, 0, done, what="no regular file")
             else:
-                yield _Member(info.filename, info.file_size, done, partial(file.open, info))
+                yield _Member(name, info.file_size, done, partial(file.open, info))
+
+
+def _zip_name(info: zipfile.ZipInfo) -> str:
+    """The name of a member: Macs write UTF-8 without saying so, which is then read as the code page of DOS."""
+    if info.flag_bits & UTF8_FLAG:
+        return info.filename
+    try:
+        return info.filename.encode("cp437").decode("utf-8")
+    except UnicodeError:
+        return info.filename
 
 
 def _tar_members(archive: Path) -> Iterator[_Member]:
@@ -261,8 +273,8 @@ def _room_for(size: int, target: Path, archive: Path) -> None:
     free = shutil.disk_usage(target).free
     if size > free - RESERVE_BYTES:
         raise UserError(
-            f"{archive}: a file in it unpacks to {size / 1e9:.1f} GB and {target} has {free / 1e9:.1f} GB left, of "
-            f"which {RESERVE_BYTES / 1e9:.1f} are kept free; choose an --out on a larger disk."
+            f"{archive}: a file in it unpacks to {size / 1e6:,.1f} MB and {target} has {free / 1e6:,.0f} MB left, "
+            f"of which {RESERVE_BYTES / 1e6:,.0f} are kept free; choose an --out on a larger disk."
         )
 
 

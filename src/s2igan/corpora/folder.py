@@ -24,15 +24,16 @@ from __future__ import annotations
 
 import itertools
 import os
+import posixpath
 import re
 import statistics
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
 from s2igan.corpora.source import Corpus, Importer, Problem, ReadOptions
-from s2igan.data.manifest import FORMATS, Utterance, iter_manifest
+from s2igan.data.manifest import FORMATS, Utterance, check_rows, iter_manifest
 from s2igan.errors import UserError
 
 IMAGES = frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm"})
@@ -82,7 +83,8 @@ def read(folder: Path, options: ReadOptions = ReadOptions()) -> Corpus:  # noqa:
     """
     if folder.is_file():
         return _read_manifest(folder)
-    files = sorted(_files(folder))
+    problems: list[Problem] = []
+    files = sorted(_files(folder, problems))
     manifests = [
         file for file in files if "/" not in file and _stem(file).casefold() == MANIFEST and _suffix(file) in FORMATS
     ]
@@ -90,7 +92,7 @@ def read(folder: Path, options: ReadOptions = ReadOptions()) -> Corpus:  # noqa:
         raise UserError(f"{folder}: holds {' and '.join(manifests)}; keep the one that counts and rename the others.")
     if manifests:
         return _read_manifest(folder / manifests[0])
-    return _match(folder, files)
+    return _match(folder, files, problems)
 
 
 # ------------------------------------------------------------------------------------------------------------ manifests
@@ -98,22 +100,51 @@ def read(folder: Path, options: ReadOptions = ReadOptions()) -> Corpus:  # noqa:
 
 def _read_manifest(path: Path) -> Corpus:
     rows, problems = [], []
+    lines = []
+    on_disk = _OnDisk(path.parent)
     for line, row in iter_manifest(path):
         if isinstance(row, UserError):
             reason = str(row).removeprefix(str(path)).partition(": ")[2].rstrip(".")
             problems.append(Problem(path.name, f"line {line}: {reason}"))
         else:
-            rows.append(row)
+            rows.append(replace(row, audio=on_disk(row.audio), image=on_disk(row.image)))
+            lines.append(line)
     if not rows:
         raise UserError(f"{path}: none of its {len(problems)} lines can be used; the first, {problems[0].reason}.")
+    check_rows(zip(lines, rows, strict=True), path)
     return Corpus(rows, problems=tuple(problems))
+
+
+class _OnDisk:
+    """Finds what a manifest names, where the disk spells it otherwise: `\\` for `/`, capitals, accents in another
+    encoding. Other systems do not tell these apart, so that a manifest which was right there is wrong here."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._found: dict[str, list[str]] | None = None
+
+    def __call__(self, path: str) -> str:
+        """The path as the disk has it; as it was where that is the file, or none or several could be meant."""
+        if os.path.lexists(self._folder / path):
+            return path
+        if self._found is None:
+            self._found = {}
+            for file in _files(self._folder, []):
+                self._found.setdefault(_forms(file)[1], []).append(file)
+        found = self._found.get(_forms(posixpath.normpath(path.replace("\\", "/")))[1], [])
+        return found[0] if len(found) == 1 else path
 
 
 # ------------------------------------------------------------------------------------------------------------- the tree
 
 
-def _files(folder: Path) -> Iterator[str]:
-    """Every file below, relative, with `/`; links are followed, each folder once."""
+def _files(folder: Path, problems: list[Problem]) -> Iterator[str]:
+    """Every file below, relative, with `/`; links are followed, each folder once. `problems` gets folders that cannot
+    be read.
+
+    Raises:
+        UserError: the folder itself cannot be read.
+    """
     seen: set[tuple[int, int]] = set()
     pending = [""]
     while pending:
@@ -122,7 +153,10 @@ def _files(folder: Path) -> Iterator[str]:
             status = os.stat(folder / inside)
             entries = sorted(os.scandir(folder / inside), key=lambda entry: entry.name)
         except OSError as error:
-            raise UserError(f"{folder / inside}: cannot be read ({error.strerror}); check its permissions.") from error
+            if inside:  # lost+found of a disk, say
+                problems.append(Problem(inside, f"the folder cannot be read ({error.strerror}); check its permissions"))
+                continue
+            raise UserError(f"{folder}: cannot be read ({error.strerror}); check its permissions.") from error
         if (status.st_dev, status.st_ino) in seen:
             continue
         seen.add((status.st_dev, status.st_ino))
@@ -130,7 +164,7 @@ def _files(folder: Path) -> Iterator[str]:
             if entry.name.startswith(".") or entry.name.casefold() in LITTER:
                 continue
             path = f"{inside}/{entry.name}" if inside else entry.name
-            if entry.is_dir():
+            if os.path.isdir(entry):  # entry.is_dir raises where a link leads to itself
                 pending.append(path)
             else:
                 yield path
@@ -189,7 +223,7 @@ class _Index:
         return -1, []
 
 
-def _match(folder: Path, files: list[str]) -> Corpus:
+def _match(folder: Path, files: list[str], problems: list[Problem]) -> Corpus:
     kinds: dict[str, list[str]] = {"image": [], "sound": [], "text": [], "other": []}
     for path in files:
         suffix = _suffix(path)
@@ -199,7 +233,6 @@ def _match(folder: Path, files: list[str]) -> Corpus:
         kinds[kind].append(path)
     pictures = [_Picture(path) for path in kinds["image"]]
     index = _Index(pictures)
-    problems: list[Problem] = []
     ambiguous: set[str] = set()
     for path in kinds["sound"]:
         number, found = index.match(path)
@@ -291,8 +324,6 @@ def _lines(folder: Path, path: str, problems: list[Problem]) -> list[str]:
 
 
 def _with_classes(rows: list[Utterance]) -> list[Utterance]:
-    from dataclasses import replace
-
     place = {row.image: _place(row.image) for row in rows}
     sizes: dict[str, int] = {}
     for name in place.values():
@@ -330,10 +361,12 @@ def _named(paths: Iterable[str]) -> str:
 def _nothing(folder: Path, kinds: Mapping[str, list[str]]) -> str:
     found = ", ".join(f"{len(kinds[kind])} {word}" for kind, word in (("image", "pictures"), ("sound", "recordings")))
     examples = _named([*kinds["image"][:2], *kinds["sound"][:2], *kinds["other"][:2]])
+    convert = {suffix: CONVERT[suffix] for path in kinds["other"] if (suffix := _suffix(path)) in CONVERT}
+    remedy = "".join(f"; {suffix} cannot be decoded, convert it to {kind}" for suffix, kind in sorted(convert.items()))
     return (
         f"{folder}: no picture with a description was found, among {found}"
-        f"{f' ({examples})' if examples else ''}; expected are a picture and a recording of one name, such as a.jpg "
-        "and a.wav, or a manifest.csv that says what belongs together."
+        f"{f' ({examples})' if examples else ''}{remedy}; expected are a picture and a recording of one name, such as "
+        "a.jpg and a.wav, or a manifest.csv that says what belongs together."
     )
 
 

@@ -41,6 +41,7 @@ MIN_SECONDS = 0.3
 DEFAULT_VOICES = ("espeak:en-us",)
 """Speaks the captions of published corpora, which are in English, where no voice is named."""
 THREADS = 16
+MISNAMED = "the name of the file is not UTF-8 or has a line break; rename it"
 
 SAMPLE_SHARE, MIN_SAMPLE, SAMPLE_SECONDS = 0.01, 48, 20.0
 """Of the projected time: how much of the work is measured first, in items and seconds at most."""
@@ -242,8 +243,13 @@ def read_corpus(name: str, path: Path, options: ReadOptions) -> Corpus:
         if odd is None:
             rows.append(row)
         else:
-            problems.append(Problem(_shown(odd), "the name of the file is not UTF-8 or has a line break; rename it"))
-    problems = [Problem(_shown(problem.path), problem.reason) for problem in problems]
+            problems.append(Problem(odd, MISNAMED))
+    problems = [
+        problem
+        if _writable(problem.path) and _writable(problem.reason)
+        else Problem(_shown(problem.path), _shown(problem.reason) if _writable(problem.path) else MISNAMED)
+        for problem in problems
+    ]
     return Corpus(rows, corpus.boxes, tuple(problems))
 
 
@@ -255,8 +261,13 @@ def _writable(path: str) -> bool:
     return "\n" not in path and "\0" not in path
 
 
-def _shown(path: str) -> str:
-    return path.encode(errors="backslashreplace").decode()
+def _shown(text: str) -> str:
+    """On one line, with the bytes of a name that are not UTF-8 as `\\xe9`."""
+    try:
+        raw = text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:  # what stands for no byte of a name
+        raw = text.encode("utf-8", "backslashreplace")
+    return raw.decode("utf-8", "backslashreplace").replace("\n", "\\n").replace("\0", "\\0")
 
 
 # -------------------------------------------------------------------------------------------------------- the manifest
@@ -556,7 +567,7 @@ def by_kind(records: Iterable[Mapping[str, Any]]) -> dict[str, list[Mapping[str,
 def kind_of(reason: str) -> str:
     """The part of a reason that does not change from file to file: before the first comma, colon or bracket, no numbers
     or names."""
-    reason = re.sub(r"^line \d+: ", "", reason)
+    reason = re.sub(r"'[^']*'", "...", re.sub(r"^line \d+: ", "", reason))
     general = re.split(r"[,;:(]| as ", reason, maxsplit=1)[0]
-    general = re.sub(r"\S*/\S*|'[^']*'|\S+\.\w{2,5}\b", "...", general)
-    return re.sub(r"\b\d[\d.]*\b", "N", general).strip()
+    general = re.sub(r"\S*/\S*|\S+\.\w{2,5}\b", "...", general)
+    return re.sub(r"(?<!-)\b\d[\d.]*\b", "N", general).strip()

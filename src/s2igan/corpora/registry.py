@@ -16,7 +16,7 @@ BUILT_IN = {
     "flowers": "Drawn flowers of invented species, made in the manner of the birds; needs no source",
 }
 IMPORTERS = ("folder", "cub", "oxford102", "flickr8k", "places", "places-subset", "spokencoco", "aikuma", "elan")
-"""Names of importers, which are the names of their modules in this folder, with hyphens."""
+"""Names of importers, which are the names of their modules in this folder, with `_` for `-`."""
 PUBLISHED = frozenset({"cub", "oxford102", "flickr8k", "places", "places-subset", "spokencoco"})
 """Corpora that others report figures on: their pictures, recordings and splits are kept as published."""
 INDENT = "    "

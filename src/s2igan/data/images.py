@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from pathlib import Path
 
@@ -31,7 +32,7 @@ def load_image(path: str | Path, size: int, box: Box | None = None) -> UInt8[np.
         UserError: naming the file, if it is missing, not a picture, truncated, under 8 px or over 178 megapixels.
     """
     path = Path(path)
-    if not path.is_file():
+    if not os.path.isfile(path):  # Path.is_file raises where a name is too long
         raise UserError(f"{path}: no such image file; check the path.")
     if path.stat().st_size == 0:
         raise UserError(f"{path}: the image file is empty, it has 0 bytes; export it again or leave it out.")
@@ -46,6 +47,8 @@ def load_image(path: str | Path, size: int, box: Box | None = None) -> UInt8[np.
                 rgb = _to_rgb(ImageOps.exif_transpose(picture))
     except Image.DecompressionBombError as error:
         raise UserError(f"{path}: too large an image ({error}); scale it down.") from error
+    except PermissionError as error:
+        raise UserError(f"{path}: no permission to read the file; change its permissions.") from error
     except Exception as error:  # damaged files make Pillow's decoders raise nearly anything
         raise UserError(f"{path}: not a readable image ({error or type(error).__name__}); export it again.") from error
     left, top, right, bottom = _square(rgb.width, rgb.height, box)

@@ -126,6 +126,11 @@ def _json_lines(path: Path) -> Iterator[tuple[int, dict[str, Any] | str]]:
                 if not text:
                     continue
                 fields = json.loads(text)
+                if "\\ud" in text.lower():
+                    json.dumps(fields, ensure_ascii=False).encode()
+            except UnicodeEncodeError:
+                yield line, "an escape stands for half a character (\\ud800 to \\udfff); write the whole one"
+                continue
             except UnicodeDecodeError:
                 yield line, "the text is not UTF-8; save the manifest as UTF-8"
                 continue
@@ -143,7 +148,12 @@ def _csv_rows(path: Path) -> Iterator[tuple[int, dict[str, Any] | str]]:
             delimiter = max(",;\t", key=header.count)  # a European spreadsheet writes semicolons
             file.seek(0)
             reader = csv.reader(file, delimiter=delimiter, strict=True)
-            names = [name.strip() for name in next(reader, [])]
+            names = _column_names(next(reader, []))
+            twice = next((name for name in COLUMNS if names.count(name) > 1), None)
+            if twice is not None:
+                raise UserError(
+                    f"{path}: the first line names the column {twice!r} twice; rename the one that is another."
+                )
             if not {"audio", "image"} <= set(names):
                 raise UserError(
                     f"{path}: the first line must name the columns, among them 'audio' and 'image'; it names "
@@ -153,13 +163,22 @@ def _csv_rows(path: Path) -> Iterator[tuple[int, dict[str, Any] | str]]:
                 if not any(cell.strip() for cell in cells):
                     continue
                 if len(cells) != len(names):
-                    yield reader.line_num, f"{len(cells)} cells where the first line names {len(names)} columns"
+                    yield (
+                        reader.line_num,
+                        f"{len(cells)} cells where the first line names {len(names)} columns; leave cells empty rather "
+                        f"than out, and put what holds a {delimiter!r} into quotation marks",
+                    )
                     continue
                 yield reader.line_num, dict(zip(names, cells, strict=True))
     except UnicodeDecodeError as error:
         raise UserError(f"{path}: the text is not UTF-8; export it from the spreadsheet as CSV UTF-8.") from error
     except csv.Error as error:
         raise UserError(f"{path}: line {reader.line_num}: not readable as CSV ({error}); export it again.") from error
+
+
+def _column_names(cells: Iterable[str]) -> list[str]:
+    """The names in the first line of a table; spreadsheets like capitals."""
+    return [name.lower() if (name := cell.strip()).lower() in COLUMNS else name for cell in cells]
 
 
 def _parquet_rows(path: Path) -> Iterator[tuple[int, dict[str, Any] | str]]:

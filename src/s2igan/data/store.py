@@ -51,6 +51,7 @@ IMAGE_SHARD_ITEMS = 512  # pictures; 9 MB at 76 px, 142 MB at 304 px
 PIECE_ITEMS = 48  # of a shard, made by a process at a time: few enough that none idles while another ends its last
 CROP_MARGIN = 76 / 64  # stored over training size (SPEC section 3: resize 304, random crop 256)
 MAX_REJECTED = 0.2  # of the manifest's rows
+MAX_IMAGE_SIZE = 1024  # pixels; a shard of such pictures takes 2.3 GB of memory while it is made
 
 STORE, REJECTED, REPORT = "store", "rejected.jsonl", "report.json"
 INDEX, IMAGES = "index.parquet", "images.parquet"
@@ -106,8 +107,10 @@ def build_store(
     manifest_path = Path(manifest_path)
     root = manifest_path.parent
     out = root if out is None else Path(out)
-    if image_size < 1:
-        raise UserError(f"The image size {image_size} must be 1 pixel or more; 64 is usual.")
+    if not 1 <= image_size <= MAX_IMAGE_SIZE:
+        raise UserError(
+            f"The image size {image_size} must be from 1 to {MAX_IMAGE_SIZE} pixels; 64 is usual, 256 the paper's."
+        )
     if part is not None and not 1 <= part[0] <= part[1]:
         raise UserError(f"The shard {part[0]}/{part[1]} does not exist; count from 1/{part[1]} to {part[1]}/{part[1]}.")
     corpus = _Corpus.read(manifest_path)
