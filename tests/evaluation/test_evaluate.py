@@ -59,7 +59,11 @@ def test_a_set_without_classes_or_attributes(tmp_path, small_run, store_without_
     content = evaluate(run, store_without_classes.directory, max_captions=8, device="cpu")
     assert list(content["groups"]) == ["sen", "fakes", "distances"]
     assert "sen/map" not in {score["key"] for score in content["scores"]}
-    assert "fakes/recall@50" in {score["key"] for score in content["scores"]}
+    recalls = {score["key"]: score for score in content["scores"] if "recall@" in score["key"]}
+    assert "fakes/recall@1" in recalls
+    assert "fakes/recall@50" not in recalls, "eight images were drawn: guessing finds the right one among 50"
+    assert all(score["chance"] < 1 for score in recalls.values())
+    assert all(score["chance"] <= 0.5 for score in recalls.values() if score["headline"])
 
 
 def test_a_missing_run_is_named(tmp_path, bird_store):

@@ -1,8 +1,9 @@
 import json
 
+import pytest
 from rich.console import Console
 
-from s2igan.evaluation.scores import Group, Score, score_table
+from s2igan.evaluation.scores import Group, Score, score_table, telling
 
 
 def test_a_record_holds_everything_and_is_json():
@@ -43,3 +44,27 @@ def test_the_table_shows_value_chance_ceiling_and_their_ratio():
         "3.25",
     ):
         assert part in text, part
+
+
+@pytest.mark.parametrize(
+    ("chances", "kept", "headline"),
+    [
+        ({1: 0.01, 5: 0.05, 10: 0.1}, [1, 5, 10], [10]),
+        ({1: 0.1, 5: 0.5, 10: 1.0}, [1, 5], [5]),
+        ({1: 0.2, 5: 0.9, 10: 1.0}, [1, 5], [1]),
+        ({1: 1.0, 5: 1.0, 10: 1.0}, [1], []),
+    ],
+)
+def test_what_guessing_reaches_in_full_is_no_score_and_no_headline(chances, kept, headline):
+    """Ten images, say: a Recall@10 of 100 % says nothing."""
+    recalls = [
+        Score(f"a/recall@{k}/up", f"Recall@{k}", 1.0, {}, chance=chance, headline=k == 10)
+        for k, chance in chances.items()
+    ]
+    others = [
+        Score("a/map", "mAP", 1.0, {}, chance=1.0, headline=True),
+        Score("a/fid", "FID", 1.0, {}, unit="distance"),
+    ]
+    found = telling(Group("a", "Title", "How.", [*recalls, *others]))
+    assert [score.key for score in found.scores] == [f"a/recall@{k}/up" for k in kept] + ["a/map", "a/fid"]
+    assert [score.key for score in found.scores if score.headline] == [f"a/recall@{k}/up" for k in headline] + ["a/map"]

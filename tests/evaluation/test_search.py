@@ -97,6 +97,7 @@ def test_without_classes_only_images_are_asked_for():
         f"sen/recall@{k}/{d}/image" for k in (1, 5, 10) for d in ("speech_to_image", "image_to_speech")
     }
     assert all(score.ceiling is None for score in scores.values())
+    assert [key for key, score in scores.items() if score.headline] == ["sen/recall@10/speech_to_image/image"]
 
 
 def test_images_that_nobody_describes_are_in_the_gallery_but_ask_nothing():

@@ -26,7 +26,7 @@ from s2igan.evaluation.generated import (
     paper_map_group,
 )
 from s2igan.evaluation.retrieval import attribute_disagreement
-from s2igan.evaluation.scores import Group, score_table
+from s2igan.evaluation.scores import Group, score_table, telling
 from s2igan.evaluation.search import SearchSet, search_scores
 from s2igan.evaluation.subject import Networks, Subject, check_size
 from s2igan.files import atomic_write_json
@@ -90,6 +90,7 @@ def evaluate(
             changed = changed_group(networks.model, judge, drawing, subject, figure3, seed=seed, console=console)
             groups += [changed] if changed is not None else []
         groups += feature_groups(networks.model, subject, fakes, seed=seed, console=console)
+    groups = [telling(group) for group in groups]
     content = {
         "version": VERSION,
         "recipe": run.config.get("recipe", {}).get("name"),

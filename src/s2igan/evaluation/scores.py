@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from rich.table import Table
+
+FULL, HALF = 1.0 - 1e-9, 0.5
+"""Of what guessing reaches."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +57,32 @@ class Group:
     protocol: str
     """How they were measured, for a reader."""
     scores: Sequence[Score] = field(default_factory=tuple)
+
+
+def telling(group: Group) -> Group:
+    """The group without scores that guessing reaches in full, such as Recall@10 among ten images; Recall@1 stays.
+
+    A headline of which guessing reaches more than half is handed to the largest k of its kind of which it does not, and
+    is given up where there is none: a small test split is no reason for a large figure.
+    """
+    kept = [score for score in group.scores if _rank(score) in (None, 1) or (score.chance or 0.0) < FULL]
+    wanted: set[str] = set()
+    for score in group.scores:
+        if score.headline and _rank(score) is not None and (score.chance or 0.0) > HALF:
+            kind = [other for other in kept if _kind(other) == _kind(score) and (other.chance or 0.0) <= HALF]
+            wanted |= {max(kind, key=lambda other: _rank(other) or 0).key} if kind else set()
+        elif score.headline:
+            wanted.add(score.key)
+    return replace(group, scores=[replace(score, headline=score.key in wanted) for score in kept])
+
+
+def _rank(score: Score) -> int | None:
+    match = re.search(r"@(\d+)", score.key)
+    return int(match[1]) if match else None
+
+
+def _kind(score: Score) -> str:
+    return re.sub(r"@\d+", "@", score.key)
 
 
 def score_table(group: Group) -> Table:

@@ -143,7 +143,8 @@ def _recall_scores(
                     chance=values["chance"],
                     ceiling=values.get("ceiling"),
                     ceiling_name="oracle" if "ceiling" in values else None,
-                    headline=(k, direction, level) == (1, "speech_to_image", "class"),
+                    headline=(k, direction, level) == (1, "speech_to_image", "class")
+                    or (found.image_class is None and (k, direction) == (RECALL_AT[-1], "speech_to_image")),
                 )
             )
     return scores
