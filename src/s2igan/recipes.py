@@ -101,7 +101,7 @@ def birds() -> Recipe:
         augment=SpeechAugment(),
     )
     rdg = RDGConfig(
-        loop=LoopConfig(steps=8000, evaluate_every=500, precision="auto"),
+        loop=LoopConfig(steps=9000, evaluate_every=500, precision="auto"),
         generator=GeneratorConfig(embedding=speech.embedding, condition=64, z=64, width=48, resolutions=(16, 32, 64)),
         discriminator_width=32,
         learning_rate=3e-4,
@@ -115,9 +115,9 @@ def birds() -> Recipe:
         contrast_dim=64,
         semantic=1.0,
         mismatched=False,
-        reconstruction=40.0,
-        posterior_kl=10.0,
-        practice_steps=2000,
+        reconstruction=100.0,
+        posterior_kl=20.0,
+        practice_steps=2500,
         image_views=4,
         calibrate_batch_norm=True,
     )
