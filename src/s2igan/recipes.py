@@ -51,7 +51,7 @@ def demo() -> Recipe:
     return replace(
         recipe,
         name="demo",
-        sen=replace(recipe.sen, loop=replace(recipe.sen.loop, steps=400)),
+        sen=replace(recipe.sen, loop=replace(recipe.sen.loop, steps=600)),
         rdg=replace(recipe.rdg, practice_steps=1000, loop=replace(recipe.rdg.loop, steps=1500)),
     )
 
