@@ -15,7 +15,7 @@ from PIL import Image
 
 from s2igan import report
 from s2igan.errors import UserError
-from s2igan.report import Score
+from s2igan.report import Score, Spoken, spoken_section
 from s2igan.run_directory import RunDirectory
 
 NASTY = '<script>alert("x")</script> & a bird\'s "red" belly'
@@ -333,3 +333,19 @@ def test_durations(seconds, words):
 def test_large_pictures_become_jpeg(tmp_path):
     png(tmp_path / "large.png", (10, 20, 30), (256, 256))
     assert 'src="data:image/jpeg;base64,' in report.picture(tmp_path / "large.png", "large")
+
+
+@pytest.mark.parametrize(
+    ("class_name", "met", "claim"),
+    [
+        ("", False, "met neither them nor their pictures while it learnt"),
+        ("wren", False, "met neither these classes nor their pictures while it learnt"),
+        ("wren", True, "met neither them nor their pictures, but other pictures of their classes, while it learnt"),
+    ],
+)
+def test_what_the_model_met_is_said_truly(tmp_path, class_name, met, claim):
+    soundfile.write(tmp_path / "a.wav", np.zeros(100), 8000)
+    item = Spoken("(no transcription)", tmp_path / "a.wav", (), class_name=class_name, class_met=met)
+    page = spoken_section([item])
+    assert claim in page
+    assert "“" not in page, "nobody said that there is no transcription"

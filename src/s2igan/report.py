@@ -65,6 +65,9 @@ class Score:
     """Whether it stands at the top of the page and on the terminal."""
 
 
+NO_TEXT = "(no transcription)"
+
+
 @dataclass(frozen=True)
 class Spoken:
     """One description that the model never met: what was said, what it was said of, and what was drawn."""
@@ -74,6 +77,8 @@ class Spoken:
     samples: tuple[Path, ...]
     real: Path | None = None
     class_name: str = ""
+    class_met: bool = False
+    """Whether the model learnt from other pictures of the class."""
     speaker: str = ""
 
 
@@ -319,18 +324,23 @@ BAR_KEY = (
 
 def spoken_section(spoken: Sequence[Spoken], split: str = "test") -> str:
     """What was said, the real image, and the samples, side by side."""
-    new = "these classes nor their pictures" if any(item.class_name for item in spoken) else "them nor their pictures"
+    new = "them nor their pictures"
+    if any(item.class_met for item in spoken):
+        new += ", but other pictures of their classes,"
+    elif any(item.class_name for item in spoken):
+        new = "these classes nor their pictures"
     met = f"the model met neither {new}" if split != "train" else "the model met them"
     cards = []
     for item in spoken:
         about = " · ".join(filter(None, (item.class_name, item.speaker)))
+        said = escape(item.text) if item.text == NO_TEXT else f"“{escape(item.text)}”"
         pictures = ""
         if item.real is not None:
             pictures = _figure(item.real, f"Real image of: {item.text}", "real", "real")
         for number, sample in enumerate(item.samples, start=1):
             pictures += _figure(sample, f"Sample {number} drawn from the recording of: {item.text}", str(number))
         cards.append(
-            f'<li class="card"><p class="said">“{escape(item.text)}”</p>'
+            f'<li class="card"><p class="said">{said}</p>'
             f"{player(item.audio, f'Recording: {item.text}')}"
             f'<div class="pictures">{pictures}</div><p class="soft small">{escape(about)}</p></li>'
         )
@@ -654,11 +664,12 @@ def read_scores(run: Path) -> tuple[list[Score], dict[str, str], float]:
 def _read_spoken(folder: Path) -> list[Spoken]:
     return [
         Spoken(
-            text=item["text"] or "(no transcription)",
+            text=item["text"] or NO_TEXT,
             audio=folder / item["audio"],
             samples=tuple(folder / name for name in item["samples"]),
             real=folder / item["real"],
             class_name=item["class"] or "",
+            class_met=item.get("class_met", False),
             speaker=item["speaker"] or "",
         )
         for item in _read_json(folder / "samples.json", [])

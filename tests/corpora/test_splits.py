@@ -108,7 +108,7 @@ def test_speakers_go_before_classes():
     rows = [replace(row, speaker=f"speaker {int(row.image[:-4]) // 10}") for row in corpus(classes=5)]
     found = with_splits(rows, speaker_disjoint=True)  # everyone speaks of every class
     assert len(set(of(found, "speaker").values())) == 3
-    assert "1 classes that share no" in found.notes[0]
+    assert "There is 1 class that share no" in found.notes[0]
 
 
 def test_what_the_corpus_brings_stays_and_validation_is_held_out_of_training():

@@ -36,6 +36,7 @@ def test_samples_are_of_different_classes_and_complete(tmp_path, model, bird_sto
         assert row["utterance"] in subject.utterances
         assert row["text"] == bird_store.text(row["utterance"])
         assert row["speaker"] == TEST_VOICE
+        assert row["class_met"] is False
         assert (bird_store.corpus_root / row["audio_source"]).is_file()
         assert len(row["samples"]) == SAMPLES
         wave, rate = soundfile.read(tmp_path / "samples" / row["audio"])
@@ -45,6 +46,12 @@ def test_samples_are_of_different_classes_and_complete(tmp_path, model, bird_sto
         real = pixels(tmp_path / "samples" / row["real"])
         stored = bird_store.images[int(bird_store.image_index[row["utterance"]])]
         np.testing.assert_array_equal(real, stored[3:35, 3:35])
+
+
+def test_classes_that_were_met_are_called_that(tmp_path, model, bird_store):
+    """As where there are too few classes to keep some for testing."""
+    rows = write_samples(tmp_path / "samples", model, bird_store, bird_store.split_indices("train"), seed=0)
+    assert all(row["class"] and row["class_met"] for row in rows)
 
 
 def test_samples_differ_by_their_noise_and_follow_the_seed(tmp_path, model, bird_store):

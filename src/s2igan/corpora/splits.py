@@ -14,6 +14,7 @@ import numpy as np
 
 from s2igan.data.manifest import SPLITS, Utterance
 from s2igan.errors import UserError
+from s2igan.words import counted
 
 PROPORTIONS = (0.8, 0.1, 0.1)
 """Of the pictures, for train, validation and test."""
@@ -147,8 +148,9 @@ def _shared_out(
         if len(parts) < MIN_CLASSES:
             together = " that share no picture, recording or speaker" if speaker_disjoint else ""
             notes.append(
-                f"There are {len(parts)} classes{together}, too few to keep some for testing ({MIN_CLASSES} are "
-                "needed): pictures are split, and every split may show every class."
+                f"There {'is' if len(parts) == 1 else 'are'} {counted(len(parts), 'class')}{together}, too few to keep "
+                f"some for testing ({MIN_CLASSES} are needed): pictures are split, and every split may show every "
+                "class."
             )
             parts = []
     if not parts:

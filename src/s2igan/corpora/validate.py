@@ -26,6 +26,7 @@ from s2igan.data.images import Box, load_image
 from s2igan.data.manifest import SPLITS, Utterance
 from s2igan.errors import UserError
 from s2igan.parallel import each_result
+from s2igan.words import counted
 
 EXAMPLES = 3
 """Of each reason."""
@@ -242,22 +243,23 @@ def in_words(source: Path, findings: Findings) -> str:
     rows = findings.usable
     counts = [
         f"{len(rows):,} of {findings.utterances:,} utterances can be used ({findings.hours:.2f} h)",
-        f"{findings.pictures:,} pictures",
+        counted(findings.pictures, "picture"),
     ]
     for word, values in (
-        ("classes", {row.class_name for row in rows}),
-        ("speakers", {row.speaker for row in rows}),
-        ("languages", {row.language for row in rows}),
+        ("class", {row.class_name for row in rows}),
+        ("speaker", {row.speaker for row in rows}),
+        ("language", {row.language for row in rows}),
     ):
         known = len(values - {None})
-        counts += [f"{known:,} {word}"] if known else []
+        counts += [counted(known, word)] if known else []
     lines = [f"{source}, read as {findings.corpus!r}: {', '.join(counts)}"]
     if findings.unspoken:
         lines.append(f"  {findings.unspoken:,} of them are in writing only and need a --voice")
     for split in SPLITS:
         own = [row for row in rows if row.split == split]
         if own:
-            lines.append(f"  {split}: {len(own):,} utterances, {len({row.image for row in own}):,} pictures")
+            pictures = counted(len({row.image for row in own}), "picture")
+            lines.append(f"  {split}: {counted(len(own), 'utterance')}, {pictures}")
     lines += [f"  {note}" for note in findings.notes]
     if findings.rejected:
         lines.append(f"  {findings.n_rejected:,} of {findings.total:,} would be rejected:")

@@ -41,6 +41,7 @@ from s2igan.data.manifest import SPLITS, Utterance, check_rows, iter_manifest, s
 from s2igan.data.text_embeddings import TextEmbeddings
 from s2igan.errors import UserError
 from s2igan.files import abandoned, atomic_write, atomic_write_json, disk_errors
+from s2igan.words import counted
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -830,8 +831,10 @@ class Store:
         report = self.report
 
         def line(counts: dict[str, Any]) -> str:
-            words = [f"{counts['utterances']:,} utterances ({counts['hours']:.2f} h)", f"{counts['images']:,} images"]
-            words += [f"{counts[name]:,} {name}" for name in ("classes", "speakers") if counts[name]]
+            words = [f"{counted(counts['utterances'], 'utterance')} ({counts['hours']:.2f} h)"]
+            words.append(counted(counts["images"], "image"))
+            for name, noun in (("classes", "class"), ("speakers", "speaker")):
+                words += [counted(counts[name], noun)] if counts[name] else []
             return ", ".join(words)
 
         lines = [f"{self.directory}: {line(report)}"]

@@ -38,6 +38,7 @@ def write_samples(
     shuffled = rng.permutation(utterances)
     _, first = np.unique(store.class_index[shuffled], return_index=True)
     chosen = [*shuffled[np.sort(first)], *shuffled[np.setdiff1d(np.arange(len(shuffled)), first)]][:DESCRIPTIONS]
+    met = np.unique(store.class_index[store.split_indices("train")])
     size = model.resolutions[-1]
     embeddings = speech_embeddings(store, model.speech_encoder, np.array(chosen), device=model.device)
     z, eps = model.noise(SAMPLES, seed)
@@ -58,6 +59,7 @@ def write_samples(
                 {
                     "utterance": utterance,
                     "text": store.text(utterance),
+                    "class_met": store.has_classes and bool(store.image_class[image] in met),
                     "class": store.classes[store.image_class[image]] if store.has_classes else None,
                     "speaker": store.speaker(utterance),
                     "audio": f"{number:02d}.wav",

@@ -63,7 +63,7 @@ def telling(group: Group) -> Group:
     """The group without scores that guessing reaches in full, such as Recall@10 among ten images; Recall@1 stays.
 
     A headline of which guessing reaches more than half is handed to the largest k of its kind of which it does not, and
-    is given up where there is none: a small test split is no reason for a large figure.
+    is given up where there is none, as is mAP of one class: a small test split is no reason for a large figure.
     """
     kept = [score for score in group.scores if _rank(score) in (None, 1) or (score.chance or 0.0) < FULL]
     wanted: set[str] = set()
@@ -71,7 +71,7 @@ def telling(group: Group) -> Group:
         if score.headline and _rank(score) is not None and (score.chance or 0.0) > HALF:
             kind = [other for other in kept if _kind(other) == _kind(score) and (other.chance or 0.0) <= HALF]
             wanted |= {max(kind, key=lambda other: _rank(other) or 0).key} if kind else set()
-        elif score.headline:
+        elif score.headline and (score.unit == "distance" or (score.chance or 0.0) < FULL):
             wanted.add(score.key)
     return replace(group, scores=[replace(score, headline=score.key in wanted) for score in kept])
 
