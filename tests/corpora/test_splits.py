@@ -116,7 +116,7 @@ def test_what_the_corpus_brings_stays_and_validation_is_held_out_of_training():
     found = with_splits(rows)
     assert [row.split == "test" for row in found.rows] == [row.split == "test" for row in rows]
     assert Counter(of(found, "class_name").values()) == {"train": 13, "validation": 2, "test": 5}
-    assert "10 pictures are held out" in found.notes[0]
+    assert "10 pictures of its training split are held out" in found.notes[0]
     complete = [replace(row, split=("train", "validation", "test")[i % 3]) for i, row in enumerate(corpus(captions=1))]
     assert with_splits(complete) == Splits(complete)
 

@@ -207,3 +207,14 @@ def test_a_file_that_may_not_be_read_is_not_called_damaged(tmp_path, monkeypatch
     monkeypatch.setattr(Image, "open", refuse)  # the tests may run as root
     with pytest.raises(UserError, match=r"a\.png: no permission to read the file"):
         load_image(tmp_path / "a.png", 8)
+
+
+def test_a_box_that_leaves_nothing_is_not_blamed_on_the_picture(tmp_path):
+    Image.new("RGB", (30, 24)).save(tmp_path / "a.png")
+    with pytest.raises(
+        UserError, match=r"a\.png: the image is 30 x 24 px and the square around its bounding box under 8"
+    ):
+        load_image(tmp_path / "a.png", 8, (200.0, 200.0, 50.0, 50.0))
+    Image.new("RGB", (30, 4)).save(tmp_path / "b.png")
+    with pytest.raises(UserError, match=r"b\.png: the image is 30 x 4 px, under 8; use a larger one"):
+        load_image(tmp_path / "b.png", 8, (0.0, 0.0, 4.0, 4.0))

@@ -109,7 +109,9 @@ def _shared(
         rows, notes = held_out.rows, [*notes, *held_out.notes]
         n = len({row.image for row in rows if row.split == "validation"})
         if n:
-            notes.append(f"The corpus brings no validation split: {n:,} pictures are held out of its training split.")
+            notes.append(
+                f"The corpus brings no validation split: {counted(n, 'picture')} of its training split {'is' if n == 1 else 'are'} held out."
+            )
     if "test" not in brought:
         notes.append("The corpus brings no test split: what is trained on it can only be scored on another split.")
     return Splits(rows, tuple(notes))

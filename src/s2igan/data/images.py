@@ -53,7 +53,10 @@ def load_image(path: str | Path, size: int, box: Box | None = None) -> UInt8[np.
         raise UserError(f"{path}: not a readable image ({error or type(error).__name__}); export it again.") from error
     left, top, right, bottom = _square(rgb.width, rgb.height, box)
     if min(right - left, bottom - top) < MIN_SIDE:
-        raise UserError(f"{path}: the image is {rgb.width} x {rgb.height} px, under {MIN_SIDE}; use a larger one.")
+        whole = f"{path}: the image is {rgb.width} x {rgb.height} px"
+        if box is None or min(rgb.width, rgb.height) < MIN_SIDE:
+            raise UserError(f"{whole}, under {MIN_SIDE}; use a larger one.")
+        raise UserError(f"{whole} and the square around its bounding box under {MIN_SIDE}; correct the box.")
     if (rgb.width, rgb.height) == (size, size) and (left, top, right, bottom) == (0, 0, size, size):
         return np.asarray(rgb)
     return np.asarray(rgb.resize((size, size), Image.Resampling.BICUBIC, box=(left, top, right, bottom)))
