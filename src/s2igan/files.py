@@ -157,13 +157,14 @@ def only_one(path: Path, on_waiting: Callable[[str], None] = lambda holder: None
     Raises:
         UserError: the lock cannot be written.
     """
-    waiting = False
+    waiting, looks = False, 0
     while not _take(path):
+        looks += 1
         holder = _read_holder(path)
         if _left_behind(path, holder):
             _remove(path)
             continue
-        if not waiting:
+        if not waiting and (holder or looks > 1):  # at first its name may not be written yet
             on_waiting(holder)
             waiting = True
         time.sleep(WAIT_SECONDS)

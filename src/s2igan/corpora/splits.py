@@ -109,8 +109,8 @@ def _shared(
         rows, notes = held_out.rows, [*notes, *held_out.notes]
         n = len({row.image for row in rows if row.split == "validation"})
         if n:
-            held_out = f"{counted(n, 'picture')} of its training split {'is' if n == 1 else 'are'} held out"
-            notes.append(f"The corpus brings no validation split: {held_out}.")
+            kept_back = f"{counted(n, 'picture')} of its training split {'is' if n == 1 else 'are'} held out"
+            notes.append(f"The corpus brings no validation split: {kept_back}.")
     if "test" not in brought:
         notes.append("The corpus brings no test split: what is trained on it can only be scored on another split.")
     return Splits(rows, tuple(notes))
