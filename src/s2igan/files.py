@@ -142,6 +142,8 @@ WAIT_SECONDS = 0.2
 """Between two looks at a lock that another holds."""
 _HELD: set[Path] = set()
 """Locks that this process holds."""
+_BOOKS = threading.Lock()
+"""Held while a lock file and `_HELD` change together: a lock of ours that is not there is taken for an earlier run's."""
 
 
 @contextlib.contextmanager
@@ -158,7 +160,7 @@ def only_one(path: Path, on_waiting: Callable[[str], None] = lambda holder: None
         UserError: the lock cannot be written.
     """
     waiting, looks = False, 0
-    while not _take(path):
+    while not _hold(path):
         looks += 1
         holder = _read_holder(path)
         if _left_behind(path, holder):
@@ -175,7 +177,6 @@ def only_one(path: Path, on_waiting: Callable[[str], None] = lambda holder: None
             with contextlib.suppress(OSError):
                 os.utime(path)
 
-    _HELD.add(path)
     alive = threading.Thread(target=live, daemon=True)
     alive.start()
     try:
@@ -183,8 +184,17 @@ def only_one(path: Path, on_waiting: Callable[[str], None] = lambda holder: None
     finally:
         finished.set()
         alive.join()
-        _HELD.discard(path)
-        path.unlink(missing_ok=True)
+        with _BOOKS:
+            path.unlink(missing_ok=True)
+            _HELD.discard(path)
+
+
+def _hold(path: Path) -> bool:
+    with _BOOKS:
+        taken = _take(path)
+        if taken:
+            _HELD.add(path)
+    return taken
 
 
 def _take(path: Path) -> bool:
@@ -234,7 +244,8 @@ def _remove(path: Path) -> None:
         time.sleep(WAIT_SECONDS)
         return
     try:
-        if _left_behind(path, _read_holder(path)):
-            path.unlink(missing_ok=True)
+        with _BOOKS:
+            if _left_behind(path, _read_holder(path)):
+                path.unlink(missing_ok=True)
     finally:
         breaker.unlink(missing_ok=True)
