@@ -143,7 +143,7 @@ WAIT_SECONDS = 0.2
 _HELD: set[Path] = set()
 """Locks that this process holds."""
 _BOOKS = threading.Lock()
-"""Held while a lock file and `_HELD` change together: a lock of ours that is not there is taken for an earlier run's."""
+"""Held while a lock file and `_HELD` change together: a lock of ours that `_HELD` lacks is an earlier run's."""
 
 
 @contextlib.contextmanager
