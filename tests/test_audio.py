@@ -201,6 +201,15 @@ def test_unusable_sound_is_refused_by_name(tmp_path, wave, message):
         audio.load_audio(path)
 
 
+
+def test_a_part_that_ends_after_its_recording_is_not_shortened(tmp_path: Path) -> None:
+    path = tmp_path / "cut.wav"
+    soundfile.write(path, tone(2.5), audio.SAMPLE_RATE)
+    assert len(audio.load_audio(path, 1.0, 2.55)) == round(1.5 * audio.SAMPLE_RATE)  # a clock's rounding
+    with pytest.raises(UserError, match=r"cut\.wav: cut off, or its end_seconds too late: .* ends 0\.50 s after"):
+        audio.load_audio(path, 1.0, 3.0)
+
+
 def test_the_limits_themselves_are_accepted(tmp_path):
     for name, wave in [("least.wav", tone(1.0)[: audio.MIN_SAMPLES]), ("most.wav", np.tile(tone(1.0), 60))]:
         soundfile.write(tmp_path / name, wave, audio.SAMPLE_RATE)

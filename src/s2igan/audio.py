@@ -71,7 +71,8 @@ def load_audio(
         with _open(path) as file:
             rate, total = file.samplerate, file.frames
             start = 0 if start_seconds is None else round(start_seconds * rate)
-            stop = total if end_seconds is None else min(round(end_seconds * rate), total)
+            end = total if end_seconds is None else round(end_seconds * rate)
+            stop = min(end, total)
             if total == 0:
                 raise UserError(f"{path}: the sound file is empty; record it again or leave it out.")
             if not 0 <= start < stop:
@@ -80,10 +81,15 @@ def load_audio(
                     f"{path}: the part {part} does not lie in this recording of {total / rate:.2f} s; "
                     "correct start_seconds and end_seconds."
                 )
+            if end - total > MAX_MISSING_SECONDS * rate:
+                raise UserError(
+                    f"{path}: cut off, or its end_seconds too late: the part ends {(end - total) / rate:.2f} s after "
+                    f"this recording of {total / rate:.2f} s; copy it from the device again, or correct end_seconds."
+                )
             _check_duration((stop - start) / rate, str(path))  # before hours of sound are decoded
             file.seek(start)
             samples = file.read(stop - start, dtype="float32", always_2d=True)
-            if end_seconds is None or round(end_seconds * rate) > total:
+            if end_seconds is None or end > total:
                 missing = max(_missing_frames(file), stop - start - len(samples) if _knows_length(file, path) else 0)
                 if missing > MAX_MISSING_SECONDS * rate:
                     raise UserError(

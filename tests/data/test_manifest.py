@@ -142,6 +142,23 @@ def test_other_encodings_are_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    "bad",
+    ['a.wav,a.png,"one that nothing closes', 'a.wav,a.png,"said" twice', f"a.wav,a.png,{'long ' * 40_000}"],
+)
+def test_a_broken_record_costs_itself_and_no_other(tmp_path: Path, bad: str) -> None:
+    path = tmp_path / "m.csv"
+    good = [f'{i}.wav,{i}.png,"two\nlines, and a comma"' for i in range(150)]
+    path.write_text("\n".join(["audio,image,text", *good[:70], bad, *good[70:]]) + "\n")
+    rows = dict(iter_manifest(path))
+    problems = {line: row for line, row in rows.items() if isinstance(row, UserError)}
+    assert list(problems) == [142]
+    assert str(problems[142]).startswith(f"{path}, line 142: not readable as CSV")
+    read = [row for row in rows.values() if not isinstance(row, UserError)]
+    assert [row.audio for row in read] == [f"{i}.wav" for i in range(150)]
+    assert {row.text for row in read} == {"two\nlines, and a comma"}
+
+
+@pytest.mark.parametrize(
     ("name", "content", "reason"),
     [
         ("m.jsonl", b"", "holds no utterances"),

@@ -13,6 +13,7 @@ import json
 import math
 import posixpath
 import re
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -37,6 +38,8 @@ COLUMNS = (
     "mentions",
 )
 FORMATS = (".jsonl", ".csv", ".tsv", ".parquet")
+MAX_CELL_LINES = 100
+"""Of one record in a CSV file; more is a quotation mark that nothing closes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,8 +150,11 @@ def _csv_rows(path: Path) -> Iterator[tuple[int, dict[str, Any] | str]]:
             header = file.readline()
             delimiter = max(",;\t", key=header.count)  # a European spreadsheet writes semicolons
             file.seek(0)
-            reader = csv.reader(file, delimiter=delimiter, strict=True)
-            names = _column_names(next(reader, []))
+            records = _csv_records(file, delimiter)
+            _, first = next(records, (1, []))
+            if isinstance(first, str):
+                raise UserError(f"{path}: line 1: {first}.")
+            names = _column_names(first)
             twice = next((name for name in COLUMNS if names.count(name) > 1), None)
             if twice is not None:
                 raise UserError(
@@ -159,21 +165,51 @@ def _csv_rows(path: Path) -> Iterator[tuple[int, dict[str, Any] | str]]:
                     f"{path}: the first line must name the columns, among them 'audio' and 'image'; it names "
                     f"{', '.join(repr(name) for name in names) or 'nothing'}."
                 )
-            for cells in reader:
-                if not any(cell.strip() for cell in cells):
+            for line, cells in records:
+                if isinstance(cells, str):
+                    yield line, cells
+                elif not any(cell.strip() for cell in cells):
                     continue
-                if len(cells) != len(names):
+                elif len(cells) != len(names):
                     yield (
-                        reader.line_num,
+                        line,
                         f"{len(cells)} cells where the first line names {len(names)} columns; leave cells empty rather "
                         f"than out, and put what holds a {delimiter!r} into quotation marks",
                     )
-                    continue
-                yield reader.line_num, dict(zip(names, cells, strict=True))
+                else:
+                    yield line, dict(zip(names, cells, strict=True))
     except UnicodeDecodeError as error:
         raise UserError(f"{path}: the text is not UTF-8; export it from the spreadsheet as CSV UTF-8.") from error
-    except csv.Error as error:
-        raise UserError(f"{path}: line {reader.line_num}: not readable as CSV ({error}); export it again.") from error
+
+
+def _csv_records(file: Iterable[str], delimiter: str) -> Iterator[tuple[int, list[str] | str]]:
+    """The cells of each record with the number of its last line; or the line that begins no record, and why.
+
+    Every record is parsed on its own, so that one quotation mark too many costs a line and not the rest of the file.
+    """
+    lines, line = iter(file), 0
+    waiting: deque[str] = deque()
+    while True:
+        taken: list[str] = []
+
+        def following(taken: list[str] = taken) -> Iterator[str]:
+            while len(taken) < MAX_CELL_LINES:
+                text = waiting.popleft() if waiting else next(lines, None)
+                if text is None:
+                    return
+                taken.append(text)
+                yield text
+
+        try:
+            cells: list[str] | str | None = next(csv.reader(following(), delimiter=delimiter, strict=True), None)
+        except csv.Error as error:
+            waiting.extendleft(reversed(taken[1:]))
+            del taken[1:]
+            cells = f"not readable as CSV ({error}); check its quotation marks"
+        if cells is None:
+            return
+        line += len(taken)
+        yield line, cells
 
 
 def _column_names(cells: Iterable[str]) -> list[str]:
