@@ -201,7 +201,6 @@ def test_unusable_sound_is_refused_by_name(tmp_path, wave, message):
         audio.load_audio(path)
 
 
-
 def test_a_part_that_ends_after_its_recording_is_not_shortened(tmp_path: Path) -> None:
     path = tmp_path / "cut.wav"
     soundfile.write(path, tone(2.5), audio.SAMPLE_RATE)

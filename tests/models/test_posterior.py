@@ -1,8 +1,8 @@
-"""The posterior of z sees lightness and place, no colour; its mixture is one."""
+"""The posterior of z sees contours and their place, no colour or shade; its mixture is one."""
 
 import torch
 
-from s2igan.models.posterior import LUMA, NoiseMixture, Posterior
+from s2igan.models.posterior import LUMA, SIDE, NoiseMixture, Posterior, contours
 
 
 def posterior(z=5):
@@ -21,16 +21,28 @@ def test_shapes_at_any_size():
         assert not torch.equal(mu, logvar)
 
 
-def test_hue_is_invisible():
-    """Colour added along a direction of equal lightness changes nothing; the same amount of grey does."""
-    given = images() * 0.5
-    red, green, blue = LUMA
-    direction = torch.tensor([green, -red, 0.0]) * 0.5
-    assert abs(direction @ torch.tensor(LUMA)) < 1e-7
-    assert abs(red + green + blue - 1) < 1e-6
+def test_colour_and_shade_are_invisible():
+    """Another hue of equal lightness, more light, more contrast, or the negative of a picture: all the same."""
+    given = images() * 0.3
+    red, green, _ = LUMA
+    hue = torch.tensor([green, -red, 0.0]).view(1, 3, 1, 1) * 0.5
     plain = posterior()(given).mu
-    torch.testing.assert_close(posterior()(given + direction.view(1, 3, 1, 1)).mu, plain, atol=1e-5, rtol=0)
-    assert (posterior()(given + 0.3).mu - plain).abs().max() > 1e-3
+    for same in (given + hue, given + 0.3, -given, 2 * given):
+        torch.testing.assert_close(posterior()(same).mu, plain, atol=2e-3, rtol=0)
+    assert (posterior()(given.flip(3)).mu - plain).abs().max() > 1e-2
+
+
+def test_contours_of_an_edge():
+    """Lightness a on the left and b on the right: beside the edge, five columns of which two or three are on the other
+    side differ from their mean by a share of b - a that does not depend on a and b; elsewhere nothing does."""
+    picture = torch.full((1, 3, SIDE, SIDE), -0.2)
+    picture[..., SIDE // 2 :] = 0.6
+    found = contours(picture)[0, 0]
+    assert found.shape == (SIDE, SIDE)
+    assert (found[:, : SIDE // 2 - 4].abs() < 1e-3).all()
+    assert (found[:, SIDE // 2 + 4 :].abs() < 1e-3).all()
+    assert (found[:, SIDE // 2 - 1 : SIDE // 2 + 1] > 1).all()
+    torch.testing.assert_close(contours(-picture), contours(picture))
 
 
 def test_place_is_visible():

@@ -9,6 +9,7 @@ from rich.console import Console
 
 from s2igan.data.dataset import SpeechImageData
 from s2igan.data.store import Store, StoredImages
+from s2igan.errors import UserError
 from s2igan.models.image_encoder import ImageEncoder
 from s2igan.models.speech_encoder import SpeechEncoder
 from s2igan.training.frozen import ImageFeatures, speech_embeddings
@@ -126,6 +127,34 @@ def test_a_batch_of_stage_2_pairs_speech_images_and_relations(store, tmp_path):
             assert closest(store, batch.mismatched[32][row]) == named["negative"]
             for images in (batch.real, batch.mismatched):
                 torch.testing.assert_close(images[8][row], torch.nn.functional.avg_pool2d(images[32][row], 4))
+
+
+def test_negatives_are_training_descriptions_with_their_classes(store, tmp_path):
+    plain, stage = (rdg_stage(store, tmp_path, image_views=1, negatives=n) for n in (0, 50))
+    data = stage.train
+    embedded = speech_embeddings(store, stage.speech, data.utterances, device=CPU)
+    classes = data.classes[np.searchsorted(data.images, np.asarray(store.image_index)[data.utterances])]
+    batch = stage.batch(stage.config.practice_steps)
+    assert batch.negatives.speech.shape == (50, embedded.shape[1])
+    for row, class_id in zip(batch.negatives.speech, batch.negatives.class_ids, strict=True):
+        matches = torch.nonzero((embedded == row).all(dim=1)).flatten()
+        assert set(classes[matches.numpy()].tolist()) == {int(class_id)}
+    assert set(batch.negatives.class_ids.tolist()) == set(data.classes.tolist())
+    same = plain.batch(plain.config.practice_steps)
+    assert same.negatives is None
+    assert torch.equal(same.class_ids, batch.class_ids)
+    assert torch.equal(same.real[32], batch.real[32])
+
+
+def test_practice_has_no_negatives(store, tmp_path):
+    stage = rdg_stage(store, tmp_path, image_views=1, negatives=5, practice_steps=2, reconstruction=1.0)
+    assert stage.batch(1).negatives is None
+    assert stage.batch(2).negatives is not None
+
+
+def test_negatives_need_a_frozen_speech_encoder(store, tmp_path):
+    with pytest.raises(UserError, match=r"negatives 5 needs a speech encoder.* finetuned"):
+        rdg_stage(store, tmp_path, negatives=5, speech="finetuned")
 
 
 def closest(store, picture):

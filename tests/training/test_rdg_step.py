@@ -8,6 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from s2igan.losses import Negatives
 from s2igan.models.generator import GeneratorConfig
 from s2igan.training import rdg
 from s2igan.training.augment import ImageAugment
@@ -195,6 +196,19 @@ class TestContrastiveOptions:
             state, config = make(**{option: 1.0})
             without = rdg.step(state, batch(class_ids=None), config)[term]
             assert with_classes < without
+
+    @pytest.mark.parametrize("term", ["discriminator_8/contrast", "generator/contrast", "generator/semantic"])
+    def test_negatives_make_every_contrastive_term_harder(self, term):
+        """Of other classes they do; of the batch's own, which are the masked ones, row for row, they change nothing."""
+        speech = batch().embedding.roll(1, dims=0)
+        losses = {}
+        for name, classes in (("none", None), ("others", [8, 8, 8, 8]), ("own", [0, 0, 0, 0])):
+            state, config = make(contrast=1.0, semantic=1.0)
+            negatives = None if classes is None else Negatives(speech, torch.tensor(classes))
+            given = batch(class_ids=torch.zeros(4, dtype=torch.long), negatives=negatives)
+            losses[name] = rdg.step(state, given, config)[term]
+        assert losses["others"] > losses["none"] + 1e-3
+        torch.testing.assert_close(losses["own"], losses["none"])
 
 
 RECONSTRUCTION = {"reconstruction": 8.0, "posterior_kl": 0.25}

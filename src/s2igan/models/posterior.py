@@ -7,6 +7,7 @@ single normal distribution has a bird that looks left and one that looks right, 
 
 from __future__ import annotations
 
+import math
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -18,9 +19,15 @@ from torch import Tensor, nn
 from s2igan.models.blocks import LEAKY_SLOPE
 
 SIDE = 32
-"""Side in pixels to which images are reduced: enough for pose, light and surroundings."""
+"""Side in pixels to which images are reduced: enough for pose and surroundings."""
 LUMA = (0.299, 0.587, 0.114)
 """Weights of red, green and blue in lightness (ITU-R BT.601)."""
+NEIGHBOURHOOD = 5
+"""Side in pixels of the square that a pixel's contrast is measured in."""
+FLOOR = 0.01
+"""Standard deviation of lightness below which a neighbourhood counts as even."""
+MEAN_CONTOUR = 0.7
+"""About the mean of `contours`, taken off before the first convolution."""
 FINAL_SIDE = 4
 QUANTILE_FLOOR = 1e-6
 """Keeps a quantile from being 0 or 1, whose normal numbers are infinite."""
@@ -33,9 +40,27 @@ class PosteriorOutput(NamedTuple):
     logvar: Float[Tensor, "batch z"]
 
 
+def contours(images: Float[Tensor, "batch 3 side side"]) -> Float[Tensor, "batch 1 small small"]:
+    """How far each pixel's lightness is from that around it, in standard deviations of the lightness around it.
+
+    Shapes stay, and neither which side of an edge is the darker one nor by how much: a picture of a dark bird with a
+    light belly and one of a light bird with a dark belly are the same.
+    """
+
+    def around(x: Tensor) -> Tensor:
+        margin = NEIGHBOURHOOD // 2
+        padded = F.pad(x, (margin, margin, margin, margin), mode="replicate")
+        return F.avg_pool2d(padded, NEIGHBOURHOOD, stride=1)
+
+    reduced = F.interpolate(images.float(), size=(SIDE, SIDE), mode="area")
+    lightness = (reduced * reduced.new_tensor(LUMA).view(1, 3, 1, 1)).sum(dim=1, keepdim=True)
+    difference = lightness - around(lightness)
+    return difference.abs() / (around(difference.square()) + FLOOR**2).sqrt()
+
+
 class Posterior(nn.Module):
-    """Convolutions with stride 2 down to 4x4, then a linear layer. It sees lightness only: colours, which descriptions
-    name, have to come from the description.
+    """Convolutions with stride 2 down to 4x4, then a linear layer. It sees contours only: colours and shades, which
+    descriptions name, have to come from the description.
 
     Args:
         z: dimensions of the noise.
@@ -44,14 +69,14 @@ class Posterior(nn.Module):
 
     def __init__(self, z: int, width: int = 32) -> None:
         super().__init__()
-        channels = (1, width, 2 * width, 4 * width)
+        n = int(math.log2(SIDE // FINAL_SIDE))
+        channels = (1, *(4 * width >> i for i in reversed(range(n))))
         self.convs = nn.ModuleList(nn.Conv2d(i, o, 4, stride=2, padding=1) for i, o in pairwise(channels))
         self.out = nn.Linear(channels[-1] * FINAL_SIDE**2, 2 * z)
 
     def forward(self, images: Float[Tensor, "batch 3 side side"]) -> PosteriorOutput:
         """Mean and log-variance of z for images in [-1, 1]."""
-        h = F.interpolate(images, size=(SIDE, SIDE), mode="area")
-        h = (h * h.new_tensor(LUMA).view(1, 3, 1, 1)).sum(dim=1, keepdim=True)
+        h = contours(images) - MEAN_CONTOUR
         for conv in self.convs:
             h = F.leaky_relu(conv(h), LEAKY_SLOPE)
         return PosteriorOutput(*self.out(h.flatten(1)).chunk(2, dim=1))

@@ -23,6 +23,7 @@ from s2igan.data.dataset import SpeechImageData, encoder_input
 from s2igan.errors import UserError
 from s2igan.losses import (
     KL_WEIGHT,
+    Negatives,
     discriminator_loss,
     generator_loss,
     kl_loss,
@@ -97,6 +98,9 @@ class RDGConfig:
     learn to tell the batch's descriptions apart on real images, the generator to be told apart by them."""
     contrast_dim: int = 128
     contrast_scale: float = 10.0
+    negatives: int = 0
+    """Random training descriptions from which the two contrastive terms tell the images of each step apart, beside
+    those of the batch: a batch has few that differ only in something small. Needs a frozen speech encoder."""
     augment: ImageAugment | None = None
     """Not in the paper. Distortions of all images that discriminators see."""
     semantic: float = 0.0
@@ -204,6 +208,8 @@ class RDGBatch:
     """Image embeddings of real, similar and negative images; empty without the relation supervisor."""
     distortion: torch.Generator | None = None
     """Draws the distortions of the images, where `RDGConfig.augment` asks for them."""
+    negatives: Negatives | None = None
+    """Other descriptions, the same for every part and process, for the two contrastive options."""
     identical: bool = True
     """Whether the relation supervisor has the identical relation (sets with classes)."""
     part: MicroBatch = WHOLE
@@ -456,7 +462,12 @@ def generator_step(state: RDGState, batch: RDGBatch, made: Made, config: RDGConf
     if config.semantic:
         assert made.features is not None
         terms["semantic"] = weighted_sum(
-            matching_loss(gather(made.features), gather(embedding.detach()), _gathered(batch.class_ids))
+            matching_loss(
+                gather(made.features),
+                gather(embedding.detach()),
+                _gathered(batch.class_ids),
+                negatives=batch.negatives,
+            )
         )
         weights["semantic"] = config.semantic
     if made.posterior is not None:
@@ -541,12 +552,16 @@ def seen(images: Float[Tensor, "batch 3 side side"], batch: RDGBatch, config: RD
 
 def contrast(network: Discriminator, features: Tensor, embedding: Tensor, batch: RDGBatch, config: RDGConfig) -> Tensor:
     """Matching loss (Eqs. 1-4) between what a discriminator sees in images and the descriptions of the batch."""
+    negatives = batch.negatives
+    if negatives is not None:
+        negatives = negatives._replace(speech=network.match_speech(negatives.speech))
     return weighted_sum(
         matching_loss(
             gather(network.match(features)),
             gather(network.match_speech(embedding)),
             _gathered(batch.class_ids),
             config.contrast_scale,
+            negatives,
         )
     )
 
@@ -644,6 +659,11 @@ class RDGStage:
         self.images_per_step = config.batch_size
         self.steps_per_epoch = train.steps_per_epoch(config.batch_size)
         self.config = config = replace(config, loop=config.loop.in_steps(self.steps_per_epoch))
+        if config.negatives and config.speech != "frozen":
+            raise UserError(
+                f"negatives {config.negatives} needs a speech encoder that stays as it is, and this recipe's is "
+                f"{config.speech}; set negatives to 0."
+            )
         self.state = make_state(
             config,
             image_embedding=image.config.embedding,
@@ -713,6 +733,15 @@ class RDGStage:
                 "similar": self._image_embedding(self.train.similar(positions, rng), rng, rows),
                 "negative": self._image_embedding(other, rng, rows),
             }
+        negatives = None
+        if config.negatives and index >= config.practice_steps:
+            assert self.embeddings is not None
+            drawn = rng.integers(len(self.train), size=config.negatives)
+            spoken = self._row[self.train.caption(drawn, rng)]
+            negatives = Negatives(
+                self.embeddings[torch.from_numpy(spoken)].to(self.device),
+                torch.from_numpy(self.train.classes[drawn]).to(self.device),
+            )
         resolutions = config.generator.resolutions
         return RDGBatch(
             real=pyramid(real, resolutions),
@@ -723,6 +752,7 @@ class RDGStage:
             class_ids=torch.from_numpy(self.train.classes[positions[rows]]).to(self.device),
             relation_features=relation_features,
             distortion=torch_rng,
+            negatives=negatives,
             identical=self.train.has_classes,
         )
 
