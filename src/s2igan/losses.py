@@ -139,7 +139,7 @@ def discriminator_loss(real: LogitPair, fake: LogitPair, mismatched: LogitPair |
 
 def relation_loss(
     positive: Float[Tensor, "batch relations"],
-    fake: Float[Tensor, "batch relations"],
+    fake: Float[Tensor, "rows relations"],
     negative: Float[Tensor, "batch relations"],
     identical: Float[Tensor, "batch relations"] | None = None,
 ) -> dict[str, Scalar]:
@@ -164,7 +164,7 @@ def relation_term(logits: Float[Tensor, "batch relations"], relation: Relation) 
 
 def generator_loss(
     fakes: Mapping[int, LogitPair],
-    fake_relation: Float[Tensor, "batch relations"] | None = None,
+    fake_relation: Float[Tensor, "rows relations"] | None = None,
     condition: tuple[Float[Tensor, "batch condition"], Float[Tensor, "batch condition"]] | None = None,
 ) -> dict[str, Scalar]:
     """Loss of the generator (Eqs. 9-10; the plus sign between Eq. 10's logarithms is a misprint).

@@ -1,11 +1,11 @@
-"""Distortions of log-mels and of images: each does its own, none reaches the padding."""
+"""Distortions of log-mels: each does its own, none reaches the padding."""
 
 from dataclasses import fields, replace
 
 import pytest
 import torch
 
-from s2igan.training.augment import FLOOR_START, ImageAugment, SpeechAugment, augment_images, augment_speech
+from s2igan.training.augment import FLOOR_START, SpeechAugment, augment_speech
 
 NOTHING = SpeechAugment(**{field.name: 0 for field in fields(SpeechAugment) if field.name != "rises"})
 
@@ -135,37 +135,3 @@ def test_masks_are_stretches_of_zeros(batch, kind, axis):
             assert int(silent.diff().sum()) <= 2  # one stretch
             longest = max(longest, int(silent.sum()))
     assert 2 <= longest <= {"time": 20, "band": 6}[kind]
-
-
-class TestImages:
-    def picture(self, n=200, side=16):
-        return torch.rand(n, 3, side, side, generator=torch.Generator().manual_seed(3)) + 1
-
-    def test_without_strength_nothing_happens(self):
-        given = self.picture()
-        assert torch.equal(augment_images(given, ImageAugment(shift=0, cutout=0), torch.Generator()), given)
-
-    def test_shift_moves_whole_images_within_bounds(self):
-        given = torch.zeros(200, 3, 16, 16)
-        given[:, :, 8, 8] = 1.0
-        moved = augment_images(given, ImageAugment(shift=0.125, cutout=0), torch.Generator().manual_seed(0))
-        assert (moved.sum(dim=(2, 3)) == 1).all()
-        _, _, rows, columns = moved.nonzero(as_tuple=True)
-        for places in (rows, columns):
-            assert set(places.tolist()) == {6, 7, 8, 9, 10}
-
-    def test_cutout_is_a_square_of_that_side(self):
-        given = self.picture()
-        cut = augment_images(given, ImageAugment(shift=0, cutout=0.5), torch.Generator().manual_seed(0)) == 0
-        rows, columns = (cut[:, 0].any(dim=axis).sum(dim=1) for axis in (2, 1))
-        assert int(rows.max()) == int(columns.max()) == 8
-        assert torch.equal(cut[:, 0].sum(dim=(1, 2)), rows * columns)
-        assert (cut[:, 0] == cut[:, 2]).all()
-        assert len(torch.unique(rows)) > 3  # at an edge some of it is outside
-
-    def test_gradients_reach_what_is_seen(self):
-        given = self.picture(n=2).requires_grad_()
-        out = augment_images(given, ImageAugment(), torch.Generator().manual_seed(0))
-        out.sum().backward()
-        assert set(given.grad.unique().tolist()) == {0.0, 1.0}
-        assert int(given.grad.sum()) == int((out != 0).sum())

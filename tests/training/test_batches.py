@@ -146,6 +146,14 @@ def test_negatives_are_training_descriptions_with_their_classes(store, tmp_path)
     assert torch.equal(same.real[32], batch.real[32])
 
 
+def test_mixed_descriptions_stay_mostly_their_own(store, tmp_path):
+    shares = torch.cat([rdg_stage(store, tmp_path, interpolation=0.5).batch(index).own_share for index in range(STEPS)])
+    assert shares.min() >= 0.5
+    assert shares.max() <= 1
+    assert shares.std() > 0.1
+    assert rdg_stage(store, tmp_path).batch(0).own_share is None
+
+
 def test_practice_has_no_negatives(store, tmp_path):
     stage = rdg_stage(store, tmp_path, image_views=1, negatives=5, practice_steps=2, reconstruction=1.0)
     assert stage.batch(1).negatives is None

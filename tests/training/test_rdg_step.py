@@ -11,7 +11,6 @@ import torch.nn.functional as F
 from s2igan.losses import Negatives
 from s2igan.models.generator import GeneratorConfig
 from s2igan.training import rdg
-from s2igan.training.augment import ImageAugment
 from s2igan.training.loop import LoopConfig
 
 SCALES = (8, 16)
@@ -211,6 +210,52 @@ class TestContrastiveOptions:
         torch.testing.assert_close(losses["own"], losses["none"])
 
 
+class TestInterpolation:
+    """Not in the paper: the last rows of a batch are drawn for mixtures of two descriptions."""
+
+    def given(self, **changes):
+        return batch(own_share=torch.tensor([0.5, 0.6, 0.75, 0.9]), **changes)
+
+    def test_the_last_rows_move_towards_the_next_description_and_keep_their_length(self):
+        embedding = self.given().embedding * torch.tensor([[1.0], [2.0], [3.0], [4.0]])
+        mixed = rdg.mix(embedding, self.given(), slice(0, 2))
+        torch.testing.assert_close(mixed[:2], embedding[:2])
+        third = 0.75 * embedding[2] + 0.25 * embedding[3]
+        last = 0.9 * embedding[3] + 0.1 * embedding[0]
+        torch.testing.assert_close(mixed[2], 3 * third / third.norm())
+        torch.testing.assert_close(mixed[3], 4 * last / last.norm())
+
+    def test_real_images_stay_with_their_own_descriptions(self):
+        state, config = make(interpolation=0.5, contrast=1.0)
+        heard = []
+        state.discriminators[16].match_speech_out.register_forward_hook(lambda *args: heard.append(args[1][0]))
+        conditions = passes(state, 16)
+        rdg.step(state, self.given(), config)
+        real, mismatched, fake, generated = conditions
+        with torch.no_grad():
+            mu = make()[0].generator.conditioning(batch().embedding).mu
+        torch.testing.assert_close(real, mu)
+        torch.testing.assert_close(mismatched, mu)
+        torch.testing.assert_close(fake[:2], mu[:2])
+        assert not torch.isclose(fake[2:], mu[2:]).all(dim=1).any()
+        assert torch.equal(fake, generated.detach())
+        assert torch.equal(heard[0], batch().embedding)
+        assert torch.equal(heard[1], rdg.mix(batch().embedding, self.given(), slice(0, 2)))
+
+    def test_the_relation_supervisor_leaves_mixed_rows_out(self):
+        state, config = make(interpolation=0.5)
+        rows = []
+        state.relation.register_forward_hook(lambda *args: rows.append([len(part) for part in args[1]]))
+        rdg.step(state, self.given(), config)
+        assert rows == [[4, 4], [4, 4], [2, 2], [4, 4], [2, 2]]
+
+    def test_parts_of_a_batch_keep_their_shares(self):
+        assert [part.own_share.tolist() for part in self.given().parts(2)] == [
+            pytest.approx([0.5, 0.6]),
+            pytest.approx([0.75, 0.9]),
+        ]
+
+
 RECONSTRUCTION = {"reconstruction": 8.0, "posterior_kl": 0.25}
 
 
@@ -307,23 +352,18 @@ class TestReconstruction:
         assert losses[0] != losses[1]
 
 
-class TestImageAugment:
-    """Not in the paper: what discriminators see is distorted, real images and fakes alike; what others see is not."""
-
-    def test_every_image_that_a_discriminator_sees(self, monkeypatch):
-        state, config = make(augment=ImageAugment())
-        seen = []
-        monkeypatch.setattr(rdg, "augment_images", lambda images, *_: seen.append(images.shape[-1]) or images * 0)
-        trunks = []
-        state.discriminators[16].trunk.register_forward_pre_hook(lambda _, given: trunks.append(given[0]))
-        rdg.step(state, batch(distortion=torch.Generator()), config)
-        assert sorted(seen) == [8] * 4 + [16] * 4  # real, mismatched, fake, and fake for the generator
-        assert len(trunks) == 4
-        assert all((images == 0).all() for images in trunks)
-
-    def test_off_unless_asked_for(self):
-        given = batch()
-        assert rdg.seen(given.real[16], given, CONFIG) is given.real[16]
+def test_in_use_descriptions_are_emphasised():
+    embeddings, z, eps = batch().embedding, batch().z, batch().eps
+    state, config = make(emphasis=1.5)
+    assert state.generator.emphasis is None
+    plain = rdg.averaged_generator(state, replace(config, emphasis=1.0), embeddings, seed=0)
+    emphatic = rdg.averaged_generator(state, config, embeddings, seed=0)
+    with torch.no_grad():
+        c, mu, _ = plain.conditioning(embeddings, eps)
+        moved = c + 0.5 * (mu - mu.mean(dim=0))
+        expected = plain.to_rgb[-1](plain.hidden(moved, z)[-1])
+        torch.testing.assert_close(emphatic(embeddings, z, eps).images[-1], expected)
+        assert not torch.allclose(plain(embeddings, z, eps).images[-1], expected)
 
 
 def test_pyramid_is_the_mean_of_2x2_pixels():

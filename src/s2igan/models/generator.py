@@ -42,6 +42,8 @@ class GeneratorConfig:
     noise_components: int = 0
     """In use, noise becomes a z of a mixture of so many normal distributions; 0, as in the paper, leaves it as it
     is."""
+    emphasis: float = 1.0
+    """In use, how many times as far from the average description c lies; 1, as in the paper, leaves it as it is."""
 
     def __post_init__(self) -> None:
         first, ups = self.resolutions[0], self.resolutions[0] / BASE_RESOLUTION
@@ -93,6 +95,29 @@ class ConditioningAugmentation(nn.Module):
         mu, logvar = F.glu(self.fc(embedding), dim=1).chunk(2, dim=1)
         c = mu if eps is None else mu + torch.exp(logvar / 2) * eps
         return Condition(c, mu, logvar)
+
+
+class Emphasis(nn.Module):
+    """Moves c away from that of the average description: what is said of new combinations is heard less clearly, and
+    is brought out again.
+
+    Args:
+        times: how far, in multiples of how far it is.
+        condition: dimensions of c.
+    """
+
+    average: Float[Tensor, " condition"]
+
+    def __init__(self, times: float, condition: int) -> None:
+        super().__init__()
+        self.times = times
+        self.register_buffer("average", torch.zeros(condition))
+
+    def forward(
+        self, c: Float[Tensor, "batch condition"], mu: Float[Tensor, "batch condition"]
+    ) -> Float[Tensor, "batch condition"]:
+        """c moved by what its mean ``mu`` is moved by."""
+        return c + (self.times - 1) * (mu - self.average)
 
 
 class InitialStage(nn.Module):
@@ -179,6 +204,7 @@ class Generator(nn.Module):
             for i in range(len(channels) - 1)
         )
         self.to_rgb = nn.ModuleList(ToRGB(n) for n in channels)
+        self.emphasis = Emphasis(config.emphasis, config.condition) if config.emphasis != 1 else None
         self.mixture = NoiseMixture(config.noise_components, config.z) if config.noise_components else None
 
     def hidden(
@@ -221,6 +247,8 @@ class Generator(nn.Module):
             eps: standard normal noise of the conditioning augmentation; None sets c to its mean, mu.
         """
         c, mu, logvar = self.conditioning(embedding, eps)
+        if self.emphasis is not None and not self.training:
+            c = self.emphasis(c, mu)
         if self.mixture is not None:
             z = self.mixture(z)
         images = tuple(to_rgb(h) for to_rgb, h in zip(self.to_rgb, self.hidden(c, z), strict=True))

@@ -1,5 +1,5 @@
-"""Distortions while training, none of which the paper uses: of log-mels, so that the speech encoder meets more voices
-than the corpus has, and of all images that discriminators see, so that these do not learn a small set by heart."""
+"""Distortions of log-mels while training, which the paper does not use, so that the speech encoder meets more voices
+than the corpus has."""
 
 from __future__ import annotations
 
@@ -20,7 +20,6 @@ FLOOR_SHARPNESS = 4.0
 """How suddenly speech drowns in it."""
 LEAST_VARIANCE = 1e-4
 """Added to a band's variance, so that one which drowned altogether stays quiet."""
-MIDDLE_GREY = 0.0
 """What stands where an image was moved away or cut out."""
 
 
@@ -144,32 +143,3 @@ def _standardised(
     centred = mel - (mel * inside).sum(dim=1, keepdim=True) / count
     variance = (centred.square() * inside).sum(dim=1, keepdim=True) / count
     return centred / (variance + LEAST_VARIANCE).sqrt()
-
-
-@dataclass(frozen=True)
-class ImageAugment:
-    """Differentiable augmentation (Zhao et al. 2020): real and fake images are distorted alike before a discriminator
-    sees them, so that the generator never learns the distortion. Colours stay, since descriptions name them."""
-
-    shift: float = 0.125
-    """Moved in each direction by at most so much of the side."""
-    cutout: float = 0.4
-    """Side of a square, at a random place, that is cut out, as a share of the side; 0 leaves nothing out."""
-
-
-def augment_images(
-    images: Float[Tensor, "batch 3 side side"], config: ImageAugment, rng: torch.Generator
-) -> Float[Tensor, "batch 3 side side"]:
-    """Moves every image and cuts a square out of it, by its own draw from ``rng`` (a generator of the CPU)."""
-    n, _, side, _ = images.shape
-    reach, hole = round(config.shift * side), round(config.cutout * side)
-    moves = torch.randint(0, 2 * reach + 1, (2, n), generator=rng)
-    starts = torch.randint(0, side + 1, (2, n), generator=rng) - hole // 2
-    place = torch.arange(side)
-    padded = functional.pad(images, [reach] * 4, value=MIDDLE_GREY)
-    rows, columns = (moves[:, :, None] + place).to(images.device)
-    batch = torch.arange(n, device=images.device)[:, None, None]
-    moved = padded.permute(0, 2, 3, 1)[batch, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
-    inside = (place >= starts[:, :, None]) & (place < starts[:, :, None] + hole)
-    cut = (inside[0][:, :, None] & inside[1][:, None, :])[:, None].to(images.device)
-    return moved.masked_fill(cut, MIDDLE_GREY).contiguous()

@@ -37,7 +37,6 @@ from s2igan.models.generator import Generator, GeneratorConfig, GeneratorOutput
 from s2igan.models.image_encoder import ImageEncoder
 from s2igan.models.posterior import Posterior, PosteriorOutput
 from s2igan.models.relation import RelationSupervisor
-from s2igan.training.augment import ImageAugment, augment_images
 from s2igan.training.engine import (
     WHOLE,
     MicroBatch,
@@ -101,8 +100,10 @@ class RDGConfig:
     negatives: int = 0
     """Random training descriptions from which the two contrastive terms tell the images of each step apart, beside
     those of the batch: a batch has few that differ only in something small. Needs a frozen speech encoder."""
-    augment: ImageAugment | None = None
-    """Not in the paper. Distortions of all images that discriminators see."""
+    interpolation: float = 0.0
+    """Not in the paper. Share of the batch, its last rows, for which the generator hears its description mixed with
+    another's (GAN-INT, Reed et al. 2016): so it learns combinations that no training image shows. The relation
+    supervisor, which compares fakes with the image of their description, leaves these out."""
     semantic: float = 0.0
     """Not in the paper. Weight of the SEN's matching loss (Eqs. 1-4) between fakes, through the frozen image encoder,
     and speech."""
@@ -126,6 +127,8 @@ class RDGConfig:
     channels_last: bool = False
     """Memory format of the networks of this stage: channels last is for GPUs. On a CPU without AVX-512 the contiguous
     format was a quarter faster, and its batch norm agrees with the reference more closely."""
+    emphasis: float = 1.0
+    """Not in the paper. In use, how many times as far from the average training description c lies."""
     calibrate_batch_norm: bool = False
     """Before use, re-estimate the averaged generator's batch-norm statistics; the reference takes those of the live
     one."""
@@ -206,8 +209,8 @@ class RDGBatch:
     """Classes for the two contrastive options; None treats every image as its own class."""
     relation_features: dict[str, Float[Tensor, "batch features"]]
     """Image embeddings of real, similar and negative images; empty without the relation supervisor."""
-    distortion: torch.Generator | None = None
-    """Draws the distortions of the images, where `RDGConfig.augment` asks for them."""
+    own_share: Float[Tensor, " batch"] | None = None
+    """How much of each description stays its own where `RDGConfig.interpolation` mixes it with the next one."""
     negatives: Negatives | None = None
     """Other descriptions, the same for every part and process, for the two contrastive options."""
     identical: bool = True
@@ -234,7 +237,7 @@ class RDGBatch:
                 return {key: cut(item, chosen) for key, item in value.items()}
             return tuple(cut(item, chosen) for item in value) if isinstance(value, tuple) else value
 
-        names = ("real", "mismatched", "embedding", "z", "eps", "class_ids", "relation_features")
+        names = ("real", "mismatched", "embedding", "z", "eps", "class_ids", "relation_features", "own_share")
         return [
             replace(self, part=MicroBatch(i, count), **{name: cut(getattr(self, name), chosen) for name in names})
             for i, chosen in enumerate(rows)
@@ -350,6 +353,13 @@ class Made:
     condition: Float[Tensor, "batch condition"]
     """What discriminators are conditioned on."""
     embedding: Float[Tensor, "batch embedding"]
+    """The descriptions that the fakes were made for."""
+    real_condition: Float[Tensor, "batch condition"]
+    """As `condition`, for the real images."""
+    real_embedding: Float[Tensor, "batch embedding"]
+    """The descriptions of the real images: the same but for the mixed rows."""
+    own: slice
+    """The rows that are not mixed."""
     features: Float[Tensor, "batch features"] | None
     """Image embeddings of the fakes of the highest scale, where a loss looks at them."""
     posterior: PosteriorOutput | None
@@ -358,34 +368,32 @@ class Made:
 
 def generate(state: RDGState, batch: RDGBatch, config: RDGConfig) -> Made:
     """One forward pass of the generator, and of the speech encoder where it trains along."""
-    embedding = hear(state, batch)
+    heard = hear(state, batch)
+    own = slice(0, len(heard) - round(config.interpolation * len(heard)))
+    embedding = mix(heard, batch, own)
     z, posterior = draw_z(state, batch, config.reconstruction_share)
     out = state.generator(embedding, z, batch.eps)
     fakes = dict(zip(config.generator.resolutions, out.images, strict=True))
-    condition = out.mu if config.condition_on == "mu" else out.c
+    condition = real_condition = out.mu if config.condition_on == "mu" else out.c
+    if config.interpolation:
+        with torch.no_grad():
+            c, mu, _ = state.generator.conditioning(heard, batch.eps)
+        real_condition = mu if config.condition_on == "mu" else c
     features = None
     if state.relation is not None or config.semantic:
         assert state.encode is not None
         features = state.encode(fakes[config.generator.resolutions[-1]])
-    return Made(out, fakes, condition, embedding, features, posterior)
+    return Made(out, fakes, condition, embedding, real_condition, heard, own, features, posterior)
 
 
 def judges_step(state: RDGState, batch: RDGBatch, made: Made, config: RDGConfig) -> dict[str, Tensor]:
     """Updates the discriminators and the relation supervisor."""
     log: dict[str, Tensor] = {}
     for resolution in state.discriminators:
-        log |= discriminator_step(
-            state,
-            resolution,
-            batch,
-            made.fakes[resolution].detach(),
-            made.condition.detach(),
-            made.embedding.detach(),
-            config,
-        )
+        log |= discriminator_step(state, resolution, batch, made, config)
     if state.relation is not None:
         assert made.features is not None
-        log |= relation_step(state, batch, made.features.detach())
+        log |= relation_step(state, batch, made.features.detach()[made.own], made.own)
     return log
 
 
@@ -393,9 +401,7 @@ def discriminator_step(
     state: RDGState,
     resolution: int,
     batch: RDGBatch,
-    fake: Float[Tensor, "batch 3 _ _"],
-    condition: Float[Tensor, "batch condition"],
-    embedding: Float[Tensor, "batch embedding"],
+    made: Made,
     config: RDGConfig,
 ) -> dict[str, Tensor]:
     """Updates one scale's discriminator (Eq. 12).
@@ -403,15 +409,17 @@ def discriminator_step(
     Real, mismatched and fake images pass separately, in this order, because batch norm must not mix them.
     """
     network, optimiser = state.discriminators[resolution], state.discriminator_optimisers[resolution]
-    features = network.features(seen(batch.real[resolution], batch, config))
+    features = network.features(batch.real[resolution])
+    condition = made.real_condition.detach()
     real = network.conditional(features, condition), network.unconditional(features)
     mismatched = None
     if config.mismatched:
-        mismatched = network(seen(batch.mismatched[resolution], batch, config), condition)
-    terms = discriminator_loss(real, network(seen(fake, batch, config), condition), mismatched)
+        mismatched = network(batch.mismatched[resolution], condition)
+    fake = network(made.fakes[resolution].detach(), made.condition.detach())
+    terms = discriminator_loss(real, fake, mismatched)
     loss = weighted_sum(terms)
     if config.contrast:
-        terms["contrast"] = contrast(network, features, embedding, batch, config)
+        terms["contrast"] = contrast(network, features, made.real_embedding.detach(), batch, config)
         loss = loss + config.contrast * terms["contrast"]
 
     update(optimiser, loss, f"discriminator {resolution}", batch.part)
@@ -422,14 +430,16 @@ def discriminator_step(
     return log
 
 
-def relation_step(state: RDGState, batch: RDGBatch, fake: Float[Tensor, "batch features"]) -> dict[str, Tensor]:
+def relation_step(
+    state: RDGState, batch: RDGBatch, fake: Float[Tensor, "rows features"], rows: slice
+) -> dict[str, Tensor]:
     """Updates the relation supervisor (Eq. 8) on pairs with the ground truth: identical, positive, fake, negative."""
     assert state.relation is not None
     assert state.relation_optimiser is not None
     real = batch.relation_features["real"]
     identical = state.relation(real, real)
     positive = state.relation(real, batch.relation_features["similar"])
-    generated = state.relation(real, fake)
+    generated = state.relation(real[rows], fake)
     negative = state.relation(real, batch.relation_features["negative"])
     terms = relation_loss(positive, generated, negative, identical if batch.identical else None)
     loss = weighted_sum(terms)
@@ -447,13 +457,14 @@ def generator_step(state: RDGState, batch: RDGBatch, made: Made, config: RDGConf
     out, embedding = made.out, made.embedding
     logits, contrasts = {}, []
     for resolution, network in state.discriminators.items():
-        features = network.features(seen(made.fakes[resolution], batch, config))
+        features = network.features(made.fakes[resolution])
         logits[resolution] = network.conditional(features, made.condition), network.unconditional(features)
         if config.contrast:
             contrasts.append(contrast(network, features, embedding.detach(), batch, config))
     relation_logits = None
     if state.relation is not None:
-        relation_logits = state.relation(batch.relation_features["real"], made.features)
+        assert made.features is not None
+        relation_logits = state.relation(batch.relation_features["real"][made.own], made.features[made.own])
     terms = generator_loss(logits, relation_logits, (out.mu, out.logvar))
     weights = {"kl": config.kl} | ({"relation": config.relation} if state.relation is not None else {})
     if contrasts:
@@ -518,6 +529,17 @@ def hear(state: RDGState, batch: RDGBatch) -> Float[Tensor, "batch embedding"]:
     return embedding
 
 
+def mix(embedding: Float[Tensor, "batch embedding"], batch: RDGBatch, own: slice) -> Float[Tensor, "batch embedding"]:
+    """Each of the rows after `own` moved towards the next one, at its own length; the others as they are."""
+    if own.stop == len(embedding):
+        return embedding
+    assert batch.own_share is not None
+    mine, share = embedding[own.stop :], batch.own_share[own.stop :, None]
+    mixed = share * mine + (1 - share) * embedding.roll(-1, 0)[own.stop :]
+    mixed = functional.normalize(mixed, dim=1) * mine.norm(dim=1, keepdim=True)
+    return torch.cat((embedding[own], mixed.to(embedding.dtype)))
+
+
 def draw_z(state: RDGState, batch: RDGBatch, share: float) -> tuple[Tensor, PosteriorOutput | None]:
     """The noise of the step.
 
@@ -540,14 +562,6 @@ def reconstruction(fakes: dict[int, Tensor], batch: RDGBatch, posterior: Posteri
     n = len(posterior.mu)
     distances = [(fake[:n].float() - batch.real[resolution][:n]).abs().mean() for resolution, fake in fakes.items()]
     return {"reconstruction": torch.stack(distances).mean(), "posterior_kl": kl_loss(posterior.mu, posterior.logvar)}
-
-
-def seen(images: Float[Tensor, "batch 3 side side"], batch: RDGBatch, config: RDGConfig) -> Tensor:
-    """Images as a discriminator sees them."""
-    if config.augment is None:
-        return images
-    assert batch.distortion is not None
-    return augment_images(images, config.augment, batch.distortion)
 
 
 def contrast(network: Discriminator, features: Tensor, embedding: Tensor, batch: RDGBatch, config: RDGConfig) -> Tensor:
@@ -587,14 +601,18 @@ def averaged_generator(
 ) -> Generator:
     """The generator that evaluation uses: moving-average weights, and batch-norm statistics by `calibrate_batch_norm`.
 
-    `embeddings` are training descriptions; only the calibration looks at them. `images` are training images whose
-    posteriors z is a mixture of, where there is a posterior.
+    `embeddings` are training descriptions, for the calibration and the average description. `images` are training
+    images whose posteriors z is a mixture of, where there is a posterior.
     """
     device = next(state.generator.parameters()).device
     components = len(images) if images is not None and state.posterior is not None else 0
-    averaged = Generator(replace(config.generator, noise_components=components)).to(device)
+    in_use = replace(config.generator, noise_components=components, emphasis=config.emphasis)
+    averaged = Generator(in_use).to(device)
     averaged.to(memory_format=memory_format(config)).load_state_dict(state.generator.state_dict(), strict=False)
     state.ema.copy_to(averaged)
+    if averaged.emphasis is not None:
+        with torch.no_grad():
+            averaged.emphasis.average.copy_(averaged.conditioning(embeddings.to(device)).mu.mean(dim=0))
     if components:
         assert averaged.mixture is not None
         assert state.posterior is not None
@@ -733,6 +751,7 @@ class RDGStage:
                 "similar": self._image_embedding(self.train.similar(positions, rng), rng, rows),
                 "negative": self._image_embedding(other, rng, rows),
             }
+        own_share = 0.5 + torch.rand(config.batch_size, generator=torch_rng) / 2 if config.interpolation else None
         negatives = None
         if config.negatives and index >= config.practice_steps:
             assert self.embeddings is not None
@@ -751,7 +770,7 @@ class RDGStage:
             eps=eps[rows].to(self.device),
             class_ids=torch.from_numpy(self.train.classes[positions[rows]]).to(self.device),
             relation_features=relation_features,
-            distortion=torch_rng,
+            own_share=own_share[rows].to(self.device) if own_share is not None else None,
             negatives=negatives,
             identical=self.train.has_classes,
         )
