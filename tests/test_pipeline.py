@@ -15,6 +15,7 @@ from s2igan.audio import SAMPLE_RATE, load_audio, log_mel
 from s2igan.checkpoint import load_model, save_model
 from s2igan.errors import UserError
 from s2igan.models.generator import Generator, GeneratorConfig
+from s2igan.models.image_encoder import ImageEncoder
 from s2igan.models.speech_encoder import SpeechEncoder, SpeechEncoderConfig
 
 SPEECH = SpeechEncoderConfig(conv_channels=(6, 8), hidden=8, layers=1, attention_hidden=6)
@@ -102,6 +103,43 @@ def test_a_sample_does_not_depend_on_how_many_are_asked_for(model, sounds):
     assert torch.equal(eps20[:2], eps2)
     few, many = (pixels(model(sounds / "a.wav", samples=n, seed=3)).astype(int) for n in (2, 20))
     assert np.abs(many[:2] - few).max() <= 1  # the width of a pass may change the last bit of a float
+
+
+class Colour(ImageEncoder):
+    """Stands in for the image encoder: mean red, green and blue, in the first three of sixteen numbers."""
+
+    def __init__(self):
+        torch.nn.Module.__init__(self)
+
+    def forward(self, images):
+        return torch.nn.functional.pad(images.mean(dim=(2, 3)), (0, 13))
+
+
+class TestCandidates:
+    def choosy(self, model):
+        networks = model.speech_encoder, model.generator, model.front_end
+        return SpeechToImage(*networks, image_encoder=Colour(), candidates=5)
+
+    def test_the_one_nearest_to_the_speech_is_chosen_at_every_scale(self, model):
+        choosy = self.choosy(model)
+        heard = torch.nn.functional.normalize(torch.randn(7, 16, generator=torch.Generator().manual_seed(0)), dim=1)
+        z, eps = choosy.noise(7, 4)
+        assert len(z) == len(eps) == 35
+        given = heard.repeat_interleave(5, dim=0)
+        with torch.no_grad():
+            fits = torch.cosine_similarity(Colour()(model.generator(given, z, eps).images[-1]), given)
+        best = fits.view(7, 5).argmax(dim=1)
+        assert len(set(best.tolist())) > 2
+        everything = model.draw(given, z, eps)
+        for chosen, scale in zip(choosy.draw(heard, z, eps), everything, strict=True):
+            expected = scale.reshape(7, 5, *scale.shape[1:])[torch.arange(7), best]
+            assert np.abs(chosen.astype(int) - expected).max() <= 1
+
+    def test_a_sample_does_not_depend_on_how_many_are_asked_for(self, model, sounds):
+        choosy = self.choosy(model)
+        few, many = (pixels(choosy(sounds / "a.wav", samples=n, seed=3)).astype(int) for n in (2, 9))
+        assert np.abs(many[:2] - few).max() <= 1
+        assert len(many) == 9
 
 
 def test_samples_seeds_and_recordings_all_matter(model, sounds):

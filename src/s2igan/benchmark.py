@@ -33,7 +33,7 @@ from s2igan.training.plan import (
     made_up_stages,
     takes_steps,
 )
-from s2igan.training.rdg import RDGStage
+from s2igan.training.rdg_stage import RDGStage
 from s2igan.training.sen import SENStage
 
 RECIPES = ("cub", "birds")

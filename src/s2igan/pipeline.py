@@ -13,7 +13,7 @@ import numpy as np
 import soundfile
 import soxr
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Int, UInt8
 from PIL import Image
 from torch import Tensor
 
@@ -22,11 +22,12 @@ from s2igan.checkpoint import load_model
 from s2igan.errors import UserError
 from s2igan.models.encoders import Encoder, build_encoder, encoder_from_json
 from s2igan.models.generator import Generator, GeneratorConfig
+from s2igan.models.image_encoder import ImageEncoder, ImageEncoderConfig
 from s2igan.speech import parse_voice
 
 MODEL_FOLDER = "model"
 """Where a run directory keeps the exported model."""
-SAMPLES_AT_ONCE = 16
+IMAGES_AT_ONCE = 16
 """Images in one pass of the generator; bounds the memory of large requests."""
 
 CANNOT_HEAR = {
@@ -69,8 +70,16 @@ class SpeechToImage:
         generator: Generator,
         front_end: FrontEnd,
         device: str | torch.device = "cpu",
+        *,
+        image_encoder: ImageEncoder | None = None,
+        candidates: int = 1,
     ) -> None:
+        """`image_encoder`, that of stage 1, chooses each image among so many `candidates`; one needs none."""
         self.device = torch.device(device)
+        self.candidates = candidates
+        self.image_encoder = image_encoder
+        if image_encoder is not None:
+            image_encoder.eval().requires_grad_(False).to(self.device)
         self.speech_encoder = speech_encoder.eval().requires_grad_(False).to(self.device)
         self.generator = generator.eval().requires_grad_(False).to(self.device)
         self.front_end = front_end
@@ -88,7 +97,13 @@ class SpeechToImage:
         generator = Generator(_from_mapping(GeneratorConfig, config.get("generator"), directory))
         _fill(speech_encoder, "speech_encoder.", weights, directory)
         _fill(generator, "generator.", weights, directory)
-        return cls(speech_encoder, generator, _from_mapping(FrontEnd, config.get("front_end", {}), directory), device)
+        front_end = _from_mapping(FrontEnd, config.get("front_end", {}), directory)
+        candidates = config.get("candidates", 1)
+        image_encoder = None
+        if candidates > 1:
+            image_encoder = ImageEncoder(_from_mapping(ImageEncoderConfig, config.get("image_encoder"), directory))
+            _fill(image_encoder.head, "image_head.", weights, directory)
+        return cls(speech_encoder, generator, front_end, device, image_encoder=image_encoder, candidates=candidates)
 
     @property
     def resolutions(self) -> tuple[int, ...]:
@@ -121,8 +136,10 @@ class SpeechToImage:
         embedding = self.speech_encoder(mel, torch.tensor([mel.shape[1]], device=self.device))
         return cast(Tensor, embedding[0].cpu())
 
-    def noise(self, samples: int, seed: int) -> tuple[Float[Tensor, "samples z"], Float[Tensor, "samples condition"]]:
-        """The noise z, and eps of the conditioning augmentation, of samples 1, 2, ... of a seed.
+    def noise(
+        self, samples: int, seed: int
+    ) -> tuple[Float[Tensor, "candidates z"], Float[Tensor, "candidates condition"]]:
+        """The noise z, and eps of the conditioning augmentation, of all candidates of samples 1, 2, ... of a seed.
 
         Sample k does not depend on how many others are asked for.
         """
@@ -132,7 +149,9 @@ class SpeechToImage:
             raise UserError(f"seed = {seed} is out of range: choose a number from 0 to 2**63 - 1.")
         config = self.generator.config
         stream = torch.Generator().manual_seed(seed)
-        rows = torch.stack([torch.randn(config.z + config.condition, generator=stream) for _ in range(samples)])
+        rows = torch.stack(
+            [torch.randn(config.z + config.condition, generator=stream) for _ in range(samples * self.candidates)]
+        )
         z, eps = rows.split([config.z, config.condition], dim=1)
         return z, eps
 
@@ -140,16 +159,35 @@ class SpeechToImage:
     def draw(
         self,
         embeddings: Float[Tensor, "samples embedding"],
-        z: Float[Tensor, "samples z"],
-        eps: Float[Tensor, "samples condition"] | None,
+        z: Float[Tensor, "candidates z"],
+        eps: Float[Tensor, "candidates condition"] | None,
     ) -> list[UInt8[np.ndarray, "samples _ _ 3"]]:
-        """Pixels for embeddings and noise, one array per resolution, from the lowest."""
+        """Pixels for embeddings and noise, one array per resolution, from the lowest.
+
+        There is noise for `candidates` images of each embedding, one embedding after the other.
+        """
         passes = []
-        for first in range(0, len(embeddings), SAMPLES_AT_ONCE):
-            part = slice(first, first + SAMPLES_AT_ONCE)
-            noise = None if eps is None else eps[part].to(self.device)
-            passes.append(self.generator(embeddings[part].to(self.device), z[part].to(self.device), noise).images)
+        at_once = max(1, IMAGES_AT_ONCE // self.candidates)
+        for first in range(0, len(embeddings), at_once):
+            heard = embeddings[first : first + at_once].to(self.device)
+            rows = slice(first * self.candidates, (first + at_once) * self.candidates)
+            noise = None if eps is None else eps[rows].to(self.device)
+            given = heard.repeat_interleave(self.candidates, dim=0)
+            images = self.generator(given, z[rows].to(self.device), noise).images
+            if self.image_encoder is not None:
+                best = self._best(images[-1], heard)
+                images = tuple(scale[best] for scale in images)
+            passes.append(images)
         return [to_pixels(torch.cat(scale)) for scale in zip(*passes, strict=True)]
+
+    def _best(
+        self, images: Float[Tensor, "candidates 3 _ _"], heard: Float[Tensor, "samples embedding"]
+    ) -> Int[Tensor, " samples"]:
+        """Of each embedding's candidates the one whose image embedding is nearest to it (largest cosine)."""
+        assert self.image_encoder is not None
+        seen = torch.nn.functional.normalize(self.image_encoder(images), dim=1).view(len(heard), self.candidates, -1)
+        nearest = (seen @ heard[:, :, None])[:, :, 0].argmax(dim=1)
+        return nearest + self.candidates * torch.arange(len(heard), device=nearest.device)
 
 
 def find_model(path: str | os.PathLike[str]) -> Path:

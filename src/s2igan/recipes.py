@@ -121,6 +121,7 @@ def birds() -> Recipe:
         posterior_kl=10.0,
         practice_steps=2000,
         emphasis=1.4,
+        candidates=4,
         image_views=4,
         calibrate_batch_norm=True,
     )

@@ -13,7 +13,8 @@ from s2igan.errors import UserError
 from s2igan.models.image_encoder import ImageEncoder
 from s2igan.models.speech_encoder import SpeechEncoder
 from s2igan.training.frozen import ImageFeatures, speech_embeddings
-from s2igan.training.rdg import RDGConfig, RDGStage, noise
+from s2igan.training.rdg import RDGConfig, noise
+from s2igan.training.rdg_stage import RDGStage
 from s2igan.training.sen import SENStage
 from tiny_corpus import tiny_recipe
 
@@ -152,6 +153,35 @@ def test_mixed_descriptions_stay_mostly_their_own(store, tmp_path):
     assert shares.max() <= 1
     assert shares.std() > 0.1
     assert rdg_stage(store, tmp_path).batch(0).own_share is None
+
+
+def test_scales_join_at_their_steps(store, tmp_path):
+    stage = rdg_stage(store, tmp_path, scale_steps=(2, 5))
+    for index, expected in ((0, [8]), (1, [8]), (2, [8, 16]), (4, [8, 16]), (5, [8, 16, 32]), (7, [8, 16, 32])):
+        batch = stage.batch(index)
+        assert list(batch.real) == list(batch.mismatched) == expected
+        assert [images.shape[-1] for images in batch.real.values()] == expected
+    assert list(rdg_stage(store, tmp_path).batch(0).real) == [8, 16, 32]
+
+
+@pytest.mark.parametrize("joins", [(1,), (3, 2), (2, STEPS), (-1, 2), (1, 2, 3)])
+def test_scales_that_would_not_all_join_in_order_are_refused(store, tmp_path, joins):
+    with pytest.raises(UserError, match=r"scale_steps .* do not fit 8 steps"):
+        rdg_stage(store, tmp_path, scale_steps=joins)
+
+
+def test_samples_show_the_largest_scale_that_has_trained(store, tmp_path):
+    """Before the second scale joins every sample has 32 x 32 pixels, of which only 8 x 8 differ; then 16 x 16."""
+    stage = rdg_stage(store, tmp_path, scale_steps=(2, 5))
+    for trained, side in ((1, 8), (2, 8), (3, 16), (6, 32)):
+        z, eps = noise(stage.config.generator, 3, torch.Generator().manual_seed(0))
+        embedding = torch.randn(3, stage.config.generator.embedding)
+        images = stage._draw(stage.averaged(), embedding, z, eps, trained)
+        assert images.shape == (3, 3, 32, 32)
+        blocks = torch.nn.functional.interpolate(images[:, :, :: 32 // side, :: 32 // side], size=32)
+        assert torch.equal(blocks, images)
+        coarser = torch.nn.functional.interpolate(images[:, :, :: 64 // side, :: 64 // side], size=32)
+        assert not torch.equal(coarser, images)
 
 
 def test_practice_has_no_negatives(store, tmp_path):

@@ -249,6 +249,13 @@ class TestInterpolation:
         rdg.step(state, self.given(), config)
         assert rows == [[4, 4], [4, 4], [2, 2], [4, 4], [2, 2]]
 
+    def test_two_rows_are_never_mixed(self):
+        losses = {}
+        for share in (0.0, 1.0):
+            state, config = make(interpolation=share, accumulate=2)
+            losses[share] = rdg.step(state, self.given(), config)
+        assert losses[0.0] == losses[1.0]
+
     def test_parts_of_a_batch_keep_their_shares(self):
         assert [part.own_share.tolist() for part in self.given().parts(2)] == [
             pytest.approx([0.5, 0.6]),
@@ -350,6 +357,25 @@ class TestReconstruction:
                 images[2:] *= 1 - change
             losses.append(rdg.practise(state, given, config)["generator/reconstruction"])
         assert losses[0] != losses[1]
+
+
+def test_a_scale_that_has_not_joined_is_not_computed():
+    """One scale alone is the step of a generator and a discriminator that have no others."""
+    given = batch()
+    lowest = replace(given, real={8: given.real[8]}, mismatched={8: given.mismatched[8]})
+    state, config = make(semantic=1.0)
+    waiting = [state.discriminators[16], state.generator.refinements, state.generator.to_rgb[1]]
+    before = [snapshot(part) for part in waiting]
+    state.encode = lambda images: encode(F.interpolate(images, size=16))
+    losses = rdg.step(state, lowest, config)
+    assert not any(moved(part, weights) for part, weights in zip(waiting, before, strict=True))
+    assert moved(state.generator.initial, snapshot(make()[0].generator.initial))
+    assert not any("16" in name for name in losses)
+    both, _ = make(semantic=1.0)
+    everything = rdg.step(both, given, config)
+    for name in losses:
+        if name.startswith("discriminator_8/"):
+            torch.testing.assert_close(losses[name], everything[name])
 
 
 def test_in_use_descriptions_are_emphasised():

@@ -14,13 +14,13 @@ from s2igan.checkpoint import load_latest
 from s2igan.errors import UserError
 from s2igan.recipes import resolve
 from s2igan.run_directory import RunDirectory
-from s2igan.training import rdg, sen
+from s2igan.training import rdg_stage, sen
 from s2igan.training.train import train_run
 from tiny_corpus import shrunk, tiny_recipe, with_rdg
 
 STEPS = 6
 STOP_AFTER = 3
-STAGES = {"sen": sen.SENStage, "rdg": rdg.RDGStage}
+STAGES = {"sen": sen.SENStage, "rdg": rdg_stage.RDGStage}
 
 
 RECIPES = {
@@ -28,6 +28,8 @@ RECIPES = {
     "birds": lambda: shrunk(resolve("birds"), STEPS),
     # a speech encoder whose state is saved as well
     "end-to-end": lambda: with_rdg(tiny_recipe(STEPS), speech="finetuned"),
+    # a scale that joins before the interruption and one after it
+    "scale by scale": lambda: with_rdg(tiny_recipe(STEPS), scale_steps=(STOP_AFTER - 1, STOP_AFTER + 1)),
 }
 
 
@@ -109,7 +111,7 @@ def test_another_configuration_is_not_resumed(store, tmp_path):
 def test_a_loss_that_is_not_finite_names_the_recordings_of_its_batch(stage, store, tmp_path, monkeypatch):
     """One recording whose log-mel is broken; only the step that meets it may be blamed."""
     read = []
-    where = {"sen": sen, "rdg": rdg}[stage]
+    where = {"sen": sen, "rdg": rdg_stage}[stage]
     original = where.encoder_input
 
     def poisoned(store, utterances, reads):

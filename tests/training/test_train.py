@@ -15,7 +15,7 @@ from s2igan.errors import UserError
 from s2igan.evaluation.evaluate import evaluate
 from s2igan.pipeline import SpeechToImage
 from s2igan.recipes import METHODS, SIZES, resolve
-from s2igan.training import rdg, sen
+from s2igan.training import rdg_stage, sen
 from s2igan.training.train import load_sen, train_run
 from tiny_corpus import make_store, shrunk, tiny_recipe, with_rdg
 
@@ -107,7 +107,7 @@ def test_a_fine_tuned_encoder_starts_from_stage_1_and_one_from_scratch_does_not(
 def test_samples_of_a_speech_encoder_that_trains_along_follow_it(store, tmp_path):
     """Evaluation embeds anew, with the encoder as it then is and as it is exported."""
     embedded = []
-    original = rdg.speech_embeddings
+    original = rdg_stage.speech_embeddings
 
     def spy(*args, **kwargs):
         embedded.append(original(*args, **kwargs))
@@ -116,10 +116,22 @@ def test_samples_of_a_speech_encoder_that_trains_along_follow_it(store, tmp_path
     recipe = with_rdg(tiny_recipe(2), speech="finetuned", learning_rate=1e-2)
     recipe = replace(recipe, rdg=replace(recipe.rdg, loop=replace(recipe.rdg.loop, evaluate_every=1)))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(rdg, "speech_embeddings", spy)
+        patch.setattr(rdg_stage, "speech_embeddings", spy)
         train(recipe, store, tmp_path / "run")
     same_size = [a for a in embedded if len(a) == len(embedded[-1])]
     assert not torch.allclose(same_size[0], same_size[-1], atol=1e-4)
+
+
+def test_candidates_travel_to_the_model_and_into_the_records(store, tmp_path):
+    run = train(with_rdg(tiny_recipe(1), candidates=3), store, tmp_path / "run")
+    model = SpeechToImage.load(run)
+    assert model.candidates == 3
+    z, eps = model.noise(2, 0)
+    assert len(z) == 6
+    assert len(model.draw(torch.randn(2, model.generator.config.embedding), z, eps)[-1]) == 2
+    _, image = load_sen(run, torch.device("cpu"))
+    assert torch.equal(model.image_encoder.head.weight, image.head.weight)
+    assert SpeechToImage.load(train(tiny_recipe(1), store, tmp_path / "plain")).image_encoder is None
 
 
 def test_the_front_end_travels_from_store_to_model(tmp_path):

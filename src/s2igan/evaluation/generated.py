@@ -68,6 +68,8 @@ class Fakes:
     """``per_caption`` of each caption after the other."""
     seed: int
     """Of the noise."""
+    candidates: int = 1
+    """Images that each picture was chosen among by the encoders of stage 1."""
 
     @classmethod
     def draw(
@@ -83,7 +85,7 @@ class Fakes:
         """Has the model hear the captions, and draw ``per_caption`` images of each at the highest resolution."""
         embedded = speech_embeddings(store, model.speech_encoder, captions, device=model.device, console=console)
         pictures = draw_pictures(model, embedded.repeat_interleave(per_caption, dim=0), seed=seed, console=console)
-        return cls(captions, per_caption, pictures, seed)
+        return cls(captions, per_caption, pictures, seed, model.candidates)
 
     @property
     def utterances(self) -> Int[np.ndarray, " images"]:
@@ -101,6 +103,7 @@ class Fakes:
         return {
             "captions": len(self.captions),
             "images_per_caption": self.per_caption,
+            "chosen_among": self.candidates,
             "image_size": self.side,
             "seed": self.seed,
         }
@@ -113,13 +116,13 @@ def draw_pictures(
     """One picture per embedding at the highest resolution, each with noise of its own from ``seed``."""
     config = model.generator.config
     stream = torch.Generator().manual_seed(seed)
-    noise = torch.randn(len(embeddings), config.z + config.condition, generator=stream)
+    noise = torch.randn(len(embeddings) * model.candidates, config.z + config.condition, generator=stream)
     z, eps = noise.split([config.z, config.condition], dim=1)
     silent = console is None or not console.is_terminal
     parts = []
     for start in track(range(0, len(embeddings), 64), description="Generating", console=console, disable=silent):
-        part = slice(start, start + 64)
-        parts.append(model.draw(embeddings[part], z[part], eps[part])[-1])
+        rows = slice(start * model.candidates, (start + 64) * model.candidates)
+        parts.append(model.draw(embeddings[start : start + 64], z[rows], eps[rows])[-1])
     return np.concatenate(parts)
 
 

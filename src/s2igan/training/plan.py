@@ -34,7 +34,8 @@ from s2igan.models.precomputed import PrecomputedConfig
 from s2igan.recipes import Recipe, resolve
 from s2igan.training.engine import first, tell
 from s2igan.training.loop import LoopConfig
-from s2igan.training.rdg import RDGStage, build_networks
+from s2igan.training.rdg import build_networks
+from s2igan.training.rdg_stage import RDGStage
 from s2igan.training.sen import SENStage
 from s2igan.training.train import check_text_embeddings
 
@@ -224,7 +225,7 @@ def made_up_stages(
         train = SpeechImageData(store, "train", recipe.rdg.generator.resolutions[-1])
         speech = build_encoder(recipe.sen.speech).to(device).eval()
         rdg_stage = RDGStage(
-            replace(recipe.rdg, practice_steps=0),  # measured are whole steps, which most are
+            replace(recipe.rdg, practice_steps=0, scale_steps=()),  # measured are whole steps, which most are
             train,
             None,
             speech=speech,

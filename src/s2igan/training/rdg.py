@@ -8,18 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 import torch
 from jaxtyping import Float, Int
-from PIL import Image
-from rich.console import Console
 from torch import Tensor, nn
 from torch.nn import functional
 
-from s2igan.data.dataset import SpeechImageData, encoder_input
 from s2igan.errors import UserError
 from s2igan.losses import (
     KL_WEIGHT,
@@ -34,27 +29,19 @@ from s2igan.models.blocks import init_weights
 from s2igan.models.discriminator import Discriminator, DiscriminatorConfig
 from s2igan.models.encoders import Encoder
 from s2igan.models.generator import Generator, GeneratorConfig, GeneratorOutput
-from s2igan.models.image_encoder import ImageEncoder
 from s2igan.models.posterior import Posterior, PosteriorOutput
 from s2igan.models.relation import RelationSupervisor
 from s2igan.training.engine import (
     WHOLE,
     MicroBatch,
-    compile_networks,
     gather,
-    share,
     statistics_held,
-    synchronise,
     update,
 )
-from s2igan.training.frozen import ImageFeatures, speech_embeddings
-from s2igan.training.loop import Ema, LoopConfig, cosine_or_step, set_learning_rate, streams, weighted_sum
-from s2igan.training.sen import describe_items, recordings
+from s2igan.training.loop import Ema, LoopConfig, weighted_sum
 
-SAMPLE_ROWS = 8
-"""Descriptions in the sample grid written while training."""
-SAMPLE_COLUMNS = 4
-"""Samples of each."""
+LEAST_OWN = 2
+"""Rows of a batch that are never mixed: the relation supervisor's batch norms need two."""
 CALIBRATION_BATCHES = 30
 """Batches over which batch-norm statistics are averaged where `calibrate_batch_norm` is on."""
 
@@ -78,6 +65,9 @@ class RDGConfig:
     betas: tuple[float, float] = (0.5, 0.999)
     schedule: Literal["constant", "cosine"] = "constant"
     ema_decay: float = 0.999
+    scale_steps: tuple[int, ...] = ()
+    """Steps at which the scales after the lowest join the training, one number for each; empty trains all from the
+    first step, as the paper does. What has not joined costs nothing."""
     relation: float = 1.0
     """Weight of the relation supervisor in the generator's loss; 0 leaves the supervisor out."""
     kl: float = KL_WEIGHT
@@ -129,9 +119,17 @@ class RDGConfig:
     format was a quarter faster, and its batch norm agrees with the reference more closely."""
     emphasis: float = 1.0
     """Not in the paper. In use, how many times as far from the average training description c lies."""
+    candidates: int = 1
+    """Not in the paper. In use, each image is chosen among so many, as the one that the encoders of stage 1 find
+    nearest to the speech."""
     calibrate_batch_norm: bool = False
     """Before use, re-estimate the averaged generator's batch-norm statistics; the reference takes those of the live
     one."""
+
+    def scales(self, step: int) -> tuple[int, ...]:
+        """Resolutions that train in a step, from the lowest."""
+        joined = sum(step >= joins for joins in self.scale_steps) if self.scale_steps else None
+        return self.generator.resolutions[: None if joined is None else 1 + joined]
 
 
 @dataclass
@@ -198,7 +196,7 @@ class RDGBatch:
     """One description for each real image, and the noise of the step."""
 
     real: dict[int, Float[Tensor, "batch 3 _ _"]]
-    """Ground truth by resolution."""
+    """Ground truth by resolution, from the lowest, at the scales that train."""
     mismatched: dict[int, Float[Tensor, "batch 3 _ _"]]
     """Real images of other classes; empty where the discriminators do not see any."""
     embedding: Float[Tensor, "batch embedding"] | tuple[Tensor, Tensor]
@@ -369,11 +367,11 @@ class Made:
 def generate(state: RDGState, batch: RDGBatch, config: RDGConfig) -> Made:
     """One forward pass of the generator, and of the speech encoder where it trains along."""
     heard = hear(state, batch)
-    own = slice(0, len(heard) - round(config.interpolation * len(heard)))
+    own = slice(0, max(LEAST_OWN, len(heard) - round(config.interpolation * len(heard))))
     embedding = mix(heard, batch, own)
     z, posterior = draw_z(state, batch, config.reconstruction_share)
-    out = state.generator(embedding, z, batch.eps)
-    fakes = dict(zip(config.generator.resolutions, out.images, strict=True))
+    out = state.generator(embedding, z, batch.eps, len(batch.real))
+    fakes = dict(zip(batch.real, out.images, strict=True))
     condition = real_condition = out.mu if config.condition_on == "mu" else out.c
     if config.interpolation:
         with torch.no_grad():
@@ -382,14 +380,14 @@ def generate(state: RDGState, batch: RDGBatch, config: RDGConfig) -> Made:
     features = None
     if state.relation is not None or config.semantic:
         assert state.encode is not None
-        features = state.encode(fakes[config.generator.resolutions[-1]])
+        features = state.encode(fakes[max(fakes)])
     return Made(out, fakes, condition, embedding, real_condition, heard, own, features, posterior)
 
 
 def judges_step(state: RDGState, batch: RDGBatch, made: Made, config: RDGConfig) -> dict[str, Tensor]:
     """Updates the discriminators and the relation supervisor."""
     log: dict[str, Tensor] = {}
-    for resolution in state.discriminators:
+    for resolution in batch.real:
         log |= discriminator_step(state, resolution, batch, made, config)
     if state.relation is not None:
         assert made.features is not None
@@ -456,7 +454,8 @@ def generator_step(state: RDGState, batch: RDGBatch, made: Made, config: RDGConf
         judge.requires_grad_(False)
     out, embedding = made.out, made.embedding
     logits, contrasts = {}, []
-    for resolution, network in state.discriminators.items():
+    for resolution in made.fakes:
+        network = state.discriminators[resolution]
         features = network.features(made.fakes[resolution])
         logits[resolution] = network.conditional(features, made.condition), network.unconditional(features)
         if config.contrast:
@@ -509,8 +508,8 @@ def practise(state: RDGState, batch: RDGBatch, config: RDGConfig) -> dict[str, T
     for part in batch.parts(config.accumulate):
         z, posterior = draw_z(state, part, 1.0)
         assert posterior is not None
-        out = state.generator(hear(state, part), z, part.eps)
-        fakes = dict(zip(config.generator.resolutions, out.images, strict=True))
+        out = state.generator(hear(state, part), z, part.eps, len(part.real))
+        fakes = dict(zip(part.real, out.images, strict=True))
         terms = {"kl": kl_loss(out.mu, out.logvar), **reconstruction(fakes, part, posterior)}
         loss = weighted_sum(terms, weights)
         update(state.generator_optimiser, loss, "the generator", part.part)
@@ -531,7 +530,7 @@ def hear(state: RDGState, batch: RDGBatch) -> Float[Tensor, "batch embedding"]:
 
 def mix(embedding: Float[Tensor, "batch embedding"], batch: RDGBatch, own: slice) -> Float[Tensor, "batch embedding"]:
     """Each of the rows after `own` moved towards the next one, at its own length; the others as they are."""
-    if own.stop == len(embedding):
+    if own.stop >= len(embedding):
         return embedding
     assert batch.own_share is not None
     mine, share = embedding[own.stop :], batch.own_share[own.stop :, None]
@@ -652,209 +651,3 @@ def pyramid(images: Float[Tensor, "batch 3 side side"], resolutions: tuple[int, 
         images = functional.avg_pool2d(images, 2)
         scales[resolution] = images
     return scales
-
-
-class RDGStage:
-    """Stage 2 as the loop runs it (see `training.loop.Stage`)."""
-
-    name = "rdg"
-
-    def __init__(
-        self,
-        config: RDGConfig,
-        train: SpeechImageData,
-        validation: SpeechImageData | None,
-        *,
-        speech: Encoder,
-        image: ImageEncoder,
-        samples: Path,
-        seed: int,
-        device: torch.device,
-        console: Console,
-    ) -> None:
-        self.train, self.validation, self.seed, self.device = train, validation, seed, device
-        self.image, self.speech, self.samples = image.requires_grad_(False), speech, samples
-        self.images_per_step = config.batch_size
-        self.steps_per_epoch = train.steps_per_epoch(config.batch_size)
-        self.config = config = replace(config, loop=config.loop.in_steps(self.steps_per_epoch))
-        if config.negatives and config.speech != "frozen":
-            raise UserError(
-                f"negatives {config.negatives} needs a speech encoder that stays as it is, and this recipe's is "
-                f"{config.speech}; set negatives to 0."
-            )
-        self.state = make_state(
-            config,
-            image_embedding=image.config.embedding,
-            encode=self._encode,
-            speech=speech,
-            seed=seed,
-            device=device,
-        )
-        state = self.state
-        for network in (state.generator, *state.discriminators.values(), state.relation, state.speech):
-            if network is not None and config.loop.sync_batch_norm:
-                synchronise(network)
-        if config.loop.compile:  # discriminators are called by their parts
-            compile_networks([state.generator, *(network.trunk for network in state.discriminators.values())])
-        self.features: Tensor | None = None
-        self.views = 1
-        if config.image_views:
-            cached = ImageFeatures.compute(
-                train.store, image, train.image_size, config.image_views, console=console, device=device
-            )
-            with torch.no_grad():
-                flat = cached.features.flatten(0, 1).float()
-                projected = torch.cat([image.project(part.to(device)).cpu() for part in flat.split(4096)])
-            self.features = projected.view(*cached.features.shape[:2], -1)
-            self.views = config.image_views
-        self.embeddings: Tensor | None = None
-        if config.speech == "frozen":
-            self.embeddings = speech_embeddings(train.store, speech, train.utterances, device=device, console=console)
-            self._row = np.full(int(train.utterances.max()) + 1, -1, dtype=np.int64)
-            self._row[train.utterances] = np.arange(len(train.utterances))
-
-    def _encode(self, images: Tensor) -> Tensor:
-        return self.image(images)
-
-    def _image_embedding(self, positions: np.ndarray, rng: np.random.Generator, rows: slice) -> Tensor:
-        """V of real images, by a cached view or a fresh crop, of those rows; the draws are those of all."""
-        if self.features is not None:
-            views = torch.from_numpy(rng.integers(0, self.views, len(positions)))
-            return self.features[torch.from_numpy(self.train.images[positions]), views][rows].to(self.device)
-        with torch.no_grad():
-            images = self.train.crops(positions, rng, rows)
-            return self._encode(images.to(self.device, memory_format=torch.channels_last))
-
-    def batch(self, index: int) -> RDGBatch:
-        """This process's share of the batch of a step, which is a function of the seed and the step number alone."""
-        config = self.config
-        rng, torch_rng = streams(self.seed, self.name, index)
-        positions = self.train.positions(index, config.batch_size, self.seed)
-        rows = share(len(positions))
-        utterances = self.train.caption(positions, rng)
-        other = self.train.mismatched(positions, rng)
-        layout = memory_format(config)
-        real = self.train.crops(positions, rng, rows).to(self.device).contiguous(memory_format=layout)
-        mismatched = None
-        if config.mismatched:
-            mismatched = self.train.crops(other, rng, rows).to(self.device).contiguous(memory_format=layout)
-        z, eps = noise(config.generator, config.batch_size, torch_rng)
-        if self.embeddings is not None:
-            embedding: Any = self.embeddings[torch.from_numpy(self._row[utterances[rows]])].to(self.device)
-        else:
-            read, lengths = encoder_input(self.train.store, utterances, self.speech.reads)
-            embedding = (read[rows].to(self.device), lengths[rows])
-        relation_features = {}
-        if config.relation:
-            relation_features = {
-                "real": self._image_embedding(positions, rng, rows),
-                "similar": self._image_embedding(self.train.similar(positions, rng), rng, rows),
-                "negative": self._image_embedding(other, rng, rows),
-            }
-        own_share = 0.5 + torch.rand(config.batch_size, generator=torch_rng) / 2 if config.interpolation else None
-        negatives = None
-        if config.negatives and index >= config.practice_steps:
-            assert self.embeddings is not None
-            drawn = rng.integers(len(self.train), size=config.negatives)
-            spoken = self._row[self.train.caption(drawn, rng)]
-            negatives = Negatives(
-                self.embeddings[torch.from_numpy(spoken)].to(self.device),
-                torch.from_numpy(self.train.classes[drawn]).to(self.device),
-            )
-        resolutions = config.generator.resolutions
-        return RDGBatch(
-            real=pyramid(real, resolutions),
-            mismatched=pyramid(mismatched, resolutions) if mismatched is not None else {},
-            embedding=embedding,
-            z=z[rows].to(self.device),
-            eps=eps[rows].to(self.device),
-            class_ids=torch.from_numpy(self.train.classes[positions[rows]]).to(self.device),
-            relation_features=relation_features,
-            own_share=own_share[rows].to(self.device) if own_share is not None else None,
-            negatives=negatives,
-            identical=self.train.has_classes,
-        )
-
-    def step(self, index: int) -> dict[str, Tensor]:
-        """One step at the scheduled learning rates."""
-        config = self.config
-        if index < config.practice_steps:
-            set_learning_rate(self.state.generator_optimiser, config.practice_learning_rate)
-            return practise(self.state, self.batch(index), config)
-        factor = cosine_or_step(index, config.loop.steps, config.schedule)
-        set_learning_rate(self.state.generator_optimiser, config.learning_rate * factor)
-        for optimiser in self.state.discriminator_optimisers.values():
-            set_learning_rate(optimiser, config.discriminator_learning_rate * factor)
-        return step(self.state, self.batch(index), config)
-
-    def describe_batch(self, step: int) -> str:
-        """The first recordings of a step's batch."""
-        return describe_items(self.batch_items(step))
-
-    def batch_items(self, step: int) -> list[str]:
-        """The recordings of a step's batch, of all processes."""
-        rng, _ = streams(self.seed, self.name, step)
-        return recordings(
-            self.train, self.train.caption(self.train.positions(step, self.config.batch_size, self.seed), rng)
-        )
-
-    def averaged(self) -> Generator:
-        """The generator for use and evaluation."""
-        embeddings = self.embeddings
-        if embeddings is None:
-            utterances = self.train.utterances[:: max(1, len(self.train.utterances) // 1024)]
-            embeddings = speech_embeddings(self.train.store, self.speech, utterances, device=self.device)
-        images = None
-        if self.state.posterior is not None:
-            rng = np.random.default_rng([self.seed, 0x517])
-            chosen = rng.permutation(len(self.train))[: self.config.noise_components]
-            images = self.train.crops(chosen, rng)
-        return averaged_generator(self.state, self.config, embeddings, images, seed=self.seed)
-
-    def evaluate(self, index: int, final: bool) -> dict[str, float]:
-        """Writes a grid of samples for validation descriptions; how well their images fit, by the frozen encoders."""
-        data = self.validation if self.validation is not None else self.train
-        generator = self.averaged()
-        chosen = data.utterances[:: max(1, len(data.utterances) // 256)][:256]
-        embeddings = speech_embeddings(data.store, self.speech, chosen, device=self.device)
-        rng = torch.Generator().manual_seed(self.seed)
-        with torch.no_grad():
-            images, fitting = [], []
-            for part in embeddings.split(64):
-                z, eps = noise(self.config.generator, len(part), rng)
-                out = generator(part.to(self.device), z.to(self.device), eps.to(self.device))
-                images.append(out.images[-1])
-                fitting.append((self._encode(out.images[-1]).cpu() * part).sum(dim=1))
-            rows = torch.linspace(0, len(chosen) - 1, SAMPLE_ROWS).long()
-            columns = embeddings[rows].repeat_interleave(SAMPLE_COLUMNS, 0)
-            z, eps = noise(self.config.generator, len(columns), rng)
-            grid = generator(columns.to(self.device), z.to(self.device), eps.to(self.device)).images[-1].cpu()
-        fake = torch.cat(images)
-        real_positions = np.searchsorted(data.images, np.asarray(data.store.image_index)[chosen[rows.numpy()]])
-        self._write_grid(index, data.crops(real_positions, None), grid)
-        return {
-            "validation_cosine": float(torch.cat(fitting).mean()),
-            "diversity": float(fake.std(dim=0).mean()),
-        }
-
-    def _write_grid(self, index: int, real: Tensor, fakes: Tensor) -> None:
-        """A row for each description: the real image, then the samples."""
-        size = fakes.shape[-1]
-        rows = fakes.view(SAMPLE_ROWS, SAMPLE_COLUMNS, 3, size, size)
-        grid = torch.cat([real.view(SAMPLE_ROWS, 1, 3, size, size), rows], dim=1)
-        picture = grid.permute(0, 3, 1, 4, 2).reshape(SAMPLE_ROWS * size, (1 + SAMPLE_COLUMNS) * size, 3)
-        self.samples.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(to_uint8(picture).numpy()).save(self.samples / f"rdg-{index:08d}.png")
-
-    def state_dict(self) -> dict[str, Any]:
-        """Trained state."""
-        return self.state.state_dict()
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Takes back what `state_dict` gave."""
-        self.state.load_state_dict(state)
-
-
-def to_uint8(images: Tensor) -> Tensor:
-    """[-1, 1] -> 0 ... 255."""
-    return images.add(1).mul(127.5).round().clamp(0, 255).to(torch.uint8)

@@ -24,7 +24,7 @@ from s2igan.recipes import Recipe, resolve
 from s2igan.run_directory import RunDirectory
 from s2igan.training.engine import first, rank, start
 from s2igan.training.loop import run_stage
-from s2igan.training.rdg import RDGStage
+from s2igan.training.rdg_stage import RDGStage
 from s2igan.training.sen import SENStage
 
 SEN_FOLDER = "sen"
@@ -153,6 +153,7 @@ def export(recipe: Recipe, stage: RDGStage, run: RunDirectory) -> None:
         **_networks(recipe),
         "generator": dataclasses.asdict(generator.config),
         "front_end": front_end,
+        "candidates": recipe.rdg.candidates,
         "recipe": recipe.name,
     }
     save_model(run.model, _json(config), {key: value.detach().cpu().contiguous() for key, value in weights.items()})
