@@ -30,7 +30,7 @@ from s2igan.data.dataset import SpeechImageData
 from s2igan.data.store import Store
 from s2igan.models.encoders import build_encoder
 from s2igan.recipes import resolve
-from s2igan.training.rdg import RDGStage
+from s2igan.training.rdg_stage import RDGStage
 from s2igan.training.sen import SENStage
 
 TURNS = 3

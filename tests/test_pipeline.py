@@ -110,6 +110,7 @@ class Colour(ImageEncoder):
 
     def __init__(self):
         torch.nn.Module.__init__(self)
+        self.backbone = torch.nn.Identity()
 
     def forward(self, images):
         return torch.nn.functional.pad(images.mean(dim=(2, 3)), (0, 13))
