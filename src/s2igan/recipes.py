@@ -52,7 +52,7 @@ def demo() -> Recipe:
         recipe,
         name="demo",
         sen=replace(recipe.sen, loop=replace(recipe.sen.loop, steps=600)),
-        rdg=replace(recipe.rdg, practice_steps=1000, loop=replace(recipe.rdg.loop, steps=1500)),
+        rdg=replace(recipe.rdg, practice_steps=1200, loop=replace(recipe.rdg.loop, steps=1500)),
     )
 
 
