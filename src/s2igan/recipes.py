@@ -101,7 +101,7 @@ def birds() -> Recipe:
         augment=SpeechAugment(),
     )
     rdg = RDGConfig(
-        loop=LoopConfig(steps=8500, evaluate_every=500, precision="auto"),
+        loop=LoopConfig(steps=6500, evaluate_every=500, precision="auto"),
         generator=GeneratorConfig(embedding=speech.embedding, condition=64, z=64, width=48, resolutions=(16, 32, 64)),
         discriminator_width=32,
         learning_rate=3e-4,
@@ -111,11 +111,11 @@ def birds() -> Recipe:
         kl=0.02,
         initial_condition_gain=32.0,
         initial_logvar=-3.0,
-        contrast=1.0,
+        contrast=1.5,
         contrast_dim=64,
-        semantic=0.5,
+        semantic=1.0,
         negatives=512,
-        interpolation=0.5,
+        arithmetic=0.5,
         mismatched=False,
         reconstruction=150.0,
         posterior_kl=10.0,

@@ -147,12 +147,12 @@ def test_negatives_are_training_descriptions_with_their_classes(store, tmp_path)
     assert torch.equal(same.real[32], batch.real[32])
 
 
-def test_mixed_descriptions_stay_mostly_their_own(store, tmp_path):
-    shares = torch.cat([rdg_stage(store, tmp_path, interpolation=0.5).batch(index).own_share for index in range(STEPS)])
-    assert shares.min() >= 0.5
-    assert shares.max() <= 1
-    assert shares.std() > 0.1
-    assert rdg_stage(store, tmp_path).batch(0).own_share is None
+def test_shifts_are_uniform(store, tmp_path):
+    stage = rdg_stage(store, tmp_path, arithmetic=0.5)
+    shifts = torch.cat([stage.batch(index).shift for index in range(STEPS)])
+    assert 0 <= shifts.min() < 0.1
+    assert 0.6 < shifts.max() <= 0.7
+    assert rdg_stage(store, tmp_path).batch(0).shift is None
 
 
 def test_scales_join_at_their_steps(store, tmp_path):

@@ -210,23 +210,23 @@ class TestContrastiveOptions:
         torch.testing.assert_close(losses["own"], losses["none"])
 
 
-class TestInterpolation:
-    """Not in the paper: the last rows of a batch are drawn for mixtures of two descriptions."""
+class TestArithmetic:
+    """Not in the paper: the last rows of a batch are drawn for descriptions that nobody gave."""
 
     def given(self, **changes):
-        return batch(own_share=torch.tensor([0.5, 0.6, 0.75, 0.9]), **changes)
+        return batch(shift=torch.tensor([0.1, 0.2, 0.4, 0.7]), **changes)
 
-    def test_the_last_rows_move_towards_the_next_description_and_keep_their_length(self):
+    def test_the_last_rows_are_moved_by_a_difference_and_keep_their_length(self):
         embedding = self.given().embedding * torch.tensor([[1.0], [2.0], [3.0], [4.0]])
-        mixed = rdg.mix(embedding, self.given(), slice(0, 2))
-        torch.testing.assert_close(mixed[:2], embedding[:2])
-        third = 0.75 * embedding[2] + 0.25 * embedding[3]
-        last = 0.9 * embedding[3] + 0.1 * embedding[0]
-        torch.testing.assert_close(mixed[2], 3 * third / third.norm())
-        torch.testing.assert_close(mixed[3], 4 * last / last.norm())
+        found = rdg.moved(embedding, self.given(), slice(0, 2))
+        torch.testing.assert_close(found[:2], embedding[:2])
+        third = embedding[2] + 0.4 * (embedding[3] - embedding[0])
+        last = embedding[3] + 0.7 * (embedding[0] - embedding[1])
+        torch.testing.assert_close(found[2], 3 * third / third.norm())
+        torch.testing.assert_close(found[3], 4 * last / last.norm())
 
     def test_real_images_stay_with_their_own_descriptions(self):
-        state, config = make(interpolation=0.5, contrast=1.0)
+        state, config = make(arithmetic=0.5, contrast=1.0)
         heard = []
         state.discriminators[16].match_speech_out.register_forward_hook(lambda *args: heard.append(args[1][0]))
         conditions = passes(state, 16)
@@ -240,26 +240,26 @@ class TestInterpolation:
         assert not torch.isclose(fake[2:], mu[2:]).all(dim=1).any()
         assert torch.equal(fake, generated.detach())
         assert torch.equal(heard[0], batch().embedding)
-        assert torch.equal(heard[1], rdg.mix(batch().embedding, self.given(), slice(0, 2)))
+        assert torch.equal(heard[1], rdg.moved(batch().embedding, self.given(), slice(0, 2)))
 
-    def test_the_relation_supervisor_leaves_mixed_rows_out(self):
-        state, config = make(interpolation=0.5)
+    def test_the_relation_supervisor_leaves_moved_rows_out(self):
+        state, config = make(arithmetic=0.5)
         rows = []
         state.relation.register_forward_hook(lambda *args: rows.append([len(part) for part in args[1]]))
         rdg.step(state, self.given(), config)
         assert rows == [[4, 4], [4, 4], [2, 2], [4, 4], [2, 2]]
 
-    def test_two_rows_are_never_mixed(self):
+    def test_two_rows_are_never_moved(self):
         losses = {}
         for share in (0.0, 1.0):
-            state, config = make(interpolation=share, accumulate=2)
+            state, config = make(arithmetic=share, accumulate=2)
             losses[share] = rdg.step(state, self.given(), config)
         assert losses[0.0] == losses[1.0]
 
-    def test_parts_of_a_batch_keep_their_shares(self):
-        assert [part.own_share.tolist() for part in self.given().parts(2)] == [
-            pytest.approx([0.5, 0.6]),
-            pytest.approx([0.75, 0.9]),
+    def test_parts_of_a_batch_keep_their_shifts(self):
+        assert [part.shift.tolist() for part in self.given().parts(2)] == [
+            pytest.approx([0.1, 0.2]),
+            pytest.approx([0.4, 0.7]),
         ]
 
 

@@ -41,7 +41,9 @@ from s2igan.training.engine import (
 from s2igan.training.loop import Ema, LoopConfig, weighted_sum
 
 LEAST_OWN = 2
-"""Rows of a batch that are never mixed: the relation supervisor's batch norms need two."""
+"""Rows of a batch whose description always stays its own: the relation supervisor's batch norms need two."""
+LARGEST_SHIFT = 0.7
+"""Most of a difference of two descriptions that is added to a third; the share is uniform from 0."""
 CALIBRATION_BATCHES = 30
 """Batches over which batch-norm statistics are averaged where `calibrate_batch_norm` is on."""
 
@@ -90,10 +92,11 @@ class RDGConfig:
     negatives: int = 0
     """Random training descriptions from which the two contrastive terms tell the images of each step apart, beside
     those of the batch: a batch has few that differ only in something small. Needs a frozen speech encoder."""
-    interpolation: float = 0.0
-    """Not in the paper. Share of the batch, its last rows, for which the generator hears its description mixed with
-    another's (GAN-INT, Reed et al. 2016): so it learns combinations that no training image shows. The relation
-    supervisor, which compares fakes with the image of their description, leaves these out."""
+    arithmetic: float = 0.0
+    """Not in the paper. Share of the batch, its last rows, for which the generator hears its description moved by the
+    difference of two others: combinations that no training image shows, after GAN-INT (Reed et al. 2016), which goes
+    between two descriptions. The relation supervisor, which compares fakes with the image of their description, leaves
+    these out."""
     semantic: float = 0.0
     """Not in the paper. Weight of the SEN's matching loss (Eqs. 1-4) between fakes, through the frozen image encoder,
     and speech."""
@@ -196,7 +199,7 @@ class RDGBatch:
     """One description for each real image, and the noise of the step."""
 
     real: dict[int, Float[Tensor, "batch 3 _ _"]]
-    """Ground truth by resolution, from the lowest, at the scales that train."""
+    """Ground truth by resolution, at the scales that train."""
     mismatched: dict[int, Float[Tensor, "batch 3 _ _"]]
     """Real images of other classes; empty where the discriminators do not see any."""
     embedding: Float[Tensor, "batch embedding"] | tuple[Tensor, Tensor]
@@ -207,8 +210,8 @@ class RDGBatch:
     """Classes for the two contrastive options; None treats every image as its own class."""
     relation_features: dict[str, Float[Tensor, "batch features"]]
     """Image embeddings of real, similar and negative images; empty without the relation supervisor."""
-    own_share: Float[Tensor, " batch"] | None = None
-    """How much of each description stays its own where `RDGConfig.interpolation` mixes it with the next one."""
+    shift: Float[Tensor, " batch"] | None = None
+    """How much of the difference is added to each description where `RDGConfig.arithmetic` asks for it."""
     negatives: Negatives | None = None
     """Other descriptions, the same for every part and process, for the two contrastive options."""
     identical: bool = True
@@ -235,7 +238,7 @@ class RDGBatch:
                 return {key: cut(item, chosen) for key, item in value.items()}
             return tuple(cut(item, chosen) for item in value) if isinstance(value, tuple) else value
 
-        names = ("real", "mismatched", "embedding", "z", "eps", "class_ids", "relation_features", "own_share")
+        names = ("real", "mismatched", "embedding", "z", "eps", "class_ids", "relation_features", "shift")
         return [
             replace(self, part=MicroBatch(i, count), **{name: cut(getattr(self, name), chosen) for name in names})
             for i, chosen in enumerate(rows)
@@ -355,9 +358,9 @@ class Made:
     real_condition: Float[Tensor, "batch condition"]
     """As `condition`, for the real images."""
     real_embedding: Float[Tensor, "batch embedding"]
-    """The descriptions of the real images: the same but for the mixed rows."""
+    """The descriptions of the real images: the same but for the rows that `moved` moves."""
     own: slice
-    """The rows that are not mixed."""
+    """The other rows."""
     features: Float[Tensor, "batch features"] | None
     """Image embeddings of the fakes of the highest scale, where a loss looks at them."""
     posterior: PosteriorOutput | None
@@ -367,13 +370,13 @@ class Made:
 def generate(state: RDGState, batch: RDGBatch, config: RDGConfig) -> Made:
     """One forward pass of the generator, and of the speech encoder where it trains along."""
     heard = hear(state, batch)
-    own = slice(0, max(LEAST_OWN, len(heard) - round(config.interpolation * len(heard))))
-    embedding = mix(heard, batch, own)
+    own = slice(0, max(LEAST_OWN, len(heard) - round(config.arithmetic * len(heard))))
+    embedding = moved(heard, batch, own)
     z, posterior = draw_z(state, batch, config.reconstruction_share)
     out = state.generator(embedding, z, batch.eps, len(batch.real))
-    fakes = dict(zip(batch.real, out.images, strict=True))
+    fakes = dict(zip(sorted(batch.real), out.images, strict=True))
     condition = real_condition = out.mu if config.condition_on == "mu" else out.c
-    if config.interpolation:
+    if config.arithmetic:
         with torch.no_grad():
             c, mu, _ = state.generator.conditioning(heard, batch.eps)
         real_condition = mu if config.condition_on == "mu" else c
@@ -387,7 +390,7 @@ def generate(state: RDGState, batch: RDGBatch, config: RDGConfig) -> Made:
 def judges_step(state: RDGState, batch: RDGBatch, made: Made, config: RDGConfig) -> dict[str, Tensor]:
     """Updates the discriminators and the relation supervisor."""
     log: dict[str, Tensor] = {}
-    for resolution in batch.real:
+    for resolution in made.fakes:
         log |= discriminator_step(state, resolution, batch, made, config)
     if state.relation is not None:
         assert made.features is not None
@@ -509,7 +512,7 @@ def practise(state: RDGState, batch: RDGBatch, config: RDGConfig) -> dict[str, T
         z, posterior = draw_z(state, part, 1.0)
         assert posterior is not None
         out = state.generator(hear(state, part), z, part.eps, len(part.real))
-        fakes = dict(zip(part.real, out.images, strict=True))
+        fakes = dict(zip(sorted(part.real), out.images, strict=True))
         terms = {"kl": kl_loss(out.mu, out.logvar), **reconstruction(fakes, part, posterior)}
         loss = weighted_sum(terms, weights)
         update(state.generator_optimiser, loss, "the generator", part.part)
@@ -528,15 +531,17 @@ def hear(state: RDGState, batch: RDGBatch) -> Float[Tensor, "batch embedding"]:
     return embedding
 
 
-def mix(embedding: Float[Tensor, "batch embedding"], batch: RDGBatch, own: slice) -> Float[Tensor, "batch embedding"]:
-    """Each of the rows after `own` moved towards the next one, at its own length; the others as they are."""
+def moved(embedding: Float[Tensor, "batch embedding"], batch: RDGBatch, own: slice) -> Float[Tensor, "batch embedding"]:
+    """Each of the rows after `own` plus a share of the next row less the one after it, at its own length; the others as
+    they are."""
     if own.stop >= len(embedding):
         return embedding
-    assert batch.own_share is not None
-    mine, share = embedding[own.stop :], batch.own_share[own.stop :, None]
-    mixed = share * mine + (1 - share) * embedding.roll(-1, 0)[own.stop :]
-    mixed = functional.normalize(mixed, dim=1) * mine.norm(dim=1, keepdim=True)
-    return torch.cat((embedding[own], mixed.to(embedding.dtype)))
+    assert batch.shift is not None
+    mine = embedding[own.stop :]
+    difference = (embedding.roll(-1, 0) - embedding.roll(-2, 0))[own.stop :]
+    there = mine + batch.shift[own.stop :, None] * difference
+    there = functional.normalize(there, dim=1) * mine.norm(dim=1, keepdim=True)
+    return torch.cat((embedding[own], there.to(embedding.dtype)))
 
 
 def draw_z(state: RDGState, batch: RDGBatch, share: float) -> tuple[Tensor, PosteriorOutput | None]:

@@ -23,6 +23,7 @@ from s2igan.training.engine import compile_networks, share, synchronise
 from s2igan.training.frozen import ImageFeatures, speech_embeddings
 from s2igan.training.loop import cosine_or_step, set_learning_rate, streams
 from s2igan.training.rdg import (
+    LARGEST_SHIFT,
     RDGBatch,
     RDGConfig,
     averaged_generator,
@@ -139,7 +140,7 @@ class RDGStage:
                 "similar": self._image_embedding(self.train.similar(positions, rng), rng, rows),
                 "negative": self._image_embedding(other, rng, rows),
             }
-        own_share = 0.5 + torch.rand(config.batch_size, generator=torch_rng) / 2 if config.interpolation else None
+        shift = LARGEST_SHIFT * torch.rand(config.batch_size, generator=torch_rng) if config.arithmetic else None
         negatives = None
         if config.negatives and index >= config.practice_steps:
             assert self.embeddings is not None
@@ -157,7 +158,7 @@ class RDGStage:
             eps=eps[rows].to(self.device),
             class_ids=torch.from_numpy(self.train.classes[positions[rows]]).to(self.device),
             relation_features=relation_features,
-            own_share=own_share[rows].to(self.device) if own_share is not None else None,
+            shift=shift[rows].to(self.device) if shift is not None else None,
             negatives=negatives,
             identical=self.train.has_classes,
         )
