@@ -72,7 +72,7 @@ def test_the_paper_s_hyper_parameters(size):
     assert (sen.speech.rnn, sen.speech.attention_hidden, sen.speech.embedding) == ("gru", 128, 1024)
     assert (sen.image.backbone, sen.image.pooling, sen.image_size, sen.image_views) == ("inception_v3", "mean", 256, 0)
     assert (sen.matching_scale, sen.distinctive, sen.objective, sen.augment) == (10.0, 1.0, "matching", None)
-    assert (sen.learning_rate, sen.betas, sen.weight_decay) == (1e-3, (0.95, 0.999), 1e-3)
+    assert (sen.learning_rate, sen.betas, sen.weight_decay, sen.length_window) == (1e-3, (0.95, 0.999), 1e-3, 1)
     assert (sen.batch_size, sen.loop.epochs, sen.schedule, sen.decay_epochs, sen.warmup_steps) == (
         128,
         150,

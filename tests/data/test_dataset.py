@@ -1,5 +1,7 @@
 """Batches: right images, right captions, and nothing of another split."""
 
+import copy
+
 import numpy as np
 import pytest
 import torch
@@ -71,6 +73,87 @@ def test_an_epoch_shows_every_image_once_and_epochs_differ(train: SpeechImageDat
         assert sorted(epoch.tolist()) == list(range(16))
     assert epochs[0].tolist() != epochs[1].tolist()
     assert train.positions(0, 4, seed=0).tolist() != train.positions(0, 4, seed=1).tolist()
+
+
+class TestPairsOfSimilarLength:
+    """16 images in batches of 3: 5 steps an epoch, one image left out."""
+
+    BATCH, STEPS, SEED = 3, 5, 7
+
+    @pytest.fixture
+    def varied(self, store: Store) -> SpeechImageData:
+        """Utterances of 50 to 400 frames, some of equal length; only the index says so."""
+        changed = copy.copy(store)
+        changed.n_frames = np.random.default_rng(4).integers(5, 40, len(store), dtype=np.int32) * 10
+        return SpeechImageData(changed, "train", 32)
+
+    def epoch(self, data: SpeechImageData, window: int, epoch: int = 0) -> tuple[np.ndarray, np.ndarray]:
+        """Positions and utterances of every step, drawn from the last to the first."""
+        steps = reversed(range(epoch * self.STEPS, (epoch + 1) * self.STEPS))
+        pairs = [data.pairs_of_similar_length(step, self.BATCH, self.SEED, window) for step in steps]
+        positions, utterances = (np.stack(part)[::-1] for part in zip(*pairs, strict=True))
+        return positions, utterances
+
+    @pytest.mark.parametrize("window", [2, 3, 5, 100])
+    def test_every_window_has_its_images_once_with_a_caption_each(self, varied: SpeechImageData, window: int) -> None:
+        drawn = set()
+        for epoch in range(30):
+            positions, utterances = self.epoch(varied, window, epoch)
+            assert positions.shape == (self.STEPS, self.BATCH)
+            np.testing.assert_array_equal(varied.store.image_index[utterances], varied.images[positions])
+            for first in range(0, self.STEPS, window):
+                steps = range(first, min(first + window, self.STEPS))
+                plain = [varied.positions(epoch * self.STEPS + step, self.BATCH, self.SEED) for step in steps]
+                assert sorted(positions[steps].ravel()) == sorted(np.concatenate(plain))
+            drawn |= set(utterances.ravel().tolist())
+        assert drawn == set(varied.utterances.tolist())
+
+    @pytest.mark.parametrize("window", [2, 5])
+    def test_batches_of_a_window_do_not_overlap_in_length(self, varied: SpeechImageData, window: int) -> None:
+        """Nor do they come from short to long in every epoch."""
+        ascending = 0
+        for epoch in range(30):
+            frames = varied.store.n_frames[self.epoch(varied, window, epoch)[1]]
+            for first in range(0, self.STEPS, window):
+                part = frames[first : first + window]
+                order = np.argsort(part.sum(axis=1))
+                assert (part[order].max(axis=1)[:-1] <= part[order].min(axis=1)[1:]).all()
+                ascending += len(part) > 1 and order.tolist() == list(range(len(part)))
+        assert ascending < 0.75 * 30 * (self.STEPS // window)
+
+    def test_less_is_padding(self, varied: SpeechImageData) -> None:
+        def padding(batches: np.ndarray) -> float:
+            frames = varied.store.n_frames[batches]
+            return 1 - frames.sum() / (frames.max(axis=1) * frames.shape[1]).sum()
+
+        shares = [
+            padding(np.concatenate([self.epoch(varied, window, epoch)[1] for epoch in range(10)]))
+            for window in (1, 2, 5)
+        ]
+        assert shares[0] > 1.3 * shares[1] > 1.6 * shares[2]
+
+    def test_a_batch_has_short_and_long_ones_in_any_order(self, varied: SpeechImageData) -> None:
+        """So that processes which share it have as much to do, and the same statistics."""
+        frames = np.concatenate([varied.store.n_frames[self.epoch(varied, 5, epoch)[1]] for epoch in range(100)])
+        assert 0.4 < (frames[:, 0] > frames[:, -1]).mean() / (frames[:, 0] != frames[:, -1]).mean() < 0.6
+
+    def test_all_follows_from_seed_and_step(self, varied: SpeechImageData) -> None:
+        """Also where many utterances are of one length."""
+        varied = copy.copy(varied)
+        varied.store = copy.copy(varied.store)
+        varied.store.n_frames = np.minimum(varied.store.n_frames, 60)
+        first, again = self.epoch(varied, 3), self.epoch(varied, 3)
+        for a, b in zip(first, again, strict=True):
+            np.testing.assert_array_equal(a, b)
+        alone = varied.pairs_of_similar_length(4, self.BATCH, self.SEED, 3)
+        np.testing.assert_array_equal(alone[1], first[1][4])
+        other = varied.pairs_of_similar_length(4, self.BATCH, self.SEED + 1, 3)
+        assert alone[1].tolist() != other[1].tolist()
+
+    def test_a_split_smaller_than_the_batch_fills_one(self, varied: SpeechImageData) -> None:
+        positions, utterances = varied.pairs_of_similar_length(3, 20, self.SEED, 4)
+        assert sorted(positions) == sorted(varied.positions(3, 20, self.SEED))
+        np.testing.assert_array_equal(varied.store.image_index[utterances], varied.images[positions])
 
 
 def test_crops_are_windows_of_the_picture_flipped_or_not() -> None:

@@ -1,6 +1,6 @@
 """What the two stages feed their networks: the right pairs, of the training split only."""
 
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import numpy as np
 import pytest
@@ -12,7 +12,10 @@ from s2igan.data.store import Store, StoredImages
 from s2igan.errors import UserError
 from s2igan.models.image_encoder import ImageEncoder
 from s2igan.models.speech_encoder import SpeechEncoder
+from s2igan.training import sen
+from s2igan.training.augment import SpeechAugment
 from s2igan.training.frozen import ImageFeatures, speech_embeddings
+from s2igan.training.loop import streams
 from s2igan.training.rdg import RDGConfig, noise
 from s2igan.training.rdg_stage import RDGStage
 from s2igan.training.sen import SENStage
@@ -55,9 +58,12 @@ def touched(monkeypatch):
     return seen
 
 
-@pytest.mark.parametrize("speech", ["frozen", "finetuned"])
-def test_no_batch_holds_anything_of_another_split(store, tmp_path, touched, speech):
-    stages = [sen_stage(store, image_views=0), rdg_stage(store, tmp_path, image_views=0, speech=speech)]
+@pytest.mark.parametrize(("speech", "length_window"), [("frozen", 1), ("finetuned", 2)])
+def test_no_batch_holds_anything_of_another_split(store, tmp_path, touched, speech, length_window):
+    stages = [
+        sen_stage(store, image_views=0, length_window=length_window),
+        rdg_stage(store, tmp_path, image_views=0, speech=speech),
+    ]
     for stage in stages:
         for index in range(STEPS):
             stage.batch(index)
@@ -91,8 +97,9 @@ def test_no_batch_holds_features_of_another_split(store, tmp_path, monkeypatch):
         assert all(torch.isfinite(part).all() for part in rdg.batch(index).relation_features.values())
 
 
-def test_a_batch_of_stage_1_pairs_utterances_with_their_images(store):
-    stage = sen_stage(store, image_views=1, augment=None)
+@pytest.mark.parametrize("length_window", [1, 2])
+def test_a_batch_of_stage_1_pairs_utterances_with_their_images(store, length_window):
+    stage = sen_stage(store, image_views=1, augment=None, length_window=length_window)
     for index in range(4):
         batch = stage.batch(index)
         for row in range(len(batch.mel)):
@@ -102,6 +109,51 @@ def test_a_batch_of_stage_1_pairs_utterances_with_their_images(store):
             torch.testing.assert_close(batch.image_features[row], stage.features.features[image, 0].float())
             position = int(np.flatnonzero(stage.train.images == image)[0])
             assert batch.class_ids[row] == stage.train.classes[position]
+
+
+def test_a_window_of_one_batch_leaves_batches_as_they_were_drawn(store):
+    stage = sen_stage(store)
+    assert stage.config.length_window == 1
+    for step in range(STEPS):
+        rng, _ = streams(0, "sen", step)
+        positions = stage.train.positions(step, 6, 0)
+        utterances = stage.train.caption(positions, rng)
+        features = stage.features.draw(stage.train.images[positions], rng)
+        assert stage.batch_items(step) == [str(store.audio_path(int(utterance))) for utterance in utterances]
+        torch.testing.assert_close(stage.batch(step).image_features, features, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("length_window", [1, 2])
+def test_the_shares_of_two_processes_make_up_the_batch_of_one(store, monkeypatch, length_window):
+    """Distorted speech and images cropped in the step, for each of which the draws are those of all."""
+    stage = sen_stage(store, image_views=0, length_window=length_window, augment=SpeechAugment(rises=(0, 0)))
+    for step in (3, 0):
+        whole = stage.batch(step)
+        parts = []
+        for rows in (slice(0, 3), slice(3, 6)):
+            with monkeypatch.context() as patch:
+                patch.setattr(sen, "share", lambda n, rows=rows: rows)
+                parts.append(stage.batch(step))
+        for field in fields(whole):
+            both = torch.cat([getattr(part, field.name) for part in parts])
+            torch.testing.assert_close(both, getattr(whole, field.name), msg=lambda text, name=field.name: name + text)
+
+
+def test_batches_by_length_have_less_padding(store):
+    """The tiny set has utterances of two lengths, so that most batches of a pair can be of one."""
+
+    def padding(**options):
+        batches = [sen_stage(store, augment=None, **options).batch(step) for step in range(20)]
+        return 1 - sum(int(batch.lengths.sum()) for batch in batches) / sum(
+            batch.mel[..., 0].numel() for batch in batches
+        )
+
+    assert padding(length_window=2) < 0.7 * padding()
+
+
+def test_a_window_is_at_least_one_batch(store):
+    with pytest.raises(UserError, match="length_window 0 is no number of batches: choose 1 or more"):
+        sen_stage(store, length_window=0)
 
 
 def test_a_batch_of_stage_2_pairs_speech_images_and_relations(store, tmp_path):

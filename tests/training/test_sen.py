@@ -185,13 +185,15 @@ def test_validation_score_is_that_of_spoken_queries(store, monkeypatch):
     assert scores == {"validation_map": 1.0}
 
 
-def test_the_recordings_of_a_batch_are_named(store):
-    trained = stage(store)
+@pytest.mark.parametrize("length_window", [1, 2])
+def test_the_recordings_of_a_batch_are_named(store, length_window):
+    trained = stage(store, length_window=length_window)
     described = trained.describe_batch(3)
     batch = trained.batch(3)
     named = described.removeprefix("the batch with ").split(" and ")[0].split(", ")
     by_path = {str(store.audio_path(u)): u for u in range(len(store))}
-    assert len(named) == 4
-    for row, path in enumerate(named):
+    assert named == trained.batch_items(3)[:4]
+    assert len(trained.batch_items(3)) == 6
+    for row, path in enumerate(trained.batch_items(3)):
         mel = torch.from_numpy(np.array(store.mel(by_path[path]), dtype=np.float32))
         torch.testing.assert_close(batch.mel[row, : batch.lengths[row]], mel)

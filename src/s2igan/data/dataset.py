@@ -69,12 +69,38 @@ class SpeechImageData:
 
         A split smaller than the batch is repeated until it fills one.
         """
-        per_epoch = self.steps_per_epoch(batch_size)
-        epoch, index = divmod(step, per_epoch)
+        epoch, index = divmod(step, self.steps_per_epoch(batch_size))
+        return self._epoch(epoch, batch_size, seed)[index]
+
+    def _epoch(self, epoch: int, batch_size: int, seed: int) -> Int[np.ndarray, "batches batch"]:
+        """Image positions of all steps of an epoch."""
         order = np.random.default_rng([seed, 0x5E9, epoch]).permutation(len(self))
         if len(order) < batch_size:
             order = np.resize(order, batch_size)
-        return order[index * batch_size : (index + 1) * batch_size]
+        batches = self.steps_per_epoch(batch_size)
+        return order[: batches * batch_size].reshape(batches, batch_size)
+
+    def pairs_of_similar_length(
+        self, step: int, batch_size: int, seed: int, window: int
+    ) -> tuple[Int[np.ndarray, " batch"], Int[np.ndarray, " batch"]]:
+        """Image positions of one step and a random utterance for each, the utterances of a batch being of similar
+        length.
+
+        An epoch has the images of `positions`. Each `window` consecutive batches of it (the last one may hold fewer)
+        are sorted by the utterances' number of frames, ties at random, and cut anew; in which order they come is
+        random. No other step need be drawn before.
+        """
+        epoch, index = divmod(step, self.steps_per_epoch(batch_size))
+        first = index - index % window
+        batches = self._epoch(epoch, batch_size, seed)[first : first + window]
+        positions = batches.ravel()
+        rng = np.random.default_rng([seed, 0x1E9, epoch, first])
+        utterances = self.caption(positions, rng)
+        ties = rng.random(len(utterances))
+        by_length = np.lexsort((ties, self.store.n_frames[utterances])).reshape(batches.shape)
+        # Within the batch the epoch's order again: processes that share it get short and long ones alike.
+        rows = np.sort(rng.permutation(by_length)[index - first])
+        return positions[rows], utterances[rows]
 
     def steps_per_epoch(self, batch_size: int) -> int:
         """Optimiser steps in one pass over the images (one random caption each)."""

@@ -17,6 +17,7 @@ from rich.console import Console
 from torch import Tensor, nn
 
 from s2igan.data.dataset import SpeechImageData, encoder_input
+from s2igan.errors import UserError
 from s2igan.evaluation.retrieval import cosine_similarity, mean_average_precision, same_label
 from s2igan.losses import MATCHING_SCALE, distillation_loss, distinctive_loss, matching_loss
 from s2igan.models.blocks import seeded_construction
@@ -43,6 +44,9 @@ class SENConfig:
     image_size: int = 256
     """Side of the random crop, in pixels; the store holds 76/64 of it."""
     batch_size: int = 128
+    length_window: int = 1
+    """So many consecutive batches are formed anew, each of utterances of similar length, so that less of it is
+    padding; 1, as in the paper, leaves them as they were drawn."""
     learning_rate: float = 1e-3
     betas: tuple[float, float] = (0.95, 0.999)
     weight_decay: float = 1e-3
@@ -62,6 +66,10 @@ class SENConfig:
     once."""
     augment: SpeechAugment | None = None
     """Distortions of the log-mel while training; none in the paper."""
+
+    def __post_init__(self) -> None:
+        if self.length_window < 1:
+            raise UserError(f"length_window {self.length_window} is no number of batches: choose 1 or more")
 
 
 @dataclass
@@ -221,9 +229,8 @@ class SENStage:
     def batch(self, step: int) -> SENBatch:
         """This process's share of the batch of a step, which is a function of the seed and the step number alone."""
         rng, torch_rng = streams(self.seed, self.name, step)
-        positions = self.train.positions(step, self.config.batch_size, self.seed)
+        positions, utterances = self._pairs(step, rng)
         rows = share(len(positions))
-        utterances = self.train.caption(positions, rng)
         mel, lengths = encoder_input(self.train.store, utterances, self.state.speech.reads)
         if self.config.augment is not None:
             distortions = self.config.augment.at(step / self.config.loop.steps)
@@ -234,6 +241,14 @@ class SENStage:
             self._image_features(self.train, positions, rng, rows),
             torch.from_numpy(self.train.classes[positions[rows]]).to(self.device),
         )
+
+    def _pairs(self, step: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        """Image positions and utterances of a step's batch, of all processes; `rng` is the step's."""
+        size, window = self.config.batch_size, self.config.length_window
+        if window > 1:
+            return self.train.pairs_of_similar_length(step, size, self.seed, window)
+        positions = self.train.positions(step, size, self.seed)
+        return positions, self.train.caption(positions, rng)
 
     def _image_features(
         self,
@@ -281,9 +296,7 @@ class SENStage:
     def batch_items(self, step: int) -> list[str]:
         """The recordings of a step's batch, of all processes."""
         rng, _ = streams(self.seed, self.name, step)
-        return recordings(
-            self.train, self.train.caption(self.train.positions(step, self.config.batch_size, self.seed), rng)
-        )
+        return recordings(self.train, self._pairs(step, rng)[1])
 
     def evaluate(self, step: int, final: bool) -> dict[str, float]:
         """mAP of spoken queries against the images of the validation split; keeps the best weights (SPEC section 8,
