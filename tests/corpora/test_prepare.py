@@ -347,6 +347,13 @@ def test_captions_are_spoken_by_the_voices_named(tmp_path, monkeypatch):
     assert len(calls) == 1
 
 
+def test_a_misspelt_voice_is_told_although_everything_was_recorded(tmp_path):
+    own_corpus(tmp_path / "source")
+    with pytest.raises(UserError, match=r"espeek:fr.*no such voice"):
+        prepared(tmp_path / "source", tmp_path / "out", voices=("espeak:fr", "espeek:fr"))
+    assert not (tmp_path / "out").exists()
+
+
 def test_published_captions_have_a_voice_of_their_own(tmp_path, monkeypatch):
     calls = []
     speaker(monkeypatch, calls)

@@ -105,7 +105,10 @@ def prepare_corpus(
             what is finished stays.
     """
     from s2igan.data.store import MAX_REJECTED, Store, build_store, too_many_rejected, write_rejected
+    from s2igan.speech import parse_voice
 
+    for voice in voices:  # a misspelt one is told now, and also where nothing has to be spoken
+        parse_voice(voice)
     source, out = Path(source), Path(out)
     settings = {
         "version": VERSION,
