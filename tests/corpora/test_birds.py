@@ -181,7 +181,7 @@ def prepared(tmp_path_factory) -> Path:
 def no_store(monkeypatch) -> list[tuple]:
     """Leaves out the store; gives the calls that would have built it."""
     calls: list[tuple] = []
-    monkeypatch.setattr("s2igan.data.store.build_store", lambda *args, **options: calls.append((args, options)))
+    monkeypatch.setattr("s2igan.data.pack.build_store", lambda *args, **options: calls.append((args, options)))
     return calls
 
 

@@ -16,7 +16,8 @@ from s2igan.corpora.bird_captions import caption
 from s2igan.corpora.bird_drawing import draw_bird
 from s2igan.corpora.birds import species
 from s2igan.data.manifest import Utterance, write_manifest
-from s2igan.data.store import Store, build_store
+from s2igan.data.pack import build_store
+from s2igan.data.store import Store
 from s2igan.models.blocks import seeded_construction
 from s2igan.models.encoders import build_encoder, encoder_to_json
 from s2igan.models.generator import Generator, GeneratorConfig
