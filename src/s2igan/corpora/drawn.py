@@ -318,14 +318,14 @@ def prepare(
     drawn: DrawnSet,
     out: str | Path,
     classes: int,
-    individuals: int,
-    captions: int,
-    size: int,
-    seed: int,
-    jobs: int | None,
-    progress: bool,
-    extra_voices: Sequence[str] | None,
-    extra_share: float,
+    individuals: int = 40,
+    captions: int = 10,
+    size: int = 64,
+    seed: int = 0,
+    jobs: int | None = None,
+    progress: bool = True,
+    extra_voices: Sequence[str] | None = None,
+    extra_share: float = NEURAL_SHARE,
 ) -> None:
     """Draw a set, have its captions spoken, and pack both for training under `out`.
 
@@ -335,7 +335,8 @@ def prepare(
 
     Args:
         out: directory to make.
-        classes: species, 44 of 60 for training, 4 for validation, 12 for testing, or in this proportion.
+        classes: species, 44 of 60 for training, 4 for validation, 12 for testing, or in this proportion; the usual
+            number is in `registry.BUILT_IN`.
         individuals: pictures of each species.
         captions: spoken descriptions of each picture.
         size: side in pixels of the images to be trained on; 76/64 of it is stored, twice that is drawn.
