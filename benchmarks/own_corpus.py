@@ -27,7 +27,7 @@ from typing import Any
 import numpy as np
 
 from s2igan.data.manifest import Utterance, read_manifest, write_manifest
-from s2igan.data.store import build_store
+from s2igan.data.pack import build_store
 from s2igan.evaluation.evaluate import evaluate
 from s2igan.recipes import Recipe, birds
 from s2igan.run_directory import RunDirectory

@@ -24,12 +24,11 @@ from pathlib import Path
 
 CODE = """
 import sys
-from s2igan.corpora.birds import prepare_birds
-from s2igan.corpora.flowers import prepare_flowers
+from s2igan.corpora.drawn import prepare
+from s2igan.corpora.registry import drawn_set
 if __name__ == "__main__":
     name, out, classes, individuals, captions, jobs = sys.argv[1:]
-    prepare = {"birds": prepare_birds, "flowers": prepare_flowers}[name]
-    prepare(out, classes=int(classes), individuals=int(individuals), captions=int(captions), jobs=int(jobs),
+    prepare(drawn_set(name), out, int(classes), individuals=int(individuals), captions=int(captions), jobs=int(jobs),
             progress=False)
 """
 

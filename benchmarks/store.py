@@ -20,7 +20,9 @@ from pathlib import Path
 import numpy as np
 import safetensors.numpy
 
-from s2igan.data.store import STORE, VERSION, Kind, Store, shard_name, stored_size, write_index
+from s2igan.data.layout import STORE, VERSION, Kind, shard_name, stored_size
+from s2igan.data.pack import write_index
+from s2igan.data.store import Store
 
 FRAMES, MELS = 400, 40
 IMAGE_SIZE = 64  # pixels, in training

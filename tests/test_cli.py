@@ -36,14 +36,12 @@ def calls(monkeypatch):
 
     monkeypatch.setattr(cli, "_generate", record("generate"))
     for target in (
-        "s2igan.corpora.birds.prepare_birds",
+        "s2igan.corpora.drawn.prepare",
         "s2igan.corpora.prepare.prepare_corpus",
         "s2igan.training.train.train_run",
         "s2igan.evaluation.evaluate.evaluate",
     ):
         monkeypatch.setattr(target, record(target.rsplit(".", 1)[1]))
-    flowers = SimpleNamespace(prepare_flowers=record("prepare_flowers"))
-    monkeypatch.setitem(sys.modules, "s2igan.corpora.flowers", flowers)
     monkeypatch.setattr(
         "s2igan.run.run_corpus", lambda *args, **kwargs: made.append(("run", args, kwargs)) or Path("r")
     )
@@ -183,9 +181,8 @@ def test_options_reach_the_library(calls):
     cli.main(["speak", "A red bird, sitting!", "--model", "run"])
     cli.main(["evaluate", "--model", "run", "--data", "d", "--max-captions", "50"])
     birds, trained, generated, spoken, evaluated = calls
-    assert birds[1] == (Path("d"),)
+    assert (birds[1][0].name, *birds[1][1:]) == ("birds", Path("d"), 5)
     assert birds[2] == {
-        "classes": 5,
         "individuals": 2,
         "captions": 3,
         "size": 32,
@@ -249,7 +246,7 @@ def test_options_of_imports_reach_the_library(calls):
     }.items() <= folder[2].items()
     assert cub[1] == ("cub", Path("s"), Path("o"))
     assert (cub[2]["proportions"], cub[2]["part"], cub[2]["voices"]) == ((0.6, 0.2, 0.2), None, ())
-    assert flowers[0] == "prepare_flowers"
+    assert (flowers[1][0].name, *flowers[1][1:]) == ("flowers", Path("o"), 40)
     assert validated[1] == (Path("s"), "cub")
     assert validated[2] == {"seed": 0, "speaker_disjoint": True, "jobs": None}
     assert ran[1] == ("folder", Path("s"), Path("o"))
@@ -257,7 +254,7 @@ def test_options_of_imports_reach_the_library(calls):
 
 
 def test_defaults_are_those_of_the_library(calls):
-    """The command line states no other proportions, size or window than `prepare_corpus`."""
+    """The command line states no other proportions than `with_splits`."""
     import inspect
 
     from s2igan.corpora import prepare as library
@@ -265,6 +262,18 @@ def test_defaults_are_those_of_the_library(calls):
     defaults = {name: value.default for name, value in inspect.signature(library.with_splits).parameters.items()}
     cli.main(["prepare", "folder", "--source", "s", "--out", "o"])
     assert calls[0][2]["proportions"] == defaults["proportions"]
+
+
+def test_defaults_of_the_built_in_sets_are_those_of_the_library(monkeypatch):
+    import inspect
+
+    from s2igan.corpora import drawn
+
+    stated = {name: value.default for name, value in inspect.signature(drawn.prepare).parameters.items()}
+    given = {}
+    monkeypatch.setattr(drawn, "prepare", lambda *args, **options: given.update(options))
+    cli.main(["prepare", "birds", "--out", "o"])
+    assert given == {name: stated[name] for name in given}
 
 
 @pytest.mark.parametrize("shard", ["3", "a/b", "1/2/3", "-1/2"])

@@ -101,11 +101,11 @@ def test_birds_are_prepared_at_the_size_of_the_recipe(tmp_path, monkeypatch):
     class EnoughError(Exception):
         pass
 
-    def prepare(out, *, size, seed, jobs):
-        assert (out, size, seed, jobs) == (tmp_path / "run/data", 32, 3, 2)
+    def prepare(drawn, out, classes, *, size, seed, jobs):
+        assert (drawn.name, out, classes, size, seed, jobs) == ("birds", tmp_path / "run/data", 60, 32, 3, 2)
         raise EnoughError
 
-    monkeypatch.setattr("s2igan.corpora.birds.prepare_birds", prepare)
+    monkeypatch.setattr("s2igan.corpora.drawn.prepare", prepare)
     with pytest.raises(EnoughError):
         run_corpus("birds", None, tmp_path / "run", recipe=tiny_recipe(), seed=3, jobs=2, proportions=(0.8, 0.1, 0.1))
 

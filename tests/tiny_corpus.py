@@ -12,7 +12,8 @@ from PIL import Image
 
 from s2igan.audio import SAMPLE_RATE
 from s2igan.data.manifest import Utterance, write_manifest
-from s2igan.data.store import Store, build_store
+from s2igan.data.pack import build_store
+from s2igan.data.store import Store
 from s2igan.data.text_embeddings import write_text_embeddings
 from s2igan.models.generator import GeneratorConfig
 from s2igan.models.image_encoder import ImageEncoderConfig

@@ -16,7 +16,7 @@ from tyro.constructors import PrimitiveConstructorSpec
 from tyro.extras import SubcommandApp
 
 from s2igan import __version__
-from s2igan.corpora.registry import IMPORTERS
+from s2igan.corpora.registry import BUILT_IN, IMPORTERS, drawn_set
 from s2igan.errors import UserError
 
 FAILED = 1
@@ -57,18 +57,34 @@ prepare = SubcommandApp()
 app.command(prepare, name="prepare", help="Make a corpus ready for training.")
 
 
-@prepare.command
-def birds(
-    out: Path,
-    classes: int = 60,
-    individuals: int = 40,
-    captions: int = 10,
-    size: int = 64,
-    seed: Seed = 0,
-    jobs: Jobs = None,
-    extra_voices: tuple[str, ...] | None = None,
-) -> None:
-    """Draw the built-in birds, have their descriptions spoken, and pack both for training.
+def _drawing(name: str) -> Callable[..., None]:
+    """The sub-command `prepare NAME` of a built-in set."""
+
+    def command(
+        out: Path,
+        classes: int = BUILT_IN[name].classes,
+        individuals: int = 40,
+        captions: int = 10,
+        size: int = 64,
+        seed: Seed = 0,
+        jobs: Jobs = None,
+        extra_voices: tuple[str, ...] | None = None,
+    ) -> None:
+        from s2igan.corpora import drawn
+
+        drawn.prepare(
+            drawn_set(name),
+            out,
+            classes,
+            individuals=individuals,
+            captions=captions,
+            size=size,
+            seed=seed,
+            jobs=jobs,
+            extra_voices=extra_voices,
+        )
+
+    command.__doc__ = f"""Draw the built-in {name}, have their descriptions spoken, and pack both for training.
 
     Args:
         out: directory to make
@@ -81,56 +97,7 @@ def birds(
         extra_voices: voices besides those of espeak-ng for a few of the captions to train on; unless given, a neural
             voice of Piper at four speeds; --extra-voices alone is none
     """
-    from s2igan.corpora.birds import prepare_birds
-
-    prepare_birds(
-        out,
-        classes=classes,
-        individuals=individuals,
-        captions=captions,
-        size=size,
-        seed=seed,
-        jobs=jobs,
-        extra_voices=extra_voices,
-    )
-
-
-@prepare.command
-def flowers(
-    out: Path,
-    classes: int = 40,
-    individuals: int = 40,
-    captions: int = 10,
-    size: int = 64,
-    seed: Seed = 0,
-    jobs: Jobs = None,
-    extra_voices: tuple[str, ...] | None = None,
-) -> None:
-    """Draw the built-in flowers, have their descriptions spoken, and pack both for training.
-
-    Args:
-        out: directory to make
-        classes: species; about a fifth of them are kept for testing
-        individuals: pictures of each species
-        captions: spoken descriptions of each picture
-        size: side in pixels of the largest images to be trained on
-        seed: everything follows from it
-        jobs: processes; one per core unless given
-        extra_voices: voices besides those of espeak-ng for a few of the captions to train on; unless given, a neural
-            voice of Piper at four speeds; --extra-voices alone is none
-    """
-    from s2igan.corpora.flowers import prepare_flowers
-
-    prepare_flowers(
-        out,
-        classes=classes,
-        individuals=individuals,
-        captions=captions,
-        size=size,
-        seed=seed,
-        jobs=jobs,
-        extra_voices=extra_voices,
-    )
+    return command
 
 
 def _importing(name: str) -> Callable[..., None]:
@@ -192,6 +159,8 @@ def _importing(name: str) -> Callable[..., None]:
     return command
 
 
+for _name in BUILT_IN:
+    prepare.command(name=_name)(_drawing(_name))
 for _name in IMPORTERS:
     prepare.command(name=_name)(_importing(_name))
 

@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from typing import TypeVar
 
 from s2igan.errors import UserError
@@ -43,17 +44,31 @@ def each_result(
         for item in items:
             yield item, work(item)
         return
+    with worker_pool(jobs) as pool:
+        futures = {pool.submit(work, item): item for item in items}
+        for future in as_completed(futures):
+            yield futures[future], future.result()
+
+
+@contextmanager
+def worker_pool(jobs: int, member: str = "A working process") -> Iterator[ProcessPoolExecutor]:
+    """`jobs` processes to submit work to; on leaving, what they have not begun is dropped and they end.
+
+    Args:
+        member: one of them, in the message about its death.
+
+    Raises:
+        UserError: if one of them was killed.
+    """
     # Spawned, not forked: the threads of torch and others do not survive a fork.
     context = multiprocessing.get_context("spawn")
     pool = ProcessPoolExecutor(jobs, mp_context=context, initializer=_start_worker)
     try:
-        futures = {pool.submit(work, item): item for item in items}
-        for future in as_completed(futures):
-            yield futures[future], future.result()
+        yield pool
     except BrokenProcessPool as error:
         raise UserError(
-            "A working process was killed, often for want of memory; run the same command again with fewer --jobs, it "
-            "goes on where it stopped."
+            f"{member} was killed, often for want of memory; run the same command again with fewer --jobs, it goes on "
+            "where it stopped."
         ) from error
     finally:
         pool.shutdown(wait=True, cancel_futures=True)

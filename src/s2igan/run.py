@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from s2igan.corpora.registry import BUILT_IN
+from s2igan.corpora.registry import BUILT_IN, drawn_set
 from s2igan.errors import UserError
 from s2igan.files import atomic_write_json
 from s2igan.run_directory import DATA
@@ -182,11 +182,6 @@ def _prepare_built_in(corpus: str, data: Path, *, size: int, seed: int, jobs: in
         raise UserError(f"{corpus}: needs a --source, the folder or archive that the corpus is in.")
     if changed := [name for name, value in options.items() if value and name not in ("window", "proportions")]:
         raise UserError(f"{corpus}: is made here and knows no --{changed[0].replace('_', '-')}; leave it out.")
-    if corpus == "birds":
-        from s2igan.corpora.birds import prepare_birds
+    from s2igan.corpora import drawn
 
-        prepare_birds(data, size=size, seed=seed, jobs=jobs)
-    else:
-        from s2igan.corpora.flowers import prepare_flowers
-
-        prepare_flowers(data, size=size, seed=seed, jobs=jobs)
+    drawn.prepare(drawn_set(corpus), data, BUILT_IN[corpus].classes, size=size, seed=seed, jobs=jobs)

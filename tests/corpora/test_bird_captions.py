@@ -8,8 +8,9 @@ from collections import Counter
 
 import pytest
 
-from s2igan.corpora.bird_captions import MENTION_WEIGHTS, N_MENTIONS, caption
+from s2igan.corpora.bird_captions import MENTION_WEIGHTS, caption
 from s2igan.corpora.bird_drawing import ATTRIBUTES, COLOURS
+from s2igan.corpora.phrases import N_MENTIONS
 
 # A reader of English that knows nothing of how the captions are made.
 PARTS = {

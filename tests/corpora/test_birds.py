@@ -14,8 +14,16 @@ import pytest
 from s2igan.audio import SAMPLE_RATE, check_waveform, load_audio
 from s2igan.corpora import drawn
 from s2igan.corpora.bird_drawing import ATTRIBUTES, draw_bird
-from s2igan.corpora.birds import describe, prepare_birds, species, split_classes
-from s2igan.corpora.drawn import TEST_VOICES, TRAINING_VOICES, Description
+from s2igan.corpora.birds import DRAWN_SET as BIRDS
+from s2igan.corpora.drawn import (
+    TEST_VOICES,
+    TRAINING_VOICES,
+    Description,
+    describe,
+    prepare,
+    species,
+    split_classes,
+)
 from s2igan.data.manifest import read_manifest
 from s2igan.errors import UserError
 from s2igan.speech import parse_voice
@@ -28,30 +36,30 @@ COLOURS_OF_PARTS = ("belly_colour", "wing_colour", "head_colour", "back_colour")
 
 
 def of_split(kinds: list[dict[str, str]], name: str) -> list[dict[str, str]]:
-    return [kind for kind, split in zip(kinds, split_classes(len(kinds)), strict=True) if split == name]
+    return [kind for kind, split in zip(kinds, split_classes(BIRDS, len(kinds)), strict=True) if split == name]
 
 
 @pytest.mark.parametrize(
     ("classes", "train", "validation", "test"), [(60, 44, 4, 12), (14, 10, 1, 3), (30, 22, 2, 6), (150, 110, 10, 30)]
 )
 def test_the_split_is_by_class_in_proportion(classes, train, validation, test):
-    assert split_classes(classes) == ["train"] * train + ["validation"] * validation + ["test"] * test
+    assert split_classes(BIRDS, classes) == ["train"] * train + ["validation"] * validation + ["test"] * test
 
 
 @pytest.mark.parametrize("classes", [-1, 0, 13, 1001])
 def test_too_few_or_too_many_classes_are_refused(classes):
     with pytest.raises(UserError, match=f"--classes {classes}: the birds need 14 to 1000 classes"):
-        species(classes)
+        species(BIRDS, classes)
 
 
 @pytest.fixture(scope="module", params=[0, 7])
 def kinds(request) -> list[dict[str, str]]:
-    return species(60, seed=request.param)
+    return species(BIRDS, 60, seed=request.param)
 
 
 @pytest.mark.parametrize(("classes", "seed"), [(60, 0), (60, 7), (14, 0), (33, 1)])
 def test_species_are_complete_and_different_and_training_shows_every_value(classes, seed):
-    kinds = species(classes, seed)
+    kinds = species(BIRDS, classes, seed)
     assert len(kinds) == classes
     assert all(kind.keys() == ATTRIBUTES.keys() for kind in kinds)
     assert len({tuple(kind.values()) for kind in kinds}) == classes  # so the test combinations are new
@@ -99,16 +107,16 @@ def test_test_species_differ_from_every_training_species_in_several_attributes(k
 
 
 def test_species_follow_from_the_seed():
-    assert species(20, seed=3) == species(20, seed=3)
-    assert species(20, seed=3) != species(20, seed=4)
+    assert species(BIRDS, 20, seed=3) == species(BIRDS, 20, seed=3)
+    assert species(BIRDS, 20, seed=3) != species(BIRDS, 20, seed=4)
 
 
 # ----------------------------------------------------------------------------------------------------------- voices
 
 
 def descriptions(split: str, count: int, **options) -> list[Description]:
-    kind = species(14)[0]
-    return [describe(kind, split, random.Random(f"{split}{i}"), **options) for i in range(count)]
+    kind = species(BIRDS, 14)[0]
+    return [describe(BIRDS, kind, split, random.Random(f"{split}{i}"), **options) for i in range(count)]
 
 
 def test_test_voices_are_heard_nowhere_else():
@@ -140,9 +148,9 @@ def test_extra_voices_get_their_share_outside_the_test_split():
 
 
 def test_speech_of_captions_is_usable_and_moderately_long(tmp_path):
-    kinds, seconds = species(60), []
-    for i, (kind, split) in enumerate(zip(kinds, split_classes(60), strict=True)):
-        description = describe(kind, split, random.Random(i))
+    kinds, seconds = species(BIRDS, 60), []
+    for i, (kind, split) in enumerate(zip(kinds, split_classes(BIRDS, 60), strict=True)):
+        description = describe(BIRDS, kind, split, random.Random(i))
         path = tmp_path / f"{i}.flac"
         path.write_bytes(drawn.spoken(description.voice, description.text))
         wave = load_audio(path)
@@ -173,7 +181,7 @@ def files(root: Path) -> dict[str, bytes]:
 def prepared(tmp_path_factory) -> Path:
     """14 species, an individual each, two captions, for training at 16 px; the store included."""
     out = tmp_path_factory.mktemp("birds")
-    prepare_birds(out, classes=14, individuals=1, captions=2, size=16, seed=5, jobs=1, progress=False, extra_voices=())
+    prepare(BIRDS, out, classes=14, individuals=1, captions=2, size=16, seed=5, jobs=1, progress=False, extra_voices=())
     return out
 
 
@@ -181,17 +189,17 @@ def prepared(tmp_path_factory) -> Path:
 def no_store(monkeypatch) -> list[tuple]:
     """Leaves out the store; gives the calls that would have built it."""
     calls: list[tuple] = []
-    monkeypatch.setattr("s2igan.data.store.build_store", lambda *args, **options: calls.append((args, options)))
+    monkeypatch.setattr("s2igan.data.pack.build_store", lambda *args, **options: calls.append((args, options)))
     return calls
 
 
 def test_the_corpus_is_whole(prepared):
     rows = read_manifest(prepared / "manifest.jsonl")
     assert len(rows) == 28
-    kinds = species(14, seed=5)
+    kinds = species(BIRDS, 14, seed=5)
     by_class = {name: list(group) for name, group in itertools.groupby(rows, lambda row: row.class_name)}
     assert [group[0].attributes for group in by_class.values()] == kinds
-    assert [group[0].split for group in by_class.values()] == split_classes(14)
+    assert [group[0].split for group in by_class.values()] == split_classes(BIRDS, 14)
     for number, (name, group) in enumerate(by_class.items()):
         assert name == f"{number:03d}_{kinds[number]['belly_colour']}-bellied_{kinds[number]['wing_colour']}-winged"
         assert len({row.audio for row in group}) == len({row.text for row in group}) == 2
@@ -228,8 +236,8 @@ def test_pictures_are_the_drawn_birds(prepared):
 
 
 def test_processes_and_order_change_no_byte(prepared, tmp_path, no_store):
-    prepare_birds(
-        tmp_path, classes=14, individuals=1, captions=2, size=16, seed=5, jobs=2, progress=False, extra_voices=()
+    prepare(
+        BIRDS, tmp_path, classes=14, individuals=1, captions=2, size=16, seed=5, jobs=2, progress=False, extra_voices=()
     )
     there = files(tmp_path)
     here = {name: content for name, content in files(prepared).items() if name in there}
@@ -239,8 +247,8 @@ def test_processes_and_order_change_no_byte(prepared, tmp_path, no_store):
 
 
 def test_another_seed_changes_everything(prepared, tmp_path, no_store):
-    prepare_birds(
-        tmp_path, classes=14, individuals=1, captions=1, size=16, seed=6, jobs=1, progress=False, extra_voices=()
+    prepare(
+        BIRDS, tmp_path, classes=14, individuals=1, captions=1, size=16, seed=6, jobs=1, progress=False, extra_voices=()
     )
     other = {content for name, content in files(tmp_path).items()}
     assert not other & set(files(prepared).values())
@@ -258,7 +266,7 @@ def test_an_interrupted_preparation_goes_on(prepared, tmp_path, no_store, monkey
 
     monkeypatch.setattr(drawn, "spoken", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        prepare_birds(tmp_path, **options)
+        prepare(BIRDS, tmp_path, **options)
     begun = files(tmp_path)
     assert "manifest.jsonl" not in begun
     empty, *finished = sorted(name for name in begun if name.endswith((".flac", ".png")))
@@ -266,7 +274,7 @@ def test_an_interrupted_preparation_goes_on(prepared, tmp_path, no_store, monkey
     (tmp_path / finished[0]).parent.joinpath(f".left.flac.{os.uname().nodename}-{os.getpid()}.tmp").write_bytes(b"half")
     before = {name: (tmp_path / name).stat().st_mtime_ns for name in finished}
 
-    prepare_birds(tmp_path, **options)
+    prepare(BIRDS, tmp_path, **options)
     there = files(tmp_path)
     assert there == {name: content for name, content in files(prepared).items() if name in there}
     assert {name for name in files(prepared) if name.endswith((".flac", ".png", ".jsonl"))} - {"rejected.jsonl"} <= set(
@@ -277,12 +285,12 @@ def test_an_interrupted_preparation_goes_on(prepared, tmp_path, no_store, monkey
 
 
 def test_more_captions_and_individuals_keep_what_is_there(prepared, tmp_path, no_store):
-    prepare_birds(
-        tmp_path, classes=14, individuals=1, captions=1, size=16, seed=5, jobs=1, progress=False, extra_voices=()
+    prepare(
+        BIRDS, tmp_path, classes=14, individuals=1, captions=1, size=16, seed=5, jobs=1, progress=False, extra_voices=()
     )
     first = files(tmp_path)
-    prepare_birds(
-        tmp_path, classes=14, individuals=1, captions=2, size=16, seed=5, jobs=1, progress=False, extra_voices=()
+    prepare(
+        BIRDS, tmp_path, classes=14, individuals=1, captions=2, size=16, seed=5, jobs=1, progress=False, extra_voices=()
     )
     then = files(tmp_path)
     assert len(then) == len(first) + 14
@@ -293,11 +301,9 @@ def test_more_captions_and_individuals_keep_what_is_there(prepared, tmp_path, no
 def test_a_folder_of_other_birds_is_refused(prepared, tmp_path, no_store):
     before = files(prepared)
     with pytest.raises(UserError, match="made with classes 14, seed 5, not classes 15, seed 6; choose another"):
-        prepare_birds(
-            prepared, classes=15, individuals=1, captions=2, size=16, seed=6, jobs=1, progress=False, extra_voices=()
-        )
+        prepare(BIRDS, prepared, 15, 1, 2, size=16, seed=6, jobs=1, progress=False, extra_voices=())
     with pytest.raises(UserError, match=r"extra_voices \[\], extra_share 0, not extra_voices \['espeak:de'\]"):
-        prepare_birds(prepared, 14, 1, 2, size=16, seed=5, jobs=1, progress=False, extra_voices=["espeak:de"])
+        prepare(BIRDS, prepared, 14, 1, 2, size=16, seed=5, jobs=1, progress=False, extra_voices=["espeak:de"])
     assert files(prepared) == before
 
 
@@ -312,5 +318,5 @@ def test_a_folder_of_other_birds_is_refused(prepared, tmp_path, no_store):
 )
 def test_wrong_arguments_are_refused_before_anything_is_written(tmp_path, options, message):
     with pytest.raises(UserError, match=message):
-        prepare_birds(tmp_path / "new", **options, progress=False)
+        prepare(BIRDS, tmp_path / "new", **{"classes": 14} | options, progress=False)
     assert not (tmp_path / "new").exists()

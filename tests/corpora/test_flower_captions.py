@@ -8,8 +8,9 @@ from collections import Counter
 
 import pytest
 
-from s2igan.corpora.flower_captions import MENTION_WEIGHTS, N_MENTIONS, ONE_OF, caption
+from s2igan.corpora.flower_captions import MENTION_WEIGHTS, ONE_OF, caption
 from s2igan.corpora.flower_drawing import ATTRIBUTES, CENTRES, COLOURS
+from s2igan.corpora.phrases import N_MENTIONS
 
 # A reader of English that knows nothing of how the captions are made.
 COLOUR_WORDS = {*COLOURS, *CENTRES}

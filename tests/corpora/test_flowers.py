@@ -7,9 +7,9 @@ from collections import Counter
 
 import pytest
 
-from s2igan.corpora.drawn import TEST_VOICES, split_classes, version
+from s2igan.corpora.drawn import TEST_VOICES, prepare, species, split_classes, version
 from s2igan.corpora.flower_drawing import ATTRIBUTES
-from s2igan.corpora.flowers import FLOWERS, prepare_flowers, species
+from s2igan.corpora.flowers import DRAWN_SET as FLOWERS
 from s2igan.data.manifest import read_manifest
 from s2igan.data.store import Store
 from s2igan.errors import UserError
@@ -24,11 +24,11 @@ def test_the_split_is_that_of_the_birds(classes, train, validation, test):
 
 def test_too_few_classes_are_refused():
     with pytest.raises(UserError, match="--classes 9: the flowers need 10 to 1000 classes"):
-        species(9)
+        species(FLOWERS, 9)
 
 
 def test_species_are_balanced_and_the_test_is_new():
-    kinds, splits = species(40), split_classes(FLOWERS, 40)
+    kinds, splits = species(FLOWERS, 40), split_classes(FLOWERS, 40)
     train, test = ([kind for kind, of in zip(kinds, splits, strict=True) if of == name] for name in ("train", "test"))
     for name, values in ATTRIBUTES.items():
         for group in (train, test):
@@ -39,17 +39,17 @@ def test_species_are_balanced_and_the_test_is_new():
 
 
 def test_many_classes_end():
-    kinds = species(100, seed=1)
+    kinds = species(FLOWERS, 100, seed=1)
     assert len({tuple(kind.values()) for kind in kinds}) == 100
 
 
 def test_the_corpus_is_whole_and_known_to_the_evaluation(tmp_path):
     options = {"classes": 10, "individuals": 1, "captions": 1, "size": 16, "seed": 5, "jobs": 1, "progress": False}
     options["extra_voices"] = ()
-    prepare_flowers(tmp_path, **options)
+    prepare(FLOWERS, tmp_path, **options)
     rows = read_manifest(tmp_path / "manifest.jsonl")
     assert len(rows) == 10
-    assert [row.attributes for row in rows] == species(10, seed=5)
+    assert [row.attributes for row in rows] == species(FLOWERS, 10, seed=5)
     for number, row in enumerate(rows):
         kind = row.attributes
         assert row.class_name == f"{number:03d}_{kind['petal_count']}-petalled_{kind['petal_colour']}"
@@ -60,10 +60,10 @@ def test_the_corpus_is_whole_and_known_to_the_evaluation(tmp_path):
     assert found is not None
     assert found.name == "flowers"
     with pytest.raises(UserError, match="holds flowers made with seed 5, not seed 6"):
-        prepare_flowers(tmp_path, **options | {"seed": 6})
+        prepare(FLOWERS, tmp_path, **options | {"seed": 6})
     (tmp_path / "flowers.json").unlink()
     with pytest.raises(UserError, match="holds another corpus"):
-        prepare_flowers(tmp_path, **options)
+        prepare(FLOWERS, tmp_path, **options)
 
 
 def test_sentences_of_figure_3_name_what_they_change():

@@ -28,7 +28,8 @@ from s2igan.corpora.source import Corpus, Problem
 from s2igan.corpora.validate import validate_source
 from s2igan.data.images import load_image
 from s2igan.data.manifest import Utterance, read_manifest
-from s2igan.data.store import Store, build_store
+from s2igan.data.pack import build_store
+from s2igan.data.store import Store
 from s2igan.errors import UserError
 
 
@@ -165,8 +166,8 @@ SHARDS = {"mel_shard_items": 2, "image_shard_items": 1}
 PREPARER = f"""
 import functools, sys
 from s2igan.corpora.prepare import prepare_corpus
-from s2igan.data import store
-store.build_store = functools.partial(store.build_store, **{SHARDS})
+from s2igan.data import pack
+pack.build_store = functools.partial(pack.build_store, **{SHARDS})
 part = tuple(map(int, sys.argv[3].split("/"))) if len(sys.argv) > 3 else None
 prepare_corpus("folder", sys.argv[1], sys.argv[2], size=16, jobs=1, progress=False, part=part, say=print)
 """
@@ -181,7 +182,7 @@ def start(tmp_path: Path, *arguments: str) -> subprocess.Popen[str]:
 
 @pytest.fixture
 def small_shards(monkeypatch):
-    monkeypatch.setattr("s2igan.data.store.build_store", functools.partial(build_store, **SHARDS))
+    monkeypatch.setattr("s2igan.data.pack.build_store", functools.partial(build_store, **SHARDS))
 
 
 def test_killed_in_the_middle_it_goes_on_to_the_same_bytes(tmp_path, small_shards):
@@ -257,7 +258,7 @@ def test_bad_items_are_named_counted_and_stop_it_over_a_fifth(tmp_path):
 def test_a_corpus_of_orphans_stops_before_anything_is_decoded(tmp_path, monkeypatch):
     source, out = own_corpus(tmp_path / "source", n=3, recordings=1), tmp_path / "out"
     picture(source / "images/lone.png", 77)
-    monkeypatch.setattr("s2igan.data.store._build_shards", lambda *_: pytest.fail("decoded"))
+    monkeypatch.setattr("s2igan.data.pack._build_shards", lambda *_: pytest.fail("decoded"))
     with pytest.raises(UserError, match=r"1 of 4 utterances cannot be used, the first \(source/images/lone\.png"):
         prepared(source, out)
     assert list(rejected(out)) == ["source/images/lone.png"]

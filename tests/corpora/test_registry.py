@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import s2igan.corpora
-from s2igan.corpora.registry import BUILT_IN, IMPORTERS, describe, importer
+from s2igan.corpora.registry import BUILT_IN, IMPORTERS, describe, drawn_set, importer
 from s2igan.corpora.source import Importer
 from s2igan.errors import UserError
 
@@ -20,6 +20,13 @@ def test_every_name_has_an_importer(name):
     assert found.title
     assert found.published
     assert len(found.layout.strip().splitlines()) >= 2
+
+
+@pytest.mark.parametrize("name", BUILT_IN)
+def test_every_built_in_set_is_drawn(name):
+    found = drawn_set(name)
+    assert found.name == name
+    assert BUILT_IN[name].classes >= found.min_classes
 
 
 @pytest.mark.parametrize("name", IMPORTERS)

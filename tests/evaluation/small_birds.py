@@ -14,9 +14,11 @@ from s2igan.audio import SAMPLE_RATE
 from s2igan.checkpoint import save_model
 from s2igan.corpora.bird_captions import caption
 from s2igan.corpora.bird_drawing import draw_bird
-from s2igan.corpora.birds import species
+from s2igan.corpora.birds import DRAWN_SET as BIRDS
+from s2igan.corpora.drawn import species
 from s2igan.data.manifest import Utterance, write_manifest
-from s2igan.data.store import Store, build_store
+from s2igan.data.pack import build_store
+from s2igan.data.store import Store
 from s2igan.models.blocks import seeded_construction
 from s2igan.models.encoders import build_encoder, encoder_to_json
 from s2igan.models.generator import Generator, GeneratorConfig
@@ -39,7 +41,7 @@ def make_bird_store(root: Path) -> Store:
 
     rng = np.random.default_rng(0)
     rows = []
-    for label, attributes in enumerate(species(14)[-(TRAIN_CLASSES + TEST_CLASSES) :]):
+    for label, attributes in enumerate(species(BIRDS, 14)[-(TRAIN_CLASSES + TEST_CLASSES) :]):
         split = "train" if label < TRAIN_CLASSES else "test"
         for individual in range(INDIVIDUALS):
             image = f"images/{label}_{individual}.png"

@@ -13,7 +13,8 @@ from s2igan.corpora import flickr8k, oxford102, places_subset
 from s2igan.corpora.lists import ClassSet, held_out_images, map_queries
 from s2igan.corpora.source import ReadOptions
 from s2igan.data.manifest import write_manifest
-from s2igan.data.store import Store, build_store
+from s2igan.data.pack import build_store
+from s2igan.data.store import Store
 from s2igan.evaluation import generated
 from s2igan.evaluation.generated import Fakes, Features, fake_recall_group, metric_encoder, paper_map_group
 from s2igan.evaluation.paper_queries import PaperImages, PaperQueries, RecallSet

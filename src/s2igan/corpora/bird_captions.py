@@ -1,18 +1,22 @@
-"""Sentences that people might say about a drawn bird, composed from its attributes.
-
-A caption names two to five of the ten attributes. What it names, in which order, by which words and in which shape of
-sentence is drawn at random, so that a speech encoder has to find the words that matter wherever they stand. A caption
-says nothing of the picture beyond the attributes it returns as mentioned.
-"""
+"""Sentences that people might say about a drawn bird, composed from its attributes (see `phrases`)."""
 
 from __future__ import annotations
 
 import itertools
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 
-from s2igan.corpora.bird_drawing import ATTRIBUTES
-from s2igan.corpora.phrases import Choices, Phrases, choose_mentions, with_article
+from s2igan.corpora.phrases import (
+    OPENERS,
+    PATTERN_ADJECTIVES,
+    POSSESSIVES,
+    Choices,
+    Part,
+    Phrases,
+    Shape,
+    choose_mentions,
+    with_article,
+)
 
 # How often an attribute is named, relative to the others: people name the colours of the large parts most.
 MENTION_WEIGHTS = {
@@ -27,7 +31,6 @@ MENTION_WEIGHTS = {
     "tail_length": 0.4,
     "habitat": 0.55,
 }
-N_MENTIONS = {2: 0.22, 3: 0.45, 4: 0.26, 5: 0.07}  # share of captions that name so many attributes
 
 COLOURS_OF_PARTS = ("belly_colour", "wing_colour", "head_colour", "back_colour")  # one of them is always named
 
@@ -42,11 +45,6 @@ WINGS: Choices = (("wings", 88), ("wing feathers", 12))
 TAIL: Choices = (("tail", 88), ("tail feathers", 12))
 LENGTHS: Mapping[str, Choices] = {"short": (("short", 85), ("small", 15)), "long": (("long", 1),)}
 
-PATTERN_ADJECTIVES: Mapping[str, Choices] = {
-    "plain": (("plain", 75), ("unmarked", 25)),
-    "striped": (("striped", 70), ("streaked", 15), ("stripy", 15)),
-    "spotted": (("spotted", 75), ("speckled", 15), ("dotted", 10)),
-}
 PATTERN_NOUNS: Mapping[str, Choices] = {
     "plain": (("no pattern", 45), ("no markings", 55)),
     "striped": (("stripes", 80), ("streaks", 20)),
@@ -80,14 +78,7 @@ PLACES: Mapping[str, Choices] = {
     ),
 }  # fmt: skip
 
-OPENERS: Choices = (
-    ("this bird has {}", 24), ("a bird with {}", 16), ("the bird has {}", 9), ("this {bird} has {}", 8),
-    ("a {bird} with {}", 9), ("this is a bird with {}", 5), ("there is a bird with {}", 4),
-    ("it is a {bird} with {}", 3), ("you can see a bird with {}", 3), ("here is a bird that has {}", 2),
-    ("it has {}", 4), ("i see a bird with {}", 3), ("we see a {bird} with {}", 2),
-    ("the picture shows a bird with {}", 3), ("this one has {}", 2), ("look at this bird with {}", 1),
-    ("a {bird} that has {}", 2), ("there is {}", 1), ("{}", 4),
-)  # fmt: skip
+HAS: Choices = (*OPENERS, ("there is {}", 1), ("{}", 4))
 BIRDS: Choices = (
     ("small bird", 50),
     ("little bird", 25),
@@ -95,39 +86,31 @@ BIRDS: Choices = (
     ("colourful bird", 8),
     ("lovely bird", 8),
 )
-SUBJECTS: Choices = (("this bird", 40), ("the bird", 35), ("a bird", 15), ("this {bird}", 10))
 SITS: Choices = (
     ("is sitting", 40), ("sits", 25), ("is", 15), ("is perched", 10), ("is resting", 5), ("can be seen", 5),
 )  # fmt: skip
 SITTING: Choices = (("sitting", 55), ("perched", 15), ("resting", 10), ("seen", 8), ("", 12))
-POSSESSIVES: Choices = (("its", 60), ("the", 40))
 ARTICLE_FREE = frozenset({"wings", "wing feathers", "tail feathers"})
 
 
 def caption(attributes: Mapping[str, str], rng: random.Random) -> tuple[str, tuple[str, ...]]:
-    """A sentence about the bird, and the names of the attributes that it states, in the order of ATTRIBUTES.
+    """A sentence about the bird, and the names of the attributes that it states, in their order.
 
-    The text is lower case, without digits or abbreviations; a comma is a pause. It depends on `attributes` and the
-    state of `rng` alone.
+    It depends on `attributes` and the state of `rng` alone.
     """
-    mentions = choose_mentions(MENTION_WEIGHTS, N_MENTIONS, COLOURS_OF_PARTS, rng)
-    return _Speaker(attributes, rng).sentence(mentions), tuple(name for name in ATTRIBUTES if name in mentions)
+    mentions = choose_mentions(MENTION_WEIGHTS, COLOURS_OF_PARTS, rng)
+    return _Speaker(attributes, rng).sentence(mentions), mentions
 
 
 class _Speaker(Phrases):
     """Puts the named attributes of one bird into words."""
 
-    verbs, participles = SITS, SITTING
+    noun, phrases, openers = "bird", BIRDS, HAS
+    verb, verbs, participles, places = "sits", SITS, SITTING, PLACES
 
-    # --- words
+    # --- what is said of each part
 
-    def fill(self, template: str, *values: str) -> str:
-        return template.replace("{bird}", self.pick(BIRDS)).format(*values)
-
-    # --- what is said of each part: as something the bird has, or as a clause of its own
-
-    def parts(self, mentions: set[str]) -> list[tuple[str, ...]]:
-        """Attributes that are said in one breath, in random order; the habitat is placed by `sentence`."""
+    def parts(self, mentions: Sequence[str]) -> list[Part]:
         groups = [
             ("belly_colour", "breast_pattern"),
             ("wing_colour", "wing_bars"),
@@ -136,7 +119,7 @@ class _Speaker(Phrases):
             ("beak_length", "beak_colour"),
             ("tail_length",),
         ]
-        said: list[tuple[str, ...]] = []
+        said: list[Part] = []
         for group in groups:
             named = tuple(name for name in group if name in mentions)
             if len(named) == 2 and "beak_colour" not in named and self.chance(0.25):
@@ -146,22 +129,22 @@ class _Speaker(Phrases):
         self.rng.shuffle(said)
         return said
 
-    def having(self, named: tuple[str, ...]) -> str:
+    def having(self, part: Part) -> str:
         """The part as a noun phrase: `a red belly`, `black wings without bars`."""
-        value = [self.attributes[name] for name in named]
-        match named:
+        value = [self.attributes[name] for name in part]
+        match part:
             case ("belly_colour",):
                 return self.coloured(value[0], self.pick(BELLY))
             case ("belly_colour", "breast_pattern"):
-                part = self.pick(BREAST)
+                noun = self.pick(BREAST)
                 if self.chance(0.6):
-                    return with_article(f"{self.pick(PATTERN_ADJECTIVES[value[1]])} {value[0]} {part}")
-                return f"{with_article(f'{value[0]} {part}')} with {self.pick(PATTERN_NOUNS[value[1]])}"
+                    return with_article(f"{self.pick(PATTERN_ADJECTIVES[value[1]])} {value[0]} {noun}")
+                return f"{with_article(f'{value[0]} {noun}')} with {self.pick(PATTERN_NOUNS[value[1]])}"
             case ("breast_pattern",):
-                part = self.pick(BREAST)
+                noun = self.pick(BREAST)
                 if self.chance(0.6):
-                    return with_article(f"{self.pick(PATTERN_ADJECTIVES[value[0]])} {part}")
-                return f"{self.pick(PATTERN_NOUNS[value[0]])} on {self.pick(POSSESSIVES)} {part}"
+                    return with_article(f"{self.pick(PATTERN_ADJECTIVES[value[0]])} {noun}")
+                return f"{self.pick(PATTERN_NOUNS[value[0]])} on {self.pick(POSSESSIVES)} {noun}"
             case ("wing_colour",):
                 return self.coloured(value[0], self.pick(WINGS))
             case ("wing_colour", "wing_bars"):
@@ -184,15 +167,15 @@ class _Speaker(Phrases):
                     return f"a {self.pick(BEAK)} that is {adjectives[0]} and {adjectives[1]}"
                 return with_article(f"{' '.join(adjectives)} {self.pick(BEAK)}")
             case _:
-                length, part = self.pick(LENGTHS[value[0]]), self.pick(TAIL)
-                return f"{length} {part}" if part in ARTICLE_FREE else with_article(f"{length} {part}")
+                length, noun = self.pick(LENGTHS[value[0]]), self.pick(TAIL)
+                return f"{length} {noun}" if noun in ARTICLE_FREE else with_article(f"{length} {noun}")
 
-    def being(self, named: tuple[str, ...], whose: str) -> str:
+    def being(self, part: Part, whose: str) -> str:
         """The part as a clause: `its belly is red`, `the wings are black and have no bars`."""
-        value = [self.attributes[name] for name in named]
-        match named:
+        value = [self.attributes[name] for name in part]
+        match part:
             case ("belly_colour",) | ("head_colour",) | ("back_colour",) | ("beak_colour",):
-                nouns = {"belly_colour": BELLY, "head_colour": HEAD, "back_colour": BACK, "beak_colour": BEAK}[named[0]]
+                nouns = {"belly_colour": BELLY, "head_colour": HEAD, "back_colour": BACK, "beak_colour": BEAK}[part[0]]
                 return f"{whose} {self.pick(nouns)} is {value[0]}"
             case ("belly_colour", "breast_pattern"):
                 pattern = self.pick(PATTERN_ADJECTIVES[value[1]])
@@ -214,9 +197,9 @@ class _Speaker(Phrases):
             case ("beak_length", "beak_colour"):
                 return f"{whose} {self.pick(BEAK)} is {self.pick(LENGTHS[value[0]])} and {value[1]}"
             case _:
-                part = self.pick(TAIL)
-                verb = "are" if part in ARTICLE_FREE else "is"
-                return f"{whose} {part} {verb} {self.pick(LENGTHS[value[0]])}"
+                noun = self.pick(TAIL)
+                verb = "are" if noun in ARTICLE_FREE else "is"
+                return f"{whose} {noun} {verb} {self.pick(LENGTHS[value[0]])}"
 
     def coloured(self, colour: str, part: str) -> str:
         """`a red head`, `a head that is red`, `black wings`."""
@@ -226,8 +209,8 @@ class _Speaker(Phrases):
         phrase = f"{colour} {part}"
         return phrase if part in ARTICLE_FREE else with_article(phrase)
 
-    def shared_colour(self, parts: list[tuple[str, ...]]) -> list[str]:
-        """Noun phrases of the parts; two single colours that agree may be said as one: `a blue head and back`."""
+    def noun_phrases(self, parts: list[Part]) -> list[str]:
+        """As elsewhere; but two single colours that agree may be said as one: `a blue head and back`."""
         single = [part for part in parts if part in {("belly_colour",), ("head_colour",), ("back_colour",)}]
         for first, second in itertools.pairwise(single):
             if self.attributes[first[0]] == self.attributes[second[0]] and self.chance(0.5):
@@ -236,38 +219,21 @@ class _Speaker(Phrases):
                 said = [self.having(part) for part in parts if part not in (first, second)]
                 said.insert(self.rng.randrange(len(said) + 1), with_article(pair))
                 return said
-        return [self.having(part) for part in parts]
+        return super().noun_phrases(parts)
 
     # --- sentences
 
-    def sentence(self, mentions: set[str]) -> str:
-        parts = self.parts(mentions)
-        place = self.pick(PLACES[self.attributes["habitat"]]) if "habitat" in mentions else None
-        shapes: list[tuple[Callable[[list[tuple[str, ...]], str | None], str], float]] = [
+    def shapes(self, parts: list[Part], place: str | None) -> list[tuple[Shape, float]]:
+        return [
             (self.has_all, 46),
             (self.has_some_and_is, 18),
             (self.only_clauses, 16),
             (self.whose, 5),
             (self.compound, 9 if self.compounds(parts) else 0),
-            (self.sits_first, 14 if place else 0),
+            (self.place_first, 14 if place else 0),
         ]
-        shape = self.rng.choices([shape for shape, _ in shapes], [weight for _, weight in shapes])[0]
-        return shape(parts, place)
 
-    def has_all(self, parts: list[tuple[str, ...]], place: str | None) -> str:
-        """`a bird with a red belly and black wings sitting in the snow`."""
-        return self.placed(self.fill(self.pick(OPENERS), self.listed(self.shared_colour(parts))), place)
-
-    def has_some_and_is(self, parts: list[tuple[str, ...]], place: str | None) -> str:
-        """`this bird has a red belly, and its wings are black`."""
-        cut = self.rng.randrange(1, len(parts)) if len(parts) > 1 else 1
-        said = self.fill(self.pick(OPENERS), self.listed(self.shared_colour(parts[:cut])))
-        if parts[cut:]:
-            link = self.pick(((", and ", 45), (" and ", 25), (", ", 15), (" while ", 15)))
-            said += link + self.clauses(parts[cut:])
-        return self.placed(said, place)
-
-    def only_clauses(self, parts: list[tuple[str, ...]], place: str | None) -> str:
+    def only_clauses(self, parts: list[Part], place: str | None) -> str:
         """`the bird's belly is red, its wings are black and the tail is long`."""
         if self.chance(0.5):
             first = self.being(parts[0], self.pick((("the bird's", 50), ("this bird's", 50))))
@@ -276,17 +242,8 @@ class _Speaker(Phrases):
             said = self.clauses(parts)
         return self.placed(said, place)
 
-    def whose(self, parts: list[tuple[str, ...]], place: str | None) -> str:
-        """`a bird whose belly is red, with black wings`."""
-        openers = (("a bird {}", 40), ("this is a bird {}", 30), ("a {bird} {}", 30))
-        said = self.fill(self.pick(openers), self.being(parts[0], "whose"))
-        if parts[1:]:
-            link = self.pick(((", with ", 60), (", and with ", 25), (", having ", 15)))
-            said += link + self.listed(self.shared_colour(parts[1:]))
-        return self.placed(said, place)
-
-    def compound(self, parts: list[tuple[str, ...]], place: str | None) -> str:
-        """`a red bellied bird with black wings`."""
+    def compounded(self, parts: list[Part]) -> tuple[str, list[Part]]:
+        """`red bellied`."""
         named = self.rng.choice(self.compounds(parts))
         endings: Mapping[str, Choices] = {
             "belly_colour": (("bellied", 50), ("breasted", 50)),
@@ -298,29 +255,8 @@ class _Speaker(Phrases):
             "tail_length": (("tailed", 1),),
         }
         adjective = f"{self.attributes[named[0]]} {self.pick(endings[named[0]])}"
-        opener = self.pick((("{}", 45), ("this is {}", 25), ("there is {}", 12), ("i see {}", 8), ("it is {}", 10)))
-        said = opener.format(with_article(f"{adjective} bird"))
-        rest = [part for part in parts if part != named]
-        if rest:
-            said += f" {self.pick((('with', 80), ('that has', 20)))} " + self.listed(self.shared_colour(rest))
-        return self.placed(said, place)
+        return adjective, [part for part in parts if part != named]
 
-    def sits_first(self, parts: list[tuple[str, ...]], place: str | None) -> str:
-        """`a bird is sitting in the snow, its head is blue`; `in the snow sits a bird with a blue head`."""
-        if self.chance(0.35):
-            verb = self.pick((("sits", 40), ("there is", 40), ("you can see", 20)))
-            kind = self.fill(self.pick((("a bird", 70), ("a {bird}", 30))))
-            return f"{place} {verb} {kind} with {self.listed(self.shared_colour(parts))}"
-        said = f"{self.fill(self.pick(SUBJECTS))} {self.pick(SITS)} {place}"
-        if self.chance(0.5):
-            return f"{said}{self.pick(((', ', 60), (' and ', 40)))}{self.clauses(parts)}"
-        return f"{said}{self.pick(((', it has ', 40), (' and it has ', 30), (' and has ', 30)))}" + self.listed(
-            self.shared_colour(parts)
-        )
-
-    def compounds(self, parts: list[tuple[str, ...]]) -> list[tuple[str, ...]]:
+    def compounds(self, parts: list[Part]) -> list[Part]:
         """The parts that can stand before the bird as `red bellied`."""
         return [part for part in parts if len(part) == 1 and part[0] not in {"breast_pattern", "wing_bars"}]
-
-    def clauses(self, parts: list[tuple[str, ...]]) -> str:
-        return self.listed([self.being(part, self.pick(POSSESSIVES)) for part in parts])

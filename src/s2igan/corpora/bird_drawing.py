@@ -11,7 +11,6 @@ The parts are drawn large and with an edge between them, because every attribute
 import math
 import random
 from collections.abc import Callable, Mapping, Sequence
-from functools import lru_cache
 from itertools import pairwise
 
 import numpy as np
@@ -25,14 +24,16 @@ from s2igan.corpora.svg import (
     Shades,
     check_attributes,
     check_size,
-    data_address,
+    grain,
     hill,
+    individual_shades,
     mix,
     path_data,
     render,
     rgb,
     sky,
     spline,
+    streams,
 )
 
 COLOURS: tuple[str, ...] = (
@@ -87,25 +88,9 @@ def _ragged(points: Sequence[Point], count: int, length: float, sweep: Point) ->
     return path_data(*path)
 
 
-@lru_cache(maxsize=1)
 def _grain() -> str:
-    """The feather texture that lies over every bird, as a data address: streaks of light and shade.
-
-    Turbulence costs more than the rest of a picture, so it is computed once; each bird shows another part of it.
-    """
-    noise = '<feTurbulence type="fractalNoise" baseFrequency=".09 .2" numOctaves="2" seed="7" stitchTiles="stitch"/>'
-    streaks = f'<svg xmlns="http://www.w3.org/2000/svg" width="{GRAIN}" height="{GRAIN}">'
-    # Colour and, in the last row, opacity out of the noise's red channel: dark where it is high, pale where it is low.
-    for name, matrix in (
-        ("dark", "0 0 0 0 .1 0 0 0 0 .02 0 0 0 0 .1 5 0 0 0 -2.6"),
-        ("pale", "0 0 0 0 1 0 0 0 0 1 0 0 0 0 .92 -5 0 0 0 2.2"),
-    ):
-        streaks += (
-            f'<filter id="{name}" x="0" y="0" width="1" height="1" color-interpolation-filters="sRGB">{noise}'
-            f'<feColorMatrix values="{matrix}"/></filter>'
-            f'<rect width="{GRAIN}" height="{GRAIN}" filter="url(#{name})"/>'
-        )
-    return data_address(streaks + "</svg>", GRAIN)
+    """The feather texture that lies over every bird."""
+    return grain(GRAIN, (0.09, 0.2), 7, dark=(0.1, 0.02, 0.1), pale=(1, 1, 0.92))
 
 
 # ----------------------------------------------------------------------------------------------------------------------
@@ -350,20 +335,6 @@ def _scales(rows: Sequence[Sequence[Point]], size: float) -> str:
     return path_data(*path)
 
 
-def _individual_shades(colour: str, rng: random.Random, warmth: float) -> Shades:
-    """The colour as one individual wears it: a little lighter or darker, in the scene's warmer or cooler light."""
-    lighter = rng.uniform(-0.07, 0.07)
-    target: RGB = (255, 255, 255) if lighter > 0 else (0, 0, 0)
-    red, green, blue = (rng.uniform(-4, 4) for _ in range(3))
-
-    def vary(c: RGB) -> RGB:
-        r, g, b = mix(c, target, abs(lighter))
-        return ((r + red) * (1 + 0.02 * warmth), g + green, (b + blue) * (1 - 0.03 * warmth))
-
-    light, base, shade = PLUMAGE[colour]
-    return vary(light), vary(base), vary(shade)
-
-
 def _edge(colour: str, shades: Shades) -> str:
     """Colour of the thin line around a part: darker than the part, or lighter where the part is black."""
     return "#737a8c" if colour == "black" else rgb(mix(shades[2], (24, 18, 30), 0.45))
@@ -512,9 +483,7 @@ def bird_svg(attributes: Mapping[str, str], individual_seed: int) -> str:
     """
     check_attributes("bird", ATTRIBUTES, attributes)
 
-    def stream(purpose: str) -> random.Random:  # one a purpose, so that none depends on how much another draws
-        return random.Random(f"{individual_seed}/{purpose}")
-
+    stream = streams(individual_seed)
     pose, tint, marks = stream("pose"), stream("tint"), stream("marks")
     facing = pose.choice((-1, 1))
     lean, turn, fan = pose.uniform(-13, 10), pose.uniform(-12, 10), pose.uniform(-1.5, 2.5)
@@ -522,7 +491,7 @@ def bird_svg(attributes: Mapping[str, str], individual_seed: int) -> str:
     light = (pose.choice((-1, 1)) * pose.uniform(0.3, 0.9), -pose.uniform(0.5, 1.0))  # towards it, in the bird's frame
     warmth = tint.uniform(-1, 1)
     shades = {
-        part: _individual_shades(attributes[f"{part}_colour"], stream(part), warmth)
+        part: individual_shades(PLUMAGE[attributes[f"{part}_colour"]], stream(part), warmth)
         for part in ("belly", "wing", "head", "back", "beak")
     }
 
@@ -554,10 +523,8 @@ def bird_svg(attributes: Mapping[str, str], individual_seed: int) -> str:
     _head(canvas, attributes["head_colour"], shades["head"], light)
     _beak(canvas, attributes["beak_colour"], shades["beak"], long_beak)
     _eye(canvas, attributes["head_colour"], light)
-    return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" width="{VIEW}" height="{VIEW}" viewBox="0 0 {VIEW} {VIEW}">'
-        f"<defs>{''.join(canvas.defs)}</defs>{''.join(canvas.body)}</g></g></g></svg>"
-    )
+    canvas.body.append("</g></g></g>")
+    return canvas.svg()
 
 
 def draw_bird(attributes: Mapping[str, str], individual_seed: int, size: int) -> npt.NDArray[np.uint8]:

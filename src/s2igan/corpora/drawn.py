@@ -23,6 +23,7 @@ import numpy as np
 from jaxtyping import Int64, UInt8
 from PIL import Image
 
+from s2igan.data.layout import stored_size
 from s2igan.data.manifest import Utterance, write_manifest
 from s2igan.errors import UserError
 from s2igan.files import abandoned, atomic_write_json, disk_errors, has_content, write_whole
@@ -34,7 +35,6 @@ TEST_SHARE, VALIDATION_SHARE = 12 / 60, 4 / 60  # of the classes; CUB's proporti
 MAX_CLASSES = 1000
 SWAPS_PER_CELL, MAX_SWAPS = 60, 60_000  # attempts to balance the species, per class and attribute and in all
 OVERSAMPLING = 2  # pictures are drawn at twice the stored size, which prepares for anti-aliased resizing
-STORED_MARGIN = 76 / 64  # stored side over training side (SPEC section 3: resize 304, crop 256)
 PNG_LEVEL = 3  # zlib's; a higher one takes longer than the drawing is worth
 FLAC_BITS = 11  # precision of the speech files: noise at -66 dB of full scale, half the size of 16 bits
 
@@ -318,14 +318,14 @@ def prepare(
     drawn: DrawnSet,
     out: str | Path,
     classes: int,
-    individuals: int,
-    captions: int,
-    size: int,
-    seed: int,
-    jobs: int | None,
-    progress: bool,
-    extra_voices: Sequence[str] | None,
-    extra_share: float,
+    individuals: int = 40,
+    captions: int = 10,
+    size: int = 64,
+    seed: int = 0,
+    jobs: int | None = None,
+    progress: bool = True,
+    extra_voices: Sequence[str] | None = None,
+    extra_share: float = NEURAL_SHARE,
 ) -> None:
     """Draw a set, have its captions spoken, and pack both for training under `out`.
 
@@ -335,7 +335,8 @@ def prepare(
 
     Args:
         out: directory to make.
-        classes: species, 44 of 60 for training, 4 for validation, 12 for testing, or in this proportion.
+        classes: species, 44 of 60 for training, 4 for validation, 12 for testing, or in this proportion; the usual
+            number is in `registry.BUILT_IN`.
         individuals: pictures of each species.
         captions: spoken descriptions of each picture.
         size: side in pixels of the images to be trained on; 76/64 of it is stored, twice that is drawn.
@@ -350,7 +351,7 @@ def prepare(
         UserError: for counts or voices that cannot be, if `out` holds another corpus or this one made with other
             arguments, or the disk is full.
     """
-    from s2igan.data.store import build_store
+    from s2igan.data.pack import build_store
 
     out = Path(out)
     for option, count in (("--individuals", individuals), ("--captions", captions)):
@@ -374,7 +375,7 @@ def prepare(
                 for k in range(captions)
             )
             drawing = random.Random(f"{key}/drawing").getrandbits(32)
-            side = OVERSAMPLING * round(size * STORED_MARGIN)
+            side = OVERSAMPLING * stored_size(size)
             name = drawn.class_name(number, attributes)
             pictures.append(_Picture(drawn, out, name, split, attributes, individual, drawing, side, descriptions))
     _make_all(pictures, jobs, progress)

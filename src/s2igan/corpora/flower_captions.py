@@ -1,17 +1,20 @@
-"""Sentences that people might say about a drawn flower, composed from its attributes.
-
-A caption names two to five of the nine attributes. What it names, in which order, by which words and in which shape of
-sentence is drawn at random, so that a speech encoder has to find the words that matter wherever they stand. A caption
-says nothing of the picture beyond the attributes it returns as mentioned.
-"""
+"""Sentences that people might say about a drawn flower, composed from its attributes (see `phrases`)."""
 
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 
-from s2igan.corpora.flower_drawing import ATTRIBUTES
-from s2igan.corpora.phrases import Choices, Phrases, choose_mentions, with_article
+from s2igan.corpora.phrases import (
+    OPENERS,
+    PATTERN_ADJECTIVES,
+    Choices,
+    Part,
+    Phrases,
+    Shape,
+    choose_mentions,
+    with_article,
+)
 
 # How often an attribute is named, relative to the others: people name the colour and number of the petals most.
 MENTION_WEIGHTS = {
@@ -25,7 +28,6 @@ MENTION_WEIGHTS = {
     "leaf_shape": 0.45,
     "habitat": 0.55,
 }
-N_MENTIONS = {2: 0.22, 3: 0.45, 4: 0.26, 5: 0.07}  # share of captions that name so many attributes
 ONE_OF = ("petal_colour", "petal_count", "centre_colour")  # one of them is always named
 PETALS = ("petal_count", "petal_shape", "petal_colour", "petal_pattern")  # said in one breath, in this order
 
@@ -36,11 +38,6 @@ PETAL_SHAPES: Mapping[str, Choices] = {
     "narrow": (("narrow", 55), ("thin", 25), ("slender", 20)),
     "heart": (("heart shaped", 80), ("notched", 20)),
 }
-PATTERN_ADJECTIVES: Mapping[str, Choices] = {
-    "plain": (("plain", 75), ("unmarked", 25)),
-    "striped": (("striped", 70), ("streaked", 15), ("stripy", 15)),
-    "spotted": (("spotted", 75), ("speckled", 15), ("dotted", 10)),
-}  # the other patterns have no adjective
 PATTERN_NOUNS: Mapping[str, Choices] = {
     "plain": (("no pattern", 45), ("no markings", 55)),
     "edged": (("a coloured edge", 45), ("coloured edges", 25), ("a coloured rim", 20), ("a coloured border", 10)),
@@ -89,48 +86,32 @@ PLACES: Mapping[str, Choices] = {
     ),
 }  # fmt: skip
 
-OPENERS: Choices = (
-    ("this flower has {}", 24), ("a flower with {}", 16), ("the flower has {}", 9), ("this {flower} has {}", 8),
-    ("a {flower} with {}", 9), ("this is a flower with {}", 5), ("there is a flower with {}", 4),
-    ("it is a {flower} with {}", 3), ("you can see a flower with {}", 3), ("here is a flower that has {}", 2),
-    ("it has {}", 4), ("i see a flower with {}", 3), ("we see a {flower} with {}", 2),
-    ("the picture shows a flower with {}", 3), ("this one has {}", 2), ("look at this flower with {}", 1),
-    ("a {flower} that has {}", 2), ("this blossom has {}", 3), ("a blossom with {}", 2), ("{}", 4),
-)  # fmt: skip
+HAS: Choices = (*OPENERS, ("this blossom has {}", 3), ("a blossom with {}", 2), ("{}", 4))
 FLOWERS: Choices = (
     ("pretty flower", 35), ("lovely flower", 25), ("beautiful flower", 20), ("wild flower", 12), ("fresh flower", 8),
 )  # fmt: skip
-SUBJECTS: Choices = (("this flower", 40), ("the flower", 35), ("a flower", 15), ("this {flower}", 10))
 GROWS: Choices = (("is growing", 30), ("grows", 30), ("is", 12), ("stands", 12), ("blooms", 10), ("can be seen", 6))
 GROWING: Choices = (("growing", 50), ("blooming", 15), ("standing", 12), ("seen", 8), ("", 15))
-POSSESSIVES: Choices = (("its", 60), ("the", 40))
-
-Part = tuple[str, ...]
-"""Attributes that are said in one breath."""
 
 
 def caption(attributes: Mapping[str, str], rng: random.Random) -> tuple[str, tuple[str, ...]]:
-    """A sentence about the flower, and the names of the attributes that it states, in the order of ATTRIBUTES.
+    """A sentence about the flower, and the names of the attributes that it states, in their order.
 
-    The text is lower case, without digits or abbreviations; a comma is a pause. It depends on `attributes` and the
-    state of `rng` alone.
+    It depends on `attributes` and the state of `rng` alone.
     """
-    mentions = choose_mentions(MENTION_WEIGHTS, N_MENTIONS, ONE_OF, rng)
-    return _Speaker(attributes, rng).sentence(mentions), tuple(name for name in ATTRIBUTES if name in mentions)
+    mentions = choose_mentions(MENTION_WEIGHTS, ONE_OF, rng)
+    return _Speaker(attributes, rng).sentence(mentions), mentions
 
 
 class _Speaker(Phrases):
     """Puts the named attributes of one flower into words."""
 
-    verbs, participles = GROWS, GROWING
+    noun, phrases, openers = "flower", FLOWERS, HAS
+    verb, verbs, participles, places = "grows", GROWS, GROWING, PLACES
 
-    def fill(self, template: str, *values: str) -> str:
-        return template.replace("{flower}", self.pick(FLOWERS)).format(*values)
+    # --- what is said of each part
 
-    # --- what is said of each part: as something the flower has, or as a clause of its own
-
-    def parts(self, mentions: set[str]) -> list[Part]:
-        """Attributes that are said in one breath, in random order; the habitat is placed by `sentence`."""
+    def parts(self, mentions: Sequence[str]) -> list[Part]:
         groups = (PETALS, ("centre_size", "centre_colour"), ("stamens",), ("leaf_shape",))
         said = [named for group in groups if (named := tuple(name for name in group if name in mentions))]
         self.rng.shuffle(said)
@@ -231,39 +212,15 @@ class _Speaker(Phrases):
 
     # --- sentences
 
-    def sentence(self, mentions: set[str]) -> str:
-        parts = self.parts(mentions)
-        place = self.pick(PLACES[self.attributes["habitat"]]) if "habitat" in mentions else None
-        shapes: list[tuple[Callable[[list[Part], str | None], str], float]] = [
+    def shapes(self, parts: list[Part], place: str | None) -> list[tuple[Shape, float]]:
+        return [
             (self.has_all, 42),
             (self.has_some_and_is, 18),
             (self.only_clauses, 14),
             (self.whose, 6 if self.without_count(parts) else 0),
             (self.compound, 24 if self.compounds(parts) else 0),
-            (self.grows_first, 14 if place else 0),
+            (self.place_first, 14 if place else 0),
         ]
-        shape = self.rng.choices([shape for shape, _ in shapes], [weight for _, weight in shapes])[0]
-        return shape(parts, place)
-
-    def all_of(self, parts: list[Part]) -> str:
-        return self.listed([self.having(part) for part in parts])
-
-    def clauses(self, parts: list[Part]) -> str:
-        return self.listed([self.being(part, self.pick(POSSESSIVES)) for part in parts])
-
-    def has_all(self, parts: list[Part], place: str | None) -> str:
-        """`a flower with five red petals and a yellow centre growing in the forest`."""
-        return self.placed(self.fill(self.pick(OPENERS), self.all_of(parts)), place)
-
-    def has_some_and_is(self, parts: list[Part], place: str | None) -> str:
-        """`this flower has five petals, and its centre is yellow`."""
-        cut = self.rng.randrange(1, len(parts)) if len(parts) > 1 else 1
-        first, later = self.apart(parts[:cut])
-        said = self.fill(self.pick(OPENERS), self.all_of(first))
-        if rest := later + parts[cut:]:
-            link = self.pick(((", and ", 45), (" and ", 25), (", ", 15), (" while ", 15)))
-            said += link + self.clauses(rest)
-        return self.placed(said, place)
 
     def only_clauses(self, parts: list[Part], place: str | None) -> str:
         """`the flower's petals are red, its centre is yellow and the leaves are broad`."""
@@ -279,15 +236,8 @@ class _Speaker(Phrases):
         """The parts that can follow `a flower whose`."""
         return [part for part in parts if "petal_count" not in part and part != ("stamens",)]
 
-    def whose(self, parts: list[Part], place: str | None) -> str:
-        """`a flower whose petals are red, with a yellow centre`."""
-        openers = (("a flower {}", 40), ("this is a flower {}", 30), ("a {flower} {}", 30))
-        first = self.rng.choice(self.without_count(parts))
-        said = self.fill(self.pick(openers), self.being(first, "whose"))
-        rest = [part for part in parts if part != first]
-        if rest:
-            said += self.pick(((", with ", 60), (", and with ", 25), (", having ", 15))) + self.all_of(rest)
-        return self.placed(said, place)
+    def whose_part(self, parts: list[Part]) -> Part:
+        return self.rng.choice(self.without_count(parts))
 
     def compounds(self, parts: list[Part]) -> list[str]:
         """The attributes that can stand before the flower: `a red flower`, `a broad leaved flower`."""
@@ -301,8 +251,8 @@ class _Speaker(Phrases):
             or (name in alone and name in {"petal_shape", "centre_colour", "leaf_shape"})
         ]
 
-    def compound(self, parts: list[Part], place: str | None) -> str:
-        """`a red flower with five pointed petals`, `a six petalled flower with a large centre`."""
+    def compounded(self, parts: list[Part]) -> tuple[str, list[Part]]:
+        """`red`, `six petalled`."""
         name = self.rng.choice(self.compounds(parts))
         value = self.attributes[name]
         adjective = {
@@ -312,21 +262,7 @@ class _Speaker(Phrases):
             "centre_colour": lambda: f"{value} centred",
             "leaf_shape": lambda: f"{self.pick(LEAVES[value])} leaved".replace("like leaved", "leaved"),
         }[name]()
-        opener = self.pick((("{}", 45), ("this is {}", 25), ("there is {}", 12), ("i see {}", 8), ("it is {}", 10)))
-        noun = self.pick((("flower", 88), ("blossom", 12)))
-        said = opener.format(with_article(f"{adjective} {noun}"))
-        rest = [left for part in parts if (left := tuple(other for other in part if other != name))]
-        if rest:
-            said += f" {self.pick((('with', 80), ('that has', 20)))} " + self.all_of(rest)
-        return self.placed(said, place)
+        return adjective, [left for part in parts if (left := tuple(other for other in part if other != name))]
 
-    def grows_first(self, parts: list[Part], place: str | None) -> str:
-        """`a flower is growing in the forest, its petals are blue`; `in the forest grows a flower with blue petals`."""
-        if self.chance(0.35):
-            verb = self.pick((("grows", 40), ("there is", 40), ("you can see", 20)))
-            kind = self.fill(self.pick((("a flower", 70), ("a {flower}", 30))))
-            return f"{place} {verb} {kind} with {self.all_of(parts)}"
-        said = f"{self.fill(self.pick(SUBJECTS))} {self.pick(GROWS)} {place}"
-        if self.chance(0.5):
-            return f"{said}{self.pick(((', ', 60), (' and ', 40)))}{self.clauses(parts)}"
-        return f"{said}{self.pick(((', it has ', 40), (' and it has ', 30), (' and has ', 30)))}{self.all_of(parts)}"
+    def compound_noun(self) -> str:
+        return self.pick((("flower", 88), ("blossom", 12)))

@@ -15,7 +15,6 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Callable, Mapping, Sequence
-from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -29,13 +28,16 @@ from s2igan.corpora.svg import (
     check_attributes,
     check_size,
     data_address,
+    grain,
     hill,
+    individual_shades,
     mix,
     path_data,
     render,
     rgb,
     sky,
     spline,
+    streams,
 )
 
 COLOURS: tuple[str, ...] = ("red", "orange", "yellow", "pink", "purple", "blue", "white")
@@ -276,32 +278,14 @@ def _background(habitat: str, rng: random.Random, petals: Shades, centre: Shades
         f'<filter id="blur" filterUnits="userSpaceOnUse" x="-16" y="-16" width="{VIEW + 32}" height="{VIEW + 32}" '
         f'color-interpolation-filters="sRGB"><feGaussianBlur stdDeviation="{BLUR}"/></filter>'
     )
-    return data_address(
-        f'<svg xmlns="http://www.w3.org/2000/svg" width="{VIEW}" height="{VIEW}" viewBox="0 0 {VIEW} {VIEW}">'
-        f'<defs>{blur}{"".join(canvas.defs)}</defs><g filter="url(#blur)">{"".join(canvas.body)}</g></svg>',
-        BACKGROUND_SIZE,
-    )
+    canvas.defs.append(blur)
+    canvas.body = ['<g filter="url(#blur)">', *canvas.body, "</g>"]
+    return data_address(canvas.svg(), BACKGROUND_SIZE)
 
 
-@lru_cache(maxsize=1)
 def _grain() -> str:
-    """The texture of every petal, as the address of an image: streaks of light and shade that run along it.
-
-    Turbulence costs more than the rest of a picture, so it is computed once; each flower shows another part of it.
-    """
-    noise = '<feTurbulence type="fractalNoise" baseFrequency=".22 .05" numOctaves="2" seed="11" stitchTiles="stitch"/>'
-    streaks = f'<svg xmlns="http://www.w3.org/2000/svg" width="{GRAIN}" height="{GRAIN}">'
-    # Colour and, in the last row, opacity out of the noise's red channel: dark where it is high, pale where it is low.
-    for name, matrix in (
-        ("dark", "0 0 0 0 .2 0 0 0 0 .05 0 0 0 0 .2 5 0 0 0 -2.6"),
-        ("pale", "0 0 0 0 1 0 0 0 0 1 0 0 0 0 .96 -5 0 0 0 2.2"),
-    ):
-        streaks += (
-            f'<filter id="{name}" x="0" y="0" width="1" height="1" color-interpolation-filters="sRGB">{noise}'
-            f'<feColorMatrix values="{matrix}"/></filter>'
-            f'<rect width="{GRAIN}" height="{GRAIN}" filter="url(#{name})"/>'
-        )
-    return data_address(streaks + "</svg>", GRAIN)
+    """The texture of every petal, whose streaks run along it."""
+    return grain(GRAIN, (0.22, 0.05), 11, dark=(0.2, 0.05, 0.2), pale=(1, 1, 0.96))
 
 
 # ----------------------------------------------------------------------------------------------------------------------
@@ -549,20 +533,6 @@ def _stem(canvas: Canvas, attributes: Mapping[str, str], head: Point, foot: floa
     canvas.body.append("</g>")
 
 
-def _individual_shades(shades: Shades, rng: random.Random, warmth: float) -> Shades:
-    """The colour as one individual wears it: a little lighter or darker, in the scene's warmer or cooler light."""
-    lighter = rng.uniform(-0.07, 0.07)
-    target: RGB = (255, 255, 255) if lighter > 0 else (0, 0, 0)
-    red, green, blue = (rng.uniform(-4, 4) for _ in range(3))
-
-    def vary(c: RGB) -> RGB:
-        r, g, b = mix(c, target, abs(lighter))
-        return ((r + red) * (1 + 0.02 * warmth), g + green, (b + blue) * (1 - 0.03 * warmth))
-
-    bright, base, shade = shades
-    return vary(bright), vary(base), vary(shade)
-
-
 def flower_svg(attributes: Mapping[str, str], individual_seed: int) -> str:
     """The picture as SVG text with a square viewBox.
 
@@ -571,17 +541,15 @@ def flower_svg(attributes: Mapping[str, str], individual_seed: int) -> str:
     """
     check_attributes("flower", ATTRIBUTES, attributes)
 
-    def stream(purpose: str) -> random.Random:  # one a purpose, so that none depends on how much another draws
-        return random.Random(f"{individual_seed}/{purpose}")
-
+    stream = streams(individual_seed)
     pose, tint = stream("pose"), stream("tint")
     size, squash, tilt = pose.uniform(0.92, 1.06), pose.uniform(0.84, 1.0), pose.uniform(-30, 30)
     head = (VIEW / 2 + pose.uniform(-12, 12), pose.uniform(94, 104))
     foot = VIEW / 2 + pose.uniform(-26, 26)
     light = (pose.choice((-1, 1)) * pose.uniform(0.3, 0.9), -pose.uniform(0.5, 1.0))  # towards it
     warmth = tint.uniform(-1, 1)
-    petals = _individual_shades(PETALS[attributes["petal_colour"]], stream("petals"), warmth)
-    centre = _individual_shades(CENTRES[attributes["centre_colour"]], stream("centre"), warmth)
+    petals = individual_shades(PETALS[attributes["petal_colour"]], stream("petals"), warmth)
+    centre = individual_shades(CENTRES[attributes["centre_colour"]], stream("centre"), warmth)
 
     canvas = Canvas()
     scene = _background(attributes["habitat"], stream("scene"), petals, centre)
@@ -603,10 +571,8 @@ def flower_svg(attributes: Mapping[str, str], individual_seed: int) -> str:
     if attributes["stamens"] == "present":
         _stamens(canvas, attributes, radius, stream("stamens"))
     _centre(canvas, centre, radius, light)
-    return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" width="{VIEW}" height="{VIEW}" viewBox="0 0 {VIEW} {VIEW}">'
-        f"<defs>{''.join(canvas.defs)}</defs>{''.join(canvas.body)}</g></svg>"
-    )
+    canvas.body.append("</g>")
+    return canvas.svg()
 
 
 def draw_flower(attributes: Mapping[str, str], individual_seed: int, size: int) -> npt.NDArray[np.uint8]:

@@ -1,48 +1,130 @@
-"""What the captions of all drawn sets are put together with."""
+"""How the captions of all drawn sets are put together.
+
+A caption names two to five of the attributes. What it names, in which order, by which words and in which shape of
+sentence is drawn at random, so that a speech encoder has to find the words that matter wherever they stand. It says
+nothing of the picture beyond the attributes that it names; it is lower case, without digits or abbreviations, and a
+comma is a pause.
+"""
 
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
 
-Choices = Sequence[tuple[str, float]]  # wording, relative frequency
+Choices = Sequence[tuple[str, float]]
+"""Wording, relative frequency."""
+Part = tuple[str, ...]
+"""Attributes that are said in one breath."""
+Shape = Callable[[list[Part], str | None], str]
+"""(parts, place if it is named) -> sentence."""
+
+N_MENTIONS = {2: 0.22, 3: 0.45, 4: 0.26, 5: 0.07}  # share of captions that name so many attributes
+
+# `{}` is what is said of the individual, `{noun}` and `{phrase}` are `Phrases.noun` and one of `Phrases.phrases`.
+OPENERS: Choices = (
+    ("this {noun} has {}", 24), ("a {noun} with {}", 16), ("the {noun} has {}", 9), ("this {phrase} has {}", 8),
+    ("a {phrase} with {}", 9), ("this is a {noun} with {}", 5), ("there is a {noun} with {}", 4),
+    ("it is a {phrase} with {}", 3), ("you can see a {noun} with {}", 3), ("here is a {noun} that has {}", 2),
+    ("it has {}", 4), ("i see a {noun} with {}", 3), ("we see a {phrase} with {}", 2),
+    ("the picture shows a {noun} with {}", 3), ("this one has {}", 2), ("look at this {noun} with {}", 1),
+    ("a {phrase} that has {}", 2),
+)  # fmt: skip
+SUBJECTS: Choices = (("this {noun}", 40), ("the {noun}", 35), ("a {noun}", 15), ("this {phrase}", 10))
+POSSESSIVES: Choices = (("its", 60), ("the", 40))
+PATTERN_ADJECTIVES: Mapping[str, Choices] = {
+    "plain": (("plain", 75), ("unmarked", 25)),
+    "striped": (("striped", 70), ("streaked", 15), ("stripy", 15)),
+    "spotted": (("spotted", 75), ("speckled", 15), ("dotted", 10)),
+}
 
 
-def choose_mentions(
-    weights: Mapping[str, float], numbers: Mapping[int, float], one_of: Sequence[str], rng: random.Random
-) -> set[str]:
-    """Attributes to name, by weight.
+def choose_mentions(weights: Mapping[str, float], one_of: Sequence[str], rng: random.Random) -> tuple[str, ...]:
+    """Attributes to name, as many as `N_MENTIONS` has it, in the order of `weights`.
 
     Args:
         weights: how often each attribute is named, relative to the others.
-        numbers: how many attributes are named -> share of the captions.
         one_of: at least one of these is named.
     """
-    count = rng.choices(list(numbers), list(numbers.values()))[0]
+    count = rng.choices(list(N_MENTIONS), list(N_MENTIONS.values()))[0]
     chosen = {rng.choices(one_of, [weights[name] for name in one_of])[0]}
     while len(chosen) < count:
         left = [name for name in weights if name not in chosen]
         chosen.add(rng.choices(left, [weights[name] for name in left])[0])
-    return chosen
+    return tuple(name for name in weights if name in chosen)
 
 
-class Phrases:
-    """Chooses words for the attributes of one individual."""
+class Phrases(ABC):
+    """Puts the named attributes of one individual into words."""
 
+    noun: str
+    """What it is: `bird`."""
+    phrases: Choices
+    """The same with an adjective that names no attribute: `pretty bird`."""
+    openers: Choices
+    """How a sentence begins that says what it has."""
+    verb: str
+    """What it does somewhere, after the place: `sits`."""
     verbs: Choices
-    """What it does somewhere: `is sitting`."""
+    """The same, after the individual: `is sitting`."""
     participles: Choices
     """The same, after a noun: `sitting`; may be empty."""
+    places: Mapping[str, Choices]
+    """Where that is, by the value of the attribute habitat."""
 
     def __init__(self, attributes: Mapping[str, str], rng: random.Random) -> None:
         self.attributes = attributes
         self.rng = rng
+
+    # --- what differs between sets
+
+    @abstractmethod
+    def parts(self, mentions: Sequence[str]) -> list[Part]:
+        """The mentions but for the habitat, which `sentence` places, in random order."""
+
+    @abstractmethod
+    def having(self, part: Part) -> str:
+        """The part as a noun phrase: `a red belly`."""
+
+    @abstractmethod
+    def being(self, part: Part, whose: str) -> str:
+        """The part as a clause: `its belly is red`."""
+
+    @abstractmethod
+    def shapes(self, parts: list[Part], place: str | None) -> list[tuple[Shape, float]]:
+        """The shapes that the sentence may have, with their relative frequencies."""
+
+    @abstractmethod
+    def compounded(self, parts: list[Part]) -> tuple[str, list[Part]]:
+        """What stands before the noun, such as `red bellied`, and the parts that are left to say."""
+
+    def compound_noun(self) -> str:
+        """The noun that `compounded` stands before."""
+        return self.noun
+
+    def noun_phrases(self, parts: list[Part]) -> list[str]:
+        """All parts as noun phrases."""
+        return [self.having(part) for part in parts]
+
+    def apart(self, parts: list[Part]) -> tuple[list[Part], list[Part]]:
+        """The parts that the first half of a sentence says, and what it leaves to the second."""
+        return parts, []
+
+    def whose_part(self, parts: list[Part]) -> Part:
+        """The part that follows `whose`."""
+        return parts[0]
+
+    # --- words
 
     def pick(self, choices: Choices) -> str:
         return self.rng.choices([word for word, _ in choices], [weight for _, weight in choices])[0]
 
     def chance(self, probability: float) -> bool:
         return self.rng.random() < probability
+
+    def fill(self, template: str, *values: str) -> str:
+        template = template.replace("{phrase}", self.pick(self.phrases)).replace("{noun}", self.noun)
+        return template.format(*values)
 
     def listed(self, phrases: Sequence[str]) -> str:
         """`a`, `a and b`, `a, b and c`, with the pauses that people make or do not make."""
@@ -65,6 +147,64 @@ class Phrases:
             link = self.pick(((" and it", 50), (", it", 25), (", and it", 25)))
             return f"{said}{link} {self.pick(self.verbs)} {place}"
         return f"{place}{self.pick(((', ', 70), (' ', 30)))}{said}"
+
+    def all_of(self, parts: list[Part]) -> str:
+        return self.listed(self.noun_phrases(parts))
+
+    def clauses(self, parts: list[Part]) -> str:
+        return self.listed([self.being(part, self.pick(POSSESSIVES)) for part in parts])
+
+    # --- sentences
+
+    def sentence(self, mentions: Sequence[str]) -> str:
+        parts = self.parts(mentions)
+        place = self.pick(self.places[self.attributes["habitat"]]) if "habitat" in mentions else None
+        shapes = self.shapes(parts, place)
+        shape = self.rng.choices([shape for shape, _ in shapes], [weight for _, weight in shapes])[0]
+        return shape(parts, place)
+
+    def has_all(self, parts: list[Part], place: str | None) -> str:
+        """`a bird with a red belly and black wings sitting in the snow`."""
+        return self.placed(self.fill(self.pick(self.openers), self.all_of(parts)), place)
+
+    def has_some_and_is(self, parts: list[Part], place: str | None) -> str:
+        """`this bird has a red belly, and its wings are black`."""
+        cut = self.rng.randrange(1, len(parts)) if len(parts) > 1 else 1
+        first, later = self.apart(parts[:cut])
+        said = self.fill(self.pick(self.openers), self.all_of(first))
+        if rest := later + parts[cut:]:
+            link = self.pick(((", and ", 45), (" and ", 25), (", ", 15), (" while ", 15)))
+            said += link + self.clauses(rest)
+        return self.placed(said, place)
+
+    def whose(self, parts: list[Part], place: str | None) -> str:
+        """`a bird whose belly is red, with black wings`."""
+        first = self.whose_part(parts)
+        openers = (("a {noun} {}", 40), ("this is a {noun} {}", 30), ("a {phrase} {}", 30))
+        said = self.fill(self.pick(openers), self.being(first, "whose"))
+        if rest := [part for part in parts if part != first]:
+            said += self.pick(((", with ", 60), (", and with ", 25), (", having ", 15))) + self.all_of(rest)
+        return self.placed(said, place)
+
+    def compound(self, parts: list[Part], place: str | None) -> str:
+        """`a red bellied bird with black wings`."""
+        adjective, rest = self.compounded(parts)
+        opener = self.pick((("{}", 45), ("this is {}", 25), ("there is {}", 12), ("i see {}", 8), ("it is {}", 10)))
+        said = opener.format(with_article(f"{adjective} {self.compound_noun()}"))
+        if rest:
+            said += f" {self.pick((('with', 80), ('that has', 20)))} " + self.all_of(rest)
+        return self.placed(said, place)
+
+    def place_first(self, parts: list[Part], place: str | None) -> str:
+        """`a bird is sitting in the snow, its head is blue`; `in the snow sits a bird with a blue head`."""
+        if self.chance(0.35):
+            verb = self.pick(((self.verb, 40), ("there is", 40), ("you can see", 20)))
+            kind = self.fill(self.pick((("a {noun}", 70), ("a {phrase}", 30))))
+            return f"{place} {verb} {kind} with {self.all_of(parts)}"
+        said = f"{self.fill(self.pick(SUBJECTS))} {self.pick(self.verbs)} {place}"
+        if self.chance(0.5):
+            return f"{said}{self.pick(((', ', 60), (' and ', 40)))}{self.clauses(parts)}"
+        return f"{said}{self.pick(((', it has ', 40), (' and it has ', 30), (' and has ', 30)))}{self.all_of(parts)}"
 
 
 def with_article(phrase: str) -> str:

@@ -28,6 +28,7 @@ from s2igan.corpora.source import Corpus, Problem, ReadOptions
 from s2igan.corpora.splits import PROPORTIONS, with_splits
 from s2igan.corpora.tree import Tree, base_name, stem
 from s2igan.data.images import Box, load_image
+from s2igan.data.layout import REJECTED, stored_size
 from s2igan.data.manifest import FORMATS, Utterance, iter_manifest, write_manifest
 from s2igan.errors import UserError
 from s2igan.files import atomic_write_json, disk_errors, only_one
@@ -104,7 +105,8 @@ def prepare_corpus(
         UserError: the source has another layout or cannot be used, `out` holds something else, or the disk is full;
             what is finished stays.
     """
-    from s2igan.data.store import MAX_REJECTED, Store, build_store, too_many_rejected, write_rejected
+    from s2igan.data.pack import MAX_REJECTED, build_store, too_many_rejected, write_rejected
+    from s2igan.data.store import Store
     from s2igan.speech import parse_voice
 
     for voice in voices:  # a misspelt one is told now, and also where nothing has to be spoken
@@ -462,8 +464,6 @@ def project_time(
         return
     import torch
 
-    from s2igan.data.store import stored_size
-
     jobs = jobs or usable_cores()
     seconds_of_speech: list[float] = []
 
@@ -554,8 +554,6 @@ def in_words(seconds: float) -> str:
 
 def rejections(out: Path) -> list[dict[str, Any]]:
     """What `rejected.jsonl` lists."""
-    from s2igan.data.store import REJECTED
-
     return [json.loads(line) for line in (out / REJECTED).read_text(encoding="utf-8").splitlines()]
 
 

@@ -4,22 +4,45 @@ from __future__ import annotations
 
 import importlib
 import textwrap
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from s2igan.errors import UserError
 
 if TYPE_CHECKING:
+    from s2igan.corpora.drawn import DrawnSet
     from s2igan.corpora.source import Importer
 
+
+@dataclass(frozen=True)
+class BuiltIn:
+    """What is known of a built-in set before its module is imported."""
+
+    title: str
+    classes: int
+    """Species that it usually has."""
+
+
 BUILT_IN = {
-    "birds": "Drawn birds of invented species, each described aloud by synthetic voices; needs no source",
-    "flowers": "Drawn flowers of invented species, made in the manner of the birds; needs no source",
+    "birds": BuiltIn(
+        "Drawn birds of invented species, each described aloud by synthetic voices; needs no source", classes=60
+    ),
+    "flowers": BuiltIn(
+        "Drawn flowers of invented species, made in the manner of the birds; needs no source", classes=40
+    ),
 }
+"""By the names of their modules in this folder."""
 IMPORTERS = ("folder", "cub", "oxford102", "flickr8k", "places", "places-subset", "spokencoco", "aikuma", "elan")
 """Names of importers, which are the names of their modules in this folder, with `_` for `-`."""
 PUBLISHED = frozenset({"cub", "oxford102", "flickr8k", "places", "places-subset", "spokencoco"})
 """Corpora that others report figures on: their pictures, recordings and splits are kept as published."""
 INDENT = "    "
+
+
+def drawn_set(name: str) -> DrawnSet:
+    """The built-in set of one of the names in `BUILT_IN`."""
+    found: DrawnSet = importlib.import_module(f"s2igan.corpora.{name}").DRAWN_SET
+    return found
 
 
 def importer(name: str) -> Importer:
@@ -37,7 +60,7 @@ def importer(name: str) -> Importer:
 def describe() -> str:
     """Every corpus: what it is, where it is published, and the layout that is expected; for people."""
     lines = ["Built in: s2igan prepare NAME --out OUT", ""]
-    lines += [f"{name}: {title}" for name, title in BUILT_IN.items()]
+    lines += [f"{name}: {built_in.title}" for name, built_in in BUILT_IN.items()]
     lines += ["", "Imported: s2igan prepare NAME --source DIR --out OUT"]
     for name in IMPORTERS:
         found = importer(name)

@@ -8,7 +8,8 @@ from __future__ import annotations
 import base64
 import io
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 
 import numpy as np
 import numpy.typing as npt
@@ -67,6 +68,53 @@ def mix(a: RGB, b: RGB, t: float) -> RGB:
     return (a[0] + (b[0] - a[0]) * t, a[1] + (b[1] - a[1]) * t, a[2] + (b[2] - a[2]) * t)
 
 
+def streams(individual_seed: int) -> Callable[[str], random.Random]:
+    """Random numbers of an individual by purpose: a stream each, so that none depends on how much another draws."""
+    return lambda purpose: random.Random(f"{individual_seed}/{purpose}")
+
+
+def individual_shades(shades: Shades, rng: random.Random, warmth: float) -> Shades:
+    """A colour as one individual wears it: a little lighter or darker, in the scene's warmer or cooler light."""
+    lighter = rng.uniform(-0.07, 0.07)
+    target: RGB = (255, 255, 255) if lighter > 0 else (0, 0, 0)
+    red, green, blue = (rng.uniform(-4, 4) for _ in range(3))
+
+    def vary(c: RGB) -> RGB:
+        r, g, b = mix(c, target, abs(lighter))
+        return ((r + red) * (1 + 0.02 * warmth), g + green, (b + blue) * (1 - 0.03 * warmth))
+
+    light, base, shade = shades
+    return vary(light), vary(base), vary(shade)
+
+
+@cache
+def grain(side: int, frequency: tuple[float, float], seed: int, dark: RGB, pale: RGB) -> str:
+    """A texture of streaks of light and shade that repeats itself without a seam, as the address of an image.
+
+    Turbulence costs more than the rest of a picture, so it is computed once; each individual shows another part of it.
+
+    Args:
+        side: of the texture, in the drawing's units.
+        frequency: of the noise, in x and y; per unit.
+        seed: of the noise.
+        dark: colour of the shade, from 0 to 1 a channel.
+        pale: colour of the light.
+    """
+    noise = (
+        f'<feTurbulence type="fractalNoise" baseFrequency="{frequency[0]} {frequency[1]}" numOctaves="2" '
+        f'seed="{seed}" stitchTiles="stitch"/>'
+    )
+    streaks = f'<svg xmlns="http://www.w3.org/2000/svg" width="{side}" height="{side}">'
+    # Opacity out of the noise's red channel: dark where it is high, pale where it is low.
+    for name, (r, g, b), opacity in (("dark", dark, "5 0 0 0 -2.6"), ("pale", pale, "-5 0 0 0 2.2")):
+        streaks += (
+            f'<filter id="{name}" x="0" y="0" width="1" height="1" color-interpolation-filters="sRGB">{noise}'
+            f'<feColorMatrix values="0 0 0 0 {r} 0 0 0 0 {g} 0 0 0 0 {b} {opacity}"/></filter>'
+            f'<rect width="{side}" height="{side}" filter="url(#{name})"/>'
+        )
+    return data_address(streaks + "</svg>", side)
+
+
 def path_data(*parts: str | float) -> str:
     """SVG path data from commands and coordinates."""
     return " ".join(p if isinstance(p, str) else f"{p:.1f}" for p in parts)
@@ -89,6 +137,13 @@ class Canvas:
     def __init__(self) -> None:
         self.defs: list[str] = []
         self.body: list[str] = []
+
+    def svg(self) -> str:
+        """The whole drawing, with a square viewBox."""
+        return (
+            f'<svg xmlns="http://www.w3.org/2000/svg" width="{VIEW}" height="{VIEW}" viewBox="0 0 {VIEW} {VIEW}">'
+            f"<defs>{''.join(self.defs)}</defs>{''.join(self.body)}</svg>"
+        )
 
     def linear(self, line: tuple[float, float, float, float], *stops: tuple[float, RGB]) -> str:
         """Paint that runs through the stops (offset, colour) along the line x1, y1, x2, y2."""

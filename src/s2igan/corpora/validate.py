@@ -62,7 +62,7 @@ class Findings:
     @property
     def passes(self) -> bool:
         """Whether `prepare` would take it without --allow-rejected."""
-        from s2igan.data.store import MAX_REJECTED
+        from s2igan.data.pack import MAX_REJECTED
 
         return bool(self.usable) and self.n_rejected <= MAX_REJECTED * self.total
 

@@ -27,7 +27,7 @@ from torch import Tensor, nn
 
 from s2igan.checkpoint import load_model, save_model
 from s2igan.data.dataset import crop_and_flip
-from s2igan.data.store import stored_size
+from s2igan.data.layout import stored_size
 from s2igan.evaluation.drawings import Drawing, draw_random
 from s2igan.models.blocks import seeded_construction
 

@@ -19,6 +19,7 @@ from PIL import Image
 
 from s2igan.corpora import svg
 from s2igan.corpora.drawn import OVERSAMPLING
+from s2igan.corpora.registry import BUILT_IN, drawn_set
 from s2igan.parallel import each_done
 
 DRAWINGS_PER_TASK = 50
@@ -60,10 +61,7 @@ class Drawing:
 def drawing_with(attributes: Mapping[str, tuple[str, ...]]) -> Drawing | None:
     """The drawn set that has exactly these attributes, and these values among others (a small corpus need not show
     every one); None where a store's pictures are no such drawings."""
-    from s2igan.corpora.birds import BIRDS
-    from s2igan.corpora.flowers import FLOWERS
-
-    for drawn in (BIRDS, FLOWERS):
+    for drawn in map(drawn_set, BUILT_IN):
         known = drawn.attributes
         if attributes.keys() == known.keys() and all(set(attributes[name]) <= set(known[name]) for name in known):
             return Drawing(drawn.name, known, drawn.draw, OVERSAMPLING, drawn.changed_sentences, drawn.headlines)

@@ -26,7 +26,8 @@ from torch import Tensor, nn
 from s2igan.audio import FRAMES_PER_SECOND, SAMPLE_RATE
 from s2igan.data.dataset import SpeechImageData
 from s2igan.data.manifest import Utterance, write_manifest
-from s2igan.data.store import Store, build_store
+from s2igan.data.pack import build_store
+from s2igan.data.store import Store
 from s2igan.data.text_embeddings import write_text_embeddings
 from s2igan.models.encoders import build_encoder, encoder_to_json
 from s2igan.models.image_encoder import ImageEncoder
