@@ -52,7 +52,7 @@ def demo() -> Recipe:
         recipe,
         name="demo",
         sen=replace(recipe.sen, loop=replace(recipe.sen.loop, steps=600)),
-        rdg=replace(recipe.rdg, practice_steps=1200, loop=replace(recipe.rdg.loop, steps=1500)),
+        rdg=replace(recipe.rdg, practice_steps=1200, ema_decay=0.995, loop=replace(recipe.rdg.loop, steps=1500)),
     )
 
 
@@ -107,7 +107,7 @@ def birds() -> Recipe:
         learning_rate=3e-4,
         discriminator_learning_rate=3e-4,
         schedule="cosine",
-        ema_decay=0.995,
+        ema_decay=0.999,
         kl=0.02,
         initial_condition_gain=32.0,
         initial_logvar=-3.0,
