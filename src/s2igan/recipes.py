@@ -259,7 +259,7 @@ def no_sen(size: Recipe) -> Recipe:
     s2igan train no-sen --config cub --data DATA --out RUN
     """
     untrained = replace(size.sen, objective="distillation", loop=replace(size.sen.loop, steps=0, epochs=None))
-    return replace(size, sen=untrained, rdg=replace(size.rdg, speech="scratch"))
+    return replace(size, sen=untrained, rdg=replace(size.rdg, speech="scratch", negatives=0))
 
 
 def end_to_end(size: Recipe) -> Recipe:
@@ -268,7 +268,7 @@ def end_to_end(size: Recipe) -> Recipe:
     CUB 7.38 / 21.54 / 4.29.
     s2igan train end-to-end --config cub --data DATA --out RUN --sen-from S2IGAN-RUN
     """
-    return replace(size, rdg=replace(size.rdg, speech="finetuned"))
+    return replace(size, rdg=replace(size.rdg, speech="finetuned", negatives=0))
 
 
 def no_distinctive(size: Recipe) -> Recipe:
