@@ -136,6 +136,10 @@ class TestCandidates:
             expected = scale.reshape(7, 5, *scale.shape[1:])[torch.arange(7), best]
             assert np.abs(chosen.astype(int) - expected).max() <= 1
 
+    def test_candidates_without_a_choice_are_refused(self, model):
+        with pytest.raises(ValueError, match="5 candidates need the image encoder"):
+            SpeechToImage(model.speech_encoder, model.generator, model.front_end, candidates=5)
+
     def test_a_sample_does_not_depend_on_how_many_are_asked_for(self, model, sounds):
         choosy = self.choosy(model)
         few, many = (pixels(choosy(sounds / "a.wav", samples=n, seed=3)).astype(int) for n in (2, 9))

@@ -74,7 +74,21 @@ class SpeechToImage:
         image_encoder: ImageEncoder | None = None,
         candidates: int = 1,
     ) -> None:
-        """`image_encoder`, that of stage 1, chooses each image among so many `candidates`; one needs none."""
+        """Takes over networks that fit together.
+
+        Args:
+            speech_encoder: gives the unit-length embedding of a recording.
+            generator: draws images of it.
+            front_end: how the log-mels were made that the encoder learnt from.
+            device: where to compute.
+            image_encoder: that of stage 1, which chooses each image among several; None takes the first.
+            candidates: how many it chooses among.
+
+        Raises:
+            ValueError: several candidates, and nothing to choose with.
+        """
+        if candidates > 1 and image_encoder is None:
+            raise ValueError(f"{candidates} candidates need the image encoder that chooses among them")
         self.device = torch.device(device)
         self.candidates = candidates
         self.image_encoder = image_encoder

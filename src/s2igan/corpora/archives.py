@@ -39,6 +39,7 @@ RESERVE_BYTES = 512 * 1024**2
 UTF8_FLAG = 0x800  # of the members of a zip
 BLOCK = 1024**2
 UNREADABLE = (tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, NotImplementedError)
+"""What reading a damaged archive raises; the last is zipfile's word for a compression that it does not know."""
 ODD_NAME = re.compile(r"[\0\n\r]")
 
 
