@@ -93,6 +93,29 @@ def test_pictures_follow_seed_and_embedding(model):
     assert not (same[0] == same[1]).all()
 
 
+def test_every_candidate_of_every_picture_has_noise_of_its_own(model, monkeypatch):
+    """More pictures than one turn takes: none draws the noise of another, and the record says among how many."""
+    given = []
+
+    def draw(embeddings, z, eps):
+        assert len(z) == len(eps) == 3 * len(embeddings)
+        given.append(z)
+        return [np.zeros((len(embeddings), SIDE, SIDE, 3), np.uint8)]
+
+    monkeypatch.setattr(model, "candidates", 3)
+    monkeypatch.setattr(model, "draw", draw)
+    pictures = draw_pictures(model, torch.randn(70, 16), seed=1)
+    assert len(pictures) == 70
+    assert len(torch.unique(torch.cat(given), dim=0)) == 210
+
+
+def test_the_record_says_among_how_many_each_picture_was_chosen(model, bird_store, subject, quiet, monkeypatch):
+    monkeypatch.setattr(model, "candidates", 2)
+    monkeypatch.setattr(model, "draw", lambda heard, z, eps: [np.zeros((len(heard), SIDE, SIDE, 3), np.uint8)])
+    fakes = Fakes.draw(model, bird_store, subject.utterances[:3], 2, seed=0, console=quiet)
+    assert fakes.protocol["chosen_among"] == 2
+
+
 def test_figure_3_speaks_with_a_voice_of_the_split(tmp_path, model, bird_store, subject, quiet):
     drawing = drawing_with(ATTRIBUTES)
     group = changed_group(model, Judge(bird_store), drawing, subject, tmp_path, seed=0, console=quiet)
