@@ -52,7 +52,7 @@ def demo() -> Recipe:
         recipe,
         name="demo",
         sen=replace(recipe.sen, loop=replace(recipe.sen.loop, steps=600)),
-        rdg=replace(recipe.rdg, practice_steps=1200, ema_decay=0.995, loop=replace(recipe.rdg.loop, steps=1500)),
+        rdg=replace(recipe.rdg, ema_decay=0.995, loop=replace(recipe.rdg.loop, steps=1500)),
     )
 
 
@@ -101,7 +101,7 @@ def birds() -> Recipe:
         augment=SpeechAugment(),
     )
     rdg = RDGConfig(
-        loop=LoopConfig(steps=6500, evaluate_every=500, precision="auto"),
+        loop=LoopConfig(steps=6700, evaluate_every=500, precision="auto"),
         generator=GeneratorConfig(embedding=speech.embedding, condition=64, z=64, width=48, resolutions=(16, 32, 64)),
         discriminator_width=32,
         learning_rate=3e-4,
@@ -111,15 +111,15 @@ def birds() -> Recipe:
         kl=0.02,
         initial_condition_gain=32.0,
         initial_logvar=-3.0,
-        contrast=1.5,
+        contrast=3.0,
         contrast_dim=64,
-        semantic=1.0,
+        semantic=2.0,
         negatives=512,
         arithmetic=0.5,
         mismatched=False,
-        reconstruction=150.0,
-        posterior_kl=10.0,
-        practice_steps=2000,
+        reconstruction=75.0,
+        posterior_kl=5.0,
+        practice_steps=1200,
         emphasis=1.4,
         candidates=4,
         image_views=4,

@@ -8,6 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from s2igan.errors import UserError
 from s2igan.losses import Negatives
 from s2igan.models.generator import GeneratorConfig
 from s2igan.training import rdg
@@ -248,6 +249,26 @@ class TestArithmetic:
         state.relation.register_forward_hook(lambda *args: rows.append([len(part) for part in args[1]]))
         rdg.step(state, self.given(), config)
         assert rows == [[4, 4], [4, 4], [2, 2], [4, 4], [2, 2]]
+
+    def test_a_moved_description_is_of_no_class(self):
+        """In a batch of one class nothing is told apart, but the fakes of moved descriptions are, from all of it."""
+        one_class = self.given(class_ids=torch.zeros(4, dtype=torch.long))
+        negatives = Negatives(one_class.embedding.roll(1, dims=0), torch.zeros(4, dtype=torch.long))
+        terms = ("generator/contrast", "generator/semantic")
+        for given in (one_class, replace(one_class, negatives=negatives)):
+            state, config = make(contrast=1.0, semantic=1.0)
+            log = rdg.step(state, given, config)
+            assert [log[term].item() for term in terms] == [0, 0]
+            state, config = make(contrast=1.0, semantic=1.0, arithmetic=0.5)
+            log = rdg.step(state, given, config)
+            assert all(log[term] > 0.5 for term in terms)
+            assert log["discriminator_16/contrast"] == 0
+        assert rdg.moved_classes(None, slice(0, 2)) is None
+
+    def test_what_is_moved_is_not_reconstructed(self):
+        with pytest.raises(UserError, match=r"reconstruction_share 0.5 and arithmetic 0.75"):
+            make(**RECONSTRUCTION, arithmetic=0.75)
+        make(**RECONSTRUCTION, arithmetic=0.75, reconstruction_share=0.25)
 
     def test_two_rows_are_never_moved(self):
         losses = {}

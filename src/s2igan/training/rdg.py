@@ -35,6 +35,7 @@ from s2igan.training.engine import (
     WHOLE,
     MicroBatch,
     gather,
+    rank,
     statistics_held,
     update,
 )
@@ -128,6 +129,13 @@ class RDGConfig:
     calibrate_batch_norm: bool = False
     """Before use, re-estimate the averaged generator's batch-norm statistics; the reference takes those of the live
     one."""
+
+    def __post_init__(self) -> None:
+        if self.reconstruction and self.reconstruction_share + self.arithmetic > 1:
+            raise UserError(
+                f"reconstruction_share {self.reconstruction_share} and arithmetic {self.arithmetic} are more than the "
+                "whole batch together: an image cannot be reconstructed from a description that was moved away from it"
+            )
 
     def scales(self, step: int) -> tuple[int, ...]:
         """Resolutions that train in a step, from the lowest."""
@@ -420,7 +428,9 @@ def discriminator_step(
     terms = discriminator_loss(real, fake, mismatched)
     loss = weighted_sum(terms)
     if config.contrast:
-        terms["contrast"] = contrast(network, features, made.real_embedding.detach(), batch, config)
+        terms["contrast"] = contrast(
+            network, features, made.real_embedding.detach(), batch.class_ids, batch.negatives, config
+        )
         loss = loss + config.contrast * terms["contrast"]
 
     update(optimiser, loss, f"discriminator {resolution}", batch.part)
@@ -456,13 +466,14 @@ def generator_step(state: RDGState, batch: RDGBatch, made: Made, config: RDGConf
     for judge in judges:  # their weights' gradients would be thrown away
         judge.requires_grad_(False)
     out, embedding = made.out, made.embedding
+    classes = moved_classes(batch.class_ids, made.own)
     logits, contrasts = {}, []
     for resolution in made.fakes:
         network = state.discriminators[resolution]
         features = network.features(made.fakes[resolution])
         logits[resolution] = network.conditional(features, made.condition), network.unconditional(features)
         if config.contrast:
-            contrasts.append(contrast(network, features, embedding.detach(), batch, config))
+            contrasts.append(contrast(network, features, embedding.detach(), classes, batch.negatives, config))
     relation_logits = None
     if state.relation is not None:
         assert made.features is not None
@@ -478,7 +489,7 @@ def generator_step(state: RDGState, batch: RDGBatch, made: Made, config: RDGConf
             matching_loss(
                 gather(made.features),
                 gather(embedding.detach()),
-                _gathered(batch.class_ids),
+                _gathered(classes),
                 negatives=batch.negatives,
             )
         )
@@ -544,6 +555,15 @@ def moved(embedding: Float[Tensor, "batch embedding"], batch: RDGBatch, own: sli
     return torch.cat((embedding[own], there.to(embedding.dtype)))
 
 
+def moved_classes(class_ids: Int[Tensor, " batch"] | None, own: slice) -> Int[Tensor, " batch"] | None:
+    """Classes of the descriptions that the fakes were made for: a moved one is of no class, so that the descriptions of
+    the class that it comes from are among those that its fake is told apart from."""
+    if class_ids is None:
+        return None
+    none = -1 - torch.arange(len(class_ids), device=class_ids.device) - len(class_ids) * rank()
+    return torch.cat((class_ids[own], none[own.stop :]))
+
+
 def draw_z(state: RDGState, batch: RDGBatch, share: float) -> tuple[Tensor, PosteriorOutput | None]:
     """The noise of the step.
 
@@ -568,16 +588,22 @@ def reconstruction(fakes: dict[int, Tensor], batch: RDGBatch, posterior: Posteri
     return {"reconstruction": torch.stack(distances).mean(), "posterior_kl": kl_loss(posterior.mu, posterior.logvar)}
 
 
-def contrast(network: Discriminator, features: Tensor, embedding: Tensor, batch: RDGBatch, config: RDGConfig) -> Tensor:
-    """Matching loss (Eqs. 1-4) between what a discriminator sees in images and the descriptions of the batch."""
-    negatives = batch.negatives
+def contrast(
+    network: Discriminator,
+    features: Tensor,
+    embedding: Tensor,
+    class_ids: Tensor | None,
+    negatives: Negatives | None,
+    config: RDGConfig,
+) -> Tensor:
+    """Matching loss (Eqs. 1-4) between what a discriminator sees in images and their descriptions."""
     if negatives is not None:
         negatives = negatives._replace(speech=network.match_speech(negatives.speech))
     return weighted_sum(
         matching_loss(
             gather(network.match(features)),
             gather(network.match_speech(embedding)),
-            _gathered(batch.class_ids),
+            _gathered(class_ids),
             config.contrast_scale,
             negatives,
         )
