@@ -6,7 +6,7 @@ noise stands in for images and log-mels, whose lengths are spread as those of sp
 weights.
 
 Prints one JSON object: seconds a step (best of `--repeats`), images/s and the gain over the plain step of the project's
-step in float32 and bf16, with images encoded in the step, and with the views that were encoded once (`image_views`).
+step in float32 and bf16, with images encoded in the step and with the views that were encoded once (`image_views`).
 
     .venv/bin/python benchmarks/plain_sen_step.py --batch 32 --repeats 2
 """
@@ -111,6 +111,7 @@ def compare(batch: int, repeats: int) -> dict[str, Any]:
         "float32": Step(config, "float32"),
         "bf16": Step(config, "bf16"),
         "float32_cached_views": Step(config, "float32", cached=True),
+        "bf16_cached_views": Step(config, "bf16", cached=True),
     }
     times: dict[str, list[float]] = {name: [] for name in steps}
     processor: dict[str, list[float]] = {name: [] for name in steps}
