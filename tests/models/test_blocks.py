@@ -3,10 +3,10 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
-from agreement import assert_same_with_gradients, random
 from torch import nn
 from torch.nn.utils.parametrizations import spectral_norm
 
+from agreement import assert_same_with_gradients, random
 from s2igan.models.blocks import (
     ConcatConv3x3,
     ResidualBlock,

@@ -3,8 +3,8 @@ from functools import partial
 import pytest
 import torch
 import torch.nn.functional as F
-from agreement import assert_same_with_gradients, random
 
+from agreement import assert_same_with_gradients, random
 from s2igan.models import small_maps
 from s2igan.models.small_maps import convolve, enlarge_and_convolve, is_channels_last
 from s2igan.training.engine import autocast
@@ -88,12 +88,19 @@ class TestProducts:
                 ours(random(1, 2, 8, 9), weight)
 
 
-def test_only_large_weights(monkeypatch):
-    """At the paper's size these are the first up-blocks and the convolutions by which the judges get to the last map."""
-    monkeypatch.setattr(F, "linear", None)
-    with torch.device("meta"):
-        convolve(torch.empty(1, 512, 4, 4), torch.empty(512, 512, 3, 3))
-    assert 512 * 512 * 9 < small_maps.LARGE_WEIGHT <= 512 * 1024 * 16
+@pytest.mark.parametrize(
+    ("ours", "kernel"), [(convolve, 3), (enlarge_and_convolve, 3), (partial(convolve, stride=2), 4)]
+)
+def test_only_large_weights(monkeypatch, ours, kernel):
+    products = []
+    linear = F.linear
+    monkeypatch.setattr(F, "linear", lambda *args: products.append(args) or linear(*args))
+    x, weight = random(1, 2, 4, 4), random(3, 2, kernel, kernel)
+    ours(x, weight)
+    assert not products
+    monkeypatch.setattr(small_maps, "LARGE_WEIGHT", 3 * 2 * (16 if ours is enlarge_and_convolve else kernel**2))
+    ours(x, weight)
+    assert len(products) == 1
 
 
 @pytest.mark.parametrize("side", [(1, 1), (2, 3), (5, 4)])
