@@ -6,29 +6,16 @@ import torch.nn.functional as F
 from torch import nn
 from torch.nn.utils.parametrizations import spectral_norm
 
+from agreement import assert_same_with_gradients, random
 from s2igan.models.blocks import (
     ConcatConv3x3,
     ResidualBlock,
     UpBlock,
-    enlarge_and_convolve,
+    gate,
     init_weights,
     seeded_construction,
-    stretch_centre,
 )
-
-
-def random(*shape, seed=0):
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-
-
-def assert_same_with_gradients(fast, slow, *inputs):
-    """Both functions of the inputs agree, and so do the gradients of a random projection of their outputs."""
-    outputs = fast(*inputs), slow(*inputs)
-    torch.testing.assert_close(*outputs)
-    projection = random(*outputs[0].shape, seed=9)
-    gradients = [torch.autograd.grad((output * projection).sum(), inputs) for output in outputs]
-    for ours, expected in zip(*gradients, strict=True):
-        torch.testing.assert_close(ours, expected)
+from s2igan.models.small_maps import enlarge_and_convolve
 
 
 class TestConcatConv:
@@ -62,20 +49,18 @@ class TestConcatConv:
         }
 
 
-def test_stretch_centre():
-    nine = torch.arange(9.0).view(1, 1, 3, 3)
-    expected = [[0, 1, 1, 2], [3, 4, 4, 5], [3, 4, 4, 5], [3, 4, 4, 5], [6, 7, 7, 8]]
-    assert stretch_centre(nine, 5, 4)[0, 0].tolist() == expected
-    assert torch.equal(stretch_centre(nine, 3, 3), nine)
+class TestGate:
+    def test_is_glu(self):
+        inputs = random(2, 6, 4, 5).requires_grad_()
+        assert_same_with_gradients(gate, lambda x: F.glu(x, dim=1), inputs)
 
-
-@pytest.mark.parametrize("side", [(1, 1), (2, 3), (5, 4)])
-def test_enlarge_and_convolve_is_the_two_operations(side):
-    def plain(h, weight):
-        return F.conv2d(F.interpolate(h, scale_factor=2, mode="nearest"), weight, padding=1)
-
-    inputs = random(2, 3, *side), random(5, 3, 3, 3, seed=1)
-    assert_same_with_gradients(enlarge_and_convolve, plain, *(x.requires_grad_() for x in inputs))
+    @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+    def test_layout_stays_in_both_directions(self, layout):
+        x = random(2, 6, 4, 5).contiguous(memory_format=layout).requires_grad_()
+        y = gate(x)
+        (grad,) = torch.autograd.grad(y, x, torch.ones_like(y))
+        assert y.is_contiguous(memory_format=layout)
+        assert grad.is_contiguous(memory_format=layout)
 
 
 def test_up_block_gates_the_first_half_by_the_second():

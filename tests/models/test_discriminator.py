@@ -66,6 +66,26 @@ def test_a_gradient_reaches_every_parameter():
         assert parameter.grad.abs().max() > 0, name
 
 
+@pytest.mark.parametrize("batch_norm", [True, False])
+def test_groups_are_passes_of_their_own(batch_norm):
+    """Logits, gradients and running statistics are those of one pass after the other."""
+    images, mu = inputs(32)
+    results = []
+    for together in (True, False):
+        model = discriminator(32, batch_norm=batch_norm).train()
+        if together:
+            features = model.features(images, groups=2)
+            logits = model.conditional(features, mu, groups=2), model.unconditional(features)
+        else:
+            passes = [model(images[rows], mu[rows]) for rows in (slice(0, 2), slice(2, 4))]
+            logits = tuple(torch.cat(parts) for parts in zip(*passes, strict=True))
+        sum((logit * torch.arange(4)).sum() for logit in logits).backward()
+        gradients = {f"{name} gradient": parameter.grad for name, parameter in model.named_parameters()}
+        results.append({"cond": logits[0], "uncond": logits[1], **gradients, **dict(model.named_buffers())})
+    together, apart = results
+    torch.testing.assert_close(together, apart, atol=1e-5, rtol=1e-5)
+
+
 def test_option_batch_norm():
     model = discriminator(32, batch_norm=False)
     assert not any(isinstance(part, nn.BatchNorm2d) for part in model.modules())

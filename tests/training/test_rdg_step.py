@@ -53,9 +53,9 @@ def batch(**changes):
 
 
 def passes(state, resolution):
-    """Collects what the conditional head is given in each pass through one discriminator."""
+    """Collects what the conditional head of one discriminator is given for each group of images."""
     conditions = []
-    state.discriminators[resolution].joint.register_forward_hook(lambda *args: conditions.append(args[1][0]))
+    state.discriminators[resolution].joint.register_forward_hook(lambda *args: conditions.extend(args[1][0].split(4)))
     return conditions
 
 
@@ -69,7 +69,7 @@ def moved(module, before):
 
 @pytest.mark.parametrize("condition_on", ["mu", "c"])
 def test_option_condition_on(condition_on):
-    """SPEC section 8, row 8. Only the last of four passes, the generator's own, reaches back into the generator."""
+    """SPEC section 8, row 8. Only the last of four, the generator's own, reaches back into the generator."""
     state, config = make(condition_on=condition_on)
     outputs = []
     state.generator.register_forward_hook(lambda *args: outputs.append(args[-1]))

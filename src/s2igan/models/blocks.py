@@ -6,12 +6,15 @@ Every block takes sizes, never a config object.
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
+
+from s2igan.models.small_maps import enlarge_and_convolve
 
 LEAKY_SLOPE = 0.2
 """Negative slope of the discriminators' leaky ReLU."""
@@ -47,30 +50,50 @@ class ConcatConv3x3(nn.Module):
         tiled = c[:, :, None, None].expand(-1, -1, 3, 3)
         response = F.conv2d(tiled, weight[:, : self.condition], padding=1)
         seen = F.conv2d(h, weight[:, self.condition :], self.bias, padding=1)
-        return seen + stretch_centre(response, height, width)
+        return _AddStretched.apply(seen, response)
 
 
-def stretch_centre(
-    nine: Float[Tensor, "batch channels 3 3"], height: int, width: int
-) -> Float[Tensor, "batch channels {height} {width}"]:
-    """Repeat the middle row and column of a 3x3 map until it is ``height`` x ``width`` (each at least 3)."""
-    top, middle, bottom = nine.split(1, dim=2)
-    tall = torch.cat((top, middle.expand(-1, -1, height - 2, -1), bottom), dim=2)
-    left, centre, right = tall.split(1, dim=3)
-    return torch.cat((left, centre.expand(-1, -1, -1, width - 2), right), dim=3)
+class _AddStretched(torch.autograd.Function):
+    """Adds to a map, in its place, a 3x3 map whose middle row and column are repeated until it is as large."""
+
+    @staticmethod
+    def forward(ctx: Any, seen: Tensor, nine: Tensor) -> Tensor:
+        for i, rows in enumerate(_THIRDS):
+            for j, columns in enumerate(_THIRDS):
+                seen[..., rows, columns] += nine[..., i : i + 1, j : j + 1]
+        ctx.mark_dirty(seen)
+        return seen
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor]:
+        nine = [grad[..., rows, columns].sum(dim=(2, 3)) for rows in _THIRDS for columns in _THIRDS]
+        return grad, torch.stack(nine, dim=2).view(*grad.shape[:2], 3, 3)
 
 
-def enlarge_and_convolve(
-    h: Float[Tensor, "batch in height width"], weight: Float[Tensor, "out in 3 3"]
-) -> Float[Tensor, "batch out 2*height 2*width"]:
-    """Nearest-neighbour enlargement by 2, then a 3x3 convolution with zero padding 1, in under half the products.
+_THIRDS = (slice(0, 1), slice(1, -1), slice(-1, None))
+"""First, all between, last."""
 
-    Every pixel of ``h`` becomes 2x2 equal ones, so of the nine taps several see the same value: the two operations are
-    one transposed convolution with stride 2, whose 4x4 kernel is the mirrored 3x3 kernel convolved with 2x2 ones.
-    """
-    mirrored = weight.flip(2, 3)
-    shifted = [F.pad(mirrored, (left, 1 - left, top, 1 - top)) for left in (0, 1) for top in (0, 1)]
-    return F.conv_transpose2d(h, torch.stack(shifted).sum(dim=0).transpose(0, 1), stride=2, padding=1)
+
+def gate(x: Float[Tensor, "batch twice *map"]) -> Float[Tensor, "batch channels *map"]:
+    """GLU: the first half of the channels times the sigmoid of the second."""
+    return _Gate.apply(x)
+
+
+class _Gate(torch.autograd.Function):
+    """PyTorch's own GLU, but its gradient lies in memory as its input does: another layout slows the batch norm before
+    it down several times."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        ctx.save_for_backward(x)
+        return F.glu(x, dim=1)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        (x,) = ctx.saved_tensors
+        return torch.ops.aten.glu_backward.grad_input(grad, x, 1, grad_input=torch.empty_like(x))
 
 
 class UpBlock(nn.Module):
@@ -82,7 +105,7 @@ class UpBlock(nn.Module):
         self.norm = nn.BatchNorm2d(2 * out_channels)
 
     def forward(self, h: Float[Tensor, "batch in height width"]) -> Float[Tensor, "batch out 2*height 2*width"]:
-        return F.glu(self.norm(enlarge_and_convolve(h, self.conv.weight)), dim=1)
+        return gate(self.norm(enlarge_and_convolve(h, self.conv.weight)))
 
 
 class ResidualBlock(nn.Module):
@@ -96,7 +119,7 @@ class ResidualBlock(nn.Module):
         self.norm2 = nn.BatchNorm2d(channels)
 
     def forward(self, h: Float[Tensor, "batch channels height width"]) -> Float[Tensor, "batch channels height width"]:
-        inner = F.glu(self.norm1(self.conv1(h)), dim=1)
+        inner = gate(self.norm1(self.conv1(h)))
         return h + self.norm2(self.conv2(inner))
 
 

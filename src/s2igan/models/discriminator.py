@@ -4,6 +4,7 @@ import math
 from dataclasses import dataclass
 from itertools import pairwise
 
+import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -11,6 +12,7 @@ from torch.nn.utils.parametrizations import spectral_norm
 
 from s2igan.errors import UserError
 from s2igan.models.blocks import LEAKY_SLOPE, ConcatConv3x3
+from s2igan.models.small_maps import convolve
 
 FEATURE_SIDE = 4
 """Side in pixels of the trunk's last map."""
@@ -67,16 +69,39 @@ class ConvBlock(nn.Module):
 
     def __init__(self, in_channels: int, out_channels: int, *, stride: int, batch_norm: bool, bias: bool) -> None:
         super().__init__()
+        self.stride = stride
         kernel = {1: 3, 2: 4}[stride]
         self.conv = nn.Conv2d(in_channels, out_channels, kernel, stride=stride, padding=1, bias=bias)
         self.norm = nn.BatchNorm2d(out_channels) if batch_norm else nn.Identity()
 
-    def forward(self, x: Float[Tensor, "batch in _ _"]) -> Float[Tensor, "batch out _ _"]:
-        return F.leaky_relu(self.norm(self.conv(x)), LEAKY_SLOPE, inplace=True)
+    def forward(self, x: Float[Tensor, "batch in _ _"], groups: int = 1) -> Float[Tensor, "batch out _ _"]:
+        x = convolve(x, self.conv.weight, self.conv.bias, self.stride)
+        return F.leaky_relu(normalise(self.norm, x, groups), LEAKY_SLOPE, inplace=True)
+
+
+class Trunk(nn.Sequential):
+    """Convolution blocks, one after the other."""
+
+    def forward(self, x: Float[Tensor, "batch 3 side side"], groups: int = 1) -> Float[Tensor, "batch features 4 4"]:
+        for block in self:
+            x = block(x, groups)
+        return x
+
+
+def normalise(norm: nn.Module, x: Float[Tensor, "batch channels _ _"], groups: int) -> Tensor:
+    """Batch norm of each of ``groups`` equal parts of the batch by itself, in their order."""
+    if groups == 1 or isinstance(norm, nn.Identity):
+        y: Tensor = norm(x)
+        return y
+    return torch.cat([norm(part) for part in x.chunk(groups)])
 
 
 class Discriminator(nn.Module):
-    """A trunk that ends at 4x4, an unconditional head and a head conditioned on mu. Logits out, never probabilities."""
+    """A trunk that ends at 4x4, an unconditional head and a head conditioned on mu. Logits out, never probabilities.
+
+    A batch may be several of equal size, such as real images and then fakes: ``groups`` of them. It costs less than as
+    many passes, and batch norms do not mix them.
+    """
 
     def __init__(self, config: DiscriminatorConfig) -> None:
         super().__init__()
@@ -90,7 +115,7 @@ class Discriminator(nn.Module):
         while channels > features:  # large images climb past 8 widths and come back
             trunk.append(ConvBlock(channels, channels // 2, stride=1, batch_norm=norm, bias=not norm))
             channels //= 2
-        self.trunk = nn.Sequential(*trunk)
+        self.trunk = Trunk(*trunk)
         self.joint = ConcatConv3x3(config.condition, features, features, bias=not norm)
         self.joint_norm = nn.BatchNorm2d(features) if norm else nn.Identity()
         self.conditional_out = nn.Conv2d(features, 1, FEATURE_SIDE)
@@ -103,15 +128,17 @@ class Discriminator(nn.Module):
                 if isinstance(part, nn.Conv2d | ConcatConv3x3):
                     spectral_norm(part)
 
-    def features(self, images: Float[Tensor, "batch 3 side side"]) -> Float[Tensor, "batch features 4 4"]:
+    def features(
+        self, images: Float[Tensor, "batch 3 side side"], groups: int = 1
+    ) -> Float[Tensor, "batch features 4 4"]:
         """The trunk's last map, which every head reads."""
-        return self.trunk(images)
+        return self.trunk(images, groups)
 
     def conditional(
-        self, features: Float[Tensor, "batch features 4 4"], mu: Float[Tensor, "batch condition"]
+        self, features: Float[Tensor, "batch features 4 4"], mu: Float[Tensor, "batch condition"], groups: int = 1
     ) -> Float[Tensor, " batch"]:
         """Logit of "a real image that fits mu"."""
-        joint = F.leaky_relu(self.joint_norm(self.joint(mu, features)), LEAKY_SLOPE)
+        joint = F.leaky_relu(normalise(self.joint_norm, self.joint(mu, features), groups), LEAKY_SLOPE)
         return self.conditional_out(joint).flatten()
 
     def unconditional(self, features: Float[Tensor, "batch features 4 4"]) -> Float[Tensor, " batch"]:

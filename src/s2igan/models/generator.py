@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from s2igan.errors import UserError
-from s2igan.models.blocks import ConcatConv3x3, ResidualBlock, UpBlock
+from s2igan.models.blocks import ConcatConv3x3, ResidualBlock, UpBlock, gate
 from s2igan.models.posterior import NoiseMixture
 
 BASE_RESOLUTION = 4
@@ -172,7 +172,7 @@ class RefinementStage(nn.Module):
         skips: tuple[Float[Tensor, "batch _ side side"], ...],
     ) -> Float[Tensor, "batch fewer 2*side 2*side"]:
         """``h`` is h_{i-1}; ``skips`` are concatenated, in their order, after the residual blocks' output."""
-        x = F.glu(self.joint_norm(self.joint(c, h)), dim=1)
+        x = gate(self.joint_norm(self.joint(c, h)))
         x = self.residual(x)
         return self.up(torch.cat((x, *skips), dim=1))
 

@@ -415,21 +415,24 @@ def discriminator_step(
 ) -> dict[str, Tensor]:
     """Updates one scale's discriminator (Eq. 12).
 
-    Real, mismatched and fake images pass separately, in this order, because batch norm must not mix them.
+    Real, mismatched and fake images pass together, as groups in this order, which batch norm does not mix.
     """
     network, optimiser = state.discriminators[resolution], state.discriminator_optimisers[resolution]
-    features = network.features(batch.real[resolution])
     condition = made.real_condition.detach()
-    real = network.conditional(features, condition), network.unconditional(features)
-    mismatched = None
+    seen = [(batch.real[resolution], condition)]
     if config.mismatched:
-        mismatched = network(batch.mismatched[resolution], condition)
-    fake = network(made.fakes[resolution].detach(), made.condition.detach())
+        seen.append((batch.mismatched[resolution], condition))
+    seen.append((made.fakes[resolution].detach(), made.condition.detach()))
+    features = network.features(torch.cat([images for images, _ in seen]), groups=len(seen))
+    cond = network.conditional(features, torch.cat([given for _, given in seen]), groups=len(seen))
+    real, *others, fake = zip(cond.chunk(len(seen)), network.unconditional(features).chunk(len(seen)), strict=True)
+    mismatched = others[0] if config.mismatched else None
     terms = discriminator_loss(real, fake, mismatched)
     loss = weighted_sum(terms)
     if config.contrast:
+        own = features[: len(condition)]
         terms["contrast"] = contrast(
-            network, features, made.real_embedding.detach(), batch.class_ids, batch.negatives, config
+            network, own, made.real_embedding.detach(), batch.class_ids, batch.negatives, config
         )
         loss = loss + config.contrast * terms["contrast"]
 
