@@ -111,7 +111,7 @@ def birds() -> Recipe:
         kl=0.02,
         initial_condition_gain=32.0,
         initial_logvar=-3.0,
-        contrast=15.0,
+        contrast=30.0,
         contrast_dim=64,
         semantic=0.7,
         negatives=512,
