@@ -104,12 +104,12 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
     keys = list(dict.fromkeys(key for row in rows for key in row["scores"]))
     names = {**SCORES, **DRAWN}
     lines = [
-        "| pictures | recordings of each | stage 1, min | " + " | ".join(names[key] for key in keys) + " |",
+        "| pictures | recordings of each | steps of stage 1 | " + " | ".join(names[key] for key in keys) + " |",
         "|" + "---:|" * (3 + len(keys)),
     ]
     for row in rows:
         values = [f"{100 * row['scores'][key]:.1f} %" if key in row["scores"] else "–" for key in keys]
-        cells = [f"{row['images']:,}", str(row["recordings"]), str(row["minutes"].get("sen", "–")), *values]
+        cells = [f"{row['images']:,}", str(row["recordings"]), f"{row['steps']:,}", *values]
         lines.append(f"| {' | '.join(cells)} |")
     chance = [f"{100 * rows[0]['chance'][key]:.1f} %" if key in rows[0]["chance"] else "–" for key in keys]
     lines.append(f"| chance | | | {' | '.join(chance)} |")
@@ -117,7 +117,8 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
 
 
 def plot(rows: Sequence[dict[str, Any]], path: Path) -> None:
-    """Stage 1's mAP against pictures and against minutes, a line for each number of recordings."""
+    """Stage 1's mAP against pictures and, where there are several numbers of them, steps; a line for each number
+    of recordings."""
     import matplotlib as mpl
 
     mpl.use("Agg")
@@ -126,19 +127,17 @@ def plot(rows: Sequence[dict[str, Any]], path: Path) -> None:
     key = "sen/map"
     longest = max(row["steps"] for row in rows)
     most = max(row["images"] for row in rows)
-    figure, axes = plt.subplots(1, 2, figsize=(10, 4), sharey=True, layout="constrained")
-    panels = (
-        (axes[0], "training pictures", lambda row: row["images"], [row for row in rows if row["steps"] == longest]),
-        (
-            axes[1],
-            "minutes of stage 1",
-            lambda row: row["minutes"]["sen"],
-            [row for row in rows if row["images"] == most],
-        ),
+    panels = [
+        ("training pictures", "images", f"{longest} steps of stage 1", [r for r in rows if r["steps"] == longest])
+    ]
+    if len({row["steps"] for row in rows}) > 1:
+        panels.append(("steps of stage 1", "steps", f"{most:,} pictures", [r for r in rows if r["images"] == most]))
+    figure, grid = plt.subplots(
+        1, len(panels), figsize=(2 + 4 * len(panels), 4), sharey=True, squeeze=False, layout="constrained"
     )
-    for axis, label, place, own in panels:
+    for axis, (label, place, title, own) in zip(grid[0], panels, strict=True):
         for number in sorted({row["recordings"] for row in own}):
-            points = sorted((place(row), row["scores"][key]) for row in own if row["recordings"] == number)
+            points = sorted((row[place], row["scores"][key]) for row in own if row["recordings"] == number)
             plural = "s" * (number > 1)
             axis.plot(*zip(*points, strict=True), marker="o", label=f"{number} recording{plural} a picture")
         axis.axhline(rows[0]["chance"][key], linestyle="--", color="grey", label="chance")
@@ -146,11 +145,10 @@ def plot(rows: Sequence[dict[str, Any]], path: Path) -> None:
             axis.axhline(rows[0]["ceiling"][key], color="grey", label="oracle")
         axis.set_xlabel(label)
         axis.set_ylim(0, 1)
-    axes[0].set_title(f"{longest} steps of stage 1")
-    axes[1].set_title(f"{most:,} pictures")
-    axes[0].set_ylabel("mAP on new species and voices")
-    handles, labels = axes[1].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False)
+        axis.set_title(title)
+    grid[0, 0].set_ylabel("mAP on new species and voices")
+    handles, labels = grid[0, 0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside right upper", frameon=False)
     figure.savefig(path, dpi=150)
     plt.close(figure)
 
