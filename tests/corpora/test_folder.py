@@ -232,6 +232,68 @@ def test_a_folder_that_cannot_be_read_is_named_and_the_rest_is_used(tmp_path, mo
         read(tmp_path)
 
 
+def lost(root: Path) -> dict[str, int]:
+    return {problem.path: problem.lost for problem in read(root).problems}
+
+
+def test_a_recording_that_cannot_be_decoded_is_the_one_fault_of_its_picture(tmp_path):
+    tree(
+        tmp_path, "a.jpg", "a.wav", "note.jpg", "note.m4a", "images/c.jpg", "audio/c_1.amr", "audio/c_2.wav", "lone.jpg"
+    )
+    assert pairs(tmp_path) == {("a.wav", "a.jpg"), ("audio/c_2.wav", "images/c.jpg")}
+    found = problems(tmp_path)
+    assert set(found) == {"note.m4a", "audio/c_1.amr", "lone.jpg"}
+    assert "convert it to a wav" in found["note.m4a"]
+    assert "without a description" in found["lone.jpg"]
+    assert set(lost(tmp_path).values()) == {1}
+
+
+def test_a_picture_that_cannot_be_decoded_is_the_one_fault_of_its_recordings(tmp_path):
+    tree(tmp_path, "a.jpg", "a.wav", "images/b.heic", "audio/b_1.wav", "audio/b_2.wav", "b.txt", "c.heic", "c.m4a")
+    tree(tmp_path, "d.nef", "e.heic", "e.txt", "left.wav")
+    (tmp_path / "e.txt").write_text("one\ntwo\nthree\n")
+    assert pairs(tmp_path) == {("a.wav", "a.jpg")}
+    assert lost(tmp_path) == {
+        "images/b.heic": 2,
+        "c.heic": 0,  # its recording counts
+        "c.m4a": 1,
+        "d.nef": 1,
+        "e.heic": 3,
+        "left.wav": 1,
+    }
+    assert "convert it to a jpg" in problems(tmp_path)["images/b.heic"]
+
+
+def test_what_a_converted_copy_lies_beside_is_no_fault_of_each(tmp_path):
+    """People follow the advice to convert, and keep the originals."""
+    for name in "abc":
+        tree(tmp_path, f"{name}.HEIC", f"{name}.jpg", f"{name}_1.m4a", f"{name}_1.wav", f"{name}.txt")
+        (tmp_path / f"{name}.txt").write_text("what is said")
+    assert [(row.audio, row.text) for row in read(tmp_path).rows] == [
+        (f"{name}_1.wav", "what is said") for name in "abc"
+    ]
+    found = problems(tmp_path)
+    assert set(found) == {"a.HEIC", "a_1.m4a"}
+    assert found["a.HEIC"] == ".heic beside a picture or recording is not read, and 2 more like it"
+
+
+def test_texts_beside_recordings_that_cannot_be_decoded(tmp_path):
+    tree(tmp_path, "a.jpg", "a_1.m4a", "a_2.wav", "b.jpg", "b_1.m4a", "b_2.wav", "c.jpg", "c_1.m4a", "d.jpg", "e.jpg")
+    (tmp_path / "a.txt").write_text("of the first\nof the second")
+    (tmp_path / "b.txt").write_text("of the second")
+    (tmp_path / "c.txt").write_text("of the first")
+    (tmp_path / "c_1.txt").write_text("of the first")
+    (tmp_path / "d.txt").write_bytes(b"\xff\xfe\x00broken")
+    (tmp_path / "e.txt").write_text("only written")
+    found = {(row.audio, row.image, row.text) for row in read(tmp_path).rows}
+    assert found == {
+        ("a_2.wav", "a.jpg", "of the second"),
+        ("b_2.wav", "b.jpg", "of the second"),
+        ("", "e.jpg", "only written"),
+    }
+    assert set(problems(tmp_path)) == {"a_1.m4a", "b_1.m4a", "c_1.m4a", "d.txt"}
+
+
 def test_only_recordings_that_cannot_be_decoded(tmp_path):
     """What a phone records: the remedy is in the sentence."""
     with pytest.raises(UserError, match=r"\.m4a cannot be decoded, convert it to a wav or mp3; expected are"):

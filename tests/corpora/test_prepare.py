@@ -255,6 +255,48 @@ def test_bad_items_are_named_counted_and_stop_it_over_a_fifth(tmp_path):
     assert "4 of 11 rows" in said
 
 
+def test_a_fault_is_named_once_and_counts_for_what_is_lost_with_it(tmp_path):
+    """Whatever is wrong with a recording, its picture is not said to lack one, and the other way round."""
+    source, out = own_corpus(tmp_path / "source", n=20), tmp_path / "out"
+    for k in (1, 2):  # all recordings of a picture
+        (source / f"audio/p00_{k}.wav").write_bytes(b"RIFF nothing")
+        (source / f"audio/p01_{k}.wav").rename(source / f"audio/p01_{k}.m4a")
+    (source / "images/p02.png").write_bytes(b"\x89PNG")  # a picture of two recordings
+    (source / "images/p03.png").rename(source / "images/p03.heic")
+    report, said = prepared(source, out)
+    assert (report["utterances"], report["rejected"], report["rows"]) == (32, 8, 40)
+    records = [json.loads(line) for line in (out / "rejected.jsonl").read_text().splitlines()]
+    assert sorted((record["path"], record.get("lost", 1)) for record in records) == [
+        ("source/audio/p00_1.wav", 1),
+        ("source/audio/p00_2.wav", 1),
+        ("source/audio/p01_1.m4a", 1),
+        ("source/audio/p01_2.m4a", 1),
+        ("source/images/p02.png", 2),
+        ("source/images/p03.heic", 2),
+    ]
+    assert "1  .heic cannot be decoded, such as source/images/p03.heic" in said
+    before = content(out)
+    prepared(source, out)  # what is left out is read from what the first time wrote
+    assert content(out) == before
+    findings = validate_source(source, "folder", jobs=1, progress=False)
+    assert (findings.n_rejected, findings.total, findings.passes) == (8, 40, True)
+    assert sorted(record["path"] for record in findings.rejected) == sorted(
+        record["path"].removeprefix("source/") for record in records
+    )
+
+
+def test_what_is_lost_with_a_picture_stops_it_over_a_fifth(tmp_path):
+    source, out = own_corpus(tmp_path / "source", n=9), tmp_path / "out"
+    (source / "images/p00.png").rename(source / "images/p00.heic")
+    (source / "images/p01.png").write_bytes(b"")
+    with pytest.raises(UserError, match=r"4 of 18 utterances cannot be used"):
+        prepared(source, out)
+    assert not validate_source(source, "folder", jobs=1, progress=False).passes
+    (source / "images/p01.png").rename(source / "images/p01.heic")
+    with pytest.raises(UserError, match=r"4 of 18 utterances cannot be used"):  # before anything is decoded
+        prepared(source, tmp_path / "other")
+
+
 def test_a_corpus_of_orphans_stops_before_anything_is_decoded(tmp_path, monkeypatch):
     source, out = own_corpus(tmp_path / "source", n=3, recordings=1), tmp_path / "out"
     picture(source / "images/lone.png", 77)

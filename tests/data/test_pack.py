@@ -168,7 +168,7 @@ def test_pieces_of_shards_change_no_byte(tmp_path: Path, monkeypatch: pytest.Mon
     build(tmp_path / "pieces", jobs=2)
     assert content(tmp_path / "pieces") == content(tmp_path / "whole")
     assert rejections(tmp_path / "pieces") == rejections(tmp_path / "whole")
-    assert len(rejections(tmp_path / "whole")) >= 5
+    assert len(rejections(tmp_path / "whole")) == 4
 
 
 def test_a_killed_worker_is_explained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -218,23 +218,23 @@ def test_bad_items_are_skipped_named_and_counted(tmp_path: Path) -> None:
         (10, "audio/4-1.wav"),
         (11, "audio/5-0.wav"),
         (13, "images/6.png"),
-        (14, "images/6.png"),
         (21, "manifest.jsonl"),
         (61, "audio/1-0.wav"),
     ]
     for record, word in zip(
         found,
-        ("not a readable sound", "silent", "no such sound", "not a readable image", "image", "tset", "as line 3"),
+        ("not a readable sound", "silent", "no such sound", "not a readable image", "tset", "as line 3"),
         strict=True,
     ):
         assert word in record["reason"]
         assert str(tmp_path) not in record["reason"]
+    assert [record.get("lost", 1) for record in found] == [1, 1, 1, 2, 1, 1], "both descriptions of the picture"
     store = Store.open(tmp_path)
     assert len(store) == 61 - 7
     assert store.n_images == 29
     assert (store.report["rejected"], store.report["rows"]) == (7, 61)
     assert "7 of 61 rows could not be used" in store.summary()
-    left = [i for i in range(60) if i + 1 not in {record["line"] for record in found}]
+    left = [i for i in range(60) if i + 1 not in {14, *(record["line"] for record in found)}]
     for i, line in enumerate(left):  # what is left keeps its own speech and picture
         row = rows[line]
         expected = log_mel(torch.from_numpy(load_audio(tmp_path / row["audio"]))).half().numpy()

@@ -17,6 +17,9 @@ or one sorted deeper or unevenly, has no classes; a manifest can always say othe
 order of their names, says what was said. A picture with text and no recording gives one description per line,
 to be spoken.
 
+**Unread kinds.** What nothing here can decode (`CONVERT`) is matched like the rest, so that it is the one fault of its
+description: `market.jpg` beside `market.m4a` does not lack a recording. Beside its converted copy it is no fault.
+
 A file `manifest.csv`, `.tsv`, `.jsonl` or `.parquet` at the top wins: then nothing is matched by name.
 """
 
@@ -28,7 +31,7 @@ import posixpath
 import re
 import statistics
 import unicodedata
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
@@ -40,10 +43,9 @@ IMAGES = frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".gif", ".
 SOUNDS = frozenset(
     {".wav", ".wave", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".aifc", ".au", ".caf", ".w64"}
 )
-CONVERT = {
-    **dict.fromkeys((".heic", ".heif", ".avif", ".cr2", ".nef", ".arw", ".dng", ".psd", ".svg"), "a jpg or png"),
-    **dict.fromkeys((".m4a", ".aac", ".amr", ".3gp", ".3ga", ".wma", ".mp4", ".mov", ".webm"), "a wav or mp3"),
-}
+UNREAD_IMAGES = frozenset({".heic", ".heif", ".avif", ".cr2", ".nef", ".arw", ".dng", ".psd", ".svg"})
+UNREAD_SOUNDS = frozenset({".m4a", ".aac", ".amr", ".3gp", ".3ga", ".wma", ".mp4", ".mov", ".webm"})
+CONVERT = {**dict.fromkeys(UNREAD_IMAGES, "a jpg or png"), **dict.fromkeys(UNREAD_SOUNDS, "a wav or mp3")}
 """Pictures and recordings that nothing here can decode, and what to convert them to."""
 TEXT = ".txt"
 
@@ -194,15 +196,22 @@ def _forms(text: str) -> tuple[str, str]:
 class _Picture:
     path: str
     sounds: list[tuple[int, str]] = field(default_factory=list)
-    """Number (-1 without) and path of each recording."""
+    """Number (-1 without) and path of each recording, also of those that cannot be decoded."""
     text: str | None = None
     """Path of the text of the picture's own stem."""
+
+    @property
+    def readable(self) -> list[str]:
+        """Paths of the recordings that can be decoded."""
+        return [path for _, path in self.sounds if _suffix(path) in SOUNDS]
 
 
 class _Index:
     """Pictures by stem, in their folder and anywhere, as written and with capitals set aside."""
 
-    def __init__(self, pictures: Iterable[_Picture]) -> None:
+    def __init__(self, pictures: Iterable[_Picture], otherwise: _Index | None = None) -> None:
+        """`otherwise` is asked for what none of the pictures matches."""
+        self.otherwise = otherwise
         self.found: dict[tuple[int, str | None, str], list[_Picture]] = {}
         for picture in pictures:
             place, stem = _forms(_place(picture.path)), _forms(_stem(picture.path))
@@ -220,33 +229,39 @@ class _Index:
             found = self.found.get((form, where[form], _forms(name)[form]))
             if found:
                 return number, found
-        return -1, []
+        return (-1, []) if self.otherwise is None else self.otherwise.match(path, numbered=numbered)
 
 
 def _match(folder: Path, files: list[str], problems: list[Problem]) -> Corpus:
-    kinds: dict[str, list[str]] = {"image": [], "sound": [], "text": [], "other": []}
+    kinds: dict[str, list[str]] = {"image": [], "sound": [], "text": [], "unread": [], "other": []}
     for path in files:
         suffix = _suffix(path)
         kind = "image" if suffix in IMAGES else "sound" if suffix in SOUNDS else "text" if suffix == TEXT else "other"
-        if kind not in ("image", "sound") and "/" not in path and DOCUMENTS.fullmatch(path):
+        kind = "unread" if suffix in CONVERT else kind
+        if kind in ("text", "other") and "/" not in path and DOCUMENTS.fullmatch(path):
             continue
         kinds[kind].append(path)
-    pictures = [_Picture(path) for path in kinds["image"]]
-    index = _Index(pictures)
+    unread_images, converted = _without_copies(kinds["unread"], UNREAD_IMAGES, kinds["image"])
+    unread_sounds, also_converted = _without_copies(kinds["unread"], UNREAD_SOUNDS, kinds["sound"])
+    pictures, unread = [_Picture(path) for path in kinds["image"]], [_Picture(path) for path in unread_images]
+    index = _Index(pictures, otherwise=_Index(unread))
     ambiguous: set[str] = set()
-    for path in kinds["sound"]:
+    for path in (*kinds["sound"], *unread_sounds):
         number, found = index.match(path)
         if len(found) == 1:
             found[0].sounds.append((number, path))
         elif found:
+            ambiguous.update(picture.path for picture in found)
+        if _suffix(path) in UNREAD_SOUNDS:
+            problems.append(_to_convert(path))
+        elif len(found) > 1:
             named = _named(picture.path for picture in found)
             problems.append(Problem(path, f"it may belong to any of {len(found)} pictures of its name: {named}"))
-            ambiguous.update(picture.path for picture in found)
-        else:
+        elif not found:
             problems.append(
                 Problem(path, f"a recording without a picture: there is no {_stem(path)}.jpg, .png or the like")
             )
-    texts, leftover = _texts(kinds["text"], index, kinds["sound"])
+    texts, leftover = _texts(kinds["text"], index, [*kinds["sound"], *unread_sounds])
     problems += leftover
 
     rows: list[Utterance] = []
@@ -256,8 +271,8 @@ def _match(folder: Path, files: list[str], problems: list[Problem]) -> Corpus:
             rows += _told(folder, picture, texts, problems)
         elif picture.text is not None:
             lines = _lines(folder, picture.text, problems)
-            rows += [Utterance("", picture.path, text=line) for line in lines]
-            if not lines:
+            rows += [Utterance("", picture.path, text=line) for line in lines or ()]
+            if lines == []:
                 problems.append(Problem(picture.path, f"a picture without a description: {picture.text} is empty"))
         elif picture.path in ambiguous:
             problems.append(
@@ -272,9 +287,33 @@ def _match(folder: Path, files: list[str], problems: list[Problem]) -> Corpus:
             )
     if not rows:
         raise UserError(_nothing(folder, kinds))
-    problems += _unknown(kinds["other"], {_forms(_stem(path))[1] for path in (*kinds["image"], *kinds["sound"])})
+    for picture in unread:
+        written = len(_lines(folder, picture.text, problems) or ()) if picture.text is not None else 0
+        problems.append(_to_convert(picture.path, len(picture.readable) if picture.sounds else max(1, written)))
+    known = (*kinds["image"], *kinds["sound"], *unread_images, *unread_sounds)
+    problems += _unknown([*kinds["other"], *converted, *also_converted], {_forms(_stem(path))[1] for path in known})
     rows = _with_classes(rows)
     return Corpus(rows, problems=tuple(sorted(problems, key=lambda problem: problem.path)))
+
+
+def _without_copies(
+    unread: Iterable[str], suffixes: Collection[str], readable: Iterable[str]
+) -> tuple[list[str], list[str]]:
+    """Those of one kind, and apart from them those of whose name a file is read, or named already."""
+    seen = {(_forms(_place(path))[1], _forms(_stem(path))[1]) for path in readable}
+    alone: list[str] = []
+    copies: list[str] = []
+    for path in unread:
+        if _suffix(path) not in suffixes:
+            continue
+        name = _forms(_place(path))[1], _forms(_stem(path))[1]
+        (copies if name in seen else alone).append(path)
+        seen.add(name)
+    return alone, copies
+
+
+def _to_convert(path: str, lost: int = 1) -> Problem:
+    return Problem(path, f"{_suffix(path)} cannot be decoded; convert it to {CONVERT[_suffix(path)]}", lost)
 
 
 def _texts(paths: list[str], index: _Index, sounds: list[str]) -> tuple[dict[str, str], list[Problem]]:
@@ -296,30 +335,31 @@ def _texts(paths: list[str], index: _Index, sounds: list[str]) -> tuple[dict[str
 
 
 def _told(folder: Path, picture: _Picture, texts: Mapping[str, str], problems: list[Problem]) -> Iterator[Utterance]:
-    """The utterances of a picture with recordings."""
-    lines: list[str | None] = [None] * len(picture.sounds)
-    if picture.text is not None and picture.text not in {texts.get(path) for _, path in picture.sounds}:
+    """The utterances of a picture with recordings, of those that can be decoded."""
+    every = [path for _, path in picture.sounds]
+    line_of: dict[str, str] = {}
+    if picture.text is not None and picture.text not in {texts.get(path) for path in every}:
         found = _lines(folder, picture.text, problems)
-        if len(found) == len(lines):
-            lines = list(found)
-        else:
+        told = next((paths for paths in (every, picture.readable) if found and len(paths) == len(found)), None)
+        if found is not None and told is None:
             problems.append(
-                Problem(picture.text, f"{len(found)} lines of text for the {len(lines)} recordings of {picture.path}")
+                Problem(picture.text, f"{len(found)} lines of text for the {len(every)} recordings of {picture.path}")
             )
-    for (_, path), line in zip(picture.sounds, lines, strict=True):
-        own = texts.get(path)
+        line_of = dict(zip(told or (), found or (), strict=True))
+    for path in picture.readable:
+        line, own = line_of.get(path), texts.get(path)
         if own is not None:
-            line = " ".join(_lines(folder, own, problems)) or None
+            line = " ".join(_lines(folder, own, problems) or ()) or None
         yield Utterance(path, picture.path, text=line)
 
 
-def _lines(folder: Path, path: str, problems: list[Problem]) -> list[str]:
-    """The lines of a text that say something; none, and a problem, where it is not text."""
+def _lines(folder: Path, path: str, problems: list[Problem]) -> list[str] | None:
+    """The lines of a text that say something; None, and a problem, where it is not text."""
     try:
         content = (folder / path).read_text(encoding="utf-8-sig")
     except (UnicodeDecodeError, OSError):
         problems.append(Problem(path, "the text is not readable as UTF-8"))
-        return []
+        return None
     return [stripped for line in content.splitlines() if (stripped := line.strip())]
 
 
@@ -340,9 +380,7 @@ def _unknown(paths: list[str], stems: set[str]) -> list[Problem]:
     beside: dict[str, list[str]] = {}
     for path in paths:
         suffix = _suffix(path)
-        if suffix in CONVERT:
-            problems.append(Problem(path, f"{suffix} cannot be decoded; convert it to {CONVERT[suffix]}"))
-        elif suffix and _forms(_stem(path))[1] in stems:
+        if suffix and _forms(_stem(path))[1] in stems:
             beside.setdefault(suffix, []).append(path)
         else:
             problems.append(Problem(path, "neither a picture nor a recording by the ending of its name"))
@@ -360,8 +398,8 @@ def _named(paths: Iterable[str]) -> str:
 
 def _nothing(folder: Path, kinds: Mapping[str, list[str]]) -> str:
     found = ", ".join(f"{len(kinds[kind])} {word}" for kind, word in (("image", "pictures"), ("sound", "recordings")))
-    examples = _named([*kinds["image"][:2], *kinds["sound"][:2], *kinds["other"][:2]])
-    convert = {suffix: CONVERT[suffix] for path in kinds["other"] if (suffix := _suffix(path)) in CONVERT}
+    examples = _named([*kinds["image"][:2], *kinds["sound"][:2], *kinds["unread"][:2], *kinds["other"][:2]])
+    convert = {_suffix(path): CONVERT[_suffix(path)] for path in kinds["unread"]}
     remedy = "".join(f"; {suffix} cannot be decoded, convert it to {kind}" for suffix, kind in sorted(convert.items()))
     return (
         f"{folder}: no picture with a description was found, among {found}"

@@ -142,11 +142,12 @@ def prepare_corpus(
         imported = _manifest_rows(name, corpus, out, settings, jobs=jobs, progress=progress, say=say)
     for note in imported.notes:
         say(note)
-    problems = [{"path": problem.path, "reason": problem.reason} for problem in imported.problems]
-    total = len(imported.rows) + len(problems)
-    if len(problems) > MAX_REJECTED * total and not allow_rejected:
+    problems = [problem.record() for problem in imported.problems]
+    lost = sum(problem.lost for problem in imported.problems)
+    total = len(imported.rows) + lost
+    if lost > MAX_REJECTED * total and not allow_rejected:
         write_rejected(out, problems)
-        raise too_many_rejected(out, source, problems, len(problems), total)
+        raise too_many_rejected(out, source, problems, lost, total)
     if part is None or part[0] == 1:
         project_time(imported.rows, imported.boxes, out, size=size, jobs=jobs, say=say)
     report = build_store(
@@ -252,7 +253,9 @@ def read_corpus(name: str, path: Path, options: ReadOptions) -> Corpus:
     problems = [
         problem
         if _writable(problem.path) and _writable(problem.reason)
-        else Problem(_shown(problem.path), _shown(problem.reason) if _writable(problem.path) else MISNAMED)
+        else Problem(
+            _shown(problem.path), _shown(problem.reason) if _writable(problem.path) else MISNAMED, problem.lost
+        )
         for problem in problems
     ]
     return Corpus(rows, corpus.boxes, tuple(problems))
@@ -291,11 +294,11 @@ def _manifest_rows(
     """Speak, clean, split and write the manifest, unless it is there as it would be written now."""
     rows = [below(row) for row in corpus.rows]
     boxes = {f"{SOURCE}/{path}": box for path, box in corpus.boxes.items()}
-    problems = tuple(Problem(f"{SOURCE}/{problem.path}", problem.reason) for problem in corpus.problems)
+    problems = tuple(replace(problem, path=f"{SOURCE}/{problem.path}") for problem in corpus.problems)
     key = _fingerprint(rows, problems, out, settings)
     state = _read_state(out / STATE)
     if state.get("key") == key and state.get("manifest") == _digest(out / MANIFEST):
-        left_out = tuple(Problem(path, reason) for path, reason in state["left_out"])
+        left_out = tuple(Problem(*problem) for problem in state["left_out"])
         written_rows = [row for _, row in iter_manifest(out / MANIFEST) if isinstance(row, Utterance)]
         return Imported(written_rows, boxes, left_out, tuple(state["notes"]))
 
@@ -320,7 +323,7 @@ def _manifest_rows(
             "settings": settings,
             "key": key,
             "manifest": _digest(out / MANIFEST),
-            "left_out": [[problem.path, problem.reason] for problem in problems],
+            "left_out": [[problem.path, problem.reason, problem.lost] for problem in problems],
             "notes": notes,
         },
     )
@@ -396,7 +399,7 @@ def _fingerprint(rows: Sequence[Utterance], problems: Sequence[Problem], out: Pa
     for row in rows:
         digest.update(json.dumps(asdict(row), sort_keys=True).encode())
     for problem in problems:
-        digest.update(f"{problem.path}\t{problem.reason}\n".encode())
+        digest.update(f"{problem.path}\t{problem.reason}\t{problem.lost}\n".encode())
     return digest.hexdigest()
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from s2igan.data.images import Box
 from s2igan.data.manifest import Utterance
@@ -35,6 +35,13 @@ class Problem:
     """Relative to the source."""
     reason: str
     """A clause without a full stop."""
+    lost: int = 1
+    """What it counts towards the share that may be rejected: the descriptions that are lost with it; 1 for what stands
+    alone, 0 where other problems count them."""
+
+    def record(self) -> dict[str, Any]:
+        """As in `rejected.jsonl`, where `lost` stands if it is not 1."""
+        return {"path": self.path, "reason": self.reason} | ({"lost": self.lost} if self.lost != 1 else {})
 
 
 @dataclass(frozen=True)

@@ -48,10 +48,10 @@ class Findings:
     """Of usable speech."""
     unspoken: int
     """Usable descriptions in writing only."""
-    rejected: list[dict[str, str]]
-    """`path` and `reason`, in the order found."""
+    rejected: list[dict[str, Any]]
+    """`path` and `reason`, in the order found: every fault once, however many utterances are lost with it."""
     n_rejected: int
-    """Utterances and other items that are lost; one may be named twice in `rejected`."""
+    """Utterances and other items that are lost; one may have two faults."""
     notes: tuple[str, ...]
 
     @property
@@ -157,10 +157,10 @@ def validate_source(
         entry = entry_of(source, folder)
         name = corpus or detect(entry)
         found = read_corpus(name, entry, ReadOptions())
-        rejected = [{"path": problem.path, "reason": problem.reason} for problem in (*left_out, *found.problems)]
         tidy = clean(name, [below(row) for row in found.rows], root)
-        rejected += [{"path": problem.path, "reason": problem.reason} for problem in tidy.problems]
-        lost = len(rejected)
+        problems = (*left_out, *found.problems, *tidy.problems)
+        rejected = [problem.record() for problem in problems]
+        lost = sum(problem.lost for problem in problems)
         rows, repeated = _told_once(tidy.rows)
         rejected += repeated
         lost += len(repeated)
@@ -196,7 +196,7 @@ def validate_source(
     )
 
 
-def _told_once(rows: Sequence[Utterance]) -> tuple[list[Utterance], list[dict[str, str]]]:
+def _told_once(rows: Sequence[Utterance]) -> tuple[list[Utterance], list[dict[str, Any]]]:
     """Rows without repetitions of a recording with a picture, which the store rejects."""
     kept, repeated, seen = [], [], set()
     for row in rows:

@@ -57,7 +57,7 @@ def build_store(
     window: Literal["hann", "hamming"] = "hann",
     boxes: Mapping[str, Box] | None = None,
     min_seconds: float = 0.0,
-    left_out: Sequence[Mapping[str, str]] = (),
+    left_out: Sequence[Mapping[str, Any]] = (),
     jobs: int | None = None,
     progress: bool = True,
     allow_rejected: bool = False,
@@ -73,8 +73,8 @@ def build_store(
         window: of the log-mel (SPEC section 8, line 1).
         boxes: bounding boxes by image path, for corpora that have them.
         min_seconds: shorter utterances are rejected.
-        left_out: `path` and `reason` of what the corpus holds and the manifest leaves out; it is named and counted
-            with what is rejected here.
+        left_out: `path` and `reason` of what the corpus holds and the manifest leaves out, and `lost` where it counts
+            for other than one; it is named and counted with what is rejected here.
         jobs: processes of one thread each; as many as there are usable cores unless given.
         progress: show a progress bar.
         allow_rejected: go on where over 20 % of the rows cannot be used.
@@ -430,21 +430,30 @@ def _write_index(
     images: _Entries,
     mels: _Entries,
     settings: dict[str, Any],
-    left_out: Sequence[Mapping[str, str]],
+    left_out: Sequence[Mapping[str, Any]],
     allow_rejected: bool,
 ) -> dict[str, Any]:
     number_of = {path: i for i, path in enumerate(corpus.pictures)}
     image_of_row = np.array([number_of[row.image] for row in corpus.rows], np.int32)
     rejected = list(corpus.rejected)
+    lines = {record["line"] for record in rejected}
+    pictures_named: dict[str, dict[str, Any]] = {}
     for i, (line, row) in enumerate(zip(corpus.lines, corpus.rows, strict=True)):
         if i in mels.rejected:
             rejected.append({"line": line, "path": row.audio, "reason": mels.rejected[i]})
-        if image_of_row[i] in images.rejected:
-            rejected.append({"line": line, "path": row.image, "reason": images.rejected[int(image_of_row[i])]})
+            lines.add(line)
+        if (reason := images.rejected.get(int(image_of_row[i]))) is not None:
+            lines.add(line)
+            if row.image in pictures_named:  # one fault, and every description of the picture is lost
+                pictures_named[row.image]["lost"] = pictures_named[row.image].get("lost", 1) + 1
+                continue
+            pictures_named[row.image] = {"line": line, "path": row.image, "reason": reason}
+            rejected.append(pictures_named[row.image])
     rejected.sort(key=lambda record: record["line"])
-    n_rows, n_rejected = corpus.n_rows + len(left_out), len({record["line"] for record in rejected}) + len(left_out)
+    n_left_out = sum(record.get("lost", 1) for record in left_out)
+    n_rows, n_rejected = corpus.n_rows + n_left_out, len(lines) + n_left_out
     write_rejected(out, [*left_out, *rejected])
-    if n_rejected - len(left_out) == corpus.n_rows or not (allow_rejected or n_rejected <= MAX_REJECTED * n_rows):
+    if len(lines) == corpus.n_rows or not (allow_rejected or n_rejected <= MAX_REJECTED * n_rows):
         raise too_many_rejected(out, corpus.manifest_path, [*rejected, *left_out], n_rejected, n_rows)
 
     kept = np.flatnonzero((mels.shard >= 0) & (images.shard[image_of_row] >= 0))
