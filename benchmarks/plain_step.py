@@ -3,7 +3,8 @@
 Plain is: float32, contiguous, nearest-neighbour enlargement and then a convolution, the condition repeated over the map
 and concatenated, a separate pass of the discriminators for every kind of image, judges not frozen while the generator
 learns. It has the same weights, batches and results (`tests/benchmarks/test_plain_step.py` holds it to the golden
-step). Both are taken in turns; images are encoded within the step, by Inception-v3 with random weights.
+step). All are taken in turns; images are encoded within the step, by Inception-v3 with random weights, but for the real
+ones of `bf16_cached_views`, which `image_views` encodes once.
 
 Prints one JSON object: seconds a step (best of `--repeats`), images/s, their ratio, GFLOP/s by the count of operations
 of the project's step, and its share of the measured bf16 convolution peak.
@@ -141,9 +142,9 @@ def plain_step(state: rdg.RDGState, batch: rdg.RDGBatch, config: rdg.RDGConfig) 
 class Step:
     """One of the two steps with its networks; a call takes it on a fresh batch and encodes that batch's real images."""
 
-    def __init__(self, config: rdg.RDGConfig, precision: str | None) -> None:
-        """`precision` None is the plain step."""
-        self.precision = precision
+    def __init__(self, config: rdg.RDGConfig, precision: str | None, *, cached: bool = False) -> None:
+        """`precision` None is the plain step; `cached` has the features of real images ready before the step."""
+        self.precision, self.cached = precision, cached
         self.config = config
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
@@ -167,8 +168,12 @@ class Step:
         images = [torch.rand(n, 3, sides[-1], sides[-1], generator=rng) * 2 - 1 for _ in range(3)]
         images = [image.contiguous(memory_format=rdg.memory_format(config)) for image in images]
         z, eps = rdg.noise(config.generator, n, rng)
-        with torch.no_grad():
-            features = [self.image(image) for image in images]
+        if self.cached:
+            noise = torch.randn(3, n, self.image.config.embedding, generator=rng)
+            features = list(F.normalize(noise, dim=2))
+        else:
+            with torch.no_grad():
+                features = [self.image(image) for image in images]
         return rdg.RDGBatch(
             real=rdg.pyramid(images[0], sides),
             mismatched=rdg.pyramid(images[1], sides),
@@ -191,6 +196,7 @@ def compare(batch: int, repeats: int, width: int, sides: tuple[int, ...], bf16: 
     steps = {"plain": Step(config, None), "float32": Step(replace(config, channels_last=True), "float32")}
     if bf16:
         steps["bf16"] = Step(replace(config, channels_last=True), "bf16")
+        steps["bf16_cached_views"] = Step(replace(config, channels_last=True), "bf16", cached=True)
     times: dict[str, list[float]] = {name: [] for name in steps}
     processor: dict[str, list[float]] = {name: [] for name in steps}
     counted: dict[str, int] = {}
