@@ -1,0 +1,73 @@
+"""How well the attribute classifier reads real pictures, the ceiling of the attribute scores; prints one JSON object.
+
+    python benchmarks/attribute_ceiling.py DATA [--split test]
+
+Trains the classifier of `s2igan evaluate` with its settings, or takes the one that is kept in DATA. `pictures` is its
+accuracy on all real pictures of the split, each asked for every attribute; `asked` is the ceiling in `metrics.json`,
+where a picture is asked for what a caption names; `held_out` is its accuracy on drawings with random attributes;
+`confused` are the errors on real pictures that are most frequent: drawn, taken for, how often.
+"""
+
+import argparse
+import json
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+
+from s2igan.data.store import Store
+from s2igan.evaluation.attributes import attribute_accuracy, load_or_train_classifier
+from s2igan.evaluation.drawings import drawing_with
+from s2igan.evaluation.evaluate import CLASSIFIER_FOLDER
+from s2igan.evaluation.features import as_images
+from s2igan.evaluation.subject import Subject
+
+MAX_CAPTIONS = 1000  # as `evaluate` takes them
+CONFUSED = 3
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("data", type=Path)
+    parser.add_argument("--split", default="test")
+    parser.add_argument("--seed", type=int, default=0, help="of the captions, as in s2igan evaluate")
+    parser.add_argument("--jobs", type=int, default=None)
+    options = parser.parse_args()
+
+    store = Store.open(options.data)
+    subject = Subject.of(store, options.split)
+    drawing = drawing_with(store.attributes)
+    if drawing is None:
+        raise SystemExit(f"{options.data}: holds no pictures that this package draws.")
+    cache = store.directory / CLASSIFIER_FOLDER
+    judge = load_or_train_classifier(cache, drawing, jobs=options.jobs, console=Console(stderr=True))
+
+    seen = judge.predict(as_images(store.images[subject.images], store.image_size))
+    truths = judge.codes([store.image_attributes(int(image)) for image in subject.images])
+    captions = np.random.default_rng([options.seed, 0xCA9]).permutation(subject.utterances)[:MAX_CAPTIONS]
+    row = np.searchsorted(subject.images, store.image_index[captions])
+    asked = attribute_accuracy(
+        {name: codes[row] for name, codes in seen.items()},
+        {name: codes[row] for name, codes in truths.items()},
+        [store.mentions(int(caption)) for caption in captions],
+        {name: len(values) for name, values in judge.attributes.items()},
+    )
+    table = {}
+    for name, values in judge.attributes.items():
+        wrong = Counter((values[t], values[p]) for t, p in zip(truths[name], seen[name], strict=True) if t != p)
+        table[name] = {
+            "pictures": round(float((seen[name] == truths[name]).mean()), 4),
+            "asked": round(asked[name].accuracy, 4) if name in asked else None,
+            "n": asked[name].n if name in asked else 0,
+            "chance": round(1 / len(values), 4),
+            "held_out": round(judge.record["held_out_accuracy"][name], 4),
+            "confused": [[*pair, count] for pair, count in wrong.most_common(CONFUSED)],
+        }
+    facts = {"set": drawing.name, "split": options.split, "side": store.image_size, "images": len(subject.images)}
+    seconds = {key: judge.record[key] for key in ("drawing_seconds", "training_seconds")}
+    print(json.dumps({**facts, "captions": len(captions), **seconds, "attributes": table}, indent=2))
+
+
+if __name__ == "__main__":
+    main()
