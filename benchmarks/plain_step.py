@@ -31,8 +31,8 @@ from s2igan.models.generator import GeneratorConfig
 from s2igan.models.image_encoder import ImageEncoder, ImageEncoderConfig
 from s2igan.models.relation import Relation
 from s2igan.training import rdg
-from s2igan.training.engine import autocast, convolution_gflops
 from s2igan.training.loop import LoopConfig
+from s2igan.training.precision import autocast, convolution_gflops
 
 CPU = torch.device("cpu")
 

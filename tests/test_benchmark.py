@@ -70,20 +70,20 @@ def test_operations_of_a_step():
 
 def test_peaks_are_those_of_the_operations(monkeypatch):
     """A second's work of a known size."""
-    from s2igan.training import engine
+    from s2igan.training import precision
 
-    monkeypatch.setattr(engine, "seconds", lambda run, device, repeats: (run(), 0.5)[1])
-    engine.product_gflops.cache_clear()
-    engine.convolution_gflops.cache_clear()
-    assert engine.product_gflops(torch.float32, CPU, size=100) == pytest.approx(2 * 100**3 / 0.5 / 1e9)
+    monkeypatch.setattr(precision, "seconds", lambda run, device, repeats: (run(), 0.5)[1])
+    precision.product_gflops.cache_clear()
+    precision.convolution_gflops.cache_clear()
+    assert precision.product_gflops(torch.float32, CPU, size=100) == pytest.approx(2 * 100**3 / 0.5 / 1e9)
     forward = 2 * 9 * 4 * 4 * 2 * 8 * 8
     options = {"batch": 2, "channels": 4, "side": 8}
-    assert engine.convolution_gflops(torch.float32, CPU, **options) == pytest.approx(forward / 0.5 / 1e9)
-    assert engine.convolution_gflops(torch.float32, CPU, backward=True, **options) == pytest.approx(
+    assert precision.convolution_gflops(torch.float32, CPU, **options) == pytest.approx(forward / 0.5 / 1e9)
+    assert precision.convolution_gflops(torch.float32, CPU, backward=True, **options) == pytest.approx(
         3 * forward / 0.5 / 1e9
     )
-    engine.product_gflops.cache_clear()
-    engine.convolution_gflops.cache_clear()
+    precision.product_gflops.cache_clear()
+    precision.convolution_gflops.cache_clear()
 
 
 def test_the_command(monkeypatch, capsys):

@@ -24,7 +24,6 @@ from torch.utils.flop_counter import FlopCounterMode
 from s2igan.data.dataset import SpeechImageData, encoder_input
 from s2igan.recipes import Recipe, resolve
 from s2igan.run_directory import environment
-from s2igan.training.engine import autocast, choose_precision, convolution_gflops, product_gflops, start
 from s2igan.training.loop import LoopConfig
 from s2igan.training.plan import (
     MEASURED_BATCHES,
@@ -33,6 +32,8 @@ from s2igan.training.plan import (
     made_up_stages,
     takes_steps,
 )
+from s2igan.training.precision import autocast, choose_precision, convolution_gflops, product_gflops
+from s2igan.training.processes import start
 from s2igan.training.rdg_stage import RDGStage
 from s2igan.training.sen import SENStage
 

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from agreement import assert_same_with_gradients, random
 from s2igan.models import small_maps
 from s2igan.models.small_maps import convolve, enlarge_and_convolve, is_channels_last
-from s2igan.training.engine import autocast
+from s2igan.training.precision import autocast
 
 LAYOUTS = [torch.contiguous_format, torch.channels_last]
 

@@ -19,7 +19,6 @@ from s2igan import checkpoint
 from s2igan.checkpoint import load_latest
 from s2igan.errors import UserError
 from s2igan.run_directory import RunDirectory
-from s2igan.training.engine import NotFiniteError
 from s2igan.training.loop import (
     Ema,
     LoopConfig,
@@ -30,6 +29,7 @@ from s2igan.training.loop import (
     trainable,
     weighted_sum,
 )
+from s2igan.training.update import NotFiniteError
 
 
 class Counter:
@@ -272,10 +272,10 @@ def test_precision_is_measured_where_it_is_left_open_and_kept(run, monkeypatch):
     def speeds(bf16):
         return lambda dtype, device, **_: bf16 if dtype == torch.bfloat16 else 100.0
 
-    monkeypatch.setattr("s2igan.training.engine.convolution_gflops", speeds(120.0))
+    monkeypatch.setattr("s2igan.training.precision.convolution_gflops", speeds(120.0))
     go(Counter(multiply), run, steps=1, precision="auto")
     assert load_latest(run.checkpoints("count"))[1]["precision"] == "float32"
-    monkeypatch.setattr("s2igan.training.engine.convolution_gflops", speeds(200.0))
+    monkeypatch.setattr("s2igan.training.precision.convolution_gflops", speeds(200.0))
     go(Counter(multiply), run, steps=2, precision="auto", resume=True)
     shutil.rmtree(run.checkpoints("count"))
     go(Counter(multiply), run, steps=1, precision="auto")

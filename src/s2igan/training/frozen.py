@@ -22,7 +22,7 @@ from s2igan.data.store import Store
 from s2igan.files import atomic_write
 from s2igan.models.encoders import Encoder
 from s2igan.models.image_encoder import ImageEncoder
-from s2igan.training.engine import first
+from s2igan.training.processes import first
 
 BATCH = 64
 

@@ -30,19 +30,9 @@ from s2igan.checkpoint import checkpoint_path, load_checkpoint, load_latest, pru
 from s2igan.errors import UserError
 from s2igan.files import disk_errors
 from s2igan.run_directory import LOG, RunDirectory
-from s2igan.training.engine import (
-    NotFiniteError,
-    Precision,
-    anywhere,
-    autocast,
-    choose_precision,
-    first,
-    means,
-    rank,
-    same_everywhere,
-    tell,
-    world_size,
-)
+from s2igan.training.precision import Precision, autocast, choose_precision
+from s2igan.training.processes import anywhere, first, means, rank, same_everywhere, tell, world_size
+from s2igan.training.update import NotFiniteError
 
 PLAIN_LOG_SECONDS = 30.0
 """Where the output is no terminal, a line this often takes the progress bar's place."""

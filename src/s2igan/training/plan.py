@@ -33,8 +33,8 @@ from s2igan.models.encoders import build_encoder, encoder_to_json
 from s2igan.models.image_encoder import ImageEncoder
 from s2igan.models.precomputed import PrecomputedConfig
 from s2igan.recipes import Recipe, resolve
-from s2igan.training.engine import first, tell
 from s2igan.training.loop import LoopConfig
+from s2igan.training.processes import first, tell
 from s2igan.training.rdg import build_networks
 from s2igan.training.rdg_stage import RDGStage
 from s2igan.training.sen import SENStage

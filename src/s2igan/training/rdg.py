@@ -31,15 +31,10 @@ from s2igan.models.encoders import Encoder
 from s2igan.models.generator import Generator, GeneratorConfig, GeneratorOutput
 from s2igan.models.posterior import Posterior, PosteriorOutput
 from s2igan.models.relation import RelationSupervisor
-from s2igan.training.engine import (
-    WHOLE,
-    MicroBatch,
-    gather,
-    rank,
-    statistics_held,
-    update,
-)
+from s2igan.training.batch_norm import statistics_held
 from s2igan.training.loop import Ema, LoopConfig, weighted_sum
+from s2igan.training.processes import gather, rank
+from s2igan.training.update import WHOLE, MicroBatch, update
 
 LEAST_OWN = 2
 """Rows of a batch whose description always stays its own: the relation supervisor's batch norms need two."""

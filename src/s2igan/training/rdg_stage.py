@@ -19,9 +19,11 @@ from s2igan.losses import Negatives
 from s2igan.models.encoders import Encoder
 from s2igan.models.generator import Generator
 from s2igan.models.image_encoder import ImageEncoder
-from s2igan.training.engine import compile_networks, share, synchronise
+from s2igan.training.batch_norm import synchronise
 from s2igan.training.frozen import ImageFeatures, speech_embeddings
 from s2igan.training.loop import cosine_or_step, set_learning_rate, streams
+from s2igan.training.precision import compile_networks
+from s2igan.training.processes import share
 from s2igan.training.rdg import (
     LARGEST_SHIFT,
     RDGBatch,

@@ -25,9 +25,12 @@ from s2igan.models.encoders import Encoder, EncoderConfig, build_encoder
 from s2igan.models.image_encoder import ImageEncoder, ImageEncoderConfig
 from s2igan.models.speech_encoder import SpeechEncoderConfig
 from s2igan.training.augment import SpeechAugment, augment_speech
-from s2igan.training.engine import compile_networks, gather, rank, share, synchronise, update
+from s2igan.training.batch_norm import synchronise
 from s2igan.training.frozen import ImageFeatures, speech_embeddings
 from s2igan.training.loop import LoopConfig, cosine_or_step, set_learning_rate, streams, trainable, weighted_sum
+from s2igan.training.precision import compile_networks
+from s2igan.training.processes import gather, rank, share
+from s2igan.training.update import update
 
 ENCODED_AT_ONCE = 128
 """Images in one pass of the frozen backbone; the paper's batch, and a bound on the memory that evaluation takes."""

@@ -1,0 +1,79 @@
+"""Whether a recipe trains as well in bf16 as in float32: both from the same seeds, then scored and compared.
+
+    OMP_NUM_THREADS=1 python benchmarks/precision.py --data STORE --out DIR [--recipe birds] [--steps 2000] [--seed 0]
+
+Each precision trains both stages of the recipe for so many steps, the second on its own first. Prints one JSON object:
+the scores of both on the test split as `s2igan evaluate` gives them, the mean of every loss over the last steps
+(--last), and the relation of the two. Finished runs are kept in DIR, and interrupted ones go on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from dataclasses import replace
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+from s2igan.evaluation.evaluate import evaluate
+from s2igan.recipes import Recipe, resolve
+from s2igan.run_directory import RunDirectory
+from s2igan.training.precision import Precision
+from s2igan.training.train import train_run
+
+PRECISIONS: tuple[Precision, ...] = ("float32", "bf16")
+SCORES = ("sen/map", "sen/recall@1/speech_to_image/class", "attributes/mean", "fakes/map")
+
+
+def recipe_in(name: str, precision: Precision, steps: int) -> Recipe:
+    """A recipe with so many steps of each stage in one precision."""
+    base = resolve(name)
+    sen, rdg = (
+        replace(stage, loop=replace(stage.loop, steps=steps, epochs=None, precision=precision))
+        for stage in (base.sen, base.rdg)
+    )
+    return replace(base, name=f"{name}, {steps} steps, {precision}", sen=sen, rdg=rdg)
+
+
+def measure(name: str, precision: Precision, options: argparse.Namespace) -> dict[str, Any]:
+    """Trains, where that is not done, and reads scores, losses and time."""
+    run = options.out / precision
+    if not (run / "evaluation/metrics.json").exists():
+        train_run(recipe_in(name, precision, options.steps), data=options.data, out=run, resume=True, seed=options.seed)
+        evaluate(run, options.data, seed=options.seed)
+    scores = {score["key"]: score for score in json.loads((run / "evaluation/metrics.json").read_text())["scores"]}
+    records = list(RunDirectory.open(run).read_metrics())
+    losses: dict[str, list[float]] = {}
+    seconds: dict[str, float] = {}
+    for record in records:
+        seconds[record["stage"]] = record["seconds"]
+        if record["step"] > options.steps - options.last:
+            for key, value in record.items():
+                if "/" in key:
+                    losses.setdefault(key, []).append(value)
+    return {
+        "seconds": seconds,
+        "scores": {key: round(scores[key]["value"], 4) for key in SCORES if key in scores},
+        "chance": {key: round(scores[key]["chance"], 4) for key in SCORES if key in scores},
+        "losses": {key: round(mean(values), 4) for key, values in losses.items()},
+    }
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", type=Path, required=True, help="prepared set")
+    parser.add_argument("--out", type=Path, required=True, help="where the two runs are kept")
+    parser.add_argument("--recipe", default="birds")
+    parser.add_argument("--steps", type=int, default=2000, help="of each stage")
+    parser.add_argument("--last", type=int, default=200, help="steps at the end over which losses are averaged")
+    parser.add_argument("--seed", type=int, default=0)
+    chosen = parser.parse_args()
+    found = {precision: measure(chosen.recipe, precision, chosen) for precision in PRECISIONS}
+    first, second = (found[precision] for precision in PRECISIONS)
+    compared = {
+        "score_differences": {key: round(second["scores"][key] - first["scores"][key], 4) for key in first["scores"]},
+        "loss_ratios": {key: round(second["losses"][key] / first["losses"][key], 3) for key in first["losses"]},
+    }
+    protocol = {"recipe": chosen.recipe, "steps": chosen.steps, "last": chosen.last, "seed": chosen.seed}
+    print(json.dumps({**protocol, **found, **compared}))

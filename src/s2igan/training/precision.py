@@ -1,0 +1,106 @@
+"""float32 or bf16, how fast this machine is in each, and `torch.compile` (docs/engine.md)."""
+
+from __future__ import annotations
+
+import functools
+import os
+import time
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from s2igan.errors import UserError
+from s2igan.training.processes import rank, tell
+
+Precision = Literal["auto", "float32", "bf16"]
+
+BF16_GAIN = 1.25
+"""Precision "auto" takes bf16 where it makes a convolution so many times faster."""
+
+
+def autocast(precision: Literal["float32", "bf16"], device: torch.device) -> AbstractContextManager[Any]:
+    """Inside, convolutions and matrix products run in the precision; losses are always float32 (`losses._precise`)."""
+    return torch.autocast(device.type, torch.bfloat16) if precision == "bf16" else nullcontext()
+
+
+def full_precision(x: Tensor) -> AbstractContextManager[Any]:
+    """Inside, nothing is cast."""
+    return torch.autocast(x.device.type, enabled=False) if torch.is_autocast_enabled(x.device.type) else nullcontext()
+
+
+def choose_precision(choice: Precision, device: torch.device) -> Literal["float32", "bf16"]:
+    """What "auto" means on this machine: bf16 where a convolution, measured, is `BF16_GAIN` times as fast in it."""
+    if choice != "auto":
+        return choice
+    chosen = "float32"
+    if rank() == 0:
+        speed = {dtype: convolution_gflops(dtype, device, backward=True) for dtype in (torch.float32, torch.bfloat16)}
+        chosen = "bf16" if speed[torch.bfloat16] > BF16_GAIN * speed[torch.float32] else "float32"
+    return "bf16" if tell(chosen) == "bf16" else "float32"
+
+
+@functools.cache
+def convolution_gflops(
+    dtype: torch.dtype,
+    device: torch.device,
+    *,
+    batch: int = 8,
+    channels: int = 64,
+    side: int = 64,
+    backward: bool = False,
+    channels_last: bool = True,
+    repeats: int = 5,
+) -> float:
+    """GFLOP/s of a 3x3 convolution, the best of several, a multiplication and an addition being two."""
+    layout = torch.channels_last if channels_last else torch.contiguous_format
+
+    def full(*shape: int) -> Tensor:
+        return torch.full(shape, 0.5, device=device, dtype=dtype).contiguous(memory_format=layout)
+
+    x = full(batch, channels, side, side).requires_grad_(backward)
+    weight = full(channels, channels, 3, 3).requires_grad_(backward)
+    grad = torch.ones_like(x)
+
+    def run() -> None:
+        y = torch.nn.functional.conv2d(x, weight, padding=1)
+        if backward:
+            torch.autograd.grad(y, (x, weight), grad)
+
+    flops = 2 * 9 * channels**2 * batch * side**2 * (3 if backward else 1)
+    return flops / seconds(run, device, repeats) / 1e9
+
+
+@functools.cache
+def product_gflops(dtype: torch.dtype, device: torch.device, *, size: int = 2048, repeats: int = 5) -> float:
+    """GFLOP/s of a product of two square matrices, the best of several."""
+    a = torch.full((size, size), 0.5, device=device, dtype=dtype)
+    return 2 * size**3 / seconds(lambda: a @ a, device, repeats) / 1e9
+
+
+def seconds(run: Callable[[], Any], device: torch.device, repeats: int) -> float:
+    """The shortest time that a call takes, after one that is not counted."""
+    times = []
+    for _ in range(repeats + 1):
+        started = time.perf_counter()
+        run()
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        times.append(time.perf_counter() - started)
+    return min(times[1:])
+
+
+def compile_networks(networks: Iterable[nn.Module]) -> None:
+    """Has `torch.compile` translate the forward and backward passes of networks when they are first called.
+
+    Raises:
+        UserError: there is no C++ compiler, which it needs on a CPU.
+    """
+    import shutil
+
+    if not torch.cuda.is_available() and not any(map(shutil.which, (os.environ.get("CXX", "g++"), "clang++"))):
+        raise UserError("compile needs a C++ compiler and there is none; install g++, or leave compile off.")
+    for network in networks:
+        network.compile()

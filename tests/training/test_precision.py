@@ -1,0 +1,33 @@
+"""bf16 where it is wanted and nowhere else; compilation."""
+
+import pytest
+import torch
+from torch import nn
+
+from s2igan.errors import UserError
+from s2igan.losses import matching_loss
+from s2igan.training import precision
+
+
+def test_losses_are_float32_where_networks_are_not():
+    """Also their matrix product: rounded to 8 bits, a cosine would be off by a few thousandths."""
+    v, a = torch.randn(2, 6, 64, generator=torch.Generator().manual_seed(0))
+    expected = matching_loss(v, a)
+    with precision.autocast("bf16", torch.device("cpu")):
+        actual = matching_loss(v, a)
+    for key, value in expected.items():
+        assert torch.equal(actual[key], value)
+
+
+def test_compile_needs_a_compiler(monkeypatch):
+    """Every network once; without a compiler it is refused."""
+    compiled = []
+    monkeypatch.setattr(nn.Module, "compile", lambda self: compiled.append(self))
+    layers = [nn.Linear(1, 1), nn.Linear(1, 1)]
+    monkeypatch.setattr("shutil.which", lambda name: f"/usr/bin/{name}")
+    precision.compile_networks(layers)
+    assert compiled == layers
+    monkeypatch.setattr("shutil.which", lambda name: None)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(UserError, match=r"needs a C\+\+ compiler and there is none"):
+        precision.compile_networks(layers)
