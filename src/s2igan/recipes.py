@@ -101,7 +101,7 @@ def birds() -> Recipe:
         augment=SpeechAugment(),
     )
     rdg = RDGConfig(
-        loop=LoopConfig(steps=6700, evaluate_every=500, precision="auto"),
+        loop=LoopConfig(steps=6700, evaluate_every=500, precision="auto", sync_batch_norm=True),
         generator=GeneratorConfig(embedding=speech.embedding, condition=64, z=64, width=48, resolutions=(16, 32, 64)),
         discriminator_width=32,
         learning_rate=3e-4,
@@ -112,6 +112,7 @@ def birds() -> Recipe:
         initial_condition_gain=32.0,
         initial_logvar=-3.0,
         contrast=30.0,
+        discriminator_contrast=3.0,
         contrast_dim=64,
         semantic=0.7,
         negatives=512,

@@ -81,8 +81,11 @@ class RDGConfig:
     condition_on: Literal["mu", "c"] = "mu"
     """What discriminators are conditioned on (SPEC section 8, row 8)."""
     contrast: float = 0.0
-    """Not in the paper. Weight of a matching loss (Eqs. 1-4) between discriminator features and speech: discriminators
-    learn to tell the batch's descriptions apart on real images, the generator to be told apart by them."""
+    """Not in the paper. Weight in the generator's loss of a matching loss (Eqs. 1-4) between discriminator features and
+    speech: discriminators learn to tell the batch's descriptions apart on real images, the generator to be told apart
+    by them."""
+    discriminator_contrast: float = 1.0
+    """Weight of that loss in the discriminators'."""
     contrast_dim: int = 128
     contrast_scale: float = 10.0
     negatives: int = 0
@@ -429,7 +432,7 @@ def discriminator_step(
         terms["contrast"] = contrast(
             network, own, made.real_embedding.detach(), batch.class_ids, batch.negatives, config
         )
-        loss = loss + config.contrast * terms["contrast"]
+        loss = loss + config.discriminator_contrast * terms["contrast"]
 
     update(optimiser, loss, f"discriminator {resolution}", batch.part)
     log = {f"discriminator_{resolution}/{key}": value for key, value in terms.items()}
