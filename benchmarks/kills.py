@@ -31,7 +31,7 @@ from s2igan.recipes import Recipe
 from s2igan.training.augment import SpeechAugment
 from s2igan.training.loop import LoopConfig
 from s2igan.training.plan import DataFacts, made_up_store
-from s2igan.training.rdg import RDGConfig
+from s2igan.training.rdg_config import RDGConfig
 from s2igan.training.sen import SENConfig
 from s2igan.training.train import train_run
 

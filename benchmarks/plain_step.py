@@ -30,7 +30,7 @@ from s2igan.models.blocks import ConcatConv3x3, UpBlock
 from s2igan.models.generator import GeneratorConfig
 from s2igan.models.image_encoder import ImageEncoder, ImageEncoderConfig
 from s2igan.models.relation import Relation
-from s2igan.training import rdg
+from s2igan.training import rdg, rdg_config, rdg_state
 from s2igan.training.loop import LoopConfig
 from s2igan.training.precision import autocast, convolution_gflops
 
@@ -55,7 +55,7 @@ class PlainUpBlock(UpBlock):
 PLAIN: dict[type[nn.Module], type[nn.Module]] = {ConcatConv3x3: PlainConcatConv3x3, UpBlock: PlainUpBlock}
 
 
-def plain(state: rdg.RDGState) -> rdg.RDGState:
+def plain(state: rdg_state.RDGState) -> rdg_state.RDGState:
     """The same networks, plainly computed."""
     for network in (state.generator, *state.discriminators.values()):
         for part in network.modules():
@@ -79,7 +79,7 @@ def take(optimiser: torch.optim.Optimizer, loss: Tensor) -> None:
     optimiser.step()
 
 
-def plain_step(state: rdg.RDGState, batch: rdg.RDGBatch, config: rdg.RDGConfig) -> dict[str, Tensor]:
+def plain_step(state: rdg_state.RDGState, batch: rdg_state.RDGBatch, config: rdg_config.RDGConfig) -> dict[str, Tensor]:
     """What `rdg.step` does with the paper's options, term after term, under the same names."""
     assert isinstance(batch.embedding, Tensor)
     assert state.encode is not None
@@ -142,7 +142,7 @@ def plain_step(state: rdg.RDGState, batch: rdg.RDGBatch, config: rdg.RDGConfig) 
 class Step:
     """One of the two steps with its networks; a call takes it on a fresh batch and encodes that batch's real images."""
 
-    def __init__(self, config: rdg.RDGConfig, precision: str | None, *, cached: bool = False) -> None:
+    def __init__(self, config: rdg_config.RDGConfig, precision: str | None, *, cached: bool = False) -> None:
         """`precision` None is the plain step; `cached` has the features of real images ready before the step."""
         self.precision, self.cached = precision, cached
         self.config = config
@@ -150,7 +150,7 @@ class Step:
             torch.manual_seed(0)
             self.image = ImageEncoder(ImageEncoderConfig(backbone="inception_v3"), pretrained=False).eval()
         self.image.requires_grad_(False)
-        state = rdg.make_state(config, image_embedding=1024, encode=self.image, speech=None, seed=0, device=CPU)
+        state = rdg_state.make_state(config, image_embedding=1024, encode=self.image, speech=None, seed=0, device=CPU)
         if precision is None:
             self.image.to(memory_format=torch.contiguous_format)
         self.state = plain(state) if precision is None else state
@@ -161,22 +161,22 @@ class Step:
         with autocast(self.precision, CPU):  # type: ignore[arg-type]
             return rdg.step(self.state, self.batch(seed), self.config)
 
-    def batch(self, seed: int) -> rdg.RDGBatch:
+    def batch(self, seed: int) -> rdg_state.RDGBatch:
         """Noise in the place of images and embeddings."""
         config, rng = self.config, torch.Generator().manual_seed(seed)
         n, sides = config.batch_size, config.generator.resolutions
         images = [torch.rand(n, 3, sides[-1], sides[-1], generator=rng) * 2 - 1 for _ in range(3)]
-        images = [image.contiguous(memory_format=rdg.memory_format(config)) for image in images]
-        z, eps = rdg.noise(config.generator, n, rng)
+        images = [image.contiguous(memory_format=rdg_state.memory_format(config)) for image in images]
+        z, eps = rdg_state.noise(config.generator, n, rng)
         if self.cached:
             noise = torch.randn(3, n, self.image.config.embedding, generator=rng)
             features = list(F.normalize(noise, dim=2))
         else:
             with torch.no_grad():
                 features = [self.image(image) for image in images]
-        return rdg.RDGBatch(
-            real=rdg.pyramid(images[0], sides),
-            mismatched=rdg.pyramid(images[1], sides),
+        return rdg_state.RDGBatch(
+            real=rdg_state.pyramid(images[0], sides),
+            mismatched=rdg_state.pyramid(images[1], sides),
             embedding=F.normalize(torch.randn(n, config.generator.embedding, generator=rng), dim=1),
             z=z,
             eps=eps,
@@ -187,7 +187,7 @@ class Step:
 
 def compare(batch: int, repeats: int, width: int, sides: tuple[int, ...], bf16: bool = True) -> dict[str, Any]:
     """Times of the plain step and of ours, in turns."""
-    config = rdg.RDGConfig(
+    config = rdg_config.RDGConfig(
         loop=LoopConfig(steps=1),
         generator=GeneratorConfig(width=width, resolutions=sides),
         discriminator_width=width,

@@ -24,7 +24,7 @@ from s2igan.models.text_encoder import TextEncoderConfig
 from s2igan.recipes import Recipe
 from s2igan.training.augment import SpeechAugment
 from s2igan.training.loop import LoopConfig
-from s2igan.training.rdg import RDGConfig
+from s2igan.training.rdg_config import RDGConfig
 from s2igan.training.sen import SENConfig
 
 IMAGES_PER_CLASS = 4

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from s2igan.errors import UserError
 
 if TYPE_CHECKING:
-    from s2igan.training.rdg import RDGConfig
+    from s2igan.training.rdg_config import RDGConfig
     from s2igan.training.sen import SENConfig
 
 
@@ -68,7 +68,7 @@ def birds() -> Recipe:
     from s2igan.models.speech_encoder import SpeechEncoderConfig
     from s2igan.training.augment import SpeechAugment
     from s2igan.training.loop import LoopConfig
-    from s2igan.training.rdg import RDGConfig
+    from s2igan.training.rdg_config import RDGConfig
     from s2igan.training.sen import SENConfig
 
     speech = SpeechEncoderConfig(
@@ -135,7 +135,7 @@ def cub() -> Recipe:
     Inception-v3 encodes the images. Where paper and reference differ the choices are those of SPEC section 8.
     """
     from s2igan.training.loop import LoopConfig
-    from s2igan.training.rdg import RDGConfig
+    from s2igan.training.rdg_config import RDGConfig
     from s2igan.training.sen import SENConfig
 
     sen = SENConfig(loop=LoopConfig(epochs=150, evaluate_every=350))

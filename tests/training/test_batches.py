@@ -16,8 +16,9 @@ from s2igan.training import sen
 from s2igan.training.augment import SpeechAugment
 from s2igan.training.frozen import ImageFeatures, speech_embeddings
 from s2igan.training.loop import streams
-from s2igan.training.rdg import RDGConfig, noise
+from s2igan.training.rdg_config import RDGConfig
 from s2igan.training.rdg_stage import RDGStage
+from s2igan.training.rdg_state import noise
 from s2igan.training.sen import SENStage
 from tiny_corpus import tiny_recipe
 

@@ -6,7 +6,8 @@ from dataclasses import replace
 
 import torch
 
-from s2igan.training.rdg import RDGConfig, make_state, start_condition
+from s2igan.training.rdg_config import RDGConfig
+from s2igan.training.rdg_state import make_state, start_condition
 from tiny_corpus import tiny_recipe
 
 

@@ -11,11 +11,12 @@ import torch.nn.functional as F
 from s2igan.errors import UserError
 from s2igan.losses import Negatives
 from s2igan.models.generator import GeneratorConfig
-from s2igan.training import rdg
+from s2igan.models.posterior import PosteriorOutput
+from s2igan.training import rdg, rdg_config, rdg_options, rdg_state
 from s2igan.training.loop import LoopConfig
 
 SCALES = (8, 16)
-CONFIG = rdg.RDGConfig(
+CONFIG = rdg_config.RDGConfig(
     loop=LoopConfig(steps=1),
     generator=GeneratorConfig(embedding=6, condition=3, z=4, width=4, resolutions=SCALES),
     discriminator_width=2,
@@ -23,6 +24,8 @@ CONFIG = rdg.RDGConfig(
     batch_size=4,
     contrast_dim=7,
 )
+
+CPU = torch.device("cpu")
 
 
 def encode(images):
@@ -33,7 +36,9 @@ def encode(images):
 
 def make(**options):
     config = replace(CONFIG, **options)
-    state = rdg.make_state(config, image_embedding=6, encode=encode, speech=None, seed=0, device=torch.device("cpu"))
+    state = rdg_state.make_state(
+        config, image_embedding=6, encode=encode, speech=None, seed=0, device=torch.device("cpu")
+    )
     return state, config
 
 
@@ -41,15 +46,15 @@ def batch(**changes):
     rng = torch.Generator().manual_seed(1)
     real, mismatched, similar = torch.rand(3, 4, 3, 16, 16, generator=rng) * 2 - 1
     given = {
-        "real": rdg.pyramid(real, SCALES),
-        "mismatched": rdg.pyramid(mismatched, SCALES),
+        "real": rdg_state.pyramid(real, SCALES),
+        "mismatched": rdg_state.pyramid(mismatched, SCALES),
         "embedding": F.normalize(torch.randn(4, 6, generator=rng), dim=1),
         "z": torch.randn(4, 4, generator=rng),
         "eps": torch.randn(4, 3, generator=rng),
         "class_ids": torch.tensor([0, 1, 2, 0]),
         "relation_features": {"real": encode(real), "similar": encode(similar), "negative": encode(mismatched)},
     }
-    return rdg.RDGBatch(**(given | changes))
+    return rdg_state.RDGBatch(**(given | changes))
 
 
 def passes(state, resolution):
@@ -219,7 +224,7 @@ class TestArithmetic:
 
     def test_the_last_rows_are_moved_by_a_difference_and_keep_their_length(self):
         embedding = self.given().embedding * torch.tensor([[1.0], [2.0], [3.0], [4.0]])
-        found = rdg.moved(embedding, self.given(), slice(0, 2))
+        found = rdg_options.moved(embedding, self.given(), slice(0, 2))
         torch.testing.assert_close(found[:2], embedding[:2])
         third = embedding[2] + 0.4 * (embedding[3] - embedding[0])
         last = embedding[3] + 0.7 * (embedding[0] - embedding[1])
@@ -241,7 +246,7 @@ class TestArithmetic:
         assert not torch.isclose(fake[2:], mu[2:]).all(dim=1).any()
         assert torch.equal(fake, generated.detach())
         assert torch.equal(heard[0], batch().embedding)
-        assert torch.equal(heard[1], rdg.moved(batch().embedding, self.given(), slice(0, 2)))
+        assert torch.equal(heard[1], rdg_options.moved(batch().embedding, self.given(), slice(0, 2)))
 
     def test_the_relation_supervisor_leaves_moved_rows_out(self):
         state, config = make(arithmetic=0.5)
@@ -263,7 +268,7 @@ class TestArithmetic:
             log = rdg.step(state, given, config)
             assert all(log[term] > 0.5 for term in terms)
             assert log["discriminator_16/contrast"] == 0
-        assert rdg.moved_classes(None, slice(0, 2)) is None
+        assert rdg_options.moved_classes(None, slice(0, 2)) is None
 
     def test_what_is_moved_is_not_reconstructed(self):
         with pytest.raises(UserError, match=r"reconstruction_share 0.5 and arithmetic 0.75"):
@@ -293,7 +298,7 @@ class TestReconstruction:
     def test_z_is_that_of_the_own_image_in_the_first_half_and_of_another_in_the_second(self):
         state, config = make(**RECONSTRUCTION)
         given = batch()
-        z, posterior = rdg.draw_z(state, given, config.reconstruction_share)
+        z, posterior = rdg_options.draw_z(state, given, config.reconstruction_share)
         mu, logvar = state.posterior(given.real[16][:2])
         torch.testing.assert_close(posterior.mu, mu)
         torch.testing.assert_close(z[:2], mu + (logvar / 2).exp() * given.z[:2])
@@ -301,7 +306,7 @@ class TestReconstruction:
 
     def test_only_the_own_image_s_z_teaches_the_posterior(self):
         state, config = make(**RECONSTRUCTION)
-        z, _ = rdg.draw_z(state, batch(), config.reconstruction_share)
+        z, _ = rdg_options.draw_z(state, batch(), config.reconstruction_share)
         parameters = list(state.posterior.parameters())
         own, other = (torch.autograd.grad(part.sum(), parameters, retain_graph=True) for part in (z[:2], z[2:]))
         assert all(gradient.any() for gradient in own)
@@ -311,13 +316,13 @@ class TestReconstruction:
         state, config = make(**RECONSTRUCTION)
         images = batch().real[16]
         embeddings = batch().embedding
-        generator = rdg.averaged_generator(state, config, embeddings, images, seed=0)
+        generator = rdg_state.averaged_generator(state, config, embeddings, images, seed=0)
         assert generator.config.noise_components == 4
         mu, logvar = state.posterior(images)
         torch.testing.assert_close(generator.mixture.mu, mu)
         torch.testing.assert_close(generator.mixture.logvar, logvar)
         assert state.generator.mixture is None
-        plain = rdg.averaged_generator(state, config, embeddings, seed=0)
+        plain = rdg_state.averaged_generator(state, config, embeddings, seed=0)
         z = batch().z
         with torch.no_grad():
             drawn = generator(embeddings, z).images[-1]
@@ -338,15 +343,15 @@ class TestReconstruction:
 
     def test_distance_is_to_the_own_real_image_at_every_scale(self):
         given = batch()
-        posterior = rdg.PosteriorOutput(torch.zeros(2, 4), torch.zeros(2, 4))
-        same = rdg.reconstruction(given.real, given, posterior)
+        posterior = PosteriorOutput(torch.zeros(2, 4), torch.zeros(2, 4))
+        same = rdg_options.reconstruction(given.real, given, posterior)
         assert same["reconstruction"] == 0
         assert same["posterior_kl"] == 0
         swapped = {side: images.flip(0) for side, images in given.real.items()}
         expected = sum((given.real[side][:2] - swapped[side][:2]).abs().mean() for side in SCALES) / len(SCALES)
-        torch.testing.assert_close(rdg.reconstruction(swapped, given, posterior)["reconstruction"], expected)
+        torch.testing.assert_close(rdg_options.reconstruction(swapped, given, posterior)["reconstruction"], expected)
         unseen = {side: torch.cat((images[:2], images[2:] + 1)) for side, images in given.real.items()}
-        assert rdg.reconstruction(unseen, given, posterior)["reconstruction"] == 0
+        assert rdg_options.reconstruction(unseen, given, posterior)["reconstruction"] == 0
 
     def test_the_generator_s_optimiser_trains_the_posterior(self):
         state, config = make(**RECONSTRUCTION)
@@ -360,7 +365,7 @@ class TestReconstruction:
         judges = {**state.discriminators, "relation": state.relation}
         before = {name: snapshot(network) for name, network in judges.items()}
         generator, posterior = snapshot(state.generator), snapshot(state.posterior)
-        losses = rdg.practise(state, batch(), config)
+        losses = rdg_options.practise(state, batch(), config)
         assert not any(moved(network, before[name]) for name, network in judges.items())
         assert moved(state.generator, generator)
         assert moved(state.posterior, posterior)
@@ -376,7 +381,7 @@ class TestReconstruction:
             given = batch()
             for images in given.real.values():
                 images[2:] *= 1 - change
-            losses.append(rdg.practise(state, given, config)["generator/reconstruction"])
+            losses.append(rdg_options.practise(state, given, config)["generator/reconstruction"])
         assert losses[0] != losses[1]
 
 
@@ -403,8 +408,8 @@ def test_in_use_descriptions_are_emphasised():
     embeddings, z, eps = batch().embedding, batch().z, batch().eps
     state, config = make(emphasis=1.5)
     assert state.generator.emphasis is None
-    plain = rdg.averaged_generator(state, replace(config, emphasis=1.0), embeddings, seed=0)
-    emphatic = rdg.averaged_generator(state, config, embeddings, seed=0)
+    plain = rdg_state.averaged_generator(state, replace(config, emphasis=1.0), embeddings, seed=0)
+    emphatic = rdg_state.averaged_generator(state, config, embeddings, seed=0)
     with torch.no_grad():
         c, mu, _ = plain.conditioning(embeddings, eps)
         moved = c + 0.5 * (mu - mu.mean(dim=0))
@@ -415,7 +420,7 @@ def test_in_use_descriptions_are_emphasised():
 
 def test_pyramid_is_the_mean_of_2x2_pixels():
     images = torch.arange(16.0).view(1, 1, 4, 4).expand(1, 3, 4, 4)
-    scales = rdg.pyramid(images, (2, 4))
+    scales = rdg_state.pyramid(images, (2, 4))
     assert list(scales) == [4, 2]
     assert torch.equal(scales[4], images)
     assert scales[2][0, 0].tolist() == [[2.5, 4.5], [10.5, 12.5]]

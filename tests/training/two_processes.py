@@ -21,7 +21,7 @@ from s2igan.models import image_encoder
 from s2igan.models.generator import GeneratorConfig
 from s2igan.models.image_encoder import ImageEncoderConfig
 from s2igan.models.speech_encoder import SpeechEncoderConfig
-from s2igan.training import processes, rdg, sen, update
+from s2igan.training import processes, rdg, rdg_config, rdg_state, sen, update
 from s2igan.training.batch_norm import synchronise
 from s2igan.training.loop import LoopConfig
 from s2igan.training.train import train_run
@@ -73,7 +73,7 @@ def sen_step(rows: slice) -> dict[str, Tensor]:
 
 def rdg_step(rows: slice, **options) -> dict[str, Tensor]:
     """The same of stage 2, with everything that compares the rows of a batch."""
-    config = rdg.RDGConfig(
+    config = rdg_config.RDGConfig(
         loop=LoopConfig(steps=1),
         generator=GeneratorConfig(embedding=6, condition=3, z=4, width=4, resolutions=SCALES),
         discriminator_width=2,
@@ -84,7 +84,7 @@ def rdg_step(rows: slice, **options) -> dict[str, Tensor]:
         semantic=0.3,
     )
     config = replace(config, **options)
-    state = rdg.make_state(config, image_embedding=6, encode=encode, speech=None, seed=0, device=CPU)
+    state = rdg_state.make_state(config, image_embedding=6, encode=encode, speech=None, seed=0, device=CPU)
     networks = {"generator": state.generator, "relation": state.relation} | {
         f"discriminator_{side}": network for side, network in state.discriminators.items()
     }
@@ -93,14 +93,14 @@ def rdg_step(rows: slice, **options) -> dict[str, Tensor]:
     return processes.means(rdg.step(state, rdg_batch(rows), config)) | found(networks)
 
 
-def rdg_batch(rows: slice) -> rdg.RDGBatch:
+def rdg_batch(rows: slice) -> rdg_state.RDGBatch:
     rng = torch.Generator().manual_seed(1)
     real, mismatched, similar = torch.rand(3, ROWS, 3, 16, 16, generator=rng) * 2 - 1
     embedding = F.normalize(torch.randn(ROWS, 6, generator=rng), dim=1)
     z, eps = torch.randn(ROWS, 4, generator=rng), torch.randn(ROWS, 3, generator=rng)
-    return rdg.RDGBatch(
-        real=rdg.pyramid(real[rows], SCALES),
-        mismatched=rdg.pyramid(mismatched[rows], SCALES),
+    return rdg_state.RDGBatch(
+        real=rdg_state.pyramid(real[rows], SCALES),
+        mismatched=rdg_state.pyramid(mismatched[rows], SCALES),
         embedding=embedding[rows],
         z=z[rows],
         eps=eps[rows],

@@ -35,8 +35,8 @@ from s2igan.models.precomputed import PrecomputedConfig
 from s2igan.recipes import Recipe, resolve
 from s2igan.training.loop import LoopConfig
 from s2igan.training.processes import first, tell
-from s2igan.training.rdg import build_networks
 from s2igan.training.rdg_stage import RDGStage
+from s2igan.training.rdg_state import build_networks
 from s2igan.training.sen import SENStage
 from s2igan.training.train import check_text_embeddings
 

@@ -255,3 +255,8 @@ def gather(x: Tensor) -> Tensor:
     if world_size() == 1:
         return x
     return _Gather.apply((x.float() if x.is_floating_point() else x).contiguous())
+
+
+def gather_if_any(x: Tensor | None) -> Tensor | None:
+    """`gather`, of what there may not be."""
+    return None if x is None else gather(x)

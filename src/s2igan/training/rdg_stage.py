@@ -24,18 +24,10 @@ from s2igan.training.frozen import ImageFeatures, speech_embeddings
 from s2igan.training.loop import cosine_or_step, set_learning_rate, streams
 from s2igan.training.precision import compile_networks
 from s2igan.training.processes import share
-from s2igan.training.rdg import (
-    LARGEST_SHIFT,
-    RDGBatch,
-    RDGConfig,
-    averaged_generator,
-    make_state,
-    memory_format,
-    noise,
-    practise,
-    pyramid,
-    step,
-)
+from s2igan.training.rdg import step
+from s2igan.training.rdg_config import RDGConfig
+from s2igan.training.rdg_options import LARGEST_SHIFT, practise
+from s2igan.training.rdg_state import RDGBatch, averaged_generator, make_state, memory_format, noise, pyramid
 from s2igan.training.sen import describe_items, recordings
 
 SAMPLE_ROWS = 8
