@@ -177,6 +177,17 @@ class TestContrastiveOptions:
         expected = sum(parts) + losses["generator/relation"] + config.kl * losses["generator/kl"] + 0.5 * losses[term]
         torch.testing.assert_close(losses["generator/total"], expected)
 
+    def test_weight_for_the_discriminators(self):
+        """Theirs, not the generator's."""
+        state, config = make(contrast=5.0, discriminator_contrast=0.25)
+        losses = rdg.step(state, batch(), config)
+        parts = [key for key in losses if key.startswith("discriminator_8/")]
+        names = ("real_cond", "real_uncond", "mismatched_cond", "mismatched_uncond", "fake_cond", "fake_uncond")
+        terms = [losses[f"discriminator_8/{name}"] for name in names if f"discriminator_8/{name}" in losses]
+        assert len(terms) == len(parts) - 3  # all but the contrast, the total and the share told apart
+        expected = sum(terms) + 0.25 * losses["discriminator_8/contrast"]
+        torch.testing.assert_close(losses["discriminator_8/total"], expected)
+
     def test_contrast_trains_the_discriminators(self):
         state, config = make(contrast=1.0)
         before = snapshot(state.discriminators[16].match_speech_out)
