@@ -230,6 +230,13 @@ class TestContrastiveOptions:
 class TestArithmetic:
     """Not in the paper: the last rows of a batch are drawn for descriptions that nobody gave."""
 
+    def test_a_moved_description_is_of_no_class(self):
+        classes = rdg_options.moved_classes(torch.tensor([0, 5, 2, 2, 1]), slice(0, 2)).tolist()
+        assert classes[:2] == [0, 5]
+        assert max(classes[2:]) < 0  # classes are numbered from 0
+        assert len(set(classes)) == 5
+        assert rdg_options.moved_classes(None, slice(0, 2)) is None
+
     def given(self, **changes):
         return batch(shift=torch.tensor([0.1, 0.2, 0.4, 0.7]), **changes)
 
