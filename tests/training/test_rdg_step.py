@@ -230,7 +230,7 @@ class TestContrastiveOptions:
 class TestArithmetic:
     """Not in the paper: the last rows of a batch are drawn for descriptions that nobody gave."""
 
-    def test_a_moved_description_is_of_no_class(self):
+    def test_classes_of_moved_descriptions_are_no_others(self):
         classes = rdg_options.moved_classes(torch.tensor([0, 5, 2, 2, 1]), slice(0, 2)).tolist()
         assert classes[:2] == [0, 5]
         assert max(classes[2:]) < 0  # classes are numbered from 0
