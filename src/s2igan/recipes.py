@@ -54,7 +54,13 @@ def demo() -> Recipe:
         name="demo",
         sen=replace(recipe.sen, loop=replace(recipe.sen.loop, steps=600)),
         rdg=replace(
-            recipe.rdg, ema_decay=0.995, discriminator_contrast=30.0, loop=replace(recipe.rdg.loop, steps=1500)
+            recipe.rdg,
+            ema_decay=0.995,
+            contrast=30.0,
+            discriminator_contrast=30.0,
+            semantic=0.7,
+            late_steps=0,
+            loop=replace(recipe.rdg.loop, steps=1500),
         ),
     )
 
@@ -114,10 +120,13 @@ def birds() -> Recipe:
         kl=0.02,
         initial_condition_gain=32.0,
         initial_logvar=-3.0,
-        contrast=30.0,
+        contrast=3.0,
         discriminator_contrast=3.0,
         contrast_dim=64,
-        semantic=0.7,
+        semantic=2.0,
+        late_steps=2000,
+        late_contrast=30.0,
+        late_semantic=0.7,
         negatives=512,
         arithmetic=0.5,
         mismatched=False,

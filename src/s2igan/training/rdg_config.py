@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from s2igan.errors import UserError
@@ -68,6 +68,11 @@ class RDGConfig:
     semantic: float = 0.0
     """Not in the paper. Weight of the SEN's matching loss (Eqs. 1-4) between fakes, through the frozen image encoder,
     and speech."""
+    late_steps: int = 0
+    """Last steps in which the two weights below stand for `contrast` and `semantic`: large ones, which make new
+    combinations right, spoil the pictures where they weigh from the start."""
+    late_contrast: float = 0.0
+    late_semantic: float = 0.0
     reconstruction: float = 0.0
     """Not in the paper. Weight of the distance between real images and what the generator makes of their descriptions
     with z from an approximate posterior (VAE-GAN, Larsen et al. 2016); in a share of the batch, while the others take
@@ -103,6 +108,12 @@ class RDGConfig:
                 f"reconstruction_share {self.reconstruction_share} and arithmetic {self.arithmetic} are more than the "
                 "whole batch together: an image cannot be reconstructed from a description that was moved away from it"
             )
+
+    def at(self, step: int) -> RDGConfig:
+        """The settings of a step: these, or those of the last steps."""
+        if step < self.loop.steps - self.late_steps:
+            return self
+        return replace(self, contrast=self.late_contrast, semantic=self.late_semantic)
 
     def scales(self, step: int) -> tuple[int, ...]:
         """Resolutions that train in a step, from the lowest."""

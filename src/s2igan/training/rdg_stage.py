@@ -164,7 +164,7 @@ class RDGStage:
 
     def step(self, index: int) -> dict[str, Tensor]:
         """One step at the scheduled learning rates."""
-        config = self.config
+        config = self.config.at(index)
         if index < config.practice_steps:
             set_learning_rate(self.state.generator_optimiser, config.practice_learning_rate)
             return practise(self.state, self.batch(index), config)
