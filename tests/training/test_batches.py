@@ -285,3 +285,16 @@ def test_batches_follow_from_seed_and_step(store, tmp_path):
 def test_without_classes_there_is_no_identical_relation(store_without_classes, tmp_path):
     assert not rdg_stage(store_without_classes, tmp_path).batch(0).identical
     assert sen_stage(store_without_classes).state.classifier is None
+
+
+def test_the_last_steps_have_weights_of_their_own(store, tmp_path):
+    """The step's own totals say with which weights they were added."""
+    weights = {"contrast": 0.5, "semantic": 0.25, "late_steps": 2, "late_contrast": 4.0, "late_semantic": 2.0}
+    stage = rdg_stage(store, tmp_path, image_views=1, reconstruction=0.0, arithmetic=0.0, practice_steps=0, **weights)
+    for index, (contrast, semantic) in {STEPS - 3: (0.5, 0.25), STEPS - 2: (4.0, 2.0), STEPS - 1: (4.0, 2.0)}.items():
+        losses = {key.removeprefix("generator/"): value for key, value in stage.step(index).items()}
+        plain = sum(value for key, value in losses.items() if key.startswith(("cond_", "uncond_")))
+        plain += stage.config.relation * losses["relation"] + stage.config.kl * losses["kl"]
+        expected = plain + contrast * losses["contrast"] + semantic * losses["semantic"]
+        torch.testing.assert_close(losses["total"], expected)
+    assert replace(stage.config, late_steps=0).at(STEPS - 1).contrast == 0.5
