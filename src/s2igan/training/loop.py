@@ -61,7 +61,7 @@ class LoopConfig:
     """Have torch.compile translate the networks that train: a minute or more at the start; see `s2igan benchmark`."""
     sync_batch_norm: bool = False
     """With several processes, batch norms use the statistics of the whole batch, so that the number of processes
-    changes nothing but rounding; without, each process's of its share, which is much faster on a CPU."""
+    changes nothing but rounding; without, each process's of its share, which is faster."""
     loss_limit: float = 1e6
     """A loss beyond it has exploded: the stage goes back to its last checkpoint, as after one that is not finite."""
 
