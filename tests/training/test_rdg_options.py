@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
 import torch
 
+from s2igan.errors import UserError
 from s2igan.training.rdg_config import RDGConfig
 from s2igan.training.rdg_state import make_state, start_condition
 from tiny_corpus import tiny_recipe
@@ -34,3 +36,10 @@ def test_the_defaults_leave_the_paper_s_initialisation() -> None:
     start_condition(generator, RDGConfig(loop=config.loop, generator=config.generator))
     for key, value in generator.state_dict().items():
         assert torch.equal(value, before[key])
+
+
+def test_the_last_steps_cannot_use_what_discriminators_lack() -> None:
+    config = replace(tiny_recipe().rdg, contrast=0.0)
+    with pytest.raises(UserError, match=r"late_contrast 4\.0 needs a contrast before"):
+        replace(config, late_steps=2, late_contrast=4.0)
+    assert replace(config, late_contrast=4.0).late_contrast == 4.0  # with no last steps it is not used

@@ -12,12 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from s2igan.losses import (
-    discriminator_loss,
-    generator_loss,
-    matching_loss,
-    relation_loss,
-)
+from s2igan.losses import discriminator_loss, generator_loss, matching_loss, relation_loss
 from s2igan.models.generator import GeneratorOutput
 from s2igan.models.posterior import PosteriorOutput
 from s2igan.training.batch_norm import statistics_held

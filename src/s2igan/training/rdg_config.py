@@ -6,9 +6,7 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from s2igan.errors import UserError
-from s2igan.losses import (
-    KL_WEIGHT,
-)
+from s2igan.losses import KL_WEIGHT
 from s2igan.models.generator import GeneratorConfig
 from s2igan.training.loop import LoopConfig
 
@@ -69,10 +67,12 @@ class RDGConfig:
     """Not in the paper. Weight of the SEN's matching loss (Eqs. 1-4) between fakes, through the frozen image encoder,
     and speech."""
     late_steps: int = 0
-    """Last steps in which the two weights below stand for `contrast` and `semantic`: large ones, which make new
-    combinations right, spoil the pictures where they weigh from the start."""
+    """Not in the paper. Last steps in which the two weights below stand for `contrast` and `semantic`: a large
+    `contrast` makes new combinations right, and spoils the pictures where it weighs from the start."""
     late_contrast: float = 0.0
+    """`contrast` in the last steps."""
     late_semantic: float = 0.0
+    """`semantic` in the last steps."""
     reconstruction: float = 0.0
     """Not in the paper. Weight of the distance between real images and what the generator makes of their descriptions
     with z from an approximate posterior (VAE-GAN, Larsen et al. 2016); in a share of the batch, while the others take
@@ -107,6 +107,12 @@ class RDGConfig:
             raise UserError(
                 f"reconstruction_share {self.reconstruction_share} and arithmetic {self.arithmetic} are more than the "
                 "whole batch together: an image cannot be reconstructed from a description that was moved away from it"
+            )
+
+        if self.late_steps and self.late_contrast and not self.contrast:
+            raise UserError(
+                f"late_contrast {self.late_contrast} needs a contrast before: discriminators without one have nothing "
+                "that sees descriptions; give contrast a small weight, or set late_contrast to 0"
             )
 
     def at(self, step: int) -> RDGConfig:

@@ -10,11 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional
 
-from s2igan.losses import (
-    Negatives,
-    kl_loss,
-    matching_loss,
-)
+from s2igan.losses import Negatives, kl_loss, matching_loss
 from s2igan.models.discriminator import Discriminator
 from s2igan.models.generator import GeneratorOutput
 from s2igan.models.posterior import PosteriorOutput

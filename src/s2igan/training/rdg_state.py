@@ -12,9 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from s2igan.errors import UserError
-from s2igan.losses import (
-    Negatives,
-)
+from s2igan.losses import Negatives
 from s2igan.models.blocks import init_weights
 from s2igan.models.discriminator import Discriminator, DiscriminatorConfig
 from s2igan.models.encoders import Encoder
