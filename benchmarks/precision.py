@@ -27,12 +27,16 @@ SCORES = ("sen/map", "sen/recall@1/speech_to_image/class", "attributes/mean", "f
 
 
 def recipe_in(name: str, precision: Precision, steps: int) -> Recipe:
-    """A recipe with so many steps of each stage in one precision."""
+    """A recipe with so many steps of each stage in one precision; the phases of the second keep their shares."""
     base = resolve(name)
     sen, rdg = (
         replace(stage, loop=replace(stage.loop, steps=steps, epochs=None, precision=precision))
         for stage in (base.sen, base.rdg)
     )
+    if base.rdg.loop.steps:
+        share = steps / base.rdg.loop.steps
+        practice, late = round(base.rdg.practice_steps * share), round(base.rdg.late_steps * share)
+        rdg = replace(rdg, practice_steps=practice, late_steps=late)
     return replace(base, name=f"{name}, {steps} steps, {precision}", sen=sen, rdg=rdg)
 
 

@@ -35,3 +35,23 @@ def test_padding_may_hold_anything() -> None:
     changed[1, 4:] = 1e3
     lengths = torch.tensor([6, 4])
     torch.testing.assert_close(bidirectional_gru(gru, changed, lengths), bidirectional_gru(gru, x, lengths))
+
+
+def test_under_autocast_it_stays_near_and_in_float32() -> None:
+    torch.manual_seed(0)
+    gru = nn.GRU(16, 8, 2, batch_first=True, bidirectional=True)
+    x = torch.randn(4, 40, 16, requires_grad=True)
+    lengths = torch.tensor([40, 31, 12, 5])
+    parameters = [x, *gru.parameters()]
+    expected = bidirectional_gru(gru, x, lengths)
+    weight = torch.randn_like(expected)
+    expected_gradients = torch.autograd.grad((expected * weight).sum(), parameters)
+    with torch.autocast("cpu", torch.bfloat16):
+        got = bidirectional_gru(gru, x, lengths)
+    gradients = torch.autograd.grad((got * weight).sum(), parameters)
+    assert got.dtype == torch.float32
+    torch.testing.assert_close(got, expected, rtol=0, atol=0.01)
+    for one, other in zip(gradients, expected_gradients, strict=True):
+        assert one.dtype == torch.float32
+        assert (one - other).norm() < 0.01 * other.norm()
+        assert not torch.equal(one, other) or one.ndim == 1  # the products are of bfloat16

@@ -3,8 +3,9 @@
 PyTorch's own runs one time step after the other through autograd, whose backward pass writes a zero tensor of the whole
 sequence for every step: its time grows with the square of the length (71 % of a SEN step of 500 frames was that). Here
 both directions of a layer share one loop, the backward pass is written out, and what does not depend on the recurrence
-(input projections, gradients of all weights) is one matrix product over all steps. `benchmarks/gru.py` measures the
-gain.
+(input projections, gradients of all weights) is one matrix product over all steps. Under autocast these products are of
+its type and the recurrence stays float32, since a state that is updated hundreds of times needs all of it.
+`benchmarks/gru.py` measures the gain.
 """
 
 from __future__ import annotations
@@ -26,9 +27,14 @@ def bidirectional_gru(
         x: inputs; padded frames may hold anything.
         lengths: valid frames of each row.
     """
-    if torch.is_autocast_enabled(x.device.type):  # a state that is updated hundreds of times needs all of float32
+    if torch.is_autocast_enabled(x.device.type):
         with torch.autocast(x.device.type, enabled=False):
-            return bidirectional_gru(gru, x.float(), lengths)
+            return _bidirectional(gru, x.float(), lengths, torch.get_autocast_dtype(x.device.type))
+    return _bidirectional(gru, x, lengths, x.dtype)
+
+
+def _bidirectional(gru: nn.GRU, x: Tensor, lengths: Tensor, products: torch.dtype) -> Tensor:
+    """`bidirectional_gru`; `products` is the type of the products over all steps."""
     frames = int(lengths.max())
     h = x[:, :frames].transpose(0, 1)
     valid = torch.arange(frames, device=x.device)[:, None] < lengths.to(x.device)[None, :]
@@ -38,7 +44,7 @@ def bidirectional_gru(
             torch.stack([getattr(gru, f"{name}_l{layer}"), getattr(gru, f"{name}_l{layer}_reverse")])
             for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
         )
-        both = _Layer.apply(h, mask, *weights)
+        both = _Layer.apply(h, mask, products, *weights)
         h = torch.cat([both[0], both[1].flip(0)], dim=2) * mask
     return h.transpose(0, 1)
 
@@ -55,6 +61,7 @@ class _Layer(torch.autograd.Function):
         ctx: Any,
         x: Float[Tensor, "frames batch in"],
         mask: Float[Tensor, "frames batch 1"],
+        products: torch.dtype,
         weight_ih: Float[Tensor, "2 gates in"],
         weight_hh: Float[Tensor, "2 gates hidden"],
         bias_ih: Float[Tensor, "2 gates"],
@@ -62,10 +69,10 @@ class _Layer(torch.autograd.Function):
     ) -> Float[Tensor, "2 frames batch hidden"]:
         frames, batch, _ = x.shape
         hidden = weight_hh.shape[2]
-        both_x = torch.stack([x, x.flip(0)])
+        both_x = torch.stack([x, x.flip(0)]).to(products)
         both_mask = torch.stack([mask, mask.flip(0)])
-        projected = torch.baddbmm(bias_ih[:, None], both_x.flatten(1, 2), weight_ih.transpose(1, 2))
-        projected = projected.view(2, frames, batch, 3 * hidden)
+        projected = torch.bmm(both_x.flatten(1, 2), weight_ih.to(products).transpose(1, 2)).to(x.dtype)
+        projected = projected.add_(bias_ih[:, None]).view(2, frames, batch, 3 * hidden)
 
         states = x.new_zeros(2, frames + 1, batch, hidden)
         gates = x.new_empty(2, frames, batch, 2 * hidden)
@@ -116,14 +123,16 @@ class _Layer(torch.autograd.Function):
             torch.mul(inner, reset[:, t], out=row[..., 2 * hidden :])
             carried = torch.baddbmm(total * keep[:, t], row, weight_hh)
 
+        precise, products = gates.dtype, both_x.dtype
         flat = grad_recurrent.flatten(1, 2)
-        grad_weight_hh = torch.bmm(flat.transpose(1, 2), before.flatten(1, 2))
         grad_bias_hh = flat.sum(1)
+        grad_weight_hh = torch.bmm(flat.to(products).transpose(1, 2), before.flatten(1, 2).to(products)).to(precise)
         grad_projected = torch.cat([grad_recurrent[..., : 2 * hidden], grad_candidate], dim=3).flatten(1, 2)
-        grad_weight_ih = torch.bmm(grad_projected.transpose(1, 2), both_x.flatten(1, 2))
         grad_bias_ih = grad_projected.sum(1)
+        grad_projected = grad_projected.to(products)
+        grad_weight_ih = torch.bmm(grad_projected.transpose(1, 2), both_x.flatten(1, 2)).to(precise)
         grad_x = None
         if ctx.needs_input_grad[0]:
-            grad_both = torch.bmm(grad_projected, weight_ih).view_as(both_x)
+            grad_both = torch.bmm(grad_projected, weight_ih.to(products)).to(precise).view_as(both_x)
             grad_x = grad_both[0] + grad_both[1].flip(0)
-        return grad_x, None, grad_weight_ih, grad_weight_hh, grad_bias_ih, grad_bias_hh
+        return grad_x, None, None, grad_weight_ih, grad_weight_hh, grad_bias_ih, grad_bias_hh
