@@ -46,10 +46,9 @@ class ConcatConv3x3(nn.Module):
         if min(height, width) < 3:  # the nine cases of the docstring overlap
             tiled = c[:, :, None, None].expand(-1, -1, height, width)
             return F.conv2d(torch.cat((tiled, h), dim=1), self.weight, self.bias, padding=1)
-        weight = self.weight  # read once: a parametrisation computes it at every access
-        tiled = c[:, :, None, None].expand(-1, -1, 3, 3)
-        response = F.conv2d(tiled, weight[:, : self.condition], padding=1)
-        seen = F.conv2d(h, weight[:, self.condition :], self.bias, padding=1)
+        for_c, for_h = self.weight.split([self.condition, h.shape[1]], dim=1)
+        response = F.conv2d(c[:, :, None, None].expand(-1, -1, 3, 3), for_c, padding=1)
+        seen = F.conv2d(h, for_h, self.bias, padding=1)
         return _AddStretched.apply(seen, response)
 
 

@@ -17,6 +17,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 
+@torch.compiler.disable  # it would write every time step out, and translate for ten minutes
 def bidirectional_gru(
     gru: nn.GRU, x: Float[Tensor, "batch frames in"], lengths: Int[Tensor, " batch"]
 ) -> Float[Tensor, "batch longest twice_hidden"]:

@@ -85,9 +85,20 @@ def _transposed(
     """Every pixel of ``h`` becomes 2x2 equal ones, so of the nine taps several see the same value: the two operations
     are one transposed convolution with stride 2, whose 4x4 kernel is the mirrored 3x3 kernel convolved with 2x2 ones.
     """
-    mirrored = weight.flip(2, 3)
-    shifted = [F.pad(mirrored, (left, 1 - left, top, 1 - top)) for left in (0, 1) for top in (0, 1)]
-    return F.conv_transpose2d(h, torch.stack(shifted).sum(dim=0).transpose(0, 1), stride=2, padding=1)
+    n_out, n_in = weight.shape[:2]
+    sums = torch.tensor(_TAPS_OF_FOUR, dtype=weight.dtype, device=weight.device)
+    with torch.autocast(weight.device.type, enabled=False):  # rounded once, as a weight
+        kernel = weight.transpose(0, 1).reshape(-1, 9) @ sums
+    return F.conv_transpose2d(h, kernel.view(n_in, n_out, 4, 4), stride=2, padding=1)
+
+
+_SIDES_OF_FOUR = ((2,), (1, 2), (0, 1), (0,))
+"""Which of three taps along a line each of the transposed kernel's four sums up."""
+_TAPS_OF_FOUR = tuple(
+    tuple(float(i in rows and j in columns) for rows in _SIDES_OF_FOUR for columns in _SIDES_OF_FOUR)
+    for i in range(3)
+    for j in range(3)
+)
 
 
 def _taps(
