@@ -30,7 +30,8 @@ from rich.console import Console
 from s2igan.data.dataset import SpeechImageData
 from s2igan.data.store import Store
 from s2igan.recipes import resolve
-from s2igan.training.sen import SENStage, step
+from s2igan.training.sen import step
+from s2igan.training.sen_stage import SENStage
 
 CPU = torch.device("cpu")
 RECORDED_EPOCHS = 10

@@ -31,7 +31,7 @@ from s2igan.data.store import Store
 from s2igan.models.encoders import build_encoder
 from s2igan.recipes import resolve
 from s2igan.training.rdg_stage import RDGStage
-from s2igan.training.sen import SENStage
+from s2igan.training.sen_stage import SENStage
 
 TURNS = 3
 

@@ -35,7 +35,7 @@ from s2igan.training.plan import (
 from s2igan.training.precision import autocast, choose_precision, convolution_gflops, product_gflops
 from s2igan.training.processes import start
 from s2igan.training.rdg_stage import RDGStage
-from s2igan.training.sen import SENStage
+from s2igan.training.sen_stage import SENStage
 
 RECIPES = ("cub", "birds")
 """The paper's full size, and the built-in set's; `demo` is `birds` for fewer steps."""

@@ -12,14 +12,14 @@ from s2igan.data.store import Store, StoredImages
 from s2igan.errors import UserError
 from s2igan.models.image_encoder import ImageEncoder
 from s2igan.models.speech_encoder import SpeechEncoder
-from s2igan.training import sen
+from s2igan.training import sen_stage as sen_stage_module
 from s2igan.training.augment import SpeechAugment
 from s2igan.training.frozen import ImageFeatures, speech_embeddings
 from s2igan.training.loop import streams
 from s2igan.training.rdg_config import RDGConfig
 from s2igan.training.rdg_stage import RDGStage
 from s2igan.training.rdg_state import noise
-from s2igan.training.sen import SENStage
+from s2igan.training.sen_stage import SENStage
 from tiny_corpus import tiny_recipe
 
 CPU = torch.device("cpu")
@@ -133,7 +133,7 @@ def test_the_shares_of_two_processes_make_up_the_batch_of_one(store, monkeypatch
         parts = []
         for rows in (slice(0, 3), slice(3, 6)):
             with monkeypatch.context() as patch:
-                patch.setattr(sen, "share", lambda n, rows=rows: rows)
+                patch.setattr(sen_stage_module, "share", lambda n, rows=rows: rows)
                 parts.append(stage.batch(step))
         for field in fields(whole):
             both = torch.cat([getattr(part, field.name) for part in parts])

@@ -14,13 +14,13 @@ from s2igan.checkpoint import load_latest
 from s2igan.errors import UserError
 from s2igan.recipes import resolve
 from s2igan.run_directory import RunDirectory
-from s2igan.training import rdg_stage, sen
+from s2igan.training import rdg_stage, sen_stage
 from s2igan.training.train import train_run
 from tiny_corpus import shrunk, tiny_recipe, with_rdg
 
 STEPS = 6
 STOP_AFTER = 3
-STAGES = {"sen": sen.SENStage, "rdg": rdg_stage.RDGStage}
+STAGES = {"sen": sen_stage.SENStage, "rdg": rdg_stage.RDGStage}
 
 
 def by_length(recipe):
@@ -45,10 +45,10 @@ def interrupt(monkeypatch, stage):
     """Presses Ctrl-C within the step after which the stage shall stop."""
     original = STAGES[stage].step
 
-    def step(self, index):
+    def step(self, index, read=None):
         if index == STOP_AFTER - 1:
             signal.raise_signal(signal.SIGINT)
-        return original(self, index)
+        return original(self, index, read)
 
     monkeypatch.setattr(STAGES[stage], "step", step)
 
@@ -115,7 +115,7 @@ def test_another_configuration_is_not_resumed(store, tmp_path):
 def test_a_loss_that_is_not_finite_names_the_recordings_of_its_batch(stage, store, tmp_path, monkeypatch):
     """One recording whose log-mel is broken; only the step that meets it may be blamed."""
     read = []
-    where = {"sen": sen, "rdg": rdg_stage}[stage]
+    where = {"sen": sen_stage, "rdg": rdg_stage}[stage]
     original = where.encoder_input
 
     def poisoned(store, utterances, reads):

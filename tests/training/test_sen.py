@@ -12,7 +12,7 @@ from torch import nn
 from s2igan.data.dataset import SpeechImageData
 from s2igan.models.image_encoder import ImageEncoder, ImageEncoderConfig
 from s2igan.models.li2020 import CnnLstmConfig
-from s2igan.training import sen
+from s2igan.training import sen, sen_stage
 from tiny_corpus import tiny_recipe
 
 CPU = torch.device("cpu")
@@ -21,7 +21,7 @@ CPU = torch.device("cpu")
 def stage(store, **changes):
     config = replace(tiny_recipe(6).sen, augment=None, **changes)
     train, validation = (SpeechImageData(store, split, 32) for split in ("train", "validation"))
-    return sen.SENStage(config, train, validation, seed=0, device=CPU, console=Console(quiet=True))
+    return sen_stage.SENStage(config, train, validation, seed=0, device=CPU, console=Console(quiet=True))
 
 
 def copy(module):
@@ -152,9 +152,9 @@ def test_the_backbone_is_not_trained(store):
 def test_many_images_are_encoded_in_parts(store, monkeypatch):
     trained = stage(store, image_views=0)
     positions = np.arange(len(trained.train))
-    whole = trained._image_features(trained.train, positions, None)
-    monkeypatch.setattr(sen, "ENCODED_AT_ONCE", 5)
-    torch.testing.assert_close(trained._image_features(trained.train, positions, None), whole)
+    whole = trained._image_features(trained.train, positions)
+    monkeypatch.setattr(sen_stage, "ENCODED_AT_ONCE", 5)
+    torch.testing.assert_close(trained._image_features(trained.train, positions), whole)
 
 
 def test_a_step_is_in_train_mode_whatever_came_before(store):
@@ -178,8 +178,10 @@ def test_validation_score_is_that_of_spoken_queries(store, monkeypatch):
     """The queries are utterances, the gallery images; of one class only, so that any order is perfect."""
     trained = stage(store)
     shapes = []
-    original = sen.mean_average_precision
-    monkeypatch.setattr(sen, "mean_average_precision", lambda s, r: shapes.append((s.shape, r.shape)) or original(s, r))
+    original = sen_stage.mean_average_precision
+    monkeypatch.setattr(
+        sen_stage, "mean_average_precision", lambda s, r: shapes.append((s.shape, r.shape)) or original(s, r)
+    )
     scores = trained.evaluate(1, final=False)
     assert shapes == [((8, 4), (8, 4))]  # eight utterances of four images, all of one class
     assert scores == {"validation_map": 1.0}

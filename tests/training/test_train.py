@@ -15,7 +15,7 @@ from s2igan.errors import UserError
 from s2igan.evaluation.evaluate import evaluate
 from s2igan.pipeline import SpeechToImage
 from s2igan.recipes import METHODS, SIZES, resolve
-from s2igan.training import rdg_stage, sen
+from s2igan.training import rdg_stage, sen_stage
 from s2igan.training.train import load_sen, train_run
 from tiny_corpus import make_store, shrunk, tiny_recipe, with_rdg
 
@@ -180,7 +180,7 @@ def test_stage_1_exports_its_best_weights(store, tmp_path, monkeypatch):
         kept[value] = {key: tensor.clone() for key, tensor in state.speech.state_dict().items()}
         return {"validation_map": value}
 
-    monkeypatch.setattr(sen, "embedding_scores", score)
+    monkeypatch.setattr(sen_stage, "embedding_scores", score)
     recipe = tiny_recipe(4)
     recipe = replace(recipe, sen=replace(recipe.sen, loop=replace(recipe.sen.loop, evaluate_every=1)))
     run = train(recipe, store, tmp_path / "run", stage="sen")
@@ -193,13 +193,13 @@ def test_stage_1_exports_its_best_weights(store, tmp_path, monkeypatch):
 def test_stage_1_looks_at_validation_images_and_at_no_test_image(store, tmp_path, monkeypatch):
     """Row 10 of SPEC section 8."""
     splits = []
-    original = sen.embedding_scores
+    original = sen_stage.embedding_scores
 
     def spy(state, data, *args, **kwargs):
         splits.append(data)
         return original(state, data, *args, **kwargs)
 
-    monkeypatch.setattr(sen, "embedding_scores", spy)
+    monkeypatch.setattr(sen_stage, "embedding_scores", spy)
     train(tiny_recipe(1), store, tmp_path / "run", stage="sen")
     (data,) = splits
     np.testing.assert_array_equal(data.utterances, store.split_indices("validation"))

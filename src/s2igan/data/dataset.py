@@ -54,6 +54,9 @@ class SpeechImageData:
         self.class_names_present, self.classes = np.unique(store_class, return_inverse=True)
         self._by_class = np.argsort(self.classes, kind="stable")
         self._class_first = np.searchsorted(self.classes[self._by_class], np.arange(self.n_classes + 1))
+        self._place_by_class = np.empty(len(self.images), dtype=np.int64)
+        self._place_by_class[self._by_class] = np.arange(len(self.images))
+        self._latest_epoch: tuple[tuple[int, int, int], np.ndarray] | None = None
 
     def __len__(self) -> int:
         return len(self.images)
@@ -73,12 +76,19 @@ class SpeechImageData:
         return self._epoch(epoch, batch_size, seed)[index]
 
     def _epoch(self, epoch: int, batch_size: int, seed: int) -> Int[np.ndarray, "batches batch"]:
-        """Image positions of all steps of an epoch."""
+        """Image positions of all steps of an epoch; those of the latest are kept, since drawing takes as long as the
+        split is large."""
+        latest = self._latest_epoch
+        if latest is not None and latest[0] == (epoch, batch_size, seed):
+            return latest[1]
         order = np.random.default_rng([seed, 0x5E9, epoch]).permutation(len(self))
         if len(order) < batch_size:
             order = np.resize(order, batch_size)
         batches = self.steps_per_epoch(batch_size)
-        return order[: batches * batch_size].reshape(batches, batch_size)
+        drawn = order[: batches * batch_size].reshape(batches, batch_size)
+        drawn.flags.writeable = False
+        self._latest_epoch = (epoch, batch_size, seed), drawn
+        return drawn
 
     def pairs_of_similar_length(
         self, step: int, batch_size: int, seed: int, window: int
@@ -115,10 +125,8 @@ class SpeechImageData:
         """Another image of the same class; the same image where its class has no other."""
         label = self.classes[positions]
         first, count = self._class_first[label], self._class_first[label + 1] - self._class_first[label]
-        own = np.empty(len(self), dtype=np.int64)
-        own[self._by_class] = np.arange(len(self))
         shift = np.where(count > 1, 1 + (rng.random(len(positions)) * (count - 1)).astype(np.int64), 0)
-        return self._by_class[first + (own[positions] - first + shift) % count]
+        return self._by_class[first + (self._place_by_class[positions] - first + shift) % count]
 
     def mismatched(self, positions: Int[np.ndarray, " batch"], rng: np.random.Generator) -> Int[np.ndarray, " batch"]:
         """A random image of another class, all images of other classes being equally likely.

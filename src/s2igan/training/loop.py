@@ -30,6 +30,7 @@ from s2igan.checkpoint import checkpoint_path, load_checkpoint, load_latest, pru
 from s2igan.errors import UserError
 from s2igan.files import disk_errors
 from s2igan.run_directory import LOG, RunDirectory
+from s2igan.training.ahead import Ahead
 from s2igan.training.precision import Precision, autocast, choose_precision
 from s2igan.training.processes import anywhere, first, means, rank, same_everywhere, tell, world_size
 from s2igan.training.update import NotFiniteError
@@ -80,8 +81,12 @@ class Stage(Protocol):
     """Of all processes."""
     steps_per_epoch: int
 
-    def step(self, index: int) -> dict[str, Tensor]:
-        """One optimiser step; returns its losses and other scalars, detached."""
+    def read(self, index: int) -> Any:
+        """What a step takes from the store; called in another thread, while the step before is taken."""
+
+    def step(self, index: int, read: Any = None) -> dict[str, Tensor]:
+        """One optimiser step on what was read for it (read now where it was not); returns its losses and other scalars,
+        detached."""
 
     def describe_batch(self, step: int) -> str:
         """The first items of that step's batch, for the message that a failed step gives."""
@@ -223,7 +228,7 @@ def run_stage(
         """The losses of a step, means over the processes; and what is wrong with them, nothing if it is empty."""
         try:
             with autocast(chosen, stage.device):
-                losses = means(stage.step(step))
+                losses = means(stage.step(step, ahead(step)))
         except NotFiniteError as error:
             return {}, f"a value that is not finite ({error})"
         values = torch.stack([value.detach().float() for value in losses.values()]).tolist()
@@ -236,7 +241,11 @@ def run_stage(
 
     went_back = ""
     window: dict[str, list[Tensor]] = {}
-    with _interruptible() as interrupted, _progress(stage, config.steps, step, console) as advance:
+    with (
+        _interruptible() as interrupted,
+        _progress(stage, config.steps, step, console) as advance,
+        Ahead(stage.read, config.steps, stage.device) as ahead,
+    ):
         while step < config.steps:
             losses, trouble = attempt(step)
             if trouble:

@@ -37,7 +37,7 @@ from s2igan.training.loop import LoopConfig
 from s2igan.training.processes import first, tell
 from s2igan.training.rdg_stage import RDGStage
 from s2igan.training.rdg_state import build_networks
-from s2igan.training.sen import SENStage
+from s2igan.training.sen_stage import SENStage
 from s2igan.training.train import check_text_embeddings
 
 MEASURED_BATCHES = {"sen": (8, 16), "rdg": (2, 4)}

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from jaxtyping import Float, Int
 from PIL import Image
 from rich.console import Console
 from torch import Tensor
@@ -28,12 +29,29 @@ from s2igan.training.rdg import step
 from s2igan.training.rdg_config import RDGConfig
 from s2igan.training.rdg_options import LARGEST_SHIFT, practise
 from s2igan.training.rdg_state import RDGBatch, averaged_generator, make_state, memory_format, noise, pyramid
-from s2igan.training.sen import describe_items, recordings
+from s2igan.training.sen_stage import describe_items, recordings
 
 SAMPLE_ROWS = 8
 """Descriptions in the sample grid written while training."""
 SAMPLE_COLUMNS = 4
 """Samples of each."""
+
+
+@dataclass
+class RDGRead:
+    """What the store has for an `RDGBatch`, in the computer's memory; its fields are that one's unless named here."""
+
+    real: Float[Tensor, "batch 3 _ _"]
+    """At the highest resolution."""
+    mismatched: Float[Tensor, "batch 3 _ _"] | None
+    embedding: Float[Tensor, "batch embedding"] | tuple[Tensor, Tensor]
+    z: Float[Tensor, "batch z"]
+    eps: Float[Tensor, "batch condition"]
+    class_ids: Int[Tensor, " batch"]
+    relation: dict[str, Tensor]
+    """V of images where they were encoded before, else their crops."""
+    shift: Float[Tensor, " batch"] | None
+    negatives: Negatives | None
 
 
 class RDGStage:
@@ -99,40 +117,36 @@ class RDGStage:
     def _encode(self, images: Tensor) -> Tensor:
         return self.image(images)
 
-    def _image_embedding(self, positions: np.ndarray, rng: np.random.Generator, rows: slice) -> Tensor:
-        """V of real images, by a cached view or a fresh crop, of those rows; the draws are those of all."""
-        if self.features is not None:
-            views = torch.from_numpy(rng.integers(0, self.views, len(positions)))
-            return self.features[torch.from_numpy(self.train.images[positions]), views][rows].to(self.device)
-        with torch.no_grad():
-            images = self.train.crops(positions, rng, rows)
-            return self._encode(images.to(self.device, memory_format=torch.channels_last))
+    def _relation_images(self, positions: np.ndarray, rng: np.random.Generator, rows: slice) -> Tensor:
+        """Real images of those rows for the relation supervisor: V of a cached view, or a fresh crop to encode; the
+        draws are those of all."""
+        if self.features is None:
+            return self.train.crops(positions, rng, rows)
+        views = torch.from_numpy(rng.integers(0, self.views, len(positions)))
+        return self.features[torch.from_numpy(self.train.images[positions]), views][rows]
 
-    def batch(self, index: int) -> RDGBatch:
-        """This process's share of the batch of a step, which is a function of the seed and the step number alone."""
+    def read(self, index: int) -> RDGRead:
+        """This process's share of what a step takes from the store, a function of the seed and the step alone."""
         config = self.config
         rng, torch_rng = streams(self.seed, self.name, index)
         positions = self.train.positions(index, config.batch_size, self.seed)
         rows = share(len(positions))
         utterances = self.train.caption(positions, rng)
         other = self.train.mismatched(positions, rng)
-        layout = memory_format(config)
-        real = self.train.crops(positions, rng, rows).to(self.device).contiguous(memory_format=layout)
-        mismatched = None
-        if config.mismatched:
-            mismatched = self.train.crops(other, rng, rows).to(self.device).contiguous(memory_format=layout)
+        real = self.train.crops(positions, rng, rows)
+        mismatched = self.train.crops(other, rng, rows) if config.mismatched else None
         z, eps = noise(config.generator, config.batch_size, torch_rng)
         if self.embeddings is not None:
-            embedding: Any = self.embeddings[torch.from_numpy(self._row[utterances[rows]])].to(self.device)
+            embedding: Any = self.embeddings[torch.from_numpy(self._row[utterances[rows]])]
         else:
-            read, lengths = encoder_input(self.train.store, utterances, self.speech.reads)
-            embedding = (read[rows].to(self.device), lengths[rows])
-        relation_features = {}
+            heard, lengths = encoder_input(self.train.store, utterances, self.speech.reads)
+            embedding = heard[rows], lengths[rows]
+        relation = {}
         if config.relation:
-            relation_features = {
-                "real": self._image_embedding(positions, rng, rows),
-                "similar": self._image_embedding(self.train.similar(positions, rng), rng, rows),
-                "negative": self._image_embedding(other, rng, rows),
+            relation = {
+                "real": self._relation_images(positions, rng, rows),
+                "similar": self._relation_images(self.train.similar(positions, rng), rng, rows),
+                "negative": self._relation_images(other, rng, rows),
             }
         shift = LARGEST_SHIFT * torch.rand(config.batch_size, generator=torch_rng) if config.arithmetic else None
         negatives = None
@@ -141,38 +155,64 @@ class RDGStage:
             drawn = rng.integers(len(self.train), size=config.negatives)
             spoken = self._row[self.train.caption(drawn, rng)]
             negatives = Negatives(
-                self.embeddings[torch.from_numpy(spoken)].to(self.device),
-                torch.from_numpy(self.train.classes[drawn]).to(self.device),
+                self.embeddings[torch.from_numpy(spoken)], torch.from_numpy(self.train.classes[drawn])
             )
-        return RDGBatch(
-            real=self._scales(real, index),
-            mismatched=self._scales(mismatched, index) if mismatched is not None else {},
+        return RDGRead(
+            real=real,
+            mismatched=mismatched,
             embedding=embedding,
-            z=z[rows].to(self.device),
-            eps=eps[rows].to(self.device),
-            class_ids=torch.from_numpy(self.train.classes[positions[rows]]).to(self.device),
-            relation_features=relation_features,
-            shift=shift[rows].to(self.device) if shift is not None else None,
+            z=z[rows],
+            eps=eps[rows],
+            class_ids=torch.from_numpy(self.train.classes[positions[rows]]),
+            relation=relation,
+            shift=shift[rows] if shift is not None else None,
             negatives=negatives,
+        )
+
+    def batch(self, index: int, read: RDGRead | None = None) -> RDGBatch:
+        """The batch of a step on the device, its images encoded."""
+        read, device = read or self.read(index), self.device
+        embedding: Any = read.embedding
+        embedding = embedding.to(device) if self.embeddings is not None else (embedding[0].to(device), embedding[1])
+        with torch.no_grad():
+            relation = {
+                name: images.to(device)
+                if self.features is not None
+                else self._encode(images.to(device, memory_format=torch.channels_last))
+                for name, images in read.relation.items()
+            }
+        return RDGBatch(
+            real=self._scales(read.real, index),
+            mismatched=self._scales(read.mismatched, index) if read.mismatched is not None else {},
+            embedding=embedding.to(device)
+            if isinstance(embedding, Tensor)
+            else (embedding[0].to(device), embedding[1]),
+            z=read.z.to(device),
+            eps=read.eps.to(device),
+            class_ids=read.class_ids.to(device),
+            relation_features=relation,
+            shift=read.shift.to(device) if read.shift is not None else None,
+            negatives=Negatives(*(part.to(device) for part in read.negatives)) if read.negatives is not None else None,
             identical=self.train.has_classes,
         )
 
     def _scales(self, images: Tensor, index: int) -> dict[int, Tensor]:
-        """Images at the scales that train in a step."""
+        """Images at the scales that train in a step, on the device."""
+        images = images.to(self.device).contiguous(memory_format=memory_format(self.config))
         scales = pyramid(images, self.config.generator.resolutions)
         return {resolution: scales[resolution] for resolution in self.config.scales(index)}
 
-    def step(self, index: int) -> dict[str, Tensor]:
+    def step(self, index: int, read: RDGRead | None = None) -> dict[str, Tensor]:
         """One step at the scheduled learning rates."""
         config = self.config.at(index)
         if index < config.practice_steps:
             set_learning_rate(self.state.generator_optimiser, config.practice_learning_rate)
-            return practise(self.state, self.batch(index), config)
+            return practise(self.state, self.batch(index, read), config)
         factor = cosine_or_step(index, config.loop.steps, config.schedule)
         set_learning_rate(self.state.generator_optimiser, config.learning_rate * factor)
         for optimiser in self.state.discriminator_optimisers.values():
             set_learning_rate(optimiser, config.discriminator_learning_rate * factor)
-        return step(self.state, self.batch(index), config)
+        return step(self.state, self.batch(index, read), config)
 
     def describe_batch(self, step: int) -> str:
         """The first recordings of a step's batch."""

@@ -6,34 +6,23 @@ distinctive loss (Eq. 5). The baselines train other encoders here, or the same b
 
 from __future__ import annotations
 
-import zlib
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
-import numpy as np
 import torch
 from jaxtyping import Float, Int
-from rich.console import Console
 from torch import Tensor, nn
 
-from s2igan.data.dataset import SpeechImageData, encoder_input
 from s2igan.errors import UserError
-from s2igan.evaluation.retrieval import cosine_similarity, mean_average_precision, same_label
 from s2igan.losses import MATCHING_SCALE, distillation_loss, distinctive_loss, matching_loss
 from s2igan.models.blocks import seeded_construction
 from s2igan.models.encoders import Encoder, EncoderConfig, build_encoder
 from s2igan.models.image_encoder import ImageEncoder, ImageEncoderConfig
 from s2igan.models.speech_encoder import SpeechEncoderConfig
-from s2igan.training.augment import SpeechAugment, augment_speech
-from s2igan.training.batch_norm import synchronise
-from s2igan.training.frozen import ImageFeatures, speech_embeddings
-from s2igan.training.loop import LoopConfig, cosine_or_step, set_learning_rate, streams, trainable, weighted_sum
-from s2igan.training.precision import compile_networks
-from s2igan.training.processes import gather, rank, share
+from s2igan.training.augment import SpeechAugment
+from s2igan.training.loop import LoopConfig, trainable, weighted_sum
+from s2igan.training.processes import gather
 from s2igan.training.update import update
-
-ENCODED_AT_ONCE = 128
-"""Images in one pass of the frozen backbone; the paper's batch, and a bound on the memory that evaluation takes."""
 
 
 @dataclass(frozen=True)
@@ -186,169 +175,3 @@ def batch_recall(
 ) -> Tensor:
     """Share of utterances whose nearest image of the batch is of their class."""
     return (class_ids[(a @ v.T).argmax(dim=1)] == class_ids).float().mean()
-
-
-class SENStage:
-    """Stage 1 as the loop runs it (see `training.loop.Stage`)."""
-
-    name = "sen"
-
-    def __init__(
-        self,
-        config: SENConfig,
-        train: SpeechImageData,
-        validation: SpeechImageData | None,
-        *,
-        seed: int,
-        device: torch.device,
-        console: Console,
-        image: ImageEncoder | None = None,
-    ) -> None:
-        self.train, self.validation, self.seed, self.device = train, validation, seed, device
-        self.images_per_step = config.batch_size
-        self.steps_per_epoch = train.steps_per_epoch(config.batch_size)
-        self.config = config = replace(config, loop=config.loop.in_steps(self.steps_per_epoch))
-        n_classes = train.n_classes if train.has_classes else 0
-        self.state = make_state(config, n_classes, seed=seed, device=device, image=image)
-        self.features = (
-            ImageFeatures.compute(
-                train.store, self.state.image, config.image_size, config.image_views, console=console, device=device
-            )
-            if config.image_views
-            else None
-        )
-        if config.objective == "distillation":
-            features = self._image_features(train, np.arange(len(train)), None)
-            fit_principal_components(self.state.image, features)
-        trained = [self.state.speech, self.state.image.head]
-        if config.loop.sync_batch_norm:
-            for network in trained:
-                synchronise(network)
-        if config.loop.compile:
-            compile_networks([*trained, self.state.image.backbone])
-        self.best: dict[str, Any] = {}
-        self._keep(-1.0, 0)
-
-    def batch(self, step: int) -> SENBatch:
-        """This process's share of the batch of a step, which is a function of the seed and the step number alone."""
-        rng, torch_rng = streams(self.seed, self.name, step)
-        positions, utterances = self._pairs(step, rng)
-        rows = share(len(positions))
-        mel, lengths = encoder_input(self.train.store, utterances, self.state.speech.reads)
-        if self.config.augment is not None:
-            distortions = self.config.augment.at(step / self.config.loop.steps)
-            mel, lengths = augment_speech(mel, lengths, distortions, torch_rng)
-        return SENBatch(
-            mel[rows].to(self.device),
-            lengths[rows],
-            self._image_features(self.train, positions, rng, rows),
-            torch.from_numpy(self.train.classes[positions[rows]]).to(self.device),
-        )
-
-    def _pairs(self, step: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-        """Image positions and utterances of a step's batch, of all processes; `rng` is the step's."""
-        size, window = self.config.batch_size, self.config.length_window
-        if window > 1:
-            return self.train.pairs_of_similar_length(step, size, self.seed, window)
-        positions = self.train.positions(step, size, self.seed)
-        return positions, self.train.caption(positions, rng)
-
-    def _image_features(
-        self,
-        data: SpeechImageData,
-        positions: np.ndarray,
-        rng: np.random.Generator | None,
-        rows: slice = slice(None),
-    ) -> Tensor:
-        """Frozen features of those rows of the positions; the draws are those of all."""
-        if self.features is not None:
-            return self.features.draw(data.images[positions], rng)[rows].to(self.device)
-        wanted = np.zeros(len(positions), dtype=bool)
-        wanted[rows] = True
-        parts = []
-        with torch.no_grad():
-            for start in range(0, len(positions), ENCODED_AT_ONCE):
-                part = slice(start, start + ENCODED_AT_ONCE)
-                images = data.crops(positions[part], rng, np.flatnonzero(wanted[part]))
-                if len(images):
-                    images = images.to(self.device, memory_format=torch.channels_last)
-                    parts.append(self.state.image.features(images))
-        return torch.cat(parts)
-
-    def step(self, index: int) -> dict[str, Tensor]:
-        """One optimiser step at the scheduled learning rate."""
-        config = self.config
-        factor = cosine_or_step(
-            index,
-            config.loop.steps,
-            config.schedule,
-            decay_every=config.decay_epochs * self.steps_per_epoch,
-            warmup=config.warmup_steps,
-        )
-        set_learning_rate(self.state.optimiser, config.learning_rate * factor)
-        process = f" {rank()}" if rank() else ""
-        with seeded_construction(
-            zlib.crc32(f"{self.seed} {index}{process}".encode())
-        ):  # dropout draws from PyTorch's own stream
-            return step(self.state, self.batch(index), config)
-
-    def describe_batch(self, step: int) -> str:
-        """The first recordings of a step's batch."""
-        return describe_items(self.batch_items(step))
-
-    def batch_items(self, step: int) -> list[str]:
-        """The recordings of a step's batch, of all processes."""
-        rng, _ = streams(self.seed, self.name, step)
-        return recordings(self.train, self._pairs(step, rng)[1])
-
-    def evaluate(self, step: int, final: bool) -> dict[str, float]:
-        """mAP of spoken queries against the images of the validation split; keeps the best weights (SPEC section 8,
-        row 10)."""
-        if self.validation is None:
-            self._keep(float(step), step)
-            return {}
-        scores = embedding_scores(self.state, self.validation, self._image_features, device=self.device)
-        if scores["validation_map"] >= self.best["score"]:
-            self._keep(scores["validation_map"], step)
-        return scores
-
-    def _keep(self, score: float, step: int) -> None:
-        copies = {
-            "speech": {key: value.detach().clone() for key, value in self.state.speech.state_dict().items()},
-            "image": {key: value.detach().clone() for key, value in self.state.image.head.state_dict().items()},
-        }
-        self.best = {"score": score, "step": step, **copies}
-
-    def state_dict(self) -> dict[str, Any]:
-        """Trained state and the best weights so far."""
-        return {"state": self.state.state_dict(), "best": self.best}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Takes back what `state_dict` gave."""
-        self.state.load_state_dict(state["state"])
-        self.best = state["best"]
-
-
-def recordings(data: SpeechImageData, utterances: np.ndarray) -> list[str]:
-    """The recordings of a batch, by path."""
-    return [str(data.store.audio_path(int(index))) for index in utterances]
-
-
-def describe_items(items: list[str], most: int = 4) -> str:
-    """The first items of a batch, and how many more there are."""
-    rest = len(items) - most
-    return f"the batch with {', '.join(items[:most])}" + (f" and {rest} more" if rest > 0 else "")
-
-
-def embedding_scores(
-    state: SENState, data: SpeechImageData, image_features: Any, *, device: torch.device, most: int = 1000
-) -> dict[str, float]:
-    """Class mAP of (up to `most`, evenly spaced) spoken queries of a split against all its images."""
-    utterances = data.utterances[:: max(1, len(data.utterances) // most)]
-    a = speech_embeddings(data.store, state.speech, utterances, device=device)
-    with torch.no_grad():
-        v = state.image.project(image_features(data, np.arange(len(data)), None)).cpu()
-    position = {int(image): index for index, image in enumerate(data.images)}
-    query_class = data.classes[[position[int(data.store.image_index[index])] for index in utterances]]
-    similarity = cosine_similarity(a.numpy(), v.numpy())
-    return {"validation_map": float(mean_average_precision(similarity, same_label(query_class, data.classes)))}

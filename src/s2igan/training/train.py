@@ -25,7 +25,7 @@ from s2igan.run_directory import RunDirectory
 from s2igan.training.loop import run_stage
 from s2igan.training.processes import first, rank, start
 from s2igan.training.rdg_stage import RDGStage
-from s2igan.training.sen import SENStage
+from s2igan.training.sen_stage import SENStage
 
 SEN_FOLDER = "sen"
 """Where a run keeps the networks of stage 1 that stage 2 and evaluation use."""
