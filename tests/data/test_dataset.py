@@ -67,6 +67,27 @@ def test_without_classes_the_similar_image_is_the_same_one(store_without_classes
     assert data.n_classes == len(data)
 
 
+def test_the_order_of_an_epoch_is_drawn_once(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It takes as long as the split is large, and a step must not; what was kept is never another epoch's."""
+    data, drawn = SpeechImageData(store, "train", 32), []
+    default_rng = np.random.default_rng
+
+    def count(key: list[int]) -> np.random.Generator:
+        drawn.append(key)
+        return default_rng(key)
+
+    monkeypatch.setattr(np.random, "default_rng", count)
+    epoch = data.steps_per_epoch(4)
+    assert epoch >= 2
+    steps = [*range(2 * epoch), 0]
+    batches = [data.positions(step, 4, seed=0) for step in steps]
+    assert len(drawn) == 3
+    assert not np.array_equal(data.positions(0, 4, seed=1), batches[0])
+    assert len(data.positions(0, 2, seed=1)) == 2
+    for step, batch in zip(steps, batches, strict=True):
+        np.testing.assert_array_equal(batch, SpeechImageData(store, "train", 32).positions(step, 4, seed=0))
+
+
 def test_an_epoch_shows_every_image_once_and_epochs_differ(train: SpeechImageData) -> None:
     epochs = [np.concatenate([train.positions(epoch * 4 + step, 4, seed=0) for step in range(4)]) for epoch in range(2)]
     for epoch in epochs:
