@@ -23,6 +23,7 @@ from typing import Any
 from s2igan import __version__
 from s2igan.errors import UserError
 from s2igan.files import atomic_write, atomic_write_json, disk_errors
+from s2igan.parallel import usable_cores
 
 LOCK, CONFIG, ENVIRONMENT, METRICS, LOG = ".lock", "config.json", "environment.json", "metrics.jsonl", "log.txt"
 DATA = "data"
@@ -271,7 +272,7 @@ def environment() -> dict[str, Any]:
         "numpy": np.__version__,
         "platform": platform.platform(),
         "cpu": _cpu_model(),
-        "cpus": len(os.sched_getaffinity(0)),
+        "cpus": usable_cores(),
         "threads": torch.get_num_threads(),
         "gpus": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
     }

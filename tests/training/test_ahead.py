@@ -90,7 +90,7 @@ def test_without_a_spare_core_everything_is_read_when_it_is_asked_for(monkeypatc
     ("cores", "threads", "processes", "spare"), [(2, 1, 1, True), (2, 2, 1, False), (2, 1, 2, False), (4, 1, 2, True)]
 )
 def test_a_core_is_spare_where_nobody_computes_on_it(monkeypatch, cores, threads, processes, spare):
-    monkeypatch.setattr(module.os, "sched_getaffinity", lambda _: set(range(cores)), raising=False)
+    monkeypatch.setattr(module, "usable_cores", lambda: cores)
     monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
     monkeypatch.setenv("LOCAL_WORLD_SIZE", str(processes))
     assert spare_core(CPU) == spare

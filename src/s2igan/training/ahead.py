@@ -9,6 +9,8 @@ from typing import Generic, TypeVar
 
 import torch
 
+from s2igan.parallel import usable_cores
+
 Read = TypeVar("Read")
 
 
@@ -16,8 +18,7 @@ def spare_core(device: torch.device) -> bool:
     """Whether a core is left beside the threads that compute: always where a GPU does."""
     if device.type != "cpu":
         return True
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return cores > torch.get_num_threads() * int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    return usable_cores() > torch.get_num_threads() * int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
 
 
 class Ahead(Generic[Read]):
