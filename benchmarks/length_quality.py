@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
+from contextlib import redirect_stdout
 from dataclasses import replace
 from pathlib import Path
 from statistics import mean
@@ -30,7 +32,8 @@ def measure(recipe: str, data: Path, run: Path, window: int, seed: int) -> dict[
         base = resolve(recipe)
         chosen = replace(base, name=f"{recipe}, window {window}", sen=replace(base.sen, length_window=window))
         train_run(chosen, data=data, out=run, stage="sen", resume=True, seed=seed)
-        evaluate(run, data, seed=seed)
+        with redirect_stdout(sys.stderr):
+            evaluate(run, data, seed=seed)
     scores = {
         score["key"]: score["value"] for score in json.loads((run / "evaluation/metrics.json").read_text())["scores"]
     }

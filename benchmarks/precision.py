@@ -2,19 +2,22 @@
 
     OMP_NUM_THREADS=1 python benchmarks/precision.py --data STORE --out DIR [--recipe birds] [--steps 2000] [--seed 0]
 
-Each precision trains both stages of the recipe for so many steps, the second on its own first. Prints one JSON object:
-the scores of both on the test split as `s2igan evaluate` gives them, the mean of every loss over the last steps
-(--last), and the relation of the two. Finished runs are kept in DIR, and interrupted ones go on.
+Each precision trains both stages of the recipe for so many steps. Stage 2 stands on the stage 1 of float32 in both, so
+that what is compared is it alone. Prints one JSON object: the scores of both on the test split as `s2igan evaluate`
+gives them, the mean of every loss over the last steps (--last), and the relation of the two. Finished runs are kept in
+DIR, and interrupted ones go on.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import sys
+from contextlib import redirect_stdout
 from dataclasses import replace
 from pathlib import Path
 from statistics import mean
-from typing import Any
+from typing import Any, Literal
 
 from s2igan.evaluation.evaluate import evaluate
 from s2igan.recipes import Recipe, resolve
@@ -23,7 +26,7 @@ from s2igan.training.precision import Precision
 from s2igan.training.train import train_run
 
 PRECISIONS: tuple[Precision, ...] = ("float32", "bf16")
-SCORES = ("sen/map", "sen/recall@1/speech_to_image/class", "attributes/mean", "fakes/map")
+SCORES = {"sen": ("sen/map", "sen/recall@1/speech_to_image/class"), "rdg": ("attributes/mean", "fakes/map")}
 
 
 def recipe_in(name: str, precision: Precision, steps: int) -> Recipe:
@@ -42,26 +45,30 @@ def recipe_in(name: str, precision: Precision, steps: int) -> Recipe:
 
 def measure(name: str, precision: Precision, options: argparse.Namespace) -> dict[str, Any]:
     """Trains, where that is not done, and reads scores, losses and time."""
-    run = options.out / precision
-    if not (run / "evaluation/metrics.json").exists():
-        train_run(recipe_in(name, precision, options.steps), data=options.data, out=run, resume=True, seed=options.seed)
-        evaluate(run, options.data, seed=options.seed)
-    scores = {score["key"]: score for score in json.loads((run / "evaluation/metrics.json").read_text())["scores"]}
-    records = list(RunDirectory.open(run).read_metrics())
-    losses: dict[str, list[float]] = {}
-    seconds: dict[str, float] = {}
-    for record in records:
-        seconds[record["stage"]] = record["seconds"]
-        if record["step"] > options.steps - options.last:
-            for key, value in record.items():
-                if "/" in key:
-                    losses.setdefault(key, []).append(value)
-    return {
-        "seconds": seconds,
-        "scores": {key: round(scores[key]["value"], 4) for key in SCORES if key in scores},
-        "chance": {key: round(scores[key]["chance"], 4) for key in SCORES if key in scores},
-        "losses": {key: round(mean(values), 4) for key, values in losses.items()},
-    }
+    recipe = recipe_in(name, precision, options.steps)
+    stages: dict[Literal["sen", "rdg"], Path | None] = {"sen": None, "rdg": options.out / f"{PRECISIONS[0]}-sen"}
+    found: dict[str, Any] = {"seconds": {}, "scores": {}, "chance": {}, "losses": {}}
+    for stage, sen_from in stages.items():
+        run = options.out / f"{precision}-{stage}"
+        if not (run / "evaluation/metrics.json").exists():
+            train_run(
+                recipe, data=options.data, out=run, stage=stage, sen_from=sen_from, resume=True, seed=options.seed
+            )
+            with redirect_stdout(sys.stderr):
+                evaluate(run, options.data, seed=options.seed)
+        for score in json.loads((run / "evaluation/metrics.json").read_text())["scores"]:
+            if score["key"] in SCORES[stage]:
+                found["scores"][score["key"]] = round(score["value"], 4)
+                found["chance"][score["key"]] = round(score["chance"], 4)
+        losses: dict[str, list[float]] = {}
+        for record in RunDirectory.open(run).read_metrics():
+            found["seconds"][stage] = record["seconds"]
+            if record["step"] > options.steps - options.last:
+                for key, value in record.items():
+                    if "/" in key:
+                        losses.setdefault(key, []).append(value)
+        found["losses"] |= {key: round(mean(values), 4) for key, values in losses.items()}
+    return found
 
 
 if __name__ == "__main__":
