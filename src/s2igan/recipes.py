@@ -70,7 +70,8 @@ def birds() -> Recipe:
 
     The paper's stages, networks and losses at smaller sizes, and what docs/concepts.md lists as changed in the small
     recipes: practice on real images, contrastive terms in place of mismatched pairs, a condition that begins at full
-    strength, distorted speech, image features with a place that are encoded once.
+    strength, distorted speech, image features with a place that are encoded once; and batches of utterances of similar
+    length.
     """
     from s2igan.models.generator import GeneratorConfig
     from s2igan.models.image_encoder import ImageEncoderConfig
@@ -106,6 +107,7 @@ def birds() -> Recipe:
         weight_decay=0.0,
         schedule="cosine",
         warmup_steps=20,
+        length_window=9,
         image_views=4,
         augment=SpeechAugment(),
     )
