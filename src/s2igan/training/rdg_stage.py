@@ -96,7 +96,8 @@ class RDGStage:
             if network is not None and config.loop.sync_batch_norm:
                 synchronise(network)
         if config.loop.compile:  # discriminators are called by their parts
-            compile_networks([state.generator, *(network.trunk for network in state.discriminators.values())])
+            trunks = [network.trunk for network in state.discriminators.values()]
+            compile_networks([state.generator, *trunks], one_size=True)
         self.features: Tensor | None = None
         self.views = 1
         if config.image_views:
