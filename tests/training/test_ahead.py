@@ -42,6 +42,7 @@ class TestAhead:
             assert ahead(0) == 0
             assert reader.has_read[1].wait(10)
             assert [ahead(1), ahead(2)] == [10, 20]
+            assert not reader.has_read[3].wait(0.2)
         assert reader.read == [0, 1, 2]  # each once, and nothing after the last step
 
     def test_another_step_than_the_next_is_read_anew(self):
