@@ -58,7 +58,7 @@ def benchmark(
     Args:
         recipes: whose stages to measure, names or complete ones.
         device: where; a GPU if there is one.
-        compile: measure the stages with torch.compile as well, which takes minutes more.
+        compile: measure the stages with torch.compile as well, which takes up to half an hour more on a CPU.
         quick: small operations, small batches, one repetition: to see that it works.
         repeats: timed steps of each stage and precision.
 

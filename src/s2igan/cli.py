@@ -327,7 +327,7 @@ def benchmark(
     Args:
         recipes: whose stages to measure, full-size networks on made-up data
         device: cpu, cuda or cuda:1; unless given, a GPU if there is one
-        compile: measure with torch.compile as well, which takes minutes more
+        compile: measure with torch.compile as well, which takes up to half an hour more on a CPU
         quick: small operations and batches, one repetition: to see that it works, not to compare
     """
     from s2igan.benchmark import benchmark as measure

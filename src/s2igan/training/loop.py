@@ -59,7 +59,8 @@ class LoopConfig:
     """Of convolutions and matrix products; losses, weights and optimisers are always float32. "auto" measures, where
     the stage begins, whether the machine is faster in bf16; a resumed run keeps what was chosen then."""
     compile: bool = False
-    """Have torch.compile translate the networks that train: a minute or more at the start; see `s2igan benchmark`."""
+    """Have torch.compile translate the networks that train: on a CPU it takes minutes at the start and gains a few
+    hundredths (docs/engine.md)."""
     sync_batch_norm: bool = False
     """With several processes, batch norms use the statistics of the whole batch, so that the number of processes
     changes nothing but rounding; without, each process's of its share, which is faster."""
