@@ -46,6 +46,7 @@ class ConcatConv3x3(nn.Module):
         if min(height, width) < 3:  # the nine cases of the docstring overlap
             tiled = c[:, :, None, None].expand(-1, -1, height, width)
             return F.conv2d(torch.cat((tiled, h), dim=1), self.weight, self.bias, padding=1)
+        # Read once: a parametrisation computes the weight at every access.
         for_c, for_h = self.weight.split([self.condition, h.shape[1]], dim=1)
         response = F.conv2d(c[:, :, None, None].expand(-1, -1, 3, 3), for_c, padding=1)
         seen = F.conv2d(h, for_h, self.bias, padding=1)

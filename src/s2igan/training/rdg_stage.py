@@ -185,9 +185,7 @@ class RDGStage:
         return RDGBatch(
             real=self._scales(read.real, index),
             mismatched=self._scales(read.mismatched, index) if read.mismatched is not None else {},
-            embedding=embedding.to(device)
-            if isinstance(embedding, Tensor)
-            else (embedding[0].to(device), embedding[1]),
+            embedding=embedding,
             z=read.z.to(device),
             eps=read.eps.to(device),
             class_ids=read.class_ids.to(device),
