@@ -1,50 +1,18 @@
 """The memory that processes of one machine share, by processes that are forked from the test."""
 
 import multiprocessing
-import traceback
-from queue import Empty
 
 import pytest
 import torch
+from linked import THREE, in_processes
 
 from s2igan.training import link as module
-from s2igan.training.link import Link
-
-THREE = 3
-
-
-def in_processes(tmp_path, work, processes=THREE):
-    """What `work(link)` returns in each process, or the text of what it raised."""
-    context = multiprocessing.get_context("fork")
-    answers = context.Queue()
-
-    def one(rank):
-        torch.set_num_threads(1)
-        try:
-            answers.put((rank, work(Link(rank, processes, tmp_path, 20.0))))
-        except RuntimeError as error:
-            answers.put((rank, str(error)))
-        except BaseException:
-            answers.put((rank, traceback.format_exc()))
-
-    started = [context.Process(target=one, args=(rank,)) for rank in range(processes)]
-    for process in started:
-        process.start()
-    try:
-        return [answer for _, answer in sorted(answers.get(timeout=60) for _ in started)]
-    except Empty:
-        pytest.fail("a process does not answer")
-    finally:
-        for process in started:
-            process.join(10)
-            process.kill()
 
 
 def vectors(rank):
-    """Short ones, one longer than a slot, an empty one, and another type between them."""
+    """A short one, one longer than a slot, an empty one, and another type."""
     rng = torch.Generator().manual_seed(rank)
-    lengths = (3, 1, 5000, 0, 700)
-    return [torch.randn(n, generator=rng) for n in lengths] + [torch.arange(4).double() * (rank + 1), torch.ones(2)]
+    return [torch.randn(n, generator=rng) for n in (3, 5000, 0)] + [torch.arange(4).double() * (rank + 1)]
 
 
 @pytest.fixture(autouse=True)
@@ -52,19 +20,40 @@ def small_slots(monkeypatch):
     monkeypatch.setattr(module, "SLOT_BYTES", 4096)
 
 
-def test_sums_and_means(tmp_path):
+def test_sums(tmp_path):
     def work(link):
-        mine, divided = vectors(link.rank), vectors(link.rank)
-        link.sum(mine)
-        link.sum(divided, divide_by=THREE)
-        return [x.tolist() for x in mine], [x.tolist() for x in divided]
+        mine = vectors(link.rank)
+        for x in mine:
+            link.sum(x)
+        return [x.tolist() for x in mine]
 
     answers = in_processes(tmp_path, work)
     assert answers[0] == answers[1] == answers[2]
-    for i, (total, mean) in enumerate(zip(*answers[0], strict=True)):
+    for i, total in enumerate(answers[0]):
         expected = torch.stack([vectors(rank)[i] for rank in range(THREE)]).sum(dim=0)
         torch.testing.assert_close(torch.tensor(total, dtype=expected.dtype), expected)
-        torch.testing.assert_close(torch.tensor(mean, dtype=expected.dtype), expected / THREE)
+
+
+def test_memory_that_all_see(tmp_path):
+    """What each one writes before a meeting, all read after it; every piece of memory is one of its own."""
+
+    def work(link):
+        pieces = [link.allocate(THREE * size).view(THREE, size) for size in (1, 5000)]
+        before = sum(int(piece.sum()) for piece in pieces)
+        link.meet()
+        for number, piece in enumerate(pieces):
+            piece[link.rank] = 10 * number + link.rank
+        link.meet()
+        return before, [piece[:, -1].tolist() for piece in pieces]
+
+    assert in_processes(tmp_path, work) == [(0, [[0, 1, 2], [10, 11, 12]])] * THREE
+
+
+def test_all_hear_the_largest_word(tmp_path):
+    def work(link):
+        return [link.meet(word) for word in (0, link.rank, 255 * (link.rank == 1), 0)]
+
+    assert in_processes(tmp_path, work) == [[0, 2, 255, 0]] * THREE
 
 
 def test_gathers_many_times(tmp_path):
@@ -94,6 +83,11 @@ def test_a_process_that_is_gone_is_noticed(tmp_path):
     assert answers[1] == "left"
     assert "is gone" in answers[0]
     assert "is gone" in answers[2]
+
+
+def test_who_is_gone_gives_no_memory(tmp_path):
+    answers = in_processes(tmp_path, lambda link: "left" if link.rank == 0 else link.allocate(8))
+    assert answers == ["left", "process 0 is gone", "process 0 is gone"]
 
 
 def test_patience_ends(tmp_path):

@@ -235,7 +235,6 @@ class TestArithmetic:
         assert classes[:2] == [0, 5]
         assert max(classes[2:]) < 0  # classes are numbered from 0
         assert len(set(classes)) == 5
-        assert rdg_options.moved_classes(None, slice(0, 2)) is None
 
     def given(self, **changes):
         return batch(shift=torch.tensor([0.1, 0.2, 0.4, 0.7]), **changes)
@@ -286,7 +285,6 @@ class TestArithmetic:
             log = rdg.step(state, given, config)
             assert all(log[term] > 0.5 for term in terms)
             assert log["discriminator_16/contrast"] == 0
-        assert rdg_options.moved_classes(None, slice(0, 2)) is None
 
     def test_what_is_moved_is_not_reconstructed(self):
         with pytest.raises(UserError, match=r"reconstruction_share 0.5 and arithmetic 0.75"):

@@ -8,8 +8,10 @@ from two_processes import alike
 
 from s2igan.errors import UserError
 from s2igan.training import precision, update
+from s2igan.training.adam import Adam
 
 WHOLE = slice(0, work.ROWS)
+BETAS = 0.9, 0.999
 
 
 class TestAccumulation:
@@ -57,7 +59,7 @@ def test_a_gradient_that_is_not_finite_moves_nothing():
     """Also where the loss itself is finite: the square root's slope at 0."""
     layer = nn.Linear(2, 1, bias=False)
     layer.weight.data.zero_()
-    optimiser = torch.optim.Adam(layer.parameters())
+    optimiser = Adam(layer.parameters(), 1e-3, BETAS)
     with pytest.raises(update.NotFiniteError, match="the gradient of the layer"):
         update.update(optimiser, layer(torch.ones(1, 2)).sqrt().sum(), "the layer")
     assert (layer.weight == 0).all()
@@ -67,7 +69,7 @@ def test_a_gradient_that_is_not_finite_moves_nothing():
 def test_bf16_copies_do_not_outlive_the_weights():
     """A second pass sees the updated weights, though PyTorch keeps the copies that it made for the first."""
     layer, x = nn.Linear(8, 8, bias=False), torch.randn(4, 8)
-    optimiser = torch.optim.SGD(layer.parameters(), lr=1.0)
+    optimiser = Adam(layer.parameters(), 1.0, BETAS)
     with precision.autocast("bf16", torch.device("cpu")):
         before = layer(x)
         assert before.dtype == torch.bfloat16

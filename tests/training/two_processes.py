@@ -18,10 +18,12 @@ from torch import Tensor, nn
 from s2igan.data.store import Store
 from s2igan.errors import UserError
 from s2igan.models import image_encoder
+from s2igan.models.blocks import seeded_construction
 from s2igan.models.generator import GeneratorConfig
 from s2igan.models.image_encoder import ImageEncoderConfig
 from s2igan.models.speech_encoder import SpeechEncoderConfig
 from s2igan.training import processes, rdg, rdg_config, rdg_state, sen, update
+from s2igan.training.adam import Adam
 from s2igan.training.batch_norm import synchronise
 from s2igan.training.loop import LoopConfig
 from s2igan.training.train import train_run
@@ -71,7 +73,7 @@ def sen_step(rows: slice) -> dict[str, Tensor]:
     return processes.means(losses) | found(networks)
 
 
-def rdg_step(rows: slice, **options) -> dict[str, Tensor]:
+def rdg_step(rows: slice | Tensor, **options) -> dict[str, Tensor]:
     """The same of stage 2, with everything that compares the rows of a batch."""
     config = rdg_config.RDGConfig(
         loop=LoopConfig(steps=1),
@@ -93,7 +95,7 @@ def rdg_step(rows: slice, **options) -> dict[str, Tensor]:
     return processes.means(rdg.step(state, rdg_batch(rows), config)) | found(networks)
 
 
-def rdg_batch(rows: slice) -> rdg_state.RDGBatch:
+def rdg_batch(rows: slice | Tensor) -> rdg_state.RDGBatch:
     rng = torch.Generator().manual_seed(1)
     real, mismatched, similar = torch.rand(3, ROWS, 3, 16, 16, generator=rng) * 2 - 1
     embedding = F.normalize(torch.randn(ROWS, 6, generator=rng), dim=1)
@@ -118,10 +120,14 @@ def encode(images: Tensor) -> Tensor:
 
 
 def found(networks: dict[str, nn.Module]) -> dict[str, Tensor]:
-    """Gradients as the optimisers saw them, and running statistics."""
+    """Gradients as this process's optimisers saw them, and running statistics."""
     values = {}
     for name, network in networks.items():
-        values |= {f"{name}.{key}": parameter.grad.clone() for key, parameter in network.named_parameters()}
+        values |= {
+            f"{name}.{key}": parameter.grad.clone()
+            for key, parameter in network.named_parameters()
+            if parameter.grad is not None
+        }
         values |= {f"{name}.{key}": buffer.float() for key, buffer in network.named_buffers()}
     return values
 
@@ -155,11 +161,12 @@ STEPS_OF = {"sen": sen_step, "rdg": rdg_step, "norm": batch_norms}
 def refusals() -> dict[str, str]:
     """What goes wrong in one process is known to both."""
     told = {}
-    layer = nn.Linear(2, 1)
+    with seeded_construction(0):
+        layer = nn.Linear(2, 1)
     before = layer.weight.detach().clone()
     loss = layer(torch.ones(1, 2)).sum() * (torch.nan if processes.rank() else 1.0)
     try:
-        update.update(torch.optim.SGD(layer.parameters(), lr=1.0), loss, "the layer")
+        update.update(Adam(layer.parameters(), 1.0, (0.9, 0.999)), loss, "the layer")
     except update.NotFiniteError as error:
         told["broken"] = str(error)
     told["moved"] = str(not torch.equal(before, layer.weight))

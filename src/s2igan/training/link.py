@@ -15,7 +15,6 @@ import os
 import select
 import socket
 import time
-from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -51,19 +50,10 @@ class Link:
     def __init__(self, rank: int, processes: int, folder: Path, patience: float) -> None:
         self.rank, self.processes, self.patience = rank, processes, patience
         self._peers = self._connect(folder)
-        size = 2 * processes * SLOT_BYTES
-        if rank == 0:
-            memory = os.memfd_create("s2igan")
-            os.ftruncate(memory, size)
-            for peer in self._peers.values():
-                socket.send_fds(peer, [b"m"], [memory])
-        else:
-            memory = socket.recv_fds(self._peers[0], 1, 1)[1][0]
-        self._memory = torch.frombuffer(mmap.mmap(memory, size), dtype=torch.uint8)
-        os.close(memory)
+        self._memory = self.allocate(2 * processes * SLOT_BYTES)
         self._turn = 0
-        for peer in self._peers.values():
-            peer.setblocking(False)
+        self.loads = [0] * processes
+        """Numbers that each process looks after (`adam.divide`)."""
 
     def _connect(self, folder: Path) -> dict[int, socket.socket]:
         """A socket to every other process, by its number: each connects to those before it."""
@@ -81,6 +71,8 @@ class Link:
                 peer, _ = listener.accept()
                 peer.settimeout(self.patience)
                 peers[peer.recv(1)[0]] = peer
+        for peer in peers.values():
+            peer.setblocking(False)
         return dict(sorted(peers.items()))
 
     def _reach(self, path: Path) -> socket.socket:
@@ -93,6 +85,45 @@ class Link:
             select.select([], [], [], 0.01)
         raise RuntimeError("another process did not come")
 
+    def allocate(self, size: int) -> Tensor:
+        """So many bytes, all 0, in memory that all processes see, who must ask for it at the same point."""
+        if self.rank == 0:
+            memory = os.memfd_create("s2igan")
+            os.ftruncate(memory, size)
+            for peer in self._peers.values():
+                socket.send_fds(peer, [b"m"], [memory])
+        else:
+            memory = self._receive_memory(self._peers[0])
+        shared = torch.frombuffer(mmap.mmap(memory, size), dtype=torch.uint8)
+        os.close(memory)
+        return shared
+
+    def _receive_memory(self, peer: socket.socket) -> int:
+        if not select.select([peer], [], [], self.patience)[0]:
+            raise RuntimeError("process 0 was waited for too long")
+        with suppress(ConnectionError):
+            _, received, _, _ = socket.recv_fds(peer, 1, 1)
+            if received:
+                return received[0]
+        raise RuntimeError("process 0 is gone")
+
+    def meet(self, word: int = 0) -> int:
+        """Returns when every process has come here: the largest of the words, 0 to 255, that they brought.
+
+        What they wrote before into memory that they share can be read afterwards, and what was read can be overwritten.
+        """
+        for number, peer in self._peers.items():
+            try:
+                peer.send(bytes([word]))
+            except OSError as error:
+                raise RuntimeError(f"process {number} is gone") from error
+        for number, peer in self._peers.items():
+            heard = self._ring(number, peer)
+            if not heard:
+                raise RuntimeError(f"process {number} is gone")
+            word = max(word, heard[0])
+        return word
+
     def gather(self, x: Tensor) -> list[Tensor]:
         """The tensors of all processes, which have one shape and type, in the order of the processes."""
         mine = x.reshape(-1)
@@ -103,28 +134,20 @@ class Link:
             n = len(mine[piece])
             slots = self._slots(x.dtype, n)
             slots[self.rank].copy_(mine[piece])
-            self._meet()
+            self.meet()
             for part, slot in zip(parts, slots, strict=True):
                 part[piece].copy_(slot)
         return [part.view(x.shape) for part in parts]
 
-    def sum(self, vectors: Sequence[Tensor], divide_by: float = 1.0) -> None:
-        """Puts the sum of each vector over the processes, divided by a number, in the vector's place.
-
-        All processes give as many, of the same lengths and types.
-        """
-        for pieces in _loads(vectors):
-            n = sum(map(len, pieces))
-            slots = self._slots(pieces[0].dtype, n)
-            places = slots[self.rank].split([len(piece) for piece in pieces])
-            for place, piece in zip(places, pieces, strict=True):
-                torch.div(piece, divide_by, out=place)
-            self._meet()
-            parts = [slot.split([len(piece) for piece in pieces]) for slot in slots]
-            for piece, first, second, *others in zip(pieces, *parts, strict=True):
-                torch.add(first, second, out=piece)
-                for other in others:
-                    piece += other
+    def sum(self, x: Tensor) -> None:
+        """Puts the sum of a vector over the processes in the vector's place."""
+        for piece in x.split(SLOT_BYTES // x.element_size()):
+            slots = self._slots(x.dtype, len(piece))
+            slots[self.rank].copy_(piece)
+            self.meet()
+            piece.copy_(slots[0])
+            for slot in slots[1:]:
+                piece += slot
 
     def _slots(self, dtype: torch.dtype, n: int) -> Tensor:
         """The next turn's memory, a row of ``n`` numbers for each process.
@@ -135,19 +158,8 @@ class Link:
         half = self._memory.view(2, self.processes, SLOT_BYTES)[self._turn % 2]
         return half.view(dtype)[:, :n]
 
-    def _meet(self) -> None:
-        """Returns when every process has come here."""
-        for number, peer in self._peers.items():
-            try:
-                peer.send(b"!")
-            except OSError as error:
-                raise RuntimeError(f"process {number} is gone") from error
-        for number, peer in self._peers.items():
-            if not self._ring(number, peer):
-                raise RuntimeError(f"process {number} is gone")
-
     def _ring(self, number: int, peer: socket.socket) -> bytes:
-        """What another process sent when it came; nothing if it is gone."""
+        """The word that another process sent when it came; nothing if it is gone."""
         with suppress(ConnectionError):
             started = time.perf_counter()
             while time.perf_counter() < started + POLLING:
@@ -158,22 +170,3 @@ class Link:
                 return peer.recv(1)
             raise RuntimeError(f"process {number} was waited for too long")
         return b""
-
-
-def _loads(vectors: Sequence[Tensor]) -> Iterator[list[Tensor]]:
-    """Pieces of the vectors, in order, so many at a time as a slot holds, of one type."""
-    load: list[Tensor] = []
-    free = SLOT_BYTES
-    for x in vectors:
-        if load and load[0].dtype != x.dtype:
-            yield load
-            load, free = [], SLOT_BYTES
-        while len(x):
-            n = min(len(x), free // x.element_size())
-            load.append(x[:n])
-            x, free = x[n:], free - n * x.element_size()
-            if free < x.element_size():
-                yield load
-                load, free = [], SLOT_BYTES
-    if load:
-        yield load

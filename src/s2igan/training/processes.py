@@ -75,6 +75,11 @@ def start(device: str | None = None) -> torch.device:
     return fabric.device
 
 
+def linked() -> Link | None:
+    """The link of the processes of this machine, where they have one."""
+    return _link
+
+
 def link_processes() -> None:
     """Connects the processes, all on this machine, by memory that they share."""
     global _link
@@ -138,31 +143,34 @@ def sum_over_processes(x: Tensor) -> Tensor:
     if world_size() > 1:
         with _together():
             if _link is not None:
-                _link.sum([x.view(-1)])
+                _link.sum(x.view(-1))
             else:
                 dist.all_reduce(x)
     return x
 
 
-def average(tensors: list[Tensor]) -> None:
-    """Replaces tensors by their means over the processes; each must have one layout in all of them."""
+def sum_together(tensors: list[Tensor]) -> None:
+    """Replaces tensors by their sums over the processes, in one message; each must have one layout in all of them."""
     if world_size() == 1:
         return
     dense = [x if _is_dense(x) else x.contiguous() for x in tensors]
     flat = [x.detach().as_strided((x.numel(),), (1,)) for x in dense]  # in the order of the memory, nothing is copied
-    if _link is not None:
-        with _together():
-            _link.sum(flat, divide_by=world_size())
-    else:
-        together = sum_over_processes(torch.cat(flat)) / world_size()  # in one message
-        torch._foreach_copy_(flat, list(together.split([len(x) for x in flat])))
-    for x, mean in zip(tensors, dense, strict=True):
-        if mean is not x:
-            x.copy_(mean)
+    sums = sum_over_processes(torch.cat(flat))
+    torch._foreach_copy_(flat, list(sums.split([len(x) for x in flat])))
+    for x, total in zip(tensors, dense, strict=True):
+        if total is not x:
+            x.copy_(total)
 
 
 def _is_dense(x: Tensor) -> bool:
     return x.is_contiguous() or (x.dim() == 4 and x.is_contiguous(memory_format=torch.channels_last))
+
+
+def meet(word: int = 0) -> int:
+    """`Link.meet`, of linked processes."""
+    assert _link is not None
+    with _together():
+        return _link.meet(word)
 
 
 def means(values: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -247,16 +255,22 @@ class _Gather(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Tensor:
-        return sum_over_processes(grad.contiguous().clone())[share(len(grad))]
+        return grad[share(len(grad))] * world_size()
 
 
 def gather(x: Tensor) -> Tensor:
-    """The rows of all processes, in the order of the batch. Gradients flow back to the process that a row is from."""
+    """The rows of all processes, in the order of the batch.
+
+    Gradients flow back to the process that a row is from, as if the losses of all processes had been added up. All must
+    make the same of what they gather: each one's gradient is then everybody's, and nothing is exchanged for it.
+    """
     if world_size() == 1:
         return x
     return _Gather.apply((x.float() if x.is_floating_point() else x).contiguous())
 
 
-def gather_if_any(x: Tensor | None) -> Tensor | None:
-    """`gather`, of what there may not be."""
-    return None if x is None else gather(x)
+def gather_together(*tensors: Tensor) -> tuple[Tensor, ...]:
+    """`gather` of so many matrices (batch, columns) of one type, in one exchange."""
+    if world_size() == 1 or not tensors:
+        return tensors
+    return gather(torch.cat(tensors, dim=1)).split([x.shape[1] for x in tensors], dim=1)

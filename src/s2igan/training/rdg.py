@@ -15,13 +15,14 @@ from torch import Tensor, nn
 from s2igan.losses import discriminator_loss, generator_loss, matching_loss, relation_loss
 from s2igan.models.generator import GeneratorOutput
 from s2igan.models.posterior import PosteriorOutput
+from s2igan.training.adam import Adam
 from s2igan.training.batch_norm import statistics_held
 from s2igan.training.loop import weighted_sum
-from s2igan.training.processes import gather, gather_if_any
+from s2igan.training.processes import gather, gather_together
 from s2igan.training.rdg_config import RDGConfig
-from s2igan.training.rdg_options import condition_log, contrast, draw_z, moved, moved_classes, reconstruction
+from s2igan.training.rdg_options import Described, condition_log, contrast, describe, draw_z, moved, reconstruction
 from s2igan.training.rdg_state import RDGBatch, RDGState, hear
-from s2igan.training.update import update
+from s2igan.training.update import backward, take_steps, update
 
 LEAST_OWN = 2
 """Rows of a batch whose description always stays its own: the relation supervisor's batch norms need two."""
@@ -56,13 +57,13 @@ class Made:
     condition: Float[Tensor, "batch condition"]
     """What discriminators are conditioned on."""
     embedding: Float[Tensor, "batch embedding"]
-    """The descriptions that the fakes were made for."""
+    """The descriptions that the fakes were made for: those of the real images but for the rows that `moved` moves."""
     real_condition: Float[Tensor, "batch condition"]
     """As `condition`, for the real images."""
-    real_embedding: Float[Tensor, "batch embedding"]
-    """The descriptions of the real images: the same but for the rows that `moved` moves."""
     own: slice
-    """The other rows."""
+    """The rows that `moved` leaves as they are."""
+    described: Described
+    """The descriptions of all processes' rows, for what compares images with them."""
     features: Float[Tensor, "batch features"] | None
     """Image embeddings of the fakes of the highest scale, where a loss looks at them."""
     posterior: PosteriorOutput | None
@@ -86,32 +87,41 @@ def generate(state: RDGState, batch: RDGBatch, config: RDGConfig) -> Made:
     if state.relation is not None or config.semantic:
         assert state.encode is not None
         features = state.encode(fakes[max(fakes)])
-    return Made(out, fakes, condition, embedding, real_condition, heard, own, features, posterior)
+    described = describe(heard, embedding, batch.class_ids, own)
+    return Made(out, fakes, condition, embedding, real_condition, own, described, features, posterior)
 
 
 def judges_step(state: RDGState, batch: RDGBatch, made: Made, config: RDGConfig) -> dict[str, Tensor]:
-    """Updates the discriminators and the relation supervisor."""
+    """Updates the discriminators and the relation supervisor.
+
+    None of them sees another: after the backward pass of each, all take their steps at once.
+    """
     log: dict[str, Tensor] = {}
+    optimisers: dict[str, Adam] = {}
     for resolution in made.fakes:
-        log |= discriminator_step(state, resolution, batch, made, config)
-    if state.relation is not None:
+        log |= discriminator_pass(state, resolution, batch, made, config)
+        optimisers[f"discriminator {resolution}"] = state.discriminator_optimisers[resolution]
+    if state.relation_optimiser is not None:
         assert made.features is not None
-        log |= relation_step(state, batch, made.features.detach()[made.own], made.own)
+        log |= relation_pass(state, batch, made.features.detach()[made.own], made.own)
+        optimisers["the relation supervisor"] = state.relation_optimiser
+    if batch.part.last:
+        take_steps(optimisers)
     return log
 
 
-def discriminator_step(
+def discriminator_pass(
     state: RDGState,
     resolution: int,
     batch: RDGBatch,
     made: Made,
     config: RDGConfig,
 ) -> dict[str, Tensor]:
-    """Updates one scale's discriminator (Eq. 12).
+    """The losses of one scale's discriminator (Eq. 12) and their gradient.
 
     Real, mismatched and fake images pass together, as groups in this order, which batch norm does not mix.
     """
-    network, optimiser = state.discriminators[resolution], state.discriminator_optimisers[resolution]
+    network = state.discriminators[resolution]
     condition = made.real_condition.detach()
     seen = [(batch.real[resolution], condition)]
     if config.mismatched:
@@ -124,13 +134,11 @@ def discriminator_step(
     terms = discriminator_loss(real, fake, mismatched)
     loss = weighted_sum(terms)
     if config.contrast:
-        own = features[: len(condition)]
-        terms["contrast"] = contrast(
-            network, own, made.real_embedding.detach(), batch.class_ids, batch.negatives, config
-        )
+        own = gather(network.match(features[: len(condition)]))
+        terms["contrast"] = contrast(network, own, made.described.real, batch.negatives, config)
         loss = loss + config.discriminator_contrast * terms["contrast"]
 
-    update(optimiser, loss, f"discriminator {resolution}", batch.part)
+    backward(state.discriminator_optimisers[resolution], loss, batch.part)
     log = {f"discriminator_{resolution}/{key}": value for key, value in terms.items()}
     log[f"discriminator_{resolution}/total"] = loss
     if mismatched is not None:
@@ -138,10 +146,11 @@ def discriminator_step(
     return log
 
 
-def relation_step(
+def relation_pass(
     state: RDGState, batch: RDGBatch, fake: Float[Tensor, "rows features"], rows: slice
 ) -> dict[str, Tensor]:
-    """Updates the relation supervisor (Eq. 8) on pairs with the ground truth: identical, positive, fake, negative."""
+    """The relation supervisor's loss (Eq. 8) and its gradient, on pairs with the ground truth: identical, positive,
+    fake, negative."""
     assert state.relation is not None
     assert state.relation_optimiser is not None
     real = batch.relation_features["real"]
@@ -152,7 +161,7 @@ def relation_step(
     terms = relation_loss(positive, generated, negative, identical if batch.identical else None)
     loss = weighted_sum(terms)
 
-    update(state.relation_optimiser, loss, "the relation supervisor", batch.part)
+    backward(state.relation_optimiser, loss, batch.part)
     return {f"relation/{key}": value for key, value in terms.items()} | {"relation/total": loss}
 
 
@@ -162,34 +171,33 @@ def generator_step(state: RDGState, batch: RDGBatch, made: Made, config: RDGConf
     judges = [*state.discriminators.values(), *([state.relation] if state.relation is not None else [])]
     for judge in judges:  # their weights' gradients would be thrown away
         judge.requires_grad_(False)
-    out, embedding = made.out, made.embedding
-    classes = moved_classes(batch.class_ids, made.own)
-    logits, contrasts = {}, []
+    out = made.out
+    logits, matched = {}, {}
     for resolution in made.fakes:
         network = state.discriminators[resolution]
         features = network.features(made.fakes[resolution])
         logits[resolution] = network.conditional(features, made.condition), network.unconditional(features)
         if config.contrast:
-            contrasts.append(contrast(network, features, embedding.detach(), classes, batch.negatives, config))
+            matched[resolution] = network.match(features)
+    matched = dict(zip(matched, gather_together(*matched.values()), strict=True))
+    features_of_all = gather(made.features) if made.features is not None else None
     relation_logits = None
     if state.relation is not None:
         assert made.features is not None
         relation_logits = state.relation(batch.relation_features["real"][made.own], made.features[made.own])
     terms = generator_loss(logits, relation_logits, (out.mu, out.logvar))
     weights = {"kl": config.kl} | ({"relation": config.relation} if state.relation is not None else {})
-    if contrasts:
+    if config.contrast:
+        contrasts = [
+            contrast(state.discriminators[resolution], seen, made.described.fake, batch.negatives, config)
+            for resolution, seen in matched.items()
+        ]
         terms["contrast"] = torch.stack(contrasts).mean()
         weights["contrast"] = config.contrast
     if config.semantic:
-        assert made.features is not None
-        terms["semantic"] = weighted_sum(
-            matching_loss(
-                gather(made.features),
-                gather(embedding.detach()),
-                gather_if_any(classes),
-                negatives=batch.negatives,
-            )
-        )
+        assert features_of_all is not None
+        spoken, class_ids = made.described.fake
+        terms["semantic"] = weighted_sum(matching_loss(features_of_all, spoken, class_ids, negatives=batch.negatives))
         weights["semantic"] = config.semantic
     if made.posterior is not None:
         terms |= reconstruction(made.fakes, batch, made.posterior)
@@ -200,15 +208,14 @@ def generator_step(state: RDGState, batch: RDGBatch, made: Made, config: RDGConf
     for judge in judges:
         judge.requires_grad_(True)
     log = {f"generator/{key}": value for key, value in terms.items()} | {"generator/total": loss} | condition_log(out)
-    if made.features is not None and made.features.shape[1] == embedding.shape[1]:
-        log["generator/batch_recall"] = _batch_recall(
-            gather(made.features.detach()), gather(embedding.detach()), gather_if_any(batch.class_ids)
-        )
+    if features_of_all is not None and features_of_all.shape[1] == made.embedding.shape[1]:
+        log["generator/batch_recall"] = _batch_recall(features_of_all.detach(), made.described)
     return log
 
 
-def _batch_recall(fake: Tensor, embedding: Tensor, class_ids: Tensor | None) -> Tensor:
+def _batch_recall(fake: Tensor, described: Described) -> Tensor:
     """Share of descriptions whose nearest fake of the batch was made for their class."""
-    nearest = (embedding @ fake.T).argmax(dim=1)
-    ids = class_ids if class_ids is not None else torch.arange(len(nearest), device=nearest.device)
+    nearest = (described.fake.embedding @ fake.T).argmax(dim=1)
+    ids = described.real.class_ids
+    ids = ids if ids is not None else torch.arange(len(nearest), device=nearest.device)
     return (ids[nearest] == ids).float().mean()

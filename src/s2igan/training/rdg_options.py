@@ -5,6 +5,8 @@ Practice and reconstruction (VAE-GAN), descriptions that no image shows, and con
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -15,7 +17,7 @@ from s2igan.models.discriminator import Discriminator
 from s2igan.models.generator import GeneratorOutput
 from s2igan.models.posterior import PosteriorOutput
 from s2igan.training.loop import weighted_sum
-from s2igan.training.processes import gather, gather_if_any, rank
+from s2igan.training.processes import gather_together, rank
 from s2igan.training.rdg_config import RDGConfig
 from s2igan.training.rdg_state import RDGBatch, RDGState, hear
 from s2igan.training.update import update
@@ -60,11 +62,9 @@ def moved(embedding: Float[Tensor, "batch embedding"], batch: RDGBatch, own: sli
     return torch.cat((embedding[own], there.to(embedding.dtype)))
 
 
-def moved_classes(class_ids: Int[Tensor, " batch"] | None, own: slice) -> Int[Tensor, " batch"] | None:
+def moved_classes(class_ids: Int[Tensor, " batch"], own: slice) -> Int[Tensor, " batch"]:
     """Classes of the descriptions that the fakes were made for: a moved one is of no class, so that the descriptions of
     the class that it comes from are among those that its fake is told apart from."""
-    if class_ids is None:
-        return None
     none = -1 - torch.arange(len(class_ids), device=class_ids.device) - len(class_ids) * rank()
     return torch.cat((class_ids[own], none[own.stop :]))
 
@@ -93,23 +93,44 @@ def reconstruction(fakes: dict[int, Tensor], batch: RDGBatch, posterior: Posteri
     return {"reconstruction": torch.stack(distances).mean(), "posterior_kl": kl_loss(posterior.mu, posterior.logvar)}
 
 
+class Descriptions(NamedTuple):
+    """What the rows of all processes say, without gradients."""
+
+    embedding: Float[Tensor, "rows embedding"]
+    class_ids: Int[Tensor, " rows"] | None
+
+
+class Described(NamedTuple):
+    """The descriptions that real images have, and those that fakes were made for."""
+
+    real: Descriptions
+    fake: Descriptions
+
+
+def describe(
+    heard: Float[Tensor, "batch embedding"],
+    embedding: Float[Tensor, "batch embedding"],
+    class_ids: Int[Tensor, " batch"] | None,
+    own: slice,
+) -> Described:
+    """What `moved` was given and made of it, and `moved_classes`."""
+    real, fake = gather_together(heard.detach(), embedding.detach())
+    if class_ids is None:
+        return Described(Descriptions(real, None), Descriptions(fake, None))
+    real_ids, fake_ids = gather_together(class_ids[:, None], moved_classes(class_ids, own)[:, None])
+    return Described(Descriptions(real, real_ids[:, 0]), Descriptions(fake, fake_ids[:, 0]))
+
+
 def contrast(
     network: Discriminator,
-    features: Tensor,
-    embedding: Tensor,
-    class_ids: Tensor | None,
+    matched: Float[Tensor, "rows match"],
+    described: Descriptions,
     negatives: Negatives | None,
     config: RDGConfig,
 ) -> Tensor:
-    """Matching loss (Eqs. 1-4) between what a discriminator sees in images and their descriptions."""
+    """Matching loss (Eqs. 1-4) between what a discriminator sees in the images of all processes and their
+    descriptions."""
     if negatives is not None:
         negatives = negatives._replace(speech=network.match_speech(negatives.speech))
-    return weighted_sum(
-        matching_loss(
-            gather(network.match(features)),
-            gather(network.match_speech(embedding)),
-            gather_if_any(class_ids),
-            config.contrast_scale,
-            negatives,
-        )
-    )
+    speech = network.match_speech(described.embedding)
+    return weighted_sum(matching_loss(matched, speech, described.class_ids, config.contrast_scale, negatives))

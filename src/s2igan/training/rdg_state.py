@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -19,6 +19,7 @@ from s2igan.models.encoders import Encoder
 from s2igan.models.generator import Generator, GeneratorConfig
 from s2igan.models.posterior import Posterior
 from s2igan.models.relation import RelationSupervisor
+from s2igan.training.adam import Adam
 from s2igan.training.loop import Ema
 from s2igan.training.rdg_config import RDGConfig
 from s2igan.training.update import WHOLE, MicroBatch
@@ -36,9 +37,9 @@ class RDGState:
     """By resolution, from the lowest."""
     relation: RelationSupervisor | None
     ema: Ema
-    generator_optimiser: torch.optim.Optimizer
-    discriminator_optimisers: dict[int, torch.optim.Optimizer]
-    relation_optimiser: torch.optim.Optimizer | None
+    generator_optimiser: Adam
+    discriminator_optimisers: dict[int, Adam]
+    relation_optimiser: Adam | None
     posterior: Posterior | None
     """Only where real images are reconstructed; the generator's optimiser trains it."""
     encode: Callable[[Tensor], Tensor] | None
@@ -179,8 +180,8 @@ def make_state(
 
     start_condition(generator, config)
 
-    def adam(parameters: Any, rate: float) -> torch.optim.Optimizer:
-        return torch.optim.Adam(parameters, lr=rate, betas=config.betas, fused=True)
+    def adam(parameters: Iterable[nn.Parameter], rate: float) -> Adam:
+        return Adam(parameters, rate, config.betas)
 
     trained_posterior = list(posterior.parameters()) if posterior is not None else []
     trained_speech = list(speech.train().parameters()) if speech is not None and config.speech != "frozen" else []

@@ -19,9 +19,10 @@ from s2igan.models.blocks import seeded_construction
 from s2igan.models.encoders import Encoder, EncoderConfig, build_encoder
 from s2igan.models.image_encoder import ImageEncoder, ImageEncoderConfig
 from s2igan.models.speech_encoder import SpeechEncoderConfig
+from s2igan.training.adam import Adam
 from s2igan.training.augment import SpeechAugment
 from s2igan.training.loop import LoopConfig, trainable, weighted_sum
-from s2igan.training.processes import gather
+from s2igan.training.processes import gather, gather_together
 from s2igan.training.update import update
 
 
@@ -71,7 +72,7 @@ class SENState:
     speech: Encoder
     image: ImageEncoder
     classifier: nn.Linear | None
-    optimiser: torch.optim.Optimizer
+    optimiser: Adam
 
     def state_dict(self) -> dict[str, Any]:
         """Weights and optimiser; of the image encoder only the head, since its backbone is frozen."""
@@ -120,9 +121,7 @@ def make_state(
         classifier = nn.Linear(config.speech.embedding, n_classes) if classified else None
     image.head.requires_grad_(not distilling)
     networks = [network.to(device) for network in (speech, image, classifier) if network is not None]
-    optimiser = torch.optim.Adam(
-        trainable(networks), lr=config.learning_rate, betas=config.betas, weight_decay=config.weight_decay
-    )
+    optimiser = Adam(trainable(networks), config.learning_rate, config.betas, config.weight_decay)
     return SENState(speech, image, classifier, optimiser)
 
 
@@ -132,7 +131,8 @@ def step(state: SENState, batch: SENBatch, config: SENConfig) -> dict[str, Tenso
     state.image.train(config.objective == "matching")
     v = state.image.project(batch.image_features)
     a = state.speech(batch.mel, batch.lengths)
-    all_v, all_a, all_ids = gather(v), gather(a), gather(batch.class_ids)  # negatives are those of all processes
+    all_v, all_a = gather_together(v, a)  # negatives are those of all processes
+    all_ids = gather(batch.class_ids)
     if config.objective == "distillation":
         losses = distillation_loss(a, v)
     else:
