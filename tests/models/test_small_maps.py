@@ -3,10 +3,11 @@ from functools import partial
 import pytest
 import torch
 import torch.nn.functional as F
+from torch import nn
 
 from agreement import assert_same_with_gradients, random
 from s2igan.models import small_maps
-from s2igan.models.small_maps import convolve, enlarge_and_convolve, is_channels_last
+from s2igan.models.small_maps import convolve, enlarge_and_convolve, is_channels_last, project
 from s2igan.training.precision import autocast
 
 LAYOUTS = [torch.contiguous_format, torch.channels_last]
@@ -107,3 +108,20 @@ def test_only_large_weights(monkeypatch, ours, kernel):
 def test_large_maps_are_enlarged_and_convolved_in_one(side):
     given = inputs(torch.contiguous_format, (2, 3, *side), (5, 3, 3, 3))
     assert_same_with_gradients(enlarge_and_convolve, plainly_enlarged, *given)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_a_map_of_the_kernel_s_size_is_projected(layout):
+    """The gradient lies in memory as the weight does."""
+    conv = nn.Conv2d(3, 5, 4).double().to(memory_format=layout)
+    (x,) = inputs(layout, (2, 3, 4, 4))
+
+    def ours(x, weight, bias):
+        conv.weight, conv.bias = weight, bias
+        return project(x, conv)
+
+    del conv.weight, conv.bias  # plain attributes from here on
+    weight, bias = inputs(layout, (5, 3, 4, 4), (5,))
+    assert_same_with_gradients(ours, lambda *given: torch.conv2d(*given).flatten(1), x, weight, bias)
+    (grad,) = torch.autograd.grad(ours(x, weight, bias).sum(), weight)
+    assert is_channels_last(grad) == is_channels_last(weight)

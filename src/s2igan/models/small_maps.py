@@ -12,7 +12,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 FEW_PIXELS = 64
 """Pixels of the largest map that is computed as a product."""
@@ -33,6 +33,14 @@ def convolve(
     y = F.linear(_Patches.apply(x, kernel, stride, channels_last), matrix, bias)
     y = y.view(len(x), height, width, -1).permute(0, 3, 1, 2)
     return y if channels_last else y.contiguous()
+
+
+def project(x: Float[Tensor, "batch in side side"], conv: nn.Conv2d) -> Float[Tensor, "batch out"]:
+    """What a convolution without padding makes of a map of its kernel's size: one product, on every device."""
+    weight = conv.weight  # read once: a parametrisation computes it at every access
+    if is_channels_last(weight):
+        x, weight = x.permute(0, 2, 3, 1), weight.permute(0, 2, 3, 1)  # the weight as it lies
+    return F.linear(x.flatten(1), weight.flatten(1), conv.bias)
 
 
 def is_channels_last(x: Tensor) -> bool:
