@@ -193,10 +193,10 @@ def compare(batch: int, repeats: int, width: int, sides: tuple[int, ...], bf16: 
         discriminator_width=width,
         batch_size=batch,
     )
-    steps = {"plain": Step(config, None), "float32": Step(replace(config, channels_last=True), "float32")}
+    steps = {"plain": Step(replace(config, channels_last=False), None), "float32": Step(config, "float32")}
     if bf16:
-        steps["bf16"] = Step(replace(config, channels_last=True), "bf16")
-        steps["bf16_cached_views"] = Step(replace(config, channels_last=True), "bf16", cached=True)
+        steps["bf16"] = Step(config, "bf16")
+        steps["bf16_cached_views"] = Step(config, "bf16", cached=True)
     times: dict[str, list[float]] = {name: [] for name in steps}
     processor: dict[str, list[float]] = {name: [] for name in steps}
     counted: dict[str, int] = {}

@@ -9,8 +9,9 @@ from safetensors.torch import save_file
 from torch import nn
 from torchvision.models import inception_v3
 
+from agreement import assert_same_with_gradients
 from s2igan.errors import UserError
-from s2igan.models.image_encoder import ImageEncoder, ImageEncoderConfig
+from s2igan.models.image_encoder import ImageEncoder, ImageEncoderConfig, PointwiseConv2d
 
 
 @pytest.fixture(scope="module")
@@ -201,3 +202,28 @@ def test_pyramid_encoder_has_the_width_it_announces_and_its_gradients_reach_the_
 def test_pyramid_pooling_is_for_lite0_only() -> None:
     with pytest.raises(UserError, match="pooling mean"):
         ImageEncoderConfig(backbone="inception_v3", pooling="pyramid")
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("batch", [2, 16])
+def test_pointwise_convolutions_are_convolutions(monkeypatch, threads, batch) -> None:
+    """As products where PyTorch would take its slow way: few images, one thread."""
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+    products = []
+    linear = F.linear
+    monkeypatch.setattr(F, "linear", lambda *given: products.append(given) or linear(*given))
+    conv = PointwiseConv2d(3, 5, 1, bias=False).requires_grad_(False).to(memory_format=torch.channels_last)
+    x = torch.randn(batch, 3, 4, 6).contiguous(memory_format=torch.channels_last).requires_grad_()
+    y = conv(x)
+    assert len(products) == (batch < 16 and threads == 1)
+    assert y.is_contiguous(memory_format=torch.channels_last)
+    assert_same_with_gradients(conv, lambda images: torch.conv2d(images, conv.weight), x, atol=1e-5, rtol=1e-5)
+
+
+def test_every_pointwise_convolution_of_lite0_is_one() -> None:
+    encoder = ImageEncoder(ImageEncoderConfig(embedding=4), pretrained=False)
+    small = [part for part in encoder.modules() if isinstance(part, nn.Conv2d) and part.kernel_size == (1, 1)]
+    assert len(small) == 32
+    for part in small:
+        assert isinstance(part, PointwiseConv2d)
+        assert (part.stride, part.groups, part.bias) == ((1, 1), 1, None)
