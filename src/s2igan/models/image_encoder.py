@@ -142,7 +142,8 @@ def _cells(h: Float[Tensor, "batch channels height width"], grid: int) -> Float[
 class PointwiseConv2d(nn.Conv2d):
     """1x1 convolution of EfficientNet, without stride, groups or bias.
 
-    For fewer than 16 images by one thread, PyTorch's own copies every map twice to get at the product that this is.
+    For fewer than 16 images by one thread PyTorch leaves oneDNN for a way of its own (`aten::_slow_conv2d_forward`),
+    to which the product that this is comes down with fewer copies.
     """
 
     def forward(self, input: Float[Tensor, "batch in height width"]) -> Float[Tensor, "batch out height width"]:

@@ -2,7 +2,7 @@
 
 The last maps of a large network have few pixels and many channels, and the weight is most of what their convolutions
 read and write. On a CPU, convolutions as such then reach a fifth to a half of the speed that products of matrices do,
-which write the weight's gradient as they need it (docs/engine.md). Elsewhere these functions are the usual ones.
+which write the weight's gradient as they need it (docs/engine.md). Elsewhere `convolve` is the usual one.
 """
 
 from __future__ import annotations
