@@ -81,6 +81,10 @@ def test_what_one_process_notices_both_know(both):
     assert [one["value"] for one in told] == ["7", "None"]
 
 
+def test_a_process_that_ends_leaves_the_others_first(both):
+    assert [(both / f"left-{rank}").read_text() for rank in (0, 1)] == ["True", "True"]
+
+
 def losses(run):
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     return {(line["stage"], line["step"], key): value for line in lines for key, value in line.items() if "/" in key}

@@ -5,12 +5,15 @@ Its networks and batches are functions, so that the test can do the same in one 
 
 from __future__ import annotations
 
+import atexit
 import json
+import os
 import sys
 from dataclasses import replace
 from pathlib import Path
 
 import torch
+import torch.distributed as dist
 import torch.nn.functional as F
 from safetensors.torch import save_file
 from torch import Tensor, nn
@@ -49,8 +52,10 @@ def alike(actual, expected, tolerance=2e-5):
     assert actual.keys() == expected.keys()
     for key in expected:
         scale = max(1.0, float(expected[key].abs().max()))
-        if key == "relation.norm.running_mean":  # carries the arbitrary signs of Adam's step on the bias in front of it
-            scale *= 2
+        if key == "relation.norm.running_mean":
+            # Adam steps by the learning rate along the sign of the gradient, which rounding alone gives the bias in
+            # front: apart by two rates of 2e-4, of which each of up to two later passes takes a tenth.
+            scale *= 4
         torch.testing.assert_close(
             actual[key], expected[key], rtol=0, atol=tolerance * scale, msg=lambda text, key=key: f"{key}: {text}"
         )
@@ -198,6 +203,8 @@ def steps(rows: slice, way: str) -> dict[str, dict[str, Tensor]]:
 
 
 def main(data: Path, out: Path) -> None:
+    left = out / f"left-{os.environ['RANK']}"
+    atexit.register(lambda: left.write_text(str(not dist.is_initialized())))  # after what `start` registers
     processes.start("cpu")
     one_backbone()
     rows = processes.share(ROWS)

@@ -7,6 +7,7 @@ the rows of a batch with each other looks at the rows of all processes: `gather`
 
 from __future__ import annotations
 
+import atexit
 import ctypes
 import os
 import tempfile
@@ -68,11 +69,19 @@ def start(device: str | None = None) -> torch.device:
             accelerator=kind, devices=here, num_nodes=processes // here, strategy=DDPStrategy(timeout=PATIENCE)
         )
     fabric.launch()
+    if processes > 1:  # PyTorch's threads may else outlive what they use, and end a process that is done by SIGABRT
+        atexit.register(leave)
     if fabric.device.type == "cpu":
         keep_memory()
         if 1 < processes == here <= MOST_PROCESSES and possible():
             link_processes()
     return fabric.device
+
+
+def leave() -> None:
+    """Parts from the other processes, if PyTorch connects any."""
+    if dist.is_available() and dist.is_initialized():
+        dist.destroy_process_group()
 
 
 def linked() -> Link | None:
