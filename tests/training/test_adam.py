@@ -97,6 +97,34 @@ def test_is_adam_and_all_hold_the_same(three):
     assert all(not torch.tensor(answers[0][key]).any() for key in others)  # what no loss sees has no averages
 
 
+@pytest.mark.parametrize("gradients", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("averages", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("weights", [torch.contiguous_format, torch.channels_last])
+def test_is_adam_in_any_layout(weights, averages, gradients):
+    """Fused Adam pairs numbers by their places in memory: layouts that differ must not reach it."""
+    found = []
+    for kind in (torch.optim.Adam, Adam):
+        draw = torch.Generator().manual_seed(0)
+        parameter = nn.Parameter(torch.randn(3, 5, 4, 2, generator=draw).contiguous(memory_format=weights))
+        before = kind([parameter], RATE, BETAS, weight_decay=DECAY)
+        optimiser = kind([parameter], RATE, BETAS, weight_decay=DECAY)
+
+        def step(with_this, parameter=parameter, draw=draw):
+            gradient = torch.randn(3, 5, 4, 2, generator=draw)
+            parameter.grad = gradient.contiguous(memory_format=gradients)
+            with_this.step()
+
+        step(before)
+        saved = before.state_dict()
+        for name in ("exp_avg", "exp_avg_sq"):
+            saved["state"][0][name] = saved["state"][0][name].contiguous(memory_format=averages)
+        optimiser.load_state_dict(saved)
+        step(optimiser)
+        found.append({"weights": parameter, **optimiser.state[parameter]})
+    for name, expected in found[0].items():
+        torch.testing.assert_close(found[1][name], expected, msg=lambda m, name=name: f"{name}: {m}")
+
+
 def test_goes_on_from_its_own_state_and_that_of_one_process(three):
     """Bit for bit, from what each process saved; and from what PyTorch's Adam saved."""
     torch_nets, torch_optimisers = alone(range(2))

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.optim.adam import adam
 
 from s2igan.training.link import Link
 from s2igan.training.processes import linked
@@ -40,9 +41,42 @@ class Adam(torch.optim.Adam):
         link = linked()
         self.divided = _Divided(link, self) if link is not None else None
 
+    @torch.no_grad()
+    def step(self, closure: None = None) -> None:  # type: ignore[override]
+        """One step on all parameters that have a gradient.
+
+        PyTorch's own takes each number's gradient from the same place in memory, whatever the tensors' layouts, and
+        copies those that are not contiguous: it is given every tensor as the vector that its memory is.
+        """
+        for group in self.param_groups:
+            parameters = [p for p in group["params"] if p.grad is not None]
+            for p in parameters:
+                if not self.state[p]:
+                    zeros = {name: torch.zeros_like(p) for name in ("exp_avg", "exp_avg_sq")}
+                    self.state[p] = {"step": torch.zeros((), device=p.device), **zeros}
+            states = [self.state[p] for p in parameters]
+            adam(
+                _flat(parameters),
+                _flat(_like(p, p.grad) for p in parameters),
+                _flat(state["exp_avg"] for state in states),
+                _flat(state["exp_avg_sq"] for state in states),
+                [],
+                [state["step"] for state in states],
+                fused=True,
+                amsgrad=False,
+                beta1=group["betas"][0],
+                beta2=group["betas"][1],
+                lr=group["lr"],
+                weight_decay=group["weight_decay"],
+                eps=group["eps"],
+                maximize=False,
+            )
+
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Takes back what `state_dict` gave, of any number of processes."""
         super().load_state_dict(state_dict)
+        for p, averages in self.state.items():
+            averages |= {name: _like(p, averages[name]) for name in ("exp_avg", "exp_avg_sq")}
         if self.divided is not None:
             self.divided.share_averages()
 
@@ -137,3 +171,13 @@ def divide(sizes: list[int], loads: list[int]) -> list[int]:
 def _strides(x: Tensor) -> tuple[int, ...]:
     """Those of a tensor that fills its memory, in its order of dimensions if it does."""
     return torch.empty_like(x).stride()
+
+
+def _like(parameter: Tensor, x: Tensor) -> Tensor:
+    """A tensor of the parameter's shape in its layout."""
+    return x if x.stride() == parameter.stride() else torch.empty_like(parameter).copy_(x)
+
+
+def _flat(tensors: Iterable[Tensor]) -> list[Tensor]:
+    """Tensors that fill their memory as vectors, in the order of the memory."""
+    return [x.as_strided((x.numel(),), (1,)) for x in tensors]
