@@ -1,10 +1,11 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from torch import nn
 
 from s2igan.errors import UserError
 from s2igan.models.blocks import init_weights
-from s2igan.models.generator import ConditioningAugmentation, Generator, GeneratorConfig
+from s2igan.models.generator import ConditioningAugmentation, Generator, GeneratorConfig, ToRGB
 
 SMALL = {"embedding": 6, "condition": 3, "z": 4, "width": 8, "resolutions": (8, 16, 32)}
 
@@ -140,3 +141,26 @@ def test_a_gradient_reaches_every_parameter(dense):
 def test_sizes_that_do_not_fit(options, message):
     with pytest.raises(UserError, match=message):
         GeneratorConfig(**(SMALL | options))
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_every_map_lies_as_the_weights(layout):
+    """And every gradient: a change of layout on the way would be paid for at every step."""
+    model = generator().train().to(memory_format=layout)
+    innermost = {torch.contiguous_format: 3, torch.channels_last: 1}[layout]
+    others, seen = [], []
+
+    def look(name, x):
+        seen.append(name)
+        if x.stride(innermost) != 1:
+            others.append(name)
+
+    for name, part in model.named_modules():
+        if isinstance(part, nn.BatchNorm2d | ToRGB):
+            part.register_forward_pre_hook(lambda _, given, name=name: look(name, given[0]))
+        if isinstance(part, nn.BatchNorm2d):
+            part.register_full_backward_pre_hook(lambda _, given, name=name: look(f"gradient at {name}", given[0]))
+    images = model(*inputs()).images
+    sum(image.square().sum() for image in images).backward()
+    assert len(seen) == 2 * 13 + 3
+    assert others == []

@@ -14,7 +14,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from s2igan.models.small_maps import enlarge_and_convolve
+from s2igan.models.small_maps import enlarge_and_convolve, layout
 
 LEAKY_SLOPE = 0.2
 """Negative slope of the discriminators' leaky ReLU."""
@@ -28,8 +28,8 @@ class ConcatConv3x3(nn.Module):
 
     A convolution is linear, so it splits into the part that sees ``h`` and the part that sees the repeated ``c``. The
     second part's input is constant over the map: its output takes only nine values per channel (four corners, four
-    edges, the middle), which are the convolution of ``c`` repeated over 3x3. The state dict holds the one weight of the
-    plain convolution, ``c``'s channels first.
+    edges, the middle), each the product of ``c`` with the sum of the taps that lie on the map there. The state dict
+    holds the one weight of the plain convolution, ``c``'s channels first.
     """
 
     def __init__(self, condition: int, channels: int, out_channels: int, *, bias: bool = False) -> None:
@@ -48,9 +48,22 @@ class ConcatConv3x3(nn.Module):
             return F.conv2d(torch.cat((tiled, h), dim=1), self.weight, self.bias, padding=1)
         # Read once: a parametrisation computes the weight at every access.
         for_c, for_h = self.weight.split([self.condition, h.shape[1]], dim=1)
-        response = F.conv2d(c[:, :, None, None].expand(-1, -1, 3, 3), for_c, padding=1)
+        for_h = for_h.clone(memory_format=layout(self.weight))  # or the convolution does so, forward and backward
+        taps_on_map = torch.tensor(_TAPS_ON_MAP, dtype=for_c.dtype, device=for_c.device)
+        with torch.autocast(for_c.device.type, enabled=False):  # rounded once, as a weight
+            sums = taps_on_map @ for_c.permute(2, 3, 0, 1).reshape(9, -1)
+        response = F.linear(c, sums.view(-1, self.condition)).view(len(c), 3, 3, -1).permute(0, 3, 1, 2)
         seen = F.conv2d(h, for_h, self.bias, padding=1)
         return _AddStretched.apply(seen, response)
+
+
+_TAPS_OF_THREE = ((1, 2), (0, 1, 2), (0, 1))
+"""Which of three taps along a line lie on the map at its first, middle and last places."""
+_TAPS_ON_MAP = tuple(
+    tuple(float(i in rows and j in columns) for i in range(3) for j in range(3))
+    for rows in _TAPS_OF_THREE
+    for columns in _TAPS_OF_THREE
+)
 
 
 class _AddStretched(torch.autograd.Function):

@@ -163,6 +163,8 @@ def _build(backbone: str) -> nn.Module:
         for part in lite0.modules():
             if isinstance(part, nn.Conv2d) and part.kernel_size == (1, 1):
                 part.__class__ = PointwiseConv2d
+            elif isinstance(part, nn.ReLU6):
+                part.inplace = False  # in place, PyTorch copies its input first, for the gradient
         return lite0
     from torchvision.models import inception_v3
 

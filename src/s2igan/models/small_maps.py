@@ -48,6 +48,11 @@ def is_channels_last(x: Tensor) -> bool:
     return x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()
 
 
+def layout(weight: Tensor) -> torch.memory_format:
+    """How a weight lies in memory, and with it the maps that it makes."""
+    return torch.channels_last if is_channels_last(weight) else torch.contiguous_format
+
+
 class _Patches(torch.autograd.Function):
     """What each pixel of a convolution with zero padding 1 sees: (batch, in, height, width) -> one row for each of
     its pixels, with columns (k, k, in) or, unless channels last, (in, k, k)."""
@@ -74,9 +79,9 @@ class _Patches(torch.autograd.Function):
             for j in range(kernel):
                 seen = padded[:, i : i + stride * rows : stride, j : j + stride * columns : stride]
                 seen += windows[:, :, :, i, j]
-        layout = torch.channels_last if ctx.channels_last else torch.contiguous_format
-        x = padded[:, 1:-1, 1:-1].permute(0, 3, 1, 2)
-        return x.to(grad.dtype).contiguous(memory_format=layout), None, None, None
+        x = padded[:, 1:-1, 1:-1].permute(0, 3, 1, 2).to(grad.dtype)
+        lies = torch.channels_last if ctx.channels_last else torch.contiguous_format
+        return x.contiguous(memory_format=lies), None, None, None
 
 
 def enlarge_and_convolve(
@@ -97,7 +102,8 @@ def _transposed(
     sums = torch.tensor(_TAPS_OF_FOUR, dtype=weight.dtype, device=weight.device)
     with torch.autocast(weight.device.type, enabled=False):  # rounded once, as a weight
         kernel = weight.transpose(0, 1).reshape(-1, 9) @ sums
-    return F.conv_transpose2d(h, kernel.view(n_in, n_out, 4, 4), stride=2, padding=1)
+    kernel = kernel.view(n_in, n_out, 4, 4).contiguous(memory_format=layout(weight))
+    return F.conv_transpose2d(h.contiguous(memory_format=layout(weight)), kernel, stride=2, padding=1)
 
 
 _SIDES_OF_FOUR = ((2,), (1, 2), (0, 1), (0,))
