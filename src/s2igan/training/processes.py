@@ -69,7 +69,7 @@ def start(device: str | None = None) -> torch.device:
             accelerator=kind, devices=here, num_nodes=processes // here, strategy=DDPStrategy(timeout=PATIENCE)
         )
     fabric.launch()
-    if processes > 1:  # PyTorch's threads may else outlive what they use, and end a process that is done by SIGABRT
+    if processes > 1:
         atexit.register(leave)
     if fabric.device.type == "cpu":
         keep_memory()
@@ -79,8 +79,11 @@ def start(device: str | None = None) -> torch.device:
 
 
 def leave() -> None:
-    """Parts from the other processes, if PyTorch connects any."""
-    if dist.is_available() and dist.is_initialized():
+    """Ends gloo's threads, which may else outlive what they use: Python ends, and one of them aborts the process.
+
+    Nccl's are left alone: to end them all processes must come, and one that failed would wait for those that have not.
+    """
+    if dist.is_initialized() and dist.get_backend() == "gloo":
         dist.destroy_process_group()
 
 
