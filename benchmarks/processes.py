@@ -4,7 +4,8 @@
 
 Starts itself by torchrun with one process and with two, in turns, and prints one JSON object: for each round seconds a
 step (median over the steps), processor seconds a step of the first process, and what two processes and two threads give
-of one thread. On a machine that others use as well, the ratio of processor seconds says what two free cores would give.
+of one thread; and the medians of these ratios over the rounds. On a machine that others use as well, the ratio of
+processor seconds says what two free cores would give.
 """
 
 from __future__ import annotations
@@ -96,4 +97,5 @@ if __name__ == "__main__":
         }
         rounds.append({"one": one, "two_processes": two, "two_threads": threaded, **ratios})
     named = {"size": options.size, "batch": options.batch, "precision": options.precision, "sync": options.sync}
-    print(json.dumps({**named, "rounds": rounds}))
+    medians = {key: round(statistics.median(one[key] for one in rounds), 2) for key in ratios}
+    print(json.dumps({**named, **medians, "rounds": rounds}))
