@@ -1,9 +1,9 @@
 """Stage 1's step at the paper's size beside the same step written plainly, in one process.
 
-Plain is: float32, contiguous, PyTorch's GRU on a packed sequence, every image encoded in the step that it is used in.
-It has the same weights, batches and losses (`tests/benchmarks/test_plain_sen_step.py`). The steps are taken in turns;
-noise stands in for images and log-mels, whose lengths are spread as those of spoken captions; Inception-v3 has random
-weights.
+Plain is: float32, contiguous, PyTorch's GRU on a packed sequence, every image encoded in the step that it is used in,
+Inception-v3 with its batch norms. It has the same weights, batches and losses
+(`tests/benchmarks/test_plain_sen_step.py`). The steps are taken in turns; noise stands in for images and log-mels,
+whose lengths are spread as those of spoken captions; Inception-v3 has random weights.
 
 Prints one JSON object: seconds a step (best of `--repeats`), images/s and the gain over the plain step of the project's
 step in float32 and bf16, with images encoded in the step and with the views that were encoded once (`image_views`).
@@ -21,6 +21,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from plain_step import image_encoder
 from torch import Tensor
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
@@ -60,7 +61,6 @@ def plain(state: sen.SENState) -> sen.SENState:
     """The same networks, plainly computed."""
     state.speech.__class__ = PlainSpeechEncoder
     state.image.__class__ = PlainImageEncoder
-    state.image.to(memory_format=torch.contiguous_format)
     return state
 
 
@@ -73,9 +73,7 @@ class Step:
     """
 
     def __init__(self, config: sen.SENConfig, precision: str, *, written_plainly: bool = False, cached: bool = False):
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)
-            image = ImageEncoder(config.image, pretrained=False)
+        image = image_encoder(config.image, plain=written_plainly)
         state = sen.make_state(config, CLASSES, seed=0, device=CPU, image=image)
         self.config, self.precision, self.cached = config, precision, cached
         self.state = plain(state) if written_plainly else state

@@ -2,9 +2,10 @@
 
 Plain is: float32, contiguous, nearest-neighbour enlargement and then a convolution, the condition repeated over the map
 and concatenated, a separate pass of the discriminators for every kind of image, judges not frozen while the generator
-learns. It has the same weights, batches and results (`tests/benchmarks/test_plain_step.py` holds it to the golden
-step). All are taken in turns; images are encoded within the step, by Inception-v3 with random weights, but for the real
-ones of `bf16_cached_views`, which `image_views` encodes once.
+learns, Inception-v3 with its batch norms. It has the same weights, batches and results
+(`tests/benchmarks/test_plain_step.py` holds it to the golden step). All are taken in turns; images are encoded within
+the step, by Inception-v3 with random weights, but for the real ones of `bf16_cached_views`, which `image_views` encodes
+once.
 
 Prints one JSON object: seconds a step (best of `--repeats`), images/s, their ratio, GFLOP/s by the count of operations
 of the project's step, and its share of the measured bf16 convolution peak.
@@ -28,7 +29,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from s2igan.losses import kl_loss
 from s2igan.models.blocks import ConcatConv3x3, UpBlock
 from s2igan.models.generator import GeneratorConfig
-from s2igan.models.image_encoder import ImageEncoder, ImageEncoderConfig
+from s2igan.models.image_encoder import ImageEncoder, ImageEncoderConfig, build_backbone
 from s2igan.models.relation import Relation
 from s2igan.training import rdg, rdg_config, rdg_state
 from s2igan.training.loop import LoopConfig
@@ -62,6 +63,17 @@ def plain(state: rdg_state.RDGState) -> rdg_state.RDGState:
             if type(part) in PLAIN:
                 part.__class__ = PLAIN[type(part)]
     return state
+
+
+def image_encoder(config: ImageEncoderConfig, *, plain: bool) -> ImageEncoder:
+    """The same random weights either way; plainly, contiguous and with its batch norms."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        image = ImageEncoder(config, pretrained=False)
+        if plain:
+            torch.manual_seed(0)
+            image.backbone = build_backbone(config.backbone).requires_grad_(False).eval()
+    return image
 
 
 def bce(logits: Tensor, target: float) -> Tensor:
@@ -146,13 +158,9 @@ class Step:
         """`precision` None is the plain step; `cached` has the features of real images ready before the step."""
         self.precision, self.cached = precision, cached
         self.config = config
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)
-            self.image = ImageEncoder(ImageEncoderConfig(backbone="inception_v3"), pretrained=False).eval()
+        self.image = image_encoder(ImageEncoderConfig(backbone="inception_v3"), plain=precision is None).eval()
         self.image.requires_grad_(False)
         state = rdg_state.make_state(config, image_embedding=1024, encode=self.image, speech=None, seed=0, device=CPU)
-        if precision is None:
-            self.image.to(memory_format=torch.contiguous_format)
         self.state = plain(state) if precision is None else state
 
     def __call__(self, seed: int) -> dict[str, Tensor]:

@@ -1,20 +1,11 @@
 """The yardstick of stage 1 takes the project's step: the same losses, and the same weights after it."""
 
-import importlib.util
-import sys
-from pathlib import Path
-
+import plain_sen_step as yardstick
 import torch
 
 from s2igan.models.image_encoder import ImageEncoderConfig
 from s2igan.training.loop import LoopConfig
 from s2igan.training.sen import SENConfig
-
-PATH = Path(__file__).parents[2] / "benchmarks" / "plain_sen_step.py"
-spec = importlib.util.spec_from_file_location("plain_sen_step", PATH)
-yardstick = importlib.util.module_from_spec(spec)
-sys.modules[spec.name] = yardstick
-spec.loader.exec_module(yardstick)
 
 
 def test_plain_and_ours_are_one_step():

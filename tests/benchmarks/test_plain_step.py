@@ -4,6 +4,7 @@ import importlib.util
 import sys
 from pathlib import Path
 
+import plain_step as yardstick
 import pytest
 
 ROOT = Path(__file__).parents[2]
@@ -19,7 +20,6 @@ def load(name, path):
 
 sys.path.insert(0, str(ROOT / "tests" / "golden"))  # for its own imports
 golden = load("golden_of_the_plain_step", ROOT / "tests" / "golden" / "test_golden_step.py")
-yardstick = load("plain_step", ROOT / "benchmarks" / "plain_step.py")
 
 
 @pytest.fixture(scope="module")

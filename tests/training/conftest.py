@@ -16,7 +16,7 @@ def _lite0():
     return network
 
 
-_build, _load = image_encoder._build, image_encoder._load_lite0
+_build, _load = image_encoder.build_backbone, image_encoder._load_lite0
 
 
 @pytest.fixture(autouse=True)
@@ -24,6 +24,6 @@ def one_backbone(monkeypatch):
     """One EfficientNet-Lite0 for all; nothing trains it."""
     _lite0()  # before the test: built within it, it would shift the draws of the first networks
     monkeypatch.setattr(
-        image_encoder, "_build", lambda name: _lite0() if name == "efficientnet_lite0" else _build(name)
+        image_encoder, "build_backbone", lambda name: _lite0() if name == "efficientnet_lite0" else _build(name)
     )
     monkeypatch.setattr(image_encoder, "_load_lite0", lambda network, weights: None)

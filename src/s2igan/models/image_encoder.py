@@ -10,6 +10,8 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from s2igan.errors import UserError
 
@@ -85,10 +87,11 @@ class ImageEncoder(nn.Module):
     def __init__(self, config: ImageEncoderConfig, *, pretrained: bool = True) -> None:
         super().__init__()
         self.config = config
-        self.backbone = _build(config.backbone)
+        self.backbone = build_backbone(config.backbone)
         if pretrained:
             load = {"efficientnet_lite0": _load_lite0, "inception_v3": _load_inception}[config.backbone]
             load(self.backbone, config.weights)
+        fold_batch_norms(self.backbone)
         self.backbone.requires_grad_(False).eval().to(memory_format=torch.channels_last)
         self.head: nn.Module = nn.Linear(config.features, config.embedding)
         if config.pooling == "pyramid":  # three depths have three ranges: bring every feature to mean 0, variance 1
@@ -96,7 +99,7 @@ class ImageEncoder(nn.Module):
             self.head = nn.Sequential(standardize, nn.Dropout(config.feature_dropout), self.head)
 
     def train(self, mode: bool = True) -> "ImageEncoder":
-        """Only the head changes mode: the backbone's batch norms always use their own statistics."""
+        """Only the head changes mode."""
         super().train(mode)
         self.backbone.eval()
         return self
@@ -139,8 +142,28 @@ def _cells(h: Float[Tensor, "batch channels height width"], grid: int) -> Float[
     return cells[..., : (grid + 1) // 2].flatten(1)
 
 
+@torch.no_grad()
+def fold_batch_norms(network: nn.Module) -> None:
+    """Makes every batch norm of a frozen network part of the convolution before it, which gets a bias: with statistics
+    that stand still both are one linear map. What follows a norm inside its module, timm's activation, stays."""
+    for parent in list(network.modules()):
+        conv = None
+        for name, part in list(parent.named_children()):
+            if isinstance(part, nn.Conv2d):
+                conv = part
+            elif isinstance(part, _BatchNorm):
+                assert conv is not None
+                assert part.running_mean is not None
+                assert part.running_var is not None
+                conv.weight, conv.bias = fuse_conv_bn_weights(
+                    conv.weight, conv.bias, part.running_mean, part.running_var, part.eps, part.weight, part.bias
+                )
+                setattr(parent, name, getattr(part, "act", nn.Identity()))
+                conv = None
+
+
 class PointwiseConv2d(nn.Conv2d):
-    """1x1 convolution of EfficientNet, without stride, groups or bias.
+    """1x1 convolution of EfficientNet, without stride or groups.
 
     For fewer than 16 images by one thread PyTorch leaves oneDNN for a way of its own (`aten::_slow_conv2d_forward`),
     to which the product that this is comes down with fewer copies.
@@ -151,11 +174,11 @@ class PointwiseConv2d(nn.Conv2d):
         few = len(input) < LIBRARY_BATCH and input.device.type == "cpu" and torch.get_num_threads() == 1
         if not few or input.dtype != torch.float32:
             return super().forward(input)
-        return F.linear(input.permute(0, 2, 3, 1), self.weight.flatten(1)).permute(0, 3, 1, 2)
+        return F.linear(input.permute(0, 2, 3, 1), self.weight.flatten(1), self.bias).permute(0, 3, 1, 2)
 
 
-def _build(backbone: str) -> nn.Module:
-    """A network whose output is the spatial mean of its last map, with random weights."""
+def build_backbone(backbone: str) -> nn.Module:
+    """A network as it was published, with random weights, whose output is the spatial mean of its last map."""
     if backbone == "efficientnet_lite0":
         import timm
 

@@ -30,7 +30,7 @@ from s2igan.data.pack import build_store
 from s2igan.data.store import Store
 from s2igan.data.text_embeddings import write_text_embeddings
 from s2igan.models.encoders import build_encoder, encoder_to_json
-from s2igan.models.image_encoder import ImageEncoder
+from s2igan.models.image_encoder import ImageEncoder, build_backbone
 from s2igan.models.precomputed import PrecomputedConfig
 from s2igan.recipes import Recipe, resolve
 from s2igan.training.loop import LoopConfig
@@ -319,13 +319,14 @@ def parts(recipe: Recipe, facts: DataFacts) -> dict[str, list[Part]]:
     with torch.device("meta"):  # counted, never filled
         speech = build_encoder(recipe.sen.speech)
         image = ImageEncoder(recipe.sen.image, pretrained=False)
+        backbone = build_backbone(recipe.sen.image.backbone)
         generator, discriminators, relation, posterior = build_networks(recipe.rdg, recipe.sen.image.embedding)
     trains = takes_steps(recipe.sen.loop)
     matching = recipe.sen.objective == "matching"
     sen = [
         Part("speech encoder", _count(speech), trains),
         Part("image head", _count(image.head), trains and matching),
-        Part("image backbone", _count(image.backbone), False),
+        Part("image backbone", _count(backbone), False),
     ]
     if matching and recipe.sen.distinctive and facts.classes:
         sen.append(Part("classifier", (recipe.sen.speech.embedding + 1) * facts.classes, trains))
@@ -336,7 +337,7 @@ def parts(recipe: Recipe, facts: DataFacts) -> dict[str, list[Part]]:
     if posterior is not None:
         rdg.append(Part("posterior of z", _count(posterior), True))
     rdg.append(Part("speech encoder", _count(speech), recipe.rdg.speech != "frozen"))
-    rdg.append(Part("image encoder", _count(image), False))
+    rdg.append(Part("image encoder", _count(image.head) + _count(backbone), False))
     return {"sen": sen, "rdg": rdg}
 
 
