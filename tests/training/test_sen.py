@@ -63,6 +63,13 @@ class TestPrincipalComponents:
             torch.cdist(projected, projected), torch.cdist(features, features), atol=5e-2, rtol=0
         )
 
+    def test_fewer_images_than_features(self, features):
+        few, head = features[:3], nn.Linear(5, 4)
+        sen.fit_principal_components(self.encoder(head), few)
+        projected = head(few).detach()
+        torch.testing.assert_close(torch.cdist(projected, projected), torch.cdist(few, few), atol=5e-2, rtol=0)
+        assert (projected[:, 3] == 0).all()
+
     def test_after_a_norm_they_are_those_of_what_it_gives(self, features):
         norm, linear = nn.BatchNorm1d(5, affine=False), nn.Linear(5, 2)
         encoder = self.encoder(nn.Sequential(norm, linear))

@@ -163,8 +163,9 @@ def fit_principal_components(image: ImageEncoder, features: Float[Tensor, "n fea
     assert isinstance(linear, nn.Linear)
     mean = features.double().mean(dim=0)
     centred = features.double() - mean
-    _, directions = torch.linalg.eigh(centred.T @ centred)  # the largest last
-    kept = directions.flip(1)[:, : linear.out_features].T
+    # Not by the eigenvectors of the covariance, which LAPACK does not always find where images are few.
+    rows = centred if len(centred) <= centred.shape[1] else torch.linalg.qr(centred, mode="r").R
+    kept = torch.linalg.svd(rows, full_matrices=False).Vh[: linear.out_features]  # the largest first
     linear.weight.zero_()
     linear.weight[: len(kept)] = kept.to(linear.weight)
     linear.bias.copy_(-linear.weight.double() @ mean)
