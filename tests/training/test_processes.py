@@ -120,7 +120,7 @@ def test_accumulated_in_two_processes(both):
     first, second = results(both, "accumulated-link")
     assert all(torch.equal(first[key], second[key]) for key in first.keys() & second.keys())
     rows = torch.tensor([0, 1, 4, 5, 2, 3, 6, 7])
-    work.alike(first | second, work.rdg_step(rows, accumulate=2))
+    work.alike(first | second, work.rdg_step(rows, accumulate=2), parts=2)
     assert first["generator.initial.norm.num_batches_tracked"] == 2
 
 
