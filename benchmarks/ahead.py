@@ -20,11 +20,11 @@ import torch
 from s2igan.parallel import usable_cores
 from s2igan.recipes import resolve
 from s2igan.training import ahead
-from s2igan.training.loop import LoopConfig
+from s2igan.training.distributed import start
 from s2igan.training.plan import facts_of_recipe, made_up_stages
-from s2igan.training.processes import start
 from s2igan.training.rdg_stage import RDGStage
 from s2igan.training.sen_stage import SENStage
+from s2igan.training.trainer import LoopConfig
 
 
 def seconds_a_step(stage: SENStage | RDGStage, steps: int, reads_ahead: bool) -> list[float]:

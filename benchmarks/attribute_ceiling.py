@@ -20,8 +20,8 @@ from s2igan.data.store import Store
 from s2igan.evaluation.attributes import attribute_accuracy, load_or_train_classifier
 from s2igan.evaluation.drawings import drawing_with
 from s2igan.evaluation.evaluate import CLASSIFIER_FOLDER
+from s2igan.evaluation.evaluation_split import Subject
 from s2igan.evaluation.features import as_images
-from s2igan.evaluation.subject import Subject
 
 MAX_CAPTIONS = 1000  # as `evaluate` takes them
 CONFUSED = 3

@@ -29,11 +29,11 @@ from s2igan.models.image_encoder import ImageEncoderConfig
 from s2igan.models.speech_encoder import SpeechEncoderConfig
 from s2igan.recipes import Recipe
 from s2igan.training.augment import SpeechAugment
-from s2igan.training.loop import LoopConfig
 from s2igan.training.plan import DataFacts, made_up_store
 from s2igan.training.rdg_config import RDGConfig
 from s2igan.training.sen import SENConfig
 from s2igan.training.train import train_run
+from s2igan.training.trainer import LoopConfig
 
 SIZE = 16
 STUCK_AFTER = 40

@@ -28,8 +28,8 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 from s2igan.models.image_encoder import ImageEncoder, ImageEncoderConfig
 from s2igan.models.speech_encoder import SpeechEncoder, conv_length
 from s2igan.training import sen
-from s2igan.training.loop import LoopConfig
 from s2igan.training.precision import autocast
+from s2igan.training.trainer import LoopConfig
 
 CPU = torch.device("cpu")
 SECONDS = (2.5, 7.5)

@@ -32,8 +32,8 @@ from s2igan.models.generator import GeneratorConfig
 from s2igan.models.image_encoder import ImageEncoder, ImageEncoderConfig, build_backbone
 from s2igan.models.relation import Relation
 from s2igan.training import rdg, rdg_config, rdg_state
-from s2igan.training.loop import LoopConfig
 from s2igan.training.precision import autocast, convolution_gflops
+from s2igan.training.trainer import LoopConfig
 
 CPU = torch.device("cpu")
 

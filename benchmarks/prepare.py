@@ -24,7 +24,7 @@ from pathlib import Path
 
 CODE = """
 import sys
-from s2igan.corpora.drawn import prepare
+from s2igan.corpora.builtin.drawn import prepare
 from s2igan.corpora.registry import drawn_set
 if __name__ == "__main__":
     name, out, classes, individuals, captions, jobs = sys.argv[1:]

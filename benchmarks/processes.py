@@ -23,9 +23,9 @@ from typing import Any
 import torch
 
 from s2igan.recipes import resolve
+from s2igan.training.distributed import rank, start, world_size
 from s2igan.training.plan import DataFacts, made_up_stages
 from s2igan.training.precision import autocast
-from s2igan.training.processes import rank, start, world_size
 
 
 def measure(size: str, batch: int, steps: int, sync: bool, precision: Any, threads: int) -> dict[str, Any]:

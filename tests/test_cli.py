@@ -36,8 +36,8 @@ def calls(monkeypatch):
 
     monkeypatch.setattr(cli, "_generate", record("generate"))
     for target in (
-        "s2igan.corpora.drawn.prepare",
-        "s2igan.corpora.prepare.prepare_corpus",
+        "s2igan.corpora.builtin.drawn.prepare",
+        "s2igan.corpora.prepare.corpus.prepare_corpus",
         "s2igan.training.train.train_run",
         "s2igan.evaluation.evaluate.evaluate",
     ):
@@ -47,9 +47,9 @@ def calls(monkeypatch):
     )
     monkeypatch.setattr("s2igan.corpora.registry.describe", lambda: "corpora")
     found = SimpleNamespace(passes=True, n_rejected=3, total=9)
-    monkeypatch.setattr("s2igan.corpora.validate.in_words", lambda source, findings: "counts")
+    monkeypatch.setattr("s2igan.corpora.prepare.validate.in_words", lambda source, findings: "counts")
     monkeypatch.setattr(
-        "s2igan.corpora.validate.validate_source",
+        "s2igan.corpora.prepare.validate.validate_source",
         lambda *args, **kwargs: made.append(("validate", args, kwargs)) or found,
     )
     monkeypatch.setattr("s2igan.training.plan.plan", lambda *args, **kwargs: made.append(("plan", args, kwargs)) or "")
@@ -257,7 +257,7 @@ def test_defaults_are_those_of_the_library(calls):
     """The command line states no other proportions than `with_splits`."""
     import inspect
 
-    from s2igan.corpora import prepare as library
+    from s2igan.corpora.prepare import corpus as library
 
     defaults = {name: value.default for name, value in inspect.signature(library.with_splits).parameters.items()}
     cli.main(["prepare", "folder", "--source", "s", "--out", "o"])
@@ -267,7 +267,7 @@ def test_defaults_are_those_of_the_library(calls):
 def test_defaults_of_the_built_in_sets_are_those_of_the_library(monkeypatch):
     import inspect
 
-    from s2igan.corpora import drawn
+    from s2igan.corpora.builtin import drawn
 
     stated = {name: value.default for name, value in inspect.signature(drawn.prepare).parameters.items()}
     given = {}
@@ -286,8 +286,8 @@ def test_a_shard_that_is_none_is_refused(shard, capsys):
 
 def test_validation_that_fails_exits_1_after_its_findings(monkeypatch, capsys):
     found = SimpleNamespace(passes=False, n_rejected=3, total=9)
-    monkeypatch.setattr("s2igan.corpora.validate.validate_source", lambda *args, **kwargs: found)
-    monkeypatch.setattr("s2igan.corpora.validate.in_words", lambda source, findings: "counts")
+    monkeypatch.setattr("s2igan.corpora.prepare.validate.validate_source", lambda *args, **kwargs: found)
+    monkeypatch.setattr("s2igan.corpora.prepare.validate.in_words", lambda source, findings: "counts")
     with pytest.raises(SystemExit) as end:
         cli.main(["validate", "s"])
     assert end.value.code == 1
@@ -363,7 +363,7 @@ def test_paths_that_cannot_be_asked_about_are_a_sentence(capsys, monkeypatch, nu
     def refuse(*_, **__):
         raise OSError(number, os.strerror(number), "some/path")
 
-    monkeypatch.setattr("s2igan.corpora.validate.validate_source", refuse)
+    monkeypatch.setattr("s2igan.corpora.prepare.validate.validate_source", refuse)
     with pytest.raises(SystemExit) as stopped:
         cli.main(["validate", "some/path"])
     assert stopped.value.code == 1

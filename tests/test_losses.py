@@ -142,7 +142,7 @@ class TestDiscriminatorLoss:
                     torch.testing.assert_close(gradient, (p - target) / 5)
 
     def test_option_mismatched(self):
-        """SPEC section 8, row 7: without it the paper's four terms."""
+        """method.md section 8, row 7: without it the paper's four terms."""
         real, fake = (random(3), random(3, seed=1)), (random(3, seed=2), random(3, seed=3))
         four, six = discriminator_loss(real, fake), discriminator_loss(real, fake, (random(3), random(3)))
         assert set(four) == {"real_cond", "fake_cond", "real_uncond", "fake_uncond"}

@@ -61,7 +61,7 @@ def test_every_method_fits_every_size(method, size):
 
 @pytest.mark.parametrize("size", ["cub", "oxford102"])
 def test_the_paper_s_hyper_parameters(size):
-    """SPEC sections 3 and 4."""
+    """method.md sections 3 and 4."""
     sen, rdg = resolve(size).sen, resolve(size).rdg
     assert (sen.speech.n_mels, sen.speech.conv_channels, sen.speech.hidden, sen.speech.layers) == (
         40,

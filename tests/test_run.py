@@ -10,7 +10,7 @@ from own_corpus import own_corpus
 from s2igan import run as run_module
 from s2igan.data.store import Store
 from s2igan.errors import UserError
-from s2igan.evaluation.subject import Subject
+from s2igan.evaluation.evaluation_split import Subject
 from s2igan.pipeline import SpeechToImage
 from s2igan.run import check_trainable, run_corpus, split_to_score
 from tiny_corpus import tiny_recipe
@@ -39,7 +39,7 @@ def test_from_recordings_to_a_report_and_nothing_twice(tmp_path, monkeypatch):
         with pytest.raises(KeyboardInterrupt):
             whole(source, out)
     with monkeypatch.context() as patch:
-        patch.setattr("s2igan.corpora.prepare.prepare_corpus", lambda *_, **__: pytest.fail("prepared again"))
+        patch.setattr("s2igan.corpora.prepare.corpus.prepare_corpus", lambda *_, **__: pytest.fail("prepared again"))
         patch.setattr("s2igan.training.train.train_run", lambda *_, **__: pytest.fail("trained again"))
         report, said = whole(source, out)
         assert report == out / "report.html"
@@ -105,7 +105,7 @@ def test_birds_are_prepared_at_the_size_of_the_recipe(tmp_path, monkeypatch):
         assert (drawn.name, out, classes, size, seed, jobs) == ("birds", tmp_path / "run/data", 60, 32, 3, 2)
         raise EnoughError
 
-    monkeypatch.setattr("s2igan.corpora.drawn.prepare", prepare)
+    monkeypatch.setattr("s2igan.corpora.builtin.drawn.prepare", prepare)
     with pytest.raises(EnoughError):
         run_corpus("birds", None, tmp_path / "run", recipe=tiny_recipe(), seed=3, jobs=2, proportions=(0.8, 0.1, 0.1))
 
@@ -122,7 +122,7 @@ def test_the_recipe_that_reads_published_embeddings_has_them_prepared(tmp_path, 
         assert text_embeddings
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("s2igan.corpora.prepare.prepare_corpus", stop)
+    monkeypatch.setattr("s2igan.corpora.prepare.corpus.prepare_corpus", stop)
     recipe = "stackgan-v2-text-reed"
     with pytest.raises(KeyboardInterrupt):
         run_corpus("cub", tmp_path, tmp_path / "run", recipe=recipe, config="cub")

@@ -23,9 +23,9 @@ from s2igan.models.speech_encoder import SpeechEncoderConfig
 from s2igan.models.text_encoder import TextEncoderConfig
 from s2igan.recipes import Recipe
 from s2igan.training.augment import SpeechAugment
-from s2igan.training.loop import LoopConfig
 from s2igan.training.rdg_config import RDGConfig
 from s2igan.training.sen import SENConfig
+from s2igan.training.trainer import LoopConfig
 
 IMAGES_PER_CLASS = 4
 CAPTIONS_PER_IMAGE = 2

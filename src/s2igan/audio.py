@@ -1,4 +1,4 @@
-"""Sound files in, log-mel spectrograms out (SPEC section 2).
+"""Sound files in, log-mel spectrograms out (method.md section 2).
 
 `load_audio` decodes any wav, flac, ogg or mp3 file to mono at 22,050 Hz; `log_mel` and `log_mel_batch` turn waveforms
 into what the speech encoder reads: 40 log-mel bands, 100 frames a second, normalised per utterance and band.
@@ -258,7 +258,7 @@ def log_mel(
     pad_mode: PadMode = "reflect",
     normalize: bool = True,
 ) -> Float[Tensor, "*batch frames 40"]:
-    """Log-mel of one waveform at 22,050 Hz, or of a batch of equally long ones (SPEC section 2).
+    """Log-mel of one waveform at 22,050 Hz, or of a batch of equally long ones (method.md section 2).
 
     Natural logarithm of (mel power + 1e-6), one frame every 10 ms; with `normalize` each band has mean 0 and population
     standard deviation 1 over the utterance. The paper's window is `"hamming"`; its authors' code used the default.

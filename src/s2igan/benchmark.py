@@ -24,7 +24,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from s2igan.data.dataset import SpeechImageData, encoder_input
 from s2igan.recipes import Recipe, resolve
 from s2igan.run_directory import environment
-from s2igan.training.loop import LoopConfig
+from s2igan.training.distributed import start
 from s2igan.training.plan import (
     MEASURED_BATCHES,
     SavedTensors,
@@ -33,9 +33,9 @@ from s2igan.training.plan import (
     takes_steps,
 )
 from s2igan.training.precision import autocast, choose_precision, convolution_gflops, product_gflops
-from s2igan.training.processes import start
 from s2igan.training.rdg_stage import RDGStage
 from s2igan.training.sen_stage import SENStage
+from s2igan.training.trainer import LoopConfig
 
 RECIPES = ("cub", "birds")
 """The paper's full size, and the built-in set's; `demo` is `birds` for fewer steps."""

@@ -70,7 +70,7 @@ def _drawing(name: str) -> Callable[..., None]:
         jobs: Jobs = None,
         extra_voices: tuple[str, ...] | None = None,
     ) -> None:
-        from s2igan.corpora import drawn
+        from s2igan.corpora.builtin import drawn
 
         drawn.prepare(
             drawn_set(name),
@@ -118,7 +118,7 @@ def _importing(name: str) -> Callable[..., None]:
         jobs: Jobs = None,
         shard: str | None = None,
     ) -> None:
-        from s2igan.corpora.prepare import prepare_corpus
+        from s2igan.corpora.prepare.corpus import prepare_corpus
 
         prepare_corpus(
             name,
@@ -194,7 +194,7 @@ def validate(
         speaker_disjoint: no speaker is in two splits
         jobs: processes; one per core unless given
     """
-    from s2igan.corpora.validate import in_words, validate_source
+    from s2igan.corpora.prepare.validate import in_words, validate_source
 
     findings = validate_source(source, corpus, seed=seed, speaker_disjoint=speaker_disjoint, jobs=jobs)
     print(in_words(source, findings))

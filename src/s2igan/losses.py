@@ -1,8 +1,8 @@
 """Every loss of both stages, in the paper's letters: V image embedding, A speech embedding, S their scores, y class.
 
 Wang et al., "S2IGAN: Speech-to-Image Generation via Adversarial Learning", Interspeech 2020. Networks hand over logits,
-never probabilities, so no logarithm is clamped. All terms are means over the batch where the paper writes sums (SPEC
-section 8). Functions return their terms by name, unweighted; training adds them up under those names.
+never probabilities, so no logarithm is clamped. All terms are means over the batch where the paper writes sums
+(docs/method.md, section 8). Functions return their terms by name, unweighted; training adds them up under those names.
 """
 
 from collections.abc import Mapping
@@ -109,7 +109,7 @@ def distinctive_loss(
 def distillation_loss(
     student: Float[Tensor, "batch embedding"], teacher: Float[Tensor, "batch embedding"]
 ) -> dict[str, Scalar]:
-    """Squared distance between A and V, V being fixed: the baseline of Li et al. 2020 in place of Eqs. 1-6 (SPEC
+    """Squared distance between A and V, V being fixed: the baseline of Li et al. 2020 in place of Eqs. 1-6 (method.md
     section 7).
 
     With embeddings of unit length it is 2 - 2 cos(V, A).

@@ -2,7 +2,7 @@
 a *method* (`s2igan`, `no-dense`, ...) turns one into the row of the paper that it names. `s2igan train birds` trains
 the size as it stands, `s2igan train no-rs --config birds` the method at that size; either runs on any prepared store.
 
-Published figures are mAP / FID / IS of Wang et al. 2020 (SPEC section 6): higher, lower and higher are better. Whatever
+Published figures are mAP / FID / IS of Wang et al. 2020 (method.md 6): higher, lower and higher are better. Whatever
 a size changes of the paper's method holds for every method at that size, so that rows can be compared.
 `s2igan train METHOD --config SIZE --dry-run` prints the resolved configuration and what it takes.
 
@@ -77,9 +77,9 @@ def birds() -> Recipe:
     from s2igan.models.image_encoder import ImageEncoderConfig
     from s2igan.models.speech_encoder import SpeechEncoderConfig
     from s2igan.training.augment import SpeechAugment
-    from s2igan.training.loop import LoopConfig
     from s2igan.training.rdg_config import RDGConfig
     from s2igan.training.sen import SENConfig
+    from s2igan.training.trainer import LoopConfig
 
     speech = SpeechEncoderConfig(
         conv_channels=(64, 128),
@@ -144,13 +144,13 @@ def birds() -> Recipe:
 
 
 def cub() -> Recipe:
-    """CUB-200-2011 at 64, 128 and 256 px with the paper's hyper-parameters (SPEC sections 3 and 4); for a GPU.
+    """CUB-200-2011 at 64, 128 and 256 px with the paper's hyper-parameters (method.md sections 3 and 4); for a GPU.
 
-    Inception-v3 encodes the images. Where paper and reference differ the choices are those of SPEC section 8.
+    Inception-v3 encodes the images. Where paper and reference differ the choices are those of method.md section 8.
     """
-    from s2igan.training.loop import LoopConfig
     from s2igan.training.rdg_config import RDGConfig
     from s2igan.training.sen import SENConfig
+    from s2igan.training.trainer import LoopConfig
 
     sen = SENConfig(loop=LoopConfig(epochs=150, evaluate_every=350))
     rdg = RDGConfig(loop=LoopConfig(epochs=600, evaluate_every=5000, checkpoint_seconds=1800))
@@ -165,8 +165,8 @@ def oxford102() -> Recipe:
 def flickr8k() -> Recipe:
     """Flickr8k with natural speech: as `cub`, but stage 1 at a tenth of the rate, batch 32, 120 epochs; for a GPU.
 
-    The set has no classes: every image is its own, and there is neither distinctive loss nor identical relation (SPEC
-    section 5).
+    The set has no classes: every image is its own, and there is neither distinctive loss nor identical relation
+    (method.md section 5).
     """
     recipe = cub()
     sen = replace(recipe.sen, learning_rate=1e-4, batch_size=32, loop=replace(recipe.sen.loop, epochs=120))
@@ -238,7 +238,7 @@ def li2020(size: Recipe) -> Recipe:
     """Li et al. 2020: StackGAN-v2 on a speech encoder that image features teach.
 
     Table 1: CUB - / 18.37 / 4.09, Oxford-102 - / 54.76 / 3.23. Stage 1 trains a CNN with a bidirectional LSTM by
-    distillation from the frozen image encoder (SPEC section 7).
+    distillation from the frozen image encoder (method.md section 7).
     s2igan train li2020 --config cub --data DATA --out RUN
     """
     from s2igan.models.li2020 import CnnLstmConfig

@@ -99,7 +99,7 @@ def run_corpus(
         if source is None:
             _prepare_built_in(corpus, data, size=size, seed=seed, jobs=jobs, **prepare_options)
             return
-        from s2igan.corpora.prepare import prepare_corpus
+        from s2igan.corpora.prepare.corpus import prepare_corpus
 
         prepare_corpus(
             corpus, source, data, size=size, seed=seed, jobs=jobs, progress=progress, say=say, **prepare_options
@@ -182,6 +182,6 @@ def _prepare_built_in(corpus: str, data: Path, *, size: int, seed: int, jobs: in
         raise UserError(f"{corpus}: needs a --source, the folder or archive that the corpus is in.")
     if changed := [name for name, value in options.items() if value and name not in ("window", "proportions")]:
         raise UserError(f"{corpus}: is made here and knows no --{changed[0].replace('_', '-')}; leave it out.")
-    from s2igan.corpora import drawn
+    from s2igan.corpora.builtin import drawn
 
     drawn.prepare(drawn_set(corpus), data, BUILT_IN[corpus].classes, size=size, seed=seed, jobs=jobs)

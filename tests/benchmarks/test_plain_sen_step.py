@@ -4,8 +4,8 @@ import plain_sen_step as yardstick
 import torch
 
 from s2igan.models.image_encoder import ImageEncoderConfig
-from s2igan.training.loop import LoopConfig
 from s2igan.training.sen import SENConfig
+from s2igan.training.trainer import LoopConfig
 
 
 def test_plain_and_ours_are_one_step():

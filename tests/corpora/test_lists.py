@@ -1,4 +1,4 @@
-"""The paper's lists, which ship with the package, agree with each other and with SPEC."""
+"""The paper's lists, which ship with the package, agree with each other and with docs/method.md."""
 
 import hashlib
 from collections import Counter

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 import s2igan.corpora
+from s2igan.corpora.importers.source import Importer
 from s2igan.corpora.registry import BUILT_IN, IMPORTERS, describe, drawn_set, importer
-from s2igan.corpora.source import Importer
 from s2igan.errors import UserError
 
 
@@ -32,7 +32,7 @@ def test_every_built_in_set_is_drawn(name):
 @pytest.mark.parametrize("name", IMPORTERS)
 def test_another_layout_is_refused_in_a_sentence(name, tmp_path):
     (tmp_path / "notes.odt").write_bytes(b"nothing of use")
-    from s2igan.corpora.source import ReadOptions
+    from s2igan.corpora.importers.source import ReadOptions
 
     with pytest.raises(UserError, match=str(tmp_path)):
         importer(name).read(tmp_path, ReadOptions())
@@ -47,7 +47,7 @@ def test_the_list_shows_everything():
 
 def test_every_importer_is_registered():
     """One that has a module and a section in the documents, but no command, is of no use."""
-    folder = Path(s2igan.corpora.__file__).parent
+    folder = Path(s2igan.corpora.__file__).parent / "importers"
     modules = {
         path.stem for path in folder.glob("*.py") if "\nIMPORTER = Importer(" in path.read_text(encoding="utf-8")
     }
@@ -57,7 +57,7 @@ def test_every_importer_is_registered():
 def test_nothing_is_imported_before_it_is_asked_for():
     program = (
         "import sys\nfrom s2igan.corpora.registry import IMPORTERS\n"
-        "print([name for name in IMPORTERS if 's2igan.corpora.' + name.replace('-', '_') in sys.modules])"
+        "print([name for name in IMPORTERS if 's2igan.corpora.importers.' + name.replace('-', '_') in sys.modules])"
     )
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "[]"

@@ -130,7 +130,7 @@ def test_the_middle_square_is_kept(tmp_path: Path) -> None:
 
 
 def test_the_square_around_a_bounding_box(tmp_path: Path) -> None:
-    """Half-side 0.75 * max(width, height) around the centre of the box (SPEC section 5)."""
+    """Half-side 0.75 * max(width, height) around the centre of the box (method.md section 5)."""
     noise = np.random.default_rng(0).integers(0, 256, (200, 300, 3), dtype=np.uint8)
     Image.fromarray(noise).save(tmp_path / "a.png")
     # Box 100..180 x 60..100: centre (140, 80), half-side 60.

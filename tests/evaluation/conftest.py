@@ -10,7 +10,7 @@ from rich.console import Console
 
 from s2igan.data.store import Store
 from s2igan.evaluation.attributes import AttributeClassifier, load_or_train_classifier
-from s2igan.evaluation.subject import Networks
+from s2igan.evaluation.evaluation_split import Networks
 from s2igan.pipeline import SpeechToImage
 
 

@@ -12,10 +12,10 @@ from PIL import Image
 
 from s2igan.audio import SAMPLE_RATE
 from s2igan.checkpoint import save_model
-from s2igan.corpora.bird_captions import caption
-from s2igan.corpora.bird_drawing import draw_bird
-from s2igan.corpora.birds import DRAWN_SET as BIRDS
-from s2igan.corpora.drawn import species
+from s2igan.corpora.builtin.bird_captions import caption
+from s2igan.corpora.builtin.bird_drawing import draw_bird
+from s2igan.corpora.builtin.birds import DRAWN_SET as BIRDS
+from s2igan.corpora.builtin.drawn import species
 from s2igan.data.manifest import Utterance, write_manifest
 from s2igan.data.pack import build_store
 from s2igan.data.store import Store

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from toy_drawing import TOY
 
-from s2igan.corpora.bird_drawing import ATTRIBUTES as BIRD_ATTRIBUTES
-from s2igan.corpora.flower_drawing import ATTRIBUTES as FLOWER_ATTRIBUTES
+from s2igan.corpora.builtin.bird_drawing import ATTRIBUTES as BIRD_ATTRIBUTES
+from s2igan.corpora.builtin.flower_drawing import ATTRIBUTES as FLOWER_ATTRIBUTES
 from s2igan.evaluation.drawings import draw_random, drawing_with
 
 

@@ -5,11 +5,12 @@ import pytest
 import torch
 from small_birds import SIDE, TEST_VOICE
 
-from s2igan.corpora.bird_drawing import ATTRIBUTES
+from s2igan.corpora.builtin.bird_drawing import ATTRIBUTES
 from s2igan.errors import UserError
 from s2igan.evaluation import generated
 from s2igan.evaluation.attributes import AttributeClassifier, AttributeNet, ClassifierConfig
 from s2igan.evaluation.drawings import drawing_with
+from s2igan.evaluation.evaluation_split import Subject
 from s2igan.evaluation.features import as_images
 from s2igan.evaluation.generated import (
     Fakes,
@@ -22,7 +23,6 @@ from s2igan.evaluation.generated import (
     metric_encoder,
     paper_map_group,
 )
-from s2igan.evaluation.subject import Subject
 from s2igan.pipeline import to_pixels
 
 

@@ -9,16 +9,16 @@ import soundfile
 from PIL import Image
 from scipy.io import savemat
 
-from s2igan.corpora import flickr8k, oxford102, places_subset
+from s2igan.corpora.importers import flickr8k, oxford102, places_subset
+from s2igan.corpora.importers.source import ReadOptions
 from s2igan.corpora.lists import ClassSet, held_out_images, map_queries
-from s2igan.corpora.source import ReadOptions
 from s2igan.data.manifest import write_manifest
 from s2igan.data.pack import build_store
 from s2igan.data.store import Store
 from s2igan.evaluation import generated
+from s2igan.evaluation.evaluation_split import Subject
 from s2igan.evaluation.generated import Fakes, Features, fake_recall_group, metric_encoder, paper_map_group
 from s2igan.evaluation.paper_queries import PaperImages, PaperQueries, RecallSet
-from s2igan.evaluation.subject import Subject
 
 
 class NamedStore(Store):

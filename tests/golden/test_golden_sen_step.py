@@ -8,7 +8,7 @@ from torch import nn
 from s2igan.models.image_encoder import ImageEncoder, ImageEncoderConfig
 from s2igan.models.reference_weights import from_reference
 from s2igan.training import sen
-from s2igan.training.loop import LoopConfig
+from s2igan.training.trainer import LoopConfig
 
 TOLERANCE = 1e-5
 NETWORKS = (("speech", "speech_encoder"), ("image", "image_head"), ("classifier", "classifier"))

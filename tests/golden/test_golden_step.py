@@ -9,7 +9,7 @@ from torch import Tensor
 from s2igan.models.generator import GeneratorConfig
 from s2igan.models.reference_weights import from_reference, our_key
 from s2igan.training import rdg, rdg_config, rdg_state
-from s2igan.training.loop import LoopConfig
+from s2igan.training.trainer import LoopConfig
 
 DATA = read("step")
 SCALES = (64, 128, 256)

@@ -76,7 +76,7 @@ def test_rows_do_not_see_each_other_in_use():
 
 
 class TestDense:
-    """SPEC section 8, row 4."""
+    """method.md section 8, row 4."""
 
     def test_what_joins_each_stage(self):
         h0, h1 = torch.randn(1, 8, 8, 8), torch.randn(1, 4, 16, 16)

@@ -5,7 +5,8 @@ import torch
 from linked import THREE, in_processes
 from torch import nn
 
-from s2igan.training import processes, update
+from s2igan.training import distributed as processes
+from s2igan.training import update
 from s2igan.training.adam import Adam, divide
 
 RATE, BETAS, DECAY = 0.05, (0.5, 0.9), 0.1

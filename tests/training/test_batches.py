@@ -15,11 +15,11 @@ from s2igan.models.speech_encoder import SpeechEncoder
 from s2igan.training import sen_stage as sen_stage_module
 from s2igan.training.augment import SpeechAugment
 from s2igan.training.frozen import ImageFeatures, speech_embeddings
-from s2igan.training.loop import streams
 from s2igan.training.rdg_config import RDGConfig
 from s2igan.training.rdg_stage import RDGStage
 from s2igan.training.rdg_state import noise
 from s2igan.training.sen_stage import SENStage
+from s2igan.training.trainer import streams
 from tiny_corpus import tiny_recipe
 
 CPU = torch.device("cpu")

@@ -1,4 +1,4 @@
-"""What a dry run prints: everything resolved, parameters that SPEC knows, memory that adds up, time that scales."""
+"""What a dry run prints: everything resolved, parameters that docs/method.md knows, memory that adds up, time."""
 
 import re
 from dataclasses import replace
@@ -11,8 +11,8 @@ from s2igan import cli
 from s2igan.errors import UserError
 from s2igan.recipes import TrainingSet, resolve
 from s2igan.training import plan as module
-from s2igan.training.loop import LoopConfig
 from s2igan.training.plan import DataFacts, Measurement, Part, SavedTensors, facts_of_recipe, parts, plan, tree
+from s2igan.training.trainer import LoopConfig
 from tiny_corpus import shrunk
 
 
@@ -22,7 +22,7 @@ def counts(recipe, facts=None):
 
 
 def test_parameters_of_the_paper():
-    """SPEC sections 3 and 4; a relation supervisor with three logits has 129 fewer than the reference's with four."""
+    """method.mds 3 and 4; a relation supervisor with three logits has 129 fewer than the reference's with four."""
     counted = counts(resolve("s2igan", "cub"))
     assert counted["sen"] == {
         "speech encoder": (7_025_344, True),

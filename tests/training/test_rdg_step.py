@@ -13,7 +13,7 @@ from s2igan.losses import Negatives
 from s2igan.models.generator import GeneratorConfig
 from s2igan.models.posterior import PosteriorOutput
 from s2igan.training import rdg, rdg_config, rdg_options, rdg_state
-from s2igan.training.loop import LoopConfig
+from s2igan.training.trainer import LoopConfig
 
 SCALES = (8, 16)
 CONFIG = rdg_config.RDGConfig(
@@ -74,7 +74,7 @@ def moved(module, before):
 
 @pytest.mark.parametrize("condition_on", ["mu", "c"])
 def test_option_condition_on(condition_on):
-    """SPEC section 8, row 8. Only the last of four, the generator's own, reaches back into the generator."""
+    """method.md section 8, row 8. Only the last of four, the generator's own, reaches back into the generator."""
     state, config = make(condition_on=condition_on)
     outputs = []
     state.generator.register_forward_hook(lambda *args: outputs.append(args[-1]))
@@ -87,7 +87,7 @@ def test_option_condition_on(condition_on):
 
 
 def test_option_mismatched():
-    """SPEC section 8, row 7."""
+    """method.md section 8, row 7."""
     state, config = make(mismatched=False)
     conditions = passes(state, 16)
     losses = rdg.step(state, batch(mismatched={}), config)
@@ -99,7 +99,7 @@ def test_option_mismatched():
 
 @pytest.mark.parametrize("n_logits", [3, 4])
 def test_option_relation_logits(n_logits):
-    """SPEC section 8, row 9."""
+    """method.md section 8, row 9."""
     state, config = make(relation_logits=n_logits)
     assert state.relation.out.out_features == n_logits
     rdg.step(state, batch(), config)

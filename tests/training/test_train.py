@@ -135,7 +135,7 @@ def test_candidates_travel_to_the_model_and_into_the_records(store, tmp_path):
 
 
 def test_the_front_end_travels_from_store_to_model(tmp_path):
-    """Row 1 of SPEC section 8: a model trained on Hamming windows listens through Hamming windows."""
+    """Row 1 of method.md section 8: a model trained on Hamming windows listens through Hamming windows."""
     store = make_store(tmp_path / "data", window="hamming")
     run = train(tiny_recipe(1), store, tmp_path / "run")
     model = SpeechToImage.load(run)
@@ -191,7 +191,7 @@ def test_stage_1_exports_its_best_weights(store, tmp_path, monkeypatch):
 
 
 def test_stage_1_looks_at_validation_images_and_at_no_test_image(store, tmp_path, monkeypatch):
-    """Row 10 of SPEC section 8."""
+    """Row 10 of method.md section 8."""
     splits = []
     original = sen_stage.embedding_scores
 

@@ -25,11 +25,12 @@ from s2igan.models.blocks import seeded_construction
 from s2igan.models.generator import GeneratorConfig
 from s2igan.models.image_encoder import ImageEncoderConfig
 from s2igan.models.speech_encoder import SpeechEncoderConfig
-from s2igan.training import processes, rdg, rdg_config, rdg_state, sen, update
+from s2igan.training import distributed as processes
+from s2igan.training import rdg, rdg_config, rdg_state, sen, update
 from s2igan.training.adam import Adam
 from s2igan.training.batch_norm import synchronise
-from s2igan.training.loop import LoopConfig
 from s2igan.training.train import train_run
+from s2igan.training.trainer import LoopConfig
 from tiny_corpus import tiny_recipe, with_rdg
 
 CPU = torch.device("cpu")

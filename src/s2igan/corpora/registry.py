@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 from s2igan.errors import UserError
 
 if TYPE_CHECKING:
-    from s2igan.corpora.drawn import DrawnSet
-    from s2igan.corpora.source import Importer
+    from s2igan.corpora.builtin.drawn import DrawnSet
+    from s2igan.corpora.importers.source import Importer
 
 
 @dataclass(frozen=True)
@@ -31,9 +31,9 @@ BUILT_IN = {
         "Drawn flowers of invented species, made in the manner of the birds; needs no source", classes=40
     ),
 }
-"""By the names of their modules in this folder."""
+"""By the names of their modules in `corpora/builtin`."""
 IMPORTERS = ("folder", "cub", "oxford102", "flickr8k", "places", "places-subset", "spokencoco", "aikuma", "elan")
-"""Names of importers, which are the names of their modules in this folder, with `_` for `-`."""
+"""Names of importers, which are the names of their modules in `corpora/importers`, with `_` for `-`."""
 PUBLISHED = frozenset({"cub", "oxford102", "flickr8k", "places", "places-subset", "spokencoco"})
 """Corpora that others report figures on: their pictures, recordings and splits are kept as published."""
 INDENT = "    "
@@ -41,7 +41,7 @@ INDENT = "    "
 
 def drawn_set(name: str) -> DrawnSet:
     """The built-in set of one of the names in `BUILT_IN`."""
-    found: DrawnSet = importlib.import_module(f"s2igan.corpora.{name}").DRAWN_SET
+    found: DrawnSet = importlib.import_module(f"s2igan.corpora.builtin.{name}").DRAWN_SET
     return found
 
 
@@ -53,7 +53,7 @@ def importer(name: str) -> Importer:
     """
     if name not in IMPORTERS:
         raise UserError(f"there is no corpus {name!r} to import; choose one of {', '.join(IMPORTERS)}.")
-    found: Importer = importlib.import_module(f"s2igan.corpora.{name.replace('-', '_')}").IMPORTER
+    found: Importer = importlib.import_module(f"s2igan.corpora.importers.{name.replace('-', '_')}").IMPORTER
     return found
 
 

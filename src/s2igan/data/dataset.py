@@ -22,7 +22,7 @@ class SpeechImageData:
     """One split of a store: its images, the utterances that describe each, and their classes.
 
     Positions (`0 <= position < len(self)`) number the images of this split; `images[position]` is the image's number
-    in the store. Sets without classes are handled as the paper does (SPEC section 5): every image is its own class,
+    in the store. Sets without classes are handled as the paper does (method.md 5): every image is its own class,
     and the similar image is a second crop of the same one.
 
     Raises:

@@ -14,7 +14,7 @@ from s2igan.errors import UserError
 
 BACKGROUND = (255, 255, 255)  # behind transparent parts
 MIN_SIDE = 8  # pixels; anything smaller is an icon or a broken export
-BOX_HALF_SIDE = 0.75  # of the longer side of a bounding box (SPEC section 5)
+BOX_HALF_SIDE = 0.75  # of the longer side of a bounding box (method.md section 5)
 
 Box = tuple[float, float, float, float]
 """Left, top, width and height in pixels of the upright picture, as CUB writes its bounding boxes."""
@@ -25,7 +25,7 @@ def load_image(path: str | Path, size: int, box: Box | None = None) -> UInt8[np.
 
     Rotated as its EXIF says, transparent parts on white, 16-bit and floating-point greys scaled to 8 bits, CMYK and
     palettes converted; of an animation the first frame. The square around a box has the box's centre and a half-side
-    of 0.75 * max(width, height), is clipped to the picture (SPEC section 5), and what is then not square is cut
+    of 0.75 * max(width, height), is clipped to the picture (method.md section 5), and what is then not square is cut
     again.
 
     Raises:

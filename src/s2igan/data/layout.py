@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 VERSION = 1  # of everything that lies there; another version is refused
-CROP_MARGIN = 76 / 64  # stored over training size (SPEC section 3: resize 304, random crop 256)
+CROP_MARGIN = 76 / 64  # stored over training size (method.md section 3: resize 304, random crop 256)
 
 STORE, REJECTED, REPORT = "store", "rejected.jsonl", "report.json"
 INDEX, IMAGES = "index.parquet", "images.parquet"

@@ -70,7 +70,7 @@ def build_store(
     Args:
         manifest_path: the manifest; it and the files it names are only read.
         image_size: side in pixels of the training images; 76/64 of it is stored.
-        window: of the log-mel (SPEC section 8, line 1).
+        window: of the log-mel (method.md section 8, line 1).
         boxes: bounding boxes by image path, for corpora that have them.
         min_seconds: shorter utterances are rejected.
         left_out: `path` and `reason` of what the corpus holds and the manifest leaves out, and `lost` where it counts

@@ -20,7 +20,7 @@ from s2igan.data.layout import HEADER, IMAGES, INDEX, REJECTED, REPORT, STORE, V
 from s2igan.data.manifest import SPLITS, split_name
 from s2igan.data.text_embeddings import TextEmbeddings
 from s2igan.errors import UserError
-from s2igan.words import counted
+from s2igan.text_utils import counted
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -63,7 +63,7 @@ class Store:
         self.image_class: Int32[np.ndarray, " images"] = (
             label if self.has_classes else np.arange(images.num_rows, dtype=np.int32)
         )
-        """Position in `classes` of each picture's class; without classes every picture is its own (SPEC section 5)."""
+        """Position in `classes` of each picture's class; without classes every picture is its own (method.md 5)."""
         self._image_path, self._attributes = images["path"], images["attributes"]
         store = directory / STORE
         self._mels = _MappedShards(store, "mels")

@@ -17,8 +17,8 @@ import numpy as np
 from jaxtyping import Int, UInt8
 from PIL import Image
 
-from s2igan.corpora import svg
-from s2igan.corpora.drawn import OVERSAMPLING
+from s2igan.corpora.builtin import svg
+from s2igan.corpora.builtin.drawn import OVERSAMPLING
 from s2igan.corpora.registry import BUILT_IN, drawn_set
 from s2igan.parallel import each_done
 

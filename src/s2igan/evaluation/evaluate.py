@@ -13,8 +13,9 @@ from rich.console import Console
 from s2igan.data.store import Store
 from s2igan.evaluation.attributes import ClassifierConfig, load_or_train_classifier
 from s2igan.evaluation.drawings import drawing_with
+from s2igan.evaluation.embedding_scores import SearchSet, search_scores
+from s2igan.evaluation.evaluation_split import Networks, Subject, check_size
 from s2igan.evaluation.features import image_features
-from s2igan.evaluation.gallery import write_samples
 from s2igan.evaluation.generated import (
     Fakes,
     Features,
@@ -25,11 +26,10 @@ from s2igan.evaluation.generated import (
     metric_encoder,
     paper_map_group,
 )
-from s2igan.evaluation.retrieval import attribute_disagreement
+from s2igan.evaluation.sample_sheet import write_samples
 from s2igan.evaluation.scores import Group, score_table, telling
-from s2igan.evaluation.search import SearchSet, search_scores
-from s2igan.evaluation.subject import Networks, Subject, check_size
 from s2igan.files import atomic_write_json
+from s2igan.metrics.retrieval import attribute_disagreement
 from s2igan.pipeline import SpeechToImage
 from s2igan.run_directory import RunDirectory
 from s2igan.training.frozen import speech_embeddings
@@ -110,7 +110,7 @@ def evaluate(
 
 
 def search_group(networks: Networks, subject: Subject, *, seed: int, console: Console) -> Group:
-    """How well stage 1 finds images by speech and speech by images (SPEC section 6)."""
+    """How well stage 1 finds images by speech and speech by images (method.md section 6)."""
     store, utterances = subject.store, subject.utterances
     device = next(networks.image.parameters()).device
     speech = speech_embeddings(store, networks.speech, utterances, device=device, console=console)

@@ -18,11 +18,13 @@ from s2igan.data.store import Store
 from s2igan.errors import UserError
 from s2igan.evaluation.attributes import Accuracy, AttributeClassifier, attribute_accuracy
 from s2igan.evaluation.drawings import Drawing
+from s2igan.evaluation.evaluation_split import Subject
 from s2igan.evaluation.features import as_images, image_features
-from s2igan.evaluation.fid import fid, kid
-from s2igan.evaluation.gallery import change_word, followed, write_changed
 from s2igan.evaluation.paper_queries import PaperImages, PaperQueries
-from s2igan.evaluation.retrieval import (
+from s2igan.evaluation.sample_sheet import change_word, followed, write_changed
+from s2igan.evaluation.scores import Group, Score
+from s2igan.metrics.fid import fid, kid
+from s2igan.metrics.retrieval import (
     REFERENCE_OFFSET,
     chance_map,
     cosine_similarity,
@@ -31,8 +33,6 @@ from s2igan.evaluation.retrieval import (
     recall_at_k,
     same_label,
 )
-from s2igan.evaluation.scores import Group, Score
-from s2igan.evaluation.subject import Subject
 from s2igan.models.image_encoder import ImageEncoder, ImageEncoderConfig
 from s2igan.pipeline import SpeechToImage
 from s2igan.speech import parse_voice
@@ -44,7 +44,7 @@ scores of different recipes are on the same features."""
 EXTRACTOR = f"EfficientNet-Lite0 (ImageNet), mean of the last map, 1280-d, at {METRIC_SIDE} px"
 
 MAP_IMAGES = 2
-"""Real images of every test class that are queries of the paper's mAP (SPEC section 6)."""
+"""Real images of every test class that are queries of the paper's mAP (method.md section 6)."""
 MAP_DRAWS = 3
 """Choices of those images that it is averaged over; of the noise alone where the paper lists the images."""
 FAKE_RECALL_AT = (1, 5, 10, 50)
@@ -276,7 +276,7 @@ class Features:
 def paper_map_group(
     model: SpeechToImage, encoder: ImageEncoder, subject: Subject, features: Features, *, seed: int, console: Console
 ) -> Group:
-    """The paper's mAP: real images as queries, the fakes of their captions as gallery (SPEC section 6).
+    """The paper's mAP: real images as queries, the fakes of their captions as gallery (method.md section 6).
 
     On CUB and Oxford-102 the queries are those that the paper lists, on other sets they are drawn at random. Its
     ceiling replaces every fake by a real image of the class that is no query.
@@ -359,7 +359,7 @@ def fake_recall_group(
     seed: int,
     console: Console,
 ) -> Group:
-    """For sets without classes: does a real image find the images generated from its own captions? (SPEC section 6)
+    """For sets without classes: does a real image find the images generated from its own captions? (method.md 6)
 
     On Flickr8k and Places the images are those that the paper lists, and one image is generated from every caption of
     theirs; on other sets they are those of the captions that ``fakes`` were generated from.

@@ -1,4 +1,4 @@
-"""The images that the paper's mAP and recall are asked about, where the set is one of the paper's (SPEC section 6)."""
+"""The images that the paper's mAP and recall are asked about, where the set is one of the paper's (method.md 6)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Int
 
 from s2igan.corpora.lists import ClassSet, held_out_images, map_gallery, map_queries
-from s2igan.evaluation.subject import Subject
+from s2igan.evaluation.evaluation_split import Subject
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class PaperQueries:
 RecallSet = Literal["flickr8k", "places"]
 """The sets without classes."""
 CAPTIONS: dict[RecallSet, int] = {"flickr8k": 5, "places": 1}
-"""Spoken captions of each image (SPEC section 5)."""
+"""Spoken captions of each image (method.md section 5)."""
 
 
 @dataclass(frozen=True)

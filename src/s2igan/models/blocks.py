@@ -20,7 +20,7 @@ LEAKY_SLOPE = 0.2
 """Negative slope of the discriminators' leaky ReLU."""
 
 BATCH_NORM_SPREAD = 0.02
-"""Standard deviation of the batch norms' initial weights around 1 (SPEC section 4)."""
+"""Standard deviation of the batch norms' initial weights around 1 (method.md section 4)."""
 
 
 class ConcatConv3x3(nn.Module):
@@ -110,7 +110,7 @@ class _Gate(torch.autograd.Function):
 
 
 class UpBlock(nn.Module):
-    """Nearest-neighbour enlargement by 2, conv3x3 to twice the channels, batch norm, GLU (SPEC section 4)."""
+    """Nearest-neighbour enlargement by 2, conv3x3 to twice the channels, batch norm, GLU (method.md section 4)."""
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__()
@@ -122,7 +122,7 @@ class UpBlock(nn.Module):
 
 
 class ResidualBlock(nn.Module):
-    """conv3x3 to twice the channels, batch norm, GLU, conv3x3, batch norm, plus the input (SPEC section 4)."""
+    """conv3x3 to twice the channels, batch norm, GLU, conv3x3, batch norm, plus the input (method.md section 4)."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -138,7 +138,7 @@ class ResidualBlock(nn.Module):
 
 @torch.no_grad()
 def init_weights(module: nn.Module, generator: torch.Generator | None = None) -> None:
-    """Start a network of stage 2 as the paper's authors did (SPEC section 4).
+    """Start a network of stage 2 as the paper's authors did (method.md section 4).
 
     Convolutions and linear layers orthogonal, linear biases 0, batch-norm weights from N(1, 0.02) and biases 0; the
     convolutions' biases keep PyTorch's uniform draw. Every draw is from ``generator``.

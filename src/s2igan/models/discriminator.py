@@ -1,4 +1,4 @@
-"""D_i, the discriminator of one scale: is the image real, and does it fit the speech? (SPEC section 4)"""
+"""D_i, the discriminator of one scale: is the image real, and does it fit the speech? (method.md section 4)"""
 
 import math
 from dataclasses import dataclass

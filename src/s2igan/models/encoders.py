@@ -28,7 +28,7 @@ KINDS: dict[str, tuple[type[Any], type[Any]]] = {
     "text": (TextEncoderConfig, TextEncoder),
     "precomputed": (PrecomputedConfig, Precomputed),
 }
-"""The paper's SED and the encoders of three baselines (SPEC section 7), by the word for them in a model's config."""
+"""The paper's SED and the encoders of three baselines (method.md 7), by the word for them in a model's config."""
 
 
 def build_encoder(config: EncoderConfig) -> Encoder:

@@ -1,6 +1,6 @@
 """DG, the densely-stacked generator of stage 2: a speech embedding and noise in, one image per scale out.
 
-SPEC section 4; Wang et al. 2020, Eq. 7.
+method.md section 4; Wang et al. 2020, Eq. 7.
 """
 
 import math

@@ -1,4 +1,4 @@
-"""IED, the image encoder of stage 1: frozen ImageNet features and a linear layer that is trained (SPEC section 3)."""
+"""IED, the image encoder of stage 1: frozen ImageNet features and a linear layer that is trained (method.md 3)."""
 
 import importlib.util
 from collections.abc import Mapping

@@ -1,7 +1,7 @@
 """The speech encoder of the baseline of Li et al.: eight 2-D convolutions, a bidirectional LSTM, the mean over time.
 
 Li et al., "Direct Speech-to-Image Translation", IEEE Journal of Selected Topics in Signal Processing 14(3), 2020, as
-SPEC section 7 sums it up. Kernels, channels and strides are not given there and are ours.
+method.md section 7 sums it up. Kernels, channels and strides are not given there and are ours.
 """
 
 from dataclasses import dataclass

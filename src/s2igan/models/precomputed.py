@@ -1,4 +1,4 @@
-"""No encoder: embeddings that somebody else computed, in the place of the speech encoder (SPEC section 7).
+"""No encoder: embeddings that somebody else computed, in the place of the speech encoder (method.md section 7).
 
 StackGAN-v2's own code hands the char-CNN-RNN embeddings of Reed et al. to the generator as they are. Here they are
 brought to unit length, as every other encoder's are: the baseline is *the same* network on another embedding, and its

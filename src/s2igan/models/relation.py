@@ -1,4 +1,4 @@
-"""RS, the relation supervisor of stage 2: how does another image relate to the ground truth? (SPEC section 4)"""
+"""RS, the relation supervisor of stage 2: how does another image relate to the ground truth? (method.md section 4)"""
 
 from enum import IntEnum
 

@@ -1,4 +1,4 @@
-"""SED, the speech encoder of stage 1: a log-mel spectrogram in, one embedding of unit length out (SPEC section 3)."""
+"""SED, the speech encoder of stage 1: a log-mel spectrogram in, one embedding of unit length out (method.md 3)."""
 
 from dataclasses import dataclass
 from itertools import pairwise
@@ -92,7 +92,7 @@ class StridedConv(nn.Module):
 
 
 class AttentionPooling(nn.Module):
-    """Weighted sum over time with a separate softmax for every channel (SPEC section 3)."""
+    """Weighted sum over time with a separate softmax for every channel (method.md section 3)."""
 
     def __init__(self, channels: int, hidden: int) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""A character CNN-RNN: a text in, one embedding of unit length out, in place of the speech encoder (SPEC section 7).
+"""A character CNN-RNN: a text in, one embedding of unit length out, in place of the speech encoder (method.md 7).
 
 The layout of Reed et al., "Learning Deep Representations of Fine-Grained Visual Descriptions", CVPR 2016: temporal
 convolutions with max pooling over one-hot characters, a recurrent network over what is left, the mean over time, and a

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim.adam import adam
 
+from s2igan.training.distributed import linked
 from s2igan.training.link import Link
-from s2igan.training.processes import linked
 
 ALIGNED = 16
 """Every tensor in shared memory begins at a multiple of so many numbers: a line of the processor's cache."""

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from s2igan.training.processes import gather, sum_over_processes, world_size
+from s2igan.training.distributed import gather, sum_over_processes, world_size
 
 
 class SynchronisedBatchNorm(_BatchNorm):

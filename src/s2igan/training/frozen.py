@@ -22,7 +22,7 @@ from s2igan.data.store import Store
 from s2igan.files import atomic_write
 from s2igan.models.encoders import Encoder
 from s2igan.models.image_encoder import ImageEncoder
-from s2igan.training.processes import first
+from s2igan.training.distributed import first
 
 BATCH = 64
 

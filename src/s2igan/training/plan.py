@@ -33,12 +33,12 @@ from s2igan.models.encoders import build_encoder, encoder_to_json
 from s2igan.models.image_encoder import ImageEncoder, build_backbone
 from s2igan.models.precomputed import PrecomputedConfig
 from s2igan.recipes import Recipe, resolve
-from s2igan.training.loop import LoopConfig
-from s2igan.training.processes import first, tell
+from s2igan.training.distributed import first, tell
 from s2igan.training.rdg_stage import RDGStage
 from s2igan.training.rdg_state import build_networks
 from s2igan.training.sen_stage import SENStage
 from s2igan.training.train import check_text_embeddings
+from s2igan.training.trainer import LoopConfig
 
 MEASURED_BATCHES = {"sen": (8, 16), "rdg": (2, 4)}
 """Images in the two measured steps; the first is the warm-up of the second, which is timed."""

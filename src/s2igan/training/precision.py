@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from s2igan.errors import UserError
-from s2igan.training.processes import rank, tell
+from s2igan.training.distributed import rank, tell
 
 Precision = Literal["auto", "float32", "bf16"]
 

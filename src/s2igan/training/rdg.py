@@ -1,4 +1,4 @@
-"""Stage 2: the relation-supervised densely-stacked generative model (RDG; paper section 2.2, SPEC section 4).
+"""Stage 2: the relation-supervised densely-stacked generative model (RDG; paper section 2.2, method.md section 4).
 
 `step` is the paper's algorithm: one forward pass of the generator, an update of each scale's discriminator, of the
 relation supervisor, and of the generator on the same fakes, then the moving average.
@@ -17,11 +17,11 @@ from s2igan.models.generator import GeneratorOutput
 from s2igan.models.posterior import PosteriorOutput
 from s2igan.training.adam import Adam
 from s2igan.training.batch_norm import statistics_held
-from s2igan.training.loop import weighted_sum
-from s2igan.training.processes import gather, gather_together
+from s2igan.training.distributed import gather, gather_together
 from s2igan.training.rdg_config import RDGConfig
 from s2igan.training.rdg_options import Described, condition_log, contrast, describe, draw_z, moved, reconstruction
 from s2igan.training.rdg_state import RDGBatch, RDGState, hear
+from s2igan.training.trainer import weighted_sum
 from s2igan.training.update import backward, take_steps, update
 
 LEAST_OWN = 2

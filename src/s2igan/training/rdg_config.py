@@ -8,12 +8,12 @@ from typing import Literal
 from s2igan.errors import UserError
 from s2igan.losses import KL_WEIGHT
 from s2igan.models.generator import GeneratorConfig
-from s2igan.training.loop import LoopConfig
+from s2igan.training.trainer import LoopConfig
 
 
 @dataclass(frozen=True)
 class RDGConfig:
-    """Stage 2; the defaults are the paper's on CUB, with the choices of SPEC section 8."""
+    """Stage 2; the defaults are the paper's on CUB, with the choices of method.md section 8."""
 
     loop: LoopConfig
     generator: GeneratorConfig = field(default_factory=GeneratorConfig)
@@ -44,9 +44,9 @@ class RDGConfig:
     initial_logvar: float = 0.0
     """Where logvar begins; the paper's initialisation begins at 0, a deviation of 1."""
     mismatched: bool = True
-    """Discriminators also see real images of another class with this mu (SPEC section 8, row 7)."""
+    """Discriminators also see real images of another class with this mu (method.md section 8, row 7)."""
     condition_on: Literal["mu", "c"] = "mu"
-    """What discriminators are conditioned on (SPEC section 8, row 8)."""
+    """What discriminators are conditioned on (method.md section 8, row 8)."""
     contrast: float = 0.0
     """Not in the paper. Weight in the generator's loss of a matching loss (Eqs. 1-4) between discriminator features and
     speech: discriminators learn to tell the batch's descriptions apart on real images, the generator to be told apart

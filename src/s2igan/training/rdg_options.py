@@ -16,10 +16,10 @@ from s2igan.losses import Negatives, kl_loss, matching_loss
 from s2igan.models.discriminator import Discriminator
 from s2igan.models.generator import GeneratorOutput
 from s2igan.models.posterior import PosteriorOutput
-from s2igan.training.loop import weighted_sum
-from s2igan.training.processes import gather_together, rank
+from s2igan.training.distributed import gather_together, rank
 from s2igan.training.rdg_config import RDGConfig
 from s2igan.training.rdg_state import RDGBatch, RDGState, hear
+from s2igan.training.trainer import weighted_sum
 from s2igan.training.update import update
 
 LARGEST_SHIFT = 0.7

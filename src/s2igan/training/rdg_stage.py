@@ -21,15 +21,15 @@ from s2igan.models.encoders import Encoder
 from s2igan.models.generator import Generator
 from s2igan.models.image_encoder import ImageEncoder
 from s2igan.training.batch_norm import synchronise
+from s2igan.training.distributed import share
 from s2igan.training.frozen import ImageFeatures, speech_embeddings
-from s2igan.training.loop import cosine_or_step, set_learning_rate, streams
 from s2igan.training.precision import compile_networks
-from s2igan.training.processes import share
 from s2igan.training.rdg import step
 from s2igan.training.rdg_config import RDGConfig
 from s2igan.training.rdg_options import LARGEST_SHIFT, practise
 from s2igan.training.rdg_state import RDGBatch, averaged_generator, make_state, memory_format, noise, pyramid
 from s2igan.training.sen_stage import describe_items, recordings
+from s2igan.training.trainer import cosine_or_step, set_learning_rate, streams
 
 SAMPLE_ROWS = 8
 """Descriptions in the sample grid written while training."""

@@ -20,8 +20,8 @@ from s2igan.models.generator import Generator, GeneratorConfig
 from s2igan.models.posterior import Posterior
 from s2igan.models.relation import RelationSupervisor
 from s2igan.training.adam import Adam
-from s2igan.training.loop import Ema
 from s2igan.training.rdg_config import RDGConfig
+from s2igan.training.trainer import Ema
 from s2igan.training.update import WHOLE, MicroBatch
 
 CALIBRATION_BATCHES = 30

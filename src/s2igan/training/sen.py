@@ -1,4 +1,4 @@
-"""Stage 1: the speech embedding network (SEN; paper section 2.1, SPEC section 3).
+"""Stage 1: the speech embedding network (SEN; paper section 2.1, method.md section 3).
 
 A speech encoder (SED) and an image encoder (IED) co-embed matched pairs under the matching loss (Eqs. 1-4) and the
 distinctive loss (Eq. 5). The baselines train other encoders here, or the same by distillation.
@@ -21,8 +21,8 @@ from s2igan.models.image_encoder import ImageEncoder, ImageEncoderConfig
 from s2igan.models.speech_encoder import SpeechEncoderConfig
 from s2igan.training.adam import Adam
 from s2igan.training.augment import SpeechAugment
-from s2igan.training.loop import LoopConfig, trainable, weighted_sum
-from s2igan.training.processes import gather, gather_together
+from s2igan.training.distributed import gather, gather_together
+from s2igan.training.trainer import LoopConfig, trainable, weighted_sum
 from s2igan.training.update import update
 
 

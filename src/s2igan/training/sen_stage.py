@@ -14,16 +14,16 @@ from rich.console import Console
 from torch import Tensor
 
 from s2igan.data.dataset import SpeechImageData, encoder_input
-from s2igan.evaluation.retrieval import cosine_similarity, mean_average_precision, same_label
+from s2igan.metrics.retrieval import cosine_similarity, mean_average_precision, same_label
 from s2igan.models.blocks import seeded_construction
 from s2igan.models.image_encoder import ImageEncoder
 from s2igan.training.augment import augment_speech
 from s2igan.training.batch_norm import synchronise
+from s2igan.training.distributed import rank, share
 from s2igan.training.frozen import ImageFeatures, speech_embeddings
-from s2igan.training.loop import cosine_or_step, set_learning_rate, streams
 from s2igan.training.precision import compile_networks
-from s2igan.training.processes import rank, share
 from s2igan.training.sen import SENBatch, SENConfig, SENState, fit_principal_components, make_state, step
+from s2igan.training.trainer import cosine_or_step, set_learning_rate, streams
 
 ENCODED_AT_ONCE = 128
 """Images in one pass of the frozen backbone; the paper's batch, and a bound on the memory that evaluation takes."""
@@ -150,7 +150,7 @@ class SENStage:
         return recordings(self.train, self._pairs(step, rng)[1])
 
     def evaluate(self, step: int, final: bool) -> dict[str, float]:
-        """mAP of spoken queries against the images of the validation split; keeps the best weights (SPEC section 8,
+        """mAP of spoken queries against the images of the validation split; keeps the best weights (method.md 8,
         row 10)."""
         if self.validation is None:
             self._keep(float(step), step)

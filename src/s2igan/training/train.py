@@ -22,10 +22,10 @@ from s2igan.models.image_encoder import ImageEncoder, ImageEncoderConfig
 from s2igan.models.precomputed import Precomputed, PrecomputedConfig
 from s2igan.recipes import Recipe, resolve
 from s2igan.run_directory import RunDirectory
-from s2igan.training.loop import run_stage
-from s2igan.training.processes import first, rank, start
+from s2igan.training.distributed import first, rank, start
 from s2igan.training.rdg_stage import RDGStage
 from s2igan.training.sen_stage import SENStage
+from s2igan.training.trainer import run_stage
 
 SEN_FOLDER = "sen"
 """Where a run keeps the networks of stage 1 that stage 2 and evaluation use."""

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from s2igan.training.adam import Adam
+from s2igan.training.distributed import meet, sum_together, world_size
 from s2igan.training.precision import full_precision
-from s2igan.training.processes import meet, sum_together, world_size
 
 
 class NotFiniteError(Exception):

@@ -1,6 +1,6 @@
 """The paper's lists, one entry a line in the text files beside this one: test classes, and who is scored on what.
 
-Image keys have no suffix and use `/`. They are facts of Wang et al. 2020 and its published evaluation (SPEC section 6).
+Image keys have no suffix and use `/`. They are facts of Wang et al. 2020 and its published evaluation (method.md 6).
 """
 
 from __future__ import annotations

@@ -1,0 +1,437 @@
+"""The built-in corpora: pictures drawn of invented species, described aloud by synthetic voices.
+
+A class is a species, a fixed combination of attributes (`species`); its individuals are drawn, each picture gets
+captions that name some of its attributes, and every caption is spoken by a voice of espeak-ng. The split is by class as
+CUB's is (method.md section 5): the combinations of the test classes are new though every value was seen, and two voices
+speak in the test split only. All follows from one seed, however many processes work.
+
+What is drawn and how it is described is a `DrawnSet`; `birds` and `flowers` are the two there are.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import random
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Int64, UInt8
+from PIL import Image
+
+from s2igan.corpora.prepare.speak import flac
+from s2igan.data.layout import stored_size
+from s2igan.data.manifest import Utterance, write_manifest
+from s2igan.errors import UserError
+from s2igan.files import abandoned, atomic_write_json, disk_errors, has_content, write_whole
+from s2igan.parallel import each_done
+from s2igan.speech import parse_voice
+
+TEST_SHARE, VALIDATION_SHARE = 12 / 60, 4 / 60  # of the classes; CUB's proportions with a validation split beside them
+MAX_CLASSES = 1000
+SWAPS_PER_CELL, MAX_SWAPS = 60, 60_000  # attempts to balance the species, per class and attribute and in all
+OVERSAMPLING = 2  # pictures are drawn at twice the stored size, which prepares for anti-aliased resizing
+PNG_LEVEL = 3  # zlib's; a higher one takes longer than the drawing is worth
+FLAC_BITS = 11  # precision of the speech files: noise at -66 dB of full scale, half the size of 16 bits
+
+MIN_DIFFERENT = 4  # attributes in which a validation or test class differs from any other ...
+CROWDED = 200  # ... up to so many classes; more do not leave room for that, and differ in at least one
+PATIENCE = 2000  # exchanges of values between new classes until they have to differ in one attribute less
+
+RATES = (135, 205)  # words a minute
+PITCHES = (30, 70)  # espeak-ng's scale; 50 is the voice's own
+RANGES = (30, 80)  # the same, for how far the pitch moves
+
+TRAINING_VOICES: tuple[str, ...] = (
+    # men
+    "en-us", "en-us+m3", "en-us+m7", "en-us+Lee", "en-us+Gene", "en-us+david", "en-us+norbert", "en-us+Nguyen",
+    "en-us+klatt", "en-us+klatt3", "en-us+Reed", "en-gb", "en-gb+m1", "en-gb+m5", "en-gb+Jacky", "en-gb+grandpa",
+    "en-gb-scotland+m2", "en-gb-scotland+travis", "en-us-nyc+m4", "en-us-nyc+boris", "en-us-nyc+Michael", "en-029+m8",
+    "en-029+gustave", "en-gb-x-gbclan+m6", "en-gb-x-gbclan+edward", "en-gb-x-gbcwmd+m7", "en-gb-x-gbcwmd+pablo",
+    # women and children
+    "en-us+f1", "en-us+f3", "en-us+f5", "en-us+Annie", "en-us+linda", "en-us+Alicia", "en-us+steph", "en-us+aunty",
+    "en-us+zac", "en-gb+f2", "en-gb+f4", "en-gb+grandma", "en-gb-scotland+f3", "en-gb-scotland+anika", "en-us-nyc+f1",
+    "en-us-nyc+f5", "en-029+f2", "en-029+steph2", "en-gb-x-gbclan+f4", "en-gb-x-gbclan+Andrea", "en-gb-x-gbcwmd+f1",
+    "en-gb-x-gbcwmd+shelby",
+    # whispered: words without a pitch
+    "en-us+whisper", "en-gb+whisperf",
+)  # fmt: skip
+TEST_VOICES: tuple[str, ...] = ("en-gb-x-rp+Andy", "en-gb+belinda")  # a man, in an accent of his own, and a woman
+# A neural voice at four speeds, without noise of its own, which takes half the time. Taught by espeak-ng's voices
+# alone, a speech encoder hardly understands other engines (`benchmarks/other_voices.py`).
+NEURAL_VOICES = tuple(
+    f"piper:joe?length_scale={factor}&noise_scale=0&noise_w_scale=0" for factor in (0.75, 0.9, 1.05, 1.25)
+)
+NEURAL_SHARE = 0.06  # of the training and validation captions
+
+
+@dataclass(frozen=True)
+class DrawnSet:
+    """Something that is drawn in many species, and how people speak of it.
+
+    All functions stand at the top level of a module, where other processes find them.
+    """
+
+    name: str
+    """Of the corpus, in the plural."""
+    kind: str
+    """One of them."""
+    attributes: Mapping[str, tuple[str, ...]]
+    """Every attribute with all its values."""
+    svg: Callable[[Mapping[str, str], int], str]
+    """(attributes, seed of the individual) -> the picture as SVG."""
+    draw: Callable[[Mapping[str, str], int, int], UInt8[np.ndarray, "side side 3"]]
+    """(attributes, seed of the individual, side in pixels) -> picture."""
+    caption: Callable[[Mapping[str, str], random.Random], tuple[str, tuple[str, ...]]]
+    """(attributes, random numbers) -> a sentence, and the names of the attributes that it states."""
+    class_name: Callable[[int, Mapping[str, str]], str]
+    """(number, attributes) -> name of a species, and of its folder."""
+    changed_sentences: Mapping[str, str] = field(default_factory=dict)
+    """For the paper's Figure 3: attribute -> a sentence with `{}` where its word goes; the first one is shown."""
+    headlines: frozenset[str] = frozenset()
+    """Attributes whose accuracy in generated images is a headline of the report."""
+
+    @property
+    def min_classes(self) -> int:
+        """The fewest classes of which enough train to show every value of every attribute."""
+        needed = max(map(len, self.attributes.values()))
+        return next(n for n in range(needed, MAX_CLASSES) if n - sum(_held_out(n)) >= needed)
+
+
+# -------------------------------------------------------------------------------------------------------------- species
+
+
+def _held_out(classes: int) -> tuple[int, int]:
+    """How many of the classes are for validation and for testing."""
+    return max(1, round(classes * VALIDATION_SHARE)), round(classes * TEST_SHARE)
+
+
+def split_classes(drawn: DrawnSet, classes: int) -> list[str]:
+    """The split of each class, by number: 44 train, 4 validation and 12 test of 60, and in proportion.
+
+    Raises:
+        UserError: for fewer classes than show every value in training, or more than 1,000.
+    """
+    if not drawn.min_classes <= classes <= MAX_CLASSES:
+        raise UserError(
+            f"--classes {classes}: the {drawn.name} need {drawn.min_classes} to {MAX_CLASSES} classes; fewer leave too "
+            "few for training to show every colour."
+        )
+    n_validation, n_test = _held_out(classes)
+    return ["train"] * (classes - n_validation - n_test) + ["validation"] * n_validation + ["test"] * n_test
+
+
+def species(drawn: DrawnSet, classes: int, seed: int = 0) -> list[dict[str, str]]:
+    """The attributes of each class: {attribute: value}, in the order of `split_classes`.
+
+    Within each split every value of an attribute appears equally often, give or take one. In training the pairing of
+    attributes is balanced as well (`_balance`), so that no attribute tells anything about another. Validation and test
+    classes are drawn at random, each different from every other class in at least `MIN_DIFFERENT` attributes (where
+    there is room for that); balancing them together with the training classes would make their pairs the rarest ones, a
+    test that misleads on purpose.
+
+    Raises:
+        UserError: for a number of classes that `split_classes` refuses.
+    """
+    splits = split_classes(drawn, classes)
+    rng = random.Random(f"{seed}/species")
+    n_values = [len(values) for values in drawn.attributes.values()]
+
+    def draw(count: int) -> Int64[np.ndarray, "count attributes"]:
+        return np.array([_evenly(n, count, rng) for n in n_values], dtype=np.int64).T
+
+    codes = draw(splits.count("train"))
+    _balance(codes, n_values, rng)
+    for name in ("validation", "test"):
+        new = draw(splits.count(name))
+        exchanges, least = 0, MIN_DIFFERENT if classes <= CROWDED else 1
+        while (near := _too_near(codes, new, max(1, least - exchanges // PATIENCE))) is not None:
+            exchanges += 1
+            if len(new) == 1:
+                new = draw(1)
+            else:  # an exchange keeps the values even
+                pair, column = (
+                    [near, rng.choice([i for i in range(len(new)) if i != near])],
+                    rng.randrange(len(n_values)),
+                )
+                new[pair, column] = new[pair[::-1], column]
+        codes = np.concatenate([codes, new])
+    return [
+        {name: values[code] for (name, values), code in zip(drawn.attributes.items(), row, strict=True)}
+        for row in codes.tolist()
+    ]
+
+
+def _evenly(n_values: int, count: int, rng: random.Random) -> list[int]:
+    """`count` numbers below `n_values` in random order, each as often as the others or once more."""
+    rounds, rest = divmod(count, n_values)
+    column = list(range(n_values)) * rounds + rng.sample(range(n_values), rest)
+    rng.shuffle(column)
+    return column
+
+
+def _too_near(
+    codes: Int64[np.ndarray, "classes attributes"], new: Int64[np.ndarray, "more attributes"], least: int
+) -> int | None:
+    """The first new class that differs from another, new or not, in fewer than `least` attributes."""
+    for number, row in enumerate(new):
+        others = np.concatenate([codes, np.delete(new, number, axis=0)])
+        if ((others != row).sum(axis=1) < least).any():
+            return number
+    return None
+
+
+def _balance(codes: Int64[np.ndarray, "classes attributes"], n_values: Sequence[int], rng: random.Random) -> None:
+    """Exchange values of an attribute between classes, in place, while that spreads pairs of attributes more evenly.
+
+    Minimised is the sum over pairs of attributes of (number of cells) * (sum of squared counts), which up to constants
+    is their chi-square statistic.
+    """
+    weights = np.multiply.outer(n_values, n_values) * (1 - np.eye(len(n_values), dtype=np.int64))
+    everything = np.arange(len(n_values))
+    # counts[a, b, x, y]: classes with value x of attribute a and y of b
+    counts = np.zeros((*weights.shape, max(n_values), max(n_values)), dtype=np.int64)
+    for row in codes:
+        counts[everything[:, None], everything, row[:, None], row] += 1
+    for _ in range(min(SWAPS_PER_CELL * codes.size, MAX_SWAPS)):
+        i, j = rng.sample(range(len(codes)), 2)
+        a = rng.randrange(len(n_values))
+        x, y, of_i, of_j = codes[i, a], codes[j, a], codes[i], codes[j]
+        if x == y:
+            continue
+        won = counts[a][everything, y, of_i] + counts[a][everything, x, of_j]
+        lost = counts[a][everything, x, of_i] + counts[a][everything, y, of_j]
+        if ((won - lost + 2) * weights[a] * (of_i != of_j)).sum() > 0:
+            continue
+        for row, old, new in ((i, x, y), (j, y, x)):
+            others = everything[everything != a]
+            values = codes[row, others]
+            for value, step in ((old, -1), (new, 1)):
+                counts[a, others, value, values] += step
+                counts[others, a, values, value] += step
+            codes[row, a] = new
+
+
+# --------------------------------------------------------------------------------------------------------- descriptions
+
+
+@dataclass(frozen=True)
+class Description:
+    """A caption and who speaks it."""
+
+    text: str
+    mentions: tuple[str, ...]
+    """Names of the attributes that the text states."""
+    voice: str
+    """For `s2igan.speech.parse_voice`."""
+
+    @property
+    def speaker(self) -> str:
+        """The voice without its speed and pitch."""
+        return self.voice.partition("?")[0]
+
+
+def describe(
+    drawn: DrawnSet,
+    attributes: Mapping[str, str],
+    split: str,
+    rng: random.Random,
+    extra_voices: Sequence[str] = (),
+    extra_share: float = 0.0,
+) -> Description:
+    """One caption of an individual and a voice of its split to speak it.
+
+    A share of the captions outside the test split is spoken by `extra_voices` as they are; the voices of espeak-ng
+    speak at a random speed and pitch.
+    """
+    text, mentions = drawn.caption(attributes, rng)
+    if split != "test" and extra_voices and rng.random() < extra_share:
+        return Description(text, mentions, rng.choice(extra_voices))
+    voice = rng.choice(TEST_VOICES if split == "test" else TRAINING_VOICES)
+    rate, pitch, pitch_range = rng.randint(*RATES), rng.randint(*PITCHES), rng.randint(*RANGES)
+    return Description(text, mentions, f"espeak:{voice}?rate={rate}&pitch={pitch}&range={pitch_range}")
+
+
+def spoken(voice: str, text: str) -> bytes:
+    """A text spoken by a voice, as the bytes of a FLAC file of 11 bits precision."""
+    return flac(parse_voice(voice), text, bits=FLAC_BITS)
+
+
+# ---------------------------------------------------------------------------------------------------------- preparation
+
+
+@dataclass(frozen=True)
+class _Picture:
+    """One individual with its descriptions: what a process makes files of."""
+
+    drawn: DrawnSet
+    root: Path
+    class_name: str
+    split: str
+    attributes: dict[str, str]
+    number: int
+    seed: int
+    """Of the drawing."""
+    side: int
+    """Pixels."""
+    descriptions: tuple[Description, ...]
+
+    @property
+    def image(self) -> str:
+        return f"images/{self.class_name}/{self.number:02d}.png"
+
+    def audio(self, k: int) -> str:
+        return f"audio/{self.class_name}/{self.number:02d}_{k}.flac"
+
+    def finished(self) -> bool:
+        files = [self.image, *(self.audio(k) for k in range(len(self.descriptions)))]
+        return all(has_content(self.root / file) for file in files)
+
+    def make(self) -> None:
+        """Draw and speak what is not there yet."""
+        if not has_content(self.root / self.image):
+            write_whole(self.root / self.image, _png(self.drawn.draw(self.attributes, self.seed, self.side)))
+        for k, description in enumerate(self.descriptions):
+            if not has_content(self.root / self.audio(k)):
+                write_whole(self.root / self.audio(k), spoken(description.voice, description.text))
+
+    def rows(self) -> Iterator[Utterance]:
+        for k, description in enumerate(self.descriptions):
+            yield Utterance(
+                audio=self.audio(k),
+                image=self.image,
+                class_name=self.class_name,
+                split=self.split,
+                speaker=description.speaker,
+                language="en",
+                text=description.text,
+                attributes=self.attributes,
+                mentions=description.mentions,
+            )
+
+
+def prepare(
+    drawn: DrawnSet,
+    out: str | Path,
+    classes: int,
+    individuals: int = 40,
+    captions: int = 10,
+    size: int = 64,
+    seed: int = 0,
+    jobs: int | None = None,
+    progress: bool = True,
+    extra_voices: Sequence[str] | None = None,
+    extra_share: float = NEURAL_SHARE,
+) -> None:
+    """Draw a set, have its captions spoken, and pack both for training under `out`.
+
+    Writes `images/<class>/<individual>.png`, `audio/<class>/<individual>_<caption>.flac`, `manifest.jsonl` and the
+    store. Every file follows from the arguments alone, whatever `jobs` and the order of work. What is there already is
+    kept, so that an interrupted preparation goes on, and more individuals or captions can be added.
+
+    Args:
+        out: directory to make.
+        classes: species, 44 of 60 for training, 4 for validation, 12 for testing, or in this proportion; the usual
+            number is in `registry.BUILT_IN`.
+        individuals: pictures of each species.
+        captions: spoken descriptions of each picture.
+        size: side in pixels of the images to be trained on; 76/64 of it is stored, twice that is drawn.
+        seed: everything follows from it.
+        jobs: processes; one per usable core unless given.
+        progress: show a progress bar.
+        extra_voices: voice strings besides those of espeak-ng, for training and validation; `NEURAL_VOICES` unless
+            given.
+        extra_share: share of the training and validation captions that `extra_voices` speak.
+
+    Raises:
+        UserError: for counts or voices that cannot be, if `out` holds another corpus or this one made with other
+            arguments, or the disk is full.
+    """
+    from s2igan.data.pack import build_store
+
+    out = Path(out)
+    for option, count in (("--individuals", individuals), ("--captions", captions)):
+        if count < 1:
+            raise UserError(f"{option} {count}: choose 1 or more.")
+    kinds = species(drawn, classes, seed)
+    if extra_voices is None:
+        extra_voices = NEURAL_VOICES
+    for voice in [*(f"espeak:{voice}" for voice in (*TRAINING_VOICES, *TEST_VOICES)), *extra_voices]:
+        parse_voice(voice)
+    settings = {"classes": classes, "size": size, "seed": seed, "version": version(drawn)}
+    settings |= {"extra_voices": list(extra_voices), "extra_share": extra_share if extra_voices else 0}
+    _claim(out, drawn.name, settings)
+
+    pictures = []
+    for number, (attributes, split) in enumerate(zip(kinds, split_classes(drawn, classes), strict=True)):
+        for individual in range(individuals):
+            key = f"{seed}/{number}/{individual}"
+            descriptions = tuple(
+                describe(drawn, attributes, split, random.Random(f"{key}/caption/{k}"), extra_voices, extra_share)
+                for k in range(captions)
+            )
+            drawing = random.Random(f"{key}/drawing").getrandbits(32)
+            side = OVERSAMPLING * stored_size(size)
+            name = drawn.class_name(number, attributes)
+            pictures.append(_Picture(drawn, out, name, split, attributes, individual, drawing, side, descriptions))
+    _make_all(pictures, jobs, progress)
+    write_manifest(out / "manifest.jsonl", (row for picture in pictures for row in picture.rows()))
+    build_store(out / "manifest.jsonl", out, image_size=size, jobs=jobs, progress=progress)
+
+
+def _make_all(pictures: Sequence[_Picture], jobs: int | None, progress: bool) -> None:
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    root = pictures[0].root
+    with disk_errors(root):
+        for kind in ("images", "audio"):
+            for name in {picture.class_name for picture in pictures}:
+                (root / kind / name).mkdir(parents=True, exist_ok=True)
+            for temporary in (root / kind).glob("*/.*.tmp"):
+                if abandoned(temporary):
+                    temporary.unlink(missing_ok=True)
+    todo = [picture for picture in pictures if not picture.finished()]
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), disable=not progress) as bars:
+        bar = bars.add_task(
+            f"{pictures[0].drawn.name} drawn and described", total=len(pictures), completed=len(pictures) - len(todo)
+        )
+        for _ in each_done(_Picture.make, todo, jobs):
+            bars.advance(bar)
+
+
+def _claim(out: Path, name: str, settings: dict[str, Any]) -> None:
+    """Write down what the files under `out` are made with; refuse a folder where that was something else."""
+    path = out / f"{name}.json"
+    if not path.exists():
+        if (out / "manifest.jsonl").exists():
+            raise UserError(f"{out}: holds another corpus, its manifest.jsonl; choose another folder for the {name}.")
+        atomic_write_json(path, settings)
+        return
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        found = {}
+    if found != settings:
+        differ = [name for name in settings if found.get(name) != settings[name]]
+        was, now = (", ".join(f"{name} {values.get(name)}" for name in differ) for values in (found, settings))
+        raise UserError(f"{out}: holds {name} made with {was}, not {now}; choose another folder or delete this one.")
+
+
+def version(drawn: DrawnSet) -> str:
+    """Changes when drawings, captions or voices do, so that files of two versions are not mixed."""
+    first = {name: values[0] for name, values in drawn.attributes.items()}
+    described = (describe(drawn, first, split, random.Random(k)) for split in ("train", "test") for k in range(50))
+    sample = [drawn.svg(first, 0), *map(repr, described)]
+    return hashlib.sha256("\n".join(sample).encode()).hexdigest()[:12]
+
+
+def _png(pixels: UInt8[np.ndarray, "side side 3"]) -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "PNG", compress_level=PNG_LEVEL)
+    return file.getvalue()

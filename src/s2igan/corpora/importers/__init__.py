@@ -1,0 +1,1 @@
+"""Importers: one file for each source that is understood as its publisher ships it."""

@@ -1,0 +1,113 @@
+"""Flickr8k with the spoken captions of the Flickr Audio Caption Corpus, on the publisher's split."""
+
+from __future__ import annotations
+
+import posixpath
+import re
+from pathlib import Path
+
+from s2igan.corpora.importers.source import Corpus, Importer, Problem, ReadOptions
+from s2igan.corpora.importers.source_files import Finder, NotFoundError, Tree
+from s2igan.data.manifest import Utterance
+from s2igan.errors import UserError
+
+LAYOUT = """\
+Flickr8k_Dataset/1000268201_693b08cb0e.jpg ... (the publisher's archive calls the folder Flicker8k_Dataset)
+Flickr8k_text/
+  Flickr_8k.trainImages.txt
+  Flickr_8k.devImages.txt
+  Flickr_8k.testImages.txt
+  Flickr8k.token.txt (optional; the written captions)
+flickr_audio/
+  wavs/1000268201_693b08cb0e_0.wav ...
+  wav2capt.txt
+  wav2spk.txt (optional)
+"""
+LISTS = {
+    "train": "Flickr_8k.trainImages.txt",
+    "validation": "Flickr_8k.devImages.txt",
+    "test": "Flickr_8k.testImages.txt",
+}
+EXPECTED = "Flickr8k_Dataset/, Flickr8k_text/Flickr_8k.trainImages.txt (and dev, test) and flickr_audio/wav2capt.txt"
+CAPTION = re.compile(r"(\S+)\s+(\S+?)\s*#\s*(\d+)$")  # <wav> <image>.jpg #<k>
+TOKEN = re.compile(r"(\S+)#(\d+)\s+(.+)$")  # <image>.jpg#<k> <caption>
+
+
+def read(source: Path, options: ReadOptions) -> Corpus:
+    """Recordings in the order of the pictures' lists; see `Importer.read`."""
+    tree = Tree(source)
+    captions = tree.one("wav2capt.txt", EXPECTED)
+    audio_home = posixpath.dirname(captions)
+    split_of: dict[str, str] = {}
+    for split, name in LISTS.items():
+        path = tree.one(name, EXPECTED)
+        for image in tree.read_lines(path):
+            if split_of.setdefault(image, split) != split:
+                raise UserError(
+                    f"{tree.source / path}: {image} is in the list of {split_of[image]} as well; fetch it again."
+                )
+    speaker_of, text_of = _speakers(tree, audio_home), _texts(tree)
+    spoken: dict[str, list[tuple[int, str]]] = {}
+    problems = []
+    for line in tree.read_lines(captions):
+        match = CAPTION.match(line)
+        if match is None:
+            problems.append(Problem(captions, f"the line {line!r} is not <wav> <image>.jpg #<number>"))
+            continue
+        wav, image, number = match.groups()
+        spoken.setdefault(image, []).append((int(number), wav))
+    images = Finder(tree, "Flickr8k_Dataset", "Flicker8k_Dataset")
+    wavs = Finder(tree, posixpath.join(audio_home, "wavs"))
+    rows = []
+    for image, split in split_of.items():
+        try:
+            picture = images(image)
+        except NotFoundError as missing:
+            problems.append(Problem(image, str(missing)))
+            continue
+        if image not in spoken:
+            problems.append(Problem(picture, "wav2capt.txt has no recording of it"))
+        for number, wav in sorted(spoken.get(image, ())):
+            try:
+                audio = wavs(wav)
+            except NotFoundError as missing:
+                problems.append(Problem(wav, str(missing)))
+                continue
+            text = text_of.get((image, number))
+            rows.append(Utterance(audio, picture, split=split, speaker=speaker_of.get(wav), language="en", text=text))
+    problems += [
+        Problem(image, f"its {len(spoken[image])} recordings are of a picture in none of the three lists")
+        for image in sorted(spoken.keys() - split_of.keys())
+    ]
+    if not rows:
+        raise tree.wrong("no picture of the lists with a recording", EXPECTED)
+    return Corpus(rows, problems=tuple(problems))
+
+
+def _speakers(tree: Tree, home: str) -> dict[str, str]:
+    """The publisher's number of each recording's speaker."""
+    path = posixpath.join(home, "wav2spk.txt")
+    if path not in tree:
+        return {}
+    pairs = (line.split() for line in tree.read_lines(path))
+    return {pair[0]: pair[1] for pair in pairs if len(pair) == 2}
+
+
+def _texts(tree: Tree) -> dict[tuple[str, int], str]:
+    """The written captions by picture and number."""
+    found = tree.ending("Flickr8k.token.txt")
+    matches = map(TOKEN.match, tree.read_lines(found[0]) if found else ())
+    return {(match[1], int(match[2])): match[3].strip() for match in matches if match}
+
+
+IMPORTER = Importer(
+    name="flickr8k",
+    title="Flickr8k with the Flickr Audio Caption Corpus",
+    published=(
+        "Pictures and lists: Flickr8k, Hodosh et al., Framing Image Description as a Ranking Task, JAIR 2013 (on "
+        "request from the University of Illinois). Recordings: Flickr Audio Caption Corpus, Harwath and Glass 2015 "
+        "(MIT Spoken Language Systems)."
+    ),
+    layout=LAYOUT,
+    read=read,
+)

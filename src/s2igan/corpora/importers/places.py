@@ -1,0 +1,106 @@
+"""Places Audio Captions: 400,000 pictures of the Places205 set, each described by one recording."""
+
+from __future__ import annotations
+
+import posixpath
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from s2igan.corpora.importers.source import Corpus, Importer, ReadOptions
+from s2igan.corpora.importers.source_files import Finder, Tree
+from s2igan.corpora.importers.spoken_lists import Spoken, json_lists, read_list, spoken_corpus, text_of
+from s2igan.data.manifest import SPLITS
+
+LAYOUT = """\
+PlacesAudio_400k_distro/
+  metadata/
+    train_2020.json, dev_seen_2020.json, dev_unseen_2020.json, test_seen_2020.json, test_unseen_2020.json
+    train.json, val.json (the earlier lists; read where those of 2020 are missing)
+  wavs/<number>/utterance_<number>.wav ...
+<any folder>/b/bedroom/gsun_fef87a80f13c1b4398d7e75365db4ef3.jpg ... (the pictures of Places205)
+"""
+EXPECTED = "PlacesAudio_400k_distro/{metadata/train_2020.json and the like, wavs/} and the pictures of Places205"
+LIST_EXPECTED = (
+    '{"image_base_path": ..., "audio_base_path": ..., "data": [{"wav", "image", "uttid", "speaker", "asr_text"}]}'
+)
+NAME = re.compile(r"^(?=(?:train|val|dev|test)(?:_|$))")
+EDITIONS = ("2020", "")
+
+
+@dataclass(frozen=True)
+class Listed:
+    """All lists of a source."""
+
+    tree: Tree
+    lists: list[tuple[str, str, list[Spoken | None]]]
+    """Split, path and captions of each; None is an entry that makes no sense."""
+    hints: dict[str, list[str]]
+    """Folders below the source where each kind of file may lie."""
+
+    def corpus(
+        self, split_of: Callable[[Spoken, str], str | None] = lambda _, split: split, whose: str = "the lists"
+    ) -> Corpus:
+        """The captions in the splits that `split_of` names, given a caption and the split of its list; None is none."""
+        lists: dict[str, list[tuple[str, list[Spoken | None]]]] = {}
+        for wanted in SPLITS:
+            for split, path, captions in self.lists:
+                own = [caption for caption in captions if (split_of(caption, split) if caption else split) == wanted]
+                lists.setdefault(wanted, []).append((path, own))
+        return spoken_corpus(self.tree, lists, lambda kind: Finder(self.tree, *self.hints[kind]), EXPECTED, whose)
+
+
+def read(source: Path, options: ReadOptions) -> Corpus:
+    """Recordings in the order of the lists; `text` is what a recogniser heard. See `Importer.read`."""
+    return read_lists(source).corpus()
+
+
+def read_lists(source: Path) -> Listed:
+    """What the lists of a source name, whether or not it is there.
+
+    Raises:
+        UserError: there is no list, or one cannot be read.
+    """
+    tree = Tree(source)
+    hints: dict[str, list[str]] = {"wav": [], "image": []}
+    lists = []
+    for split, paths in json_lists(tree, NAME, EDITIONS, EXPECTED).items():
+        for path in paths:
+            content = read_list(tree, path, _spoken, LIST_EXPECTED)
+            for kind, name in (("wav", "audio_base_path"), ("image", "image_base_path")):
+                hints[kind] += [hint for hint in _hints(tree, path, content.get(name)) if hint not in hints[kind]]
+            entries = [entry if isinstance(entry, Spoken) else None for entry in content["data"]]
+            lists.append((split, path, entries))
+    return Listed(tree, lists, hints)
+
+
+def _spoken(fields: dict[str, Any]) -> Spoken | None:
+    image, wav = text_of(fields, "image"), text_of(fields, "wav")
+    if image is None or wav is None:
+        return None
+    return Spoken(image, wav, text_of(fields, "speaker"), text_of(fields, "asr_text"))
+
+
+def _hints(tree: Tree, path: str, base: Any) -> list[str]:
+    """The base path that a list names, if it is below the source, and the folder in which `metadata/` lies."""
+    home = posixpath.dirname(posixpath.dirname(path))
+    root = tree.source.resolve()
+    folder = (root / home / base).resolve() if isinstance(base, str) else root
+    if not folder.is_relative_to(root):  # the publisher's own disk, most of the time
+        return [home]
+    below = folder.relative_to(root).as_posix()
+    return ["" if below == "." else below, home]
+
+
+IMPORTER = Importer(
+    name="places",
+    title="Places Audio Captions (400k)",
+    published=(
+        "Recordings: Places Audio Caption Corpus, Harwath, Torralba and Glass 2016 (MIT Spoken Language Systems). "
+        "Pictures: Places205, Zhou et al. 2014 (MIT)."
+    ),
+    layout=LAYOUT,
+    read=read,
+)

@@ -1,0 +1,1 @@
+"""From a source to a prepared store: unpack, import, check, split, speak, pack."""

@@ -1,0 +1,179 @@
+"""Speech for whole corpora: captions that have no recording are spoken by synthetic voices, into files."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+
+from s2igan.corpora.importers.source import Problem
+from s2igan.data.manifest import Utterance
+from s2igan.errors import UserError
+from s2igan.files import abandoned, disk_errors, has_content, write_whole
+from s2igan.parallel import each_result
+from s2igan.speech import Synthesizer, parse_voice
+
+FOLDER = "speech"  # under the folder of the corpus
+FLAC_BITS = 16
+CAPTIONS_PER_TASK = 8  # few enough that Ctrl-C does not wait long for a slow voice, enough that a task costs nothing
+GIVE_UP_AFTER = 50  # captions that a voice could not speak, where it has spoken none
+MAX_STEM = 40  # letters of the picture's name in a recording's name, for people who look into the folder
+
+
+def flac(voice: Synthesizer, text: str, bits: int = FLAC_BITS) -> bytes:
+    """A text spoken by a voice, as the bytes of a FLAC file of `bits` precision, at most 16.
+
+    Raises:
+        UserError: if the voice cannot speak the text.
+    """
+    import soundfile
+
+    unused = 16 - bits  # bits left zero, which FLAC does not store
+    full_scale = 2 ** (bits - 1)
+    rounded = np.round(voice.synthesize(text) * full_scale).clip(-full_scale, full_scale - 1)
+    file = io.BytesIO()
+    soundfile.write(file, rounded.astype(np.int16) << unused, voice.sample_rate, format="FLAC", subtype="PCM_16")
+    return file.getvalue()
+
+
+def speak_rows(
+    rows: list[Utterance],
+    voices: Sequence[str],
+    out: Path,
+    *,
+    seed: int,
+    jobs: int | None = None,
+    progress: bool = True,
+    on_problem: Callable[[Problem], None] = lambda problem: None,
+) -> list[Utterance]:
+    """Have the rows spoken that have a text and no recording.
+
+    Every such row is given one of the voices by the seed, its picture and its text alone: other rows, their order and
+    `jobs` change nothing about it, and a further voice takes over only the captions that become its own. Its recording
+    is `speech/<2 letters>/<picture>-<hash>.flac` under `out`, where the hash is of voice, picture and text, so that
+    what was spoken before (also by a run that was killed) is not spoken again. Rows that differ in nothing are counted,
+    and have recordings of their own.
+
+    Args:
+        rows: of a manifest in `out`.
+        voices: for `s2igan.speech.parse_voice`.
+        seed: of the choice of voices.
+        jobs: processes; one per usable core unless given.
+        progress: show a progress bar.
+        on_problem: told of every row that has neither recording nor text or could not be spoken; the path of the
+            problem is that of the row's picture.
+
+    Returns:
+        As many rows in the same order. Those that were spoken have `audio`, relative to `out`, and the voice as
+        `speaker`; those of which `on_problem` was told have an empty `audio` still; others are as they were.
+
+    Raises:
+        UserError: if there is no voice or no such voice, a voice could not speak any of its first 50 captions, or the
+            disk is full.
+    """
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    captions = _captions(rows, voices, out, seed)
+    if captions and not voices:
+        raise UserError(
+            f"{len(captions):,} captions have no recording; name a voice to speak them: --voice espeak:en-us."
+        )
+    todo = [caption for caption in captions.values() if not has_content(caption.path)]
+    with disk_errors(out / FOLDER):
+        for folder in {caption.path.parent for caption in todo}:
+            folder.mkdir(parents=True, exist_ok=True)
+        for temporary in (out / FOLDER).glob("*/.*.tmp"):
+            if abandoned(temporary):
+                temporary.unlink(missing_ok=True)
+
+    tasks = [tuple(todo[at : at + CAPTIONS_PER_TASK]) for at in range(0, len(todo), CAPTIONS_PER_TASK)]
+    reasons: dict[Path, str] = {}
+    failed: Counter[str] = Counter()
+    spoke: set[str] = set()
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), disable=not progress or not captions) as bars:
+        bar = bars.add_task("captions spoken", total=len(captions), completed=len(captions) - len(todo))
+        for task, results in each_result(_speak, tasks, jobs):
+            for caption, reason in zip(task, results, strict=True):
+                if reason is None:
+                    spoke.add(caption.voice)
+                    continue
+                reasons[caption.path] = reason
+                failed[caption.voice] += 1
+                if failed[caption.voice] == GIVE_UP_AFTER and caption.voice not in spoke:
+                    raise UserError(
+                        f"voice {caption.voice!r}: could speak none of its first {GIVE_UP_AFTER} captions ({reason}); "
+                        "try it on one sentence, or name another voice."
+                    )
+            bars.advance(bar, len(task))
+
+    result = []
+    for number, row in enumerate(rows):
+        spoken = captions.get(number)
+        if spoken is not None and spoken.path not in reasons:
+            row = replace(row, audio=spoken.path.relative_to(out).as_posix(), speaker=spoken.voice)
+        elif spoken is not None:
+            on_problem(Problem(row.image, reasons[spoken.path]))
+        elif not row.audio:
+            on_problem(Problem(row.image, "neither a recording nor a text that could be spoken"))
+        result.append(row)
+    return result
+
+
+@dataclass(frozen=True)
+class _Caption:
+    """A text to be spoken, and where to."""
+
+    voice: str
+    text: str
+    path: Path
+
+
+def _captions(rows: Sequence[Utterance], voices: Sequence[str], out: Path, seed: int) -> dict[int, _Caption]:
+    """What has to be spoken, by number of the row. Without voices, only which rows."""
+    names = {voice: parse_voice(voice).name for voice in voices}
+    seen: Counter[tuple[str, str]] = Counter()
+    captions = {}
+    for number, row in enumerate(rows):
+        text = row.text.strip() if row.text else ""
+        if row.audio or not text:
+            continue
+        occurrence = seen[row.image, text]
+        seen[row.image, text] += 1
+        key = _hash(f"{row.image}\n{text}\n{occurrence}")
+        voice = max(names, key=lambda voice: _hash(f"{seed}\n{key}\n{voice}"), default="")
+        digest = _hash(f"{names.get(voice)}\n{key}")
+        stem = re.sub(r"[^\w-]+", "-", PurePosixPath(row.image).stem, flags=re.ASCII).strip("-")[:MAX_STEM]
+        captions[number] = _Caption(voice, text, out / FOLDER / digest[:2] / f"{stem}-{digest}.flac")
+    return captions
+
+
+def _hash(text: str) -> str:
+    return hashlib.blake2b(text.encode(errors="surrogatepass"), digest_size=10).hexdigest()
+
+
+_voice = cache(parse_voice)  # once a process: some have to be loaded
+
+
+def _speak(task: Sequence[_Caption]) -> list[str | None]:
+    """Write the recordings; for each None, or why there is none."""
+    return list(_each_spoken(task))
+
+
+def _each_spoken(task: Sequence[_Caption]) -> Iterator[str | None]:
+    for caption in task:
+        try:
+            content = flac(_voice(caption.voice), caption.text)
+        except UserError as error:
+            yield str(error).rstrip(".")
+            continue
+        write_whole(caption.path, content)
+        yield None

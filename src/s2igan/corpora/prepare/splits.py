@@ -1,0 +1,229 @@
+"""Splits for corpora that bring none, and a validation split for those that bring only train and test.
+
+What hangs together stays together: rows of one picture, rows of one sound (the same recording, or parts of it that
+overlap), and files that hold the same bytes under two names. Where there are classes, whole classes are shared out, as
+in the paper; elsewhere pictures. On request, all that one speaker says stays together as well.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from s2igan.data.manifest import SPLITS, Utterance
+from s2igan.errors import UserError
+from s2igan.text_utils import counted
+
+PROPORTIONS = (0.8, 0.1, 0.1)
+"""Of the pictures, for train, validation and test."""
+MIN_CLASSES = 4
+"""Fewer classes than this are not shared out whole: training would be left with a single one."""
+MIN_TRAINING_PARTS = 2
+"""Parts that hang together which training keeps, however small the corpus: it compares pictures with each other."""
+BY_SPEAKER_REMEDY = "leave --speaker-disjoint out, or split by hand in the column 'split' of a manifest"
+
+
+@dataclass(frozen=True)
+class Splits:
+    """Rows with their splits."""
+
+    rows: list[Utterance]
+    notes: tuple[str, ...] = ()
+    """Sentences that a user should read."""
+
+
+@dataclass
+class _Groups:
+    """Rows that hang together (union-find)."""
+
+    parent: list[int] = field(default_factory=list)
+
+    def find(self, row: int) -> int:
+        while self.parent[row] != row:
+            self.parent[row] = row = self.parent[self.parent[row]]
+        return row
+
+    def join(self, a: int, b: int) -> None:
+        a, b = self.find(a), self.find(b)
+        self.parent[max(a, b)] = min(a, b)
+
+
+def with_splits(
+    rows: Sequence[Utterance],
+    *,
+    proportions: tuple[float, float, float] = PROPORTIONS,
+    seed: int = 0,
+    speaker_disjoint: bool = False,
+    same: Mapping[str, str] | None = None,
+) -> Splits:
+    """Give every row a split; splits that the corpus brings stay as they are.
+
+    Args:
+        rows: of one corpus, all with a class or none.
+        proportions: shares of train, validation and test, counted in pictures.
+        seed: of the choice.
+        speaker_disjoint: no speaker is in two splits.
+        same: for files that hold the same bytes as another, the path of that other.
+
+    Raises:
+        UserError: the proportions make no sense; or speakers cannot be kept apart.
+    """
+    if any(share < 0 for share in proportions) or proportions[0] <= 0 or not 0.99 < sum(proportions) < 1.01:
+        raise UserError(
+            f"--proportions {' '.join(f'{share:g}' for share in proportions)}: the shares of train, validation and "
+            "test must add up to 1, and training needs some."
+        )
+    rows, same = list(rows), same or {}
+    if speaker_disjoint:
+        _check_speakers(rows)
+    found = _shared(rows, proportions, seed, speaker_disjoint, same)
+    classes = {row.class_name for row in found.rows if row.split == "train"}
+    if len(classes) != 1 or classes == {None}:
+        return found
+    note = f"All pictures for training are of the class {classes.pop()!r}: that is as good as no classes, and left out."
+    return Splits([replace(row, class_name=None) for row in found.rows], (*found.notes, note))
+
+
+def _shared(
+    rows: list[Utterance],
+    proportions: tuple[float, float, float],
+    seed: int,
+    speaker_disjoint: bool,
+    same: Mapping[str, str],
+) -> Splits:
+    brought = {row.split for row in rows} - {None}
+    if not brought:
+        shares = dict(zip(SPLITS, proportions, strict=True))
+        return _shared_out(rows, list(range(len(rows))), shares, seed, speaker_disjoint, same)
+    notes = []
+    without = sum(row.split is None for row in rows)
+    if without:
+        notes.append(f"{without:,} of {len(rows):,} utterances have no split while others have one: they are not used.")
+    if "train" in brought and "validation" not in brought and proportions[1] > 0:
+        training = [i for i, row in enumerate(rows) if row.split == "train"]
+        both = proportions[0] + proportions[1]
+        shares = {"train": proportions[0] / both, "validation": proportions[1] / both}
+        held_out = _shared_out(rows, training, shares, seed, speaker_disjoint, same)
+        rows, notes = held_out.rows, [*notes, *held_out.notes]
+        n = len({row.image for row in rows if row.split == "validation"})
+        if n:
+            kept_back = f"{counted(n, 'picture')} of its training split {'is' if n == 1 else 'are'} held out"
+            notes.append(f"The corpus brings no validation split: {kept_back}.")
+    if "test" not in brought:
+        notes.append("The corpus brings no test split: what is trained on it can only be scored on another split.")
+    return Splits(rows, tuple(notes))
+
+
+def _check_speakers(rows: Sequence[Utterance]) -> None:
+    unknown = next((row for row in rows if row.speaker is None), None)
+    if unknown is not None:
+        n = sum(row.speaker is None for row in rows)
+        raise UserError(
+            f"--speaker-disjoint needs the speaker of every utterance, and {n:,} of {len(rows):,} have none, the first "
+            f"{unknown.audio or unknown.image}; {BY_SPEAKER_REMEDY}."
+        )
+    split_of: dict[str | None, str] = {}
+    for row in rows:
+        if row.split is not None and split_of.setdefault(row.speaker, row.split) != row.split:
+            raise UserError(
+                f"--speaker-disjoint: the corpus brings its own splits, and {row.speaker!r} speaks in "
+                f"{split_of[row.speaker]} and in {row.split}; {BY_SPEAKER_REMEDY}."
+            )
+
+
+def _shared_out(
+    rows: list[Utterance],
+    chosen: list[int],
+    shares: Mapping[str, float],
+    seed: int,
+    speaker_disjoint: bool,
+    same: Mapping[str, str],
+) -> Splits:
+    """The rows, of which those chosen have been shared out."""
+    notes = []
+    parts: list[list[int]] = []
+    if any(rows[i].class_name is not None for i in chosen):
+        parts = _parts(rows, chosen, same, by_class=True, by_speaker=speaker_disjoint)
+        if len(parts) < MIN_CLASSES:
+            together = " that share no picture, recording or speaker" if speaker_disjoint else ""
+            notes.append(
+                f"There {'is' if len(parts) == 1 else 'are'} {counted(len(parts), 'class')}{together}, too few to keep "
+                f"some for testing ({MIN_CLASSES} are needed): pictures are split, and every split may show every "
+                "class."
+            )
+            parts = []
+    if not parts:
+        parts = _parts(rows, chosen, same, by_class=False, by_speaker=speaker_disjoint)
+    if speaker_disjoint and len(parts) == 1:
+        speakers = len({rows[i].speaker for i in chosen})
+        raise UserError(
+            f"--speaker-disjoint: no split keeps the {speakers} speaker{'s' * (speakers > 1)} apart, since the "
+            f"pictures that they share tie all {len(chosen):,} utterances together; {BY_SPEAKER_REMEDY}."
+        )
+    sizes = [len({same.get(rows[i].image, rows[i].image) for i in part}) for part in parts]
+    names = _share_out(sizes, shares, seed)
+    for part, name in zip(parts, names, strict=True):
+        for i in part:
+            rows[i] = replace(rows[i], split=name)
+    empty = [name for name, share in shares.items() if share > 0 and name not in names]
+    if empty:
+        n = len(parts)
+        notes.append(
+            f"The corpus is too small for a {' and a '.join(empty)} split: it has {n} part{'s' * (n > 1)} that "
+            f"share{'s' * (n == 1)} no picture or recording with the rest, and training keeps {MIN_TRAINING_PARTS}."
+        )
+    return Splits(rows, tuple(notes))
+
+
+def _parts(
+    rows: Sequence[Utterance], chosen: Sequence[int], same: Mapping[str, str], *, by_class: bool, by_speaker: bool
+) -> list[list[int]]:
+    """The connected components of the chosen rows, in the order of their first rows."""
+    groups = _Groups(list(range(len(rows))))
+    first: dict[tuple[str, str], int] = {}
+    sounds: dict[str, list[tuple[float, float, int]]] = {}
+    for i in chosen:
+        row = rows[i]
+        ties = [("image", same.get(row.image, row.image))]
+        if by_class and row.class_name is not None:
+            ties.append(("class", row.class_name))
+        if by_speaker and row.speaker is not None:
+            ties.append(("speaker", row.speaker))
+        for tie in ties:
+            groups.join(first.setdefault(tie, i), i)
+        if row.audio:
+            audio, start, end = row.recording
+            sounds.setdefault(same.get(audio, audio), []).append((start, end, i))
+    for sound in sounds.values():
+        sound.sort()
+        _, last_end, last = sound[0]
+        for start, end, i in sound[1:]:
+            if start < last_end:
+                groups.join(last, i)
+            if end > last_end:
+                last_end, last = end, i
+    parts: dict[int, list[int]] = {}
+    for i in chosen:
+        parts.setdefault(groups.find(i), []).append(i)
+    return list(parts.values())
+
+
+def _share_out(sizes: Sequence[int], shares: Mapping[str, float], seed: int) -> list[str]:
+    """A split for each part: the largest first, parts of one size in random order, each to the split that lacks most.
+
+    Then a split that stayed empty gets the smallest part of training, as long as that keeps `MIN_TRAINING_PARTS`.
+    """
+    rng = np.random.default_rng([seed, 0x5B117])
+    order = sorted(rng.permutation(len(sizes)).tolist(), key=lambda part: -sizes[part])
+    lacking = {name: share * sum(sizes) for name, share in shares.items() if share > 0}
+    names = [""] * len(sizes)
+    for part in order:
+        name = max(lacking, key=lacking.__getitem__)
+        names[part] = name
+        lacking[name] -= sizes[part]
+    for name in ("test", "validation"):
+        if name in lacking and name not in names and names.count("train") > MIN_TRAINING_PARTS:
+            names[next(part for part in reversed(order) if names[part] == "train")] = name
+    return names

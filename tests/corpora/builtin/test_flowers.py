@@ -1,0 +1,77 @@
+"""The flowers as a corpus; what they share with the birds is tested there."""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter
+
+import pytest
+
+from s2igan.corpora.builtin.drawn import TEST_VOICES, prepare, species, split_classes, version
+from s2igan.corpora.builtin.flower_drawing import ATTRIBUTES
+from s2igan.corpora.builtin.flowers import DRAWN_SET as FLOWERS
+from s2igan.data.manifest import read_manifest
+from s2igan.data.store import Store
+from s2igan.errors import UserError
+from s2igan.evaluation.drawings import drawing_with
+
+
+@pytest.mark.parametrize(("classes", "train", "validation", "test"), [(40, 29, 3, 8), (10, 7, 1, 2), (60, 44, 4, 12)])
+def test_the_split_is_that_of_the_birds(classes, train, validation, test):
+    splits = split_classes(FLOWERS, classes)
+    assert splits == ["train"] * train + ["validation"] * validation + ["test"] * test
+
+
+def test_too_few_classes_are_refused():
+    with pytest.raises(UserError, match="--classes 9: the flowers need 10 to 1000 classes"):
+        species(FLOWERS, 9)
+
+
+def test_species_are_balanced_and_the_test_is_new():
+    kinds, splits = species(FLOWERS, 40), split_classes(FLOWERS, 40)
+    train, test = ([kind for kind, of in zip(kinds, splits, strict=True) if of == name] for name in ("train", "test"))
+    for name, values in ATTRIBUTES.items():
+        for group in (train, test):
+            counts = Counter(kind[name] for kind in group)
+            assert max(counts.values()) - min(counts[value] for value in values) <= 1
+    for new, seen in itertools.product(test, train):
+        assert sum(new[name] != seen[name] for name in ATTRIBUTES) >= 4
+
+
+def test_many_classes_end():
+    kinds = species(FLOWERS, 100, seed=1)
+    assert len({tuple(kind.values()) for kind in kinds}) == 100
+
+
+def test_the_corpus_is_whole_and_known_to_the_evaluation(tmp_path):
+    options = {"classes": 10, "individuals": 1, "captions": 1, "size": 16, "seed": 5, "jobs": 1, "progress": False}
+    options["extra_voices"] = ()
+    prepare(FLOWERS, tmp_path, **options)
+    rows = read_manifest(tmp_path / "manifest.jsonl")
+    assert len(rows) == 10
+    assert [row.attributes for row in rows] == species(FLOWERS, 10, seed=5)
+    for number, row in enumerate(rows):
+        kind = row.attributes
+        assert row.class_name == f"{number:03d}_{kind['petal_count']}-petalled_{kind['petal_colour']}"
+        assert (row.speaker.removeprefix("espeak:") in TEST_VOICES) == (row.split == "test")
+        assert 2 <= len(row.mentions) <= 5
+    store = Store.open(tmp_path)
+    found = drawing_with(store.attributes)
+    assert found is not None
+    assert found.name == "flowers"
+    with pytest.raises(UserError, match="holds flowers made with seed 5, not seed 6"):
+        prepare(FLOWERS, tmp_path, **options | {"seed": 6})
+    (tmp_path / "flowers.json").unlink()
+    with pytest.raises(UserError, match="holds another corpus"):
+        prepare(FLOWERS, tmp_path, **options)
+
+
+def test_sentences_of_figure_3_name_what_they_change():
+    for name, sentence in FLOWERS.changed_sentences.items():
+        assert sentence.count("{}") == 1
+        assert name in FLOWERS.attributes
+    assert FLOWERS.headlines == FLOWERS.changed_sentences.keys()
+
+
+def test_the_version_is_stable_within_a_process_and_of_the_set():
+    assert version(FLOWERS) == version(FLOWERS)
