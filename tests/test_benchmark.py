@@ -49,7 +49,7 @@ def test_hours_of_the_paper():
     assert module.projected_hours(cub, "sen", 10.0) == {"projected_hours": round(150 * 69 * 128 / 10 / 3600, 3)}
     assert module.projected_hours(resolve("places"), "rdg", 10.0) == {}
     birds = resolve("birds")
-    hours = round(birds.rdg.loop.steps / 3600, 3)
+    hours = round(birds.rdg.trainer.steps / 3600, 3)
     assert module.projected_hours(birds, "rdg", birds.rdg.batch_size) == {"projected_hours": hours}
 
 

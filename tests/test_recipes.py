@@ -25,7 +25,7 @@ CHANGES = {
     "li2020": STACKGAN | {"sen.speech", "sen.objective"},
     "no-dense": {"rdg.generator.dense"},
     "no-rs": {"rdg.relation"},
-    "no-sen": {"sen.objective", "sen.loop.epochs", "rdg.speech"},
+    "no-sen": {"sen.objective", "sen.trainer.epochs", "rdg.speech"},
     "end-to-end": {"rdg.speech"},
     "no-distinctive": {"sen.distinctive"},
 }
@@ -40,7 +40,7 @@ def test_what_the_methods_change_it_to():
     assert resolve("no-dense").rdg.generator.dense == "none"
     assert resolve("no-rs").rdg.relation == 0
     assert resolve("no-sen").rdg.speech == "scratch"
-    assert resolve("no-sen").sen.loop.steps == 0
+    assert resolve("no-sen").sen.trainer.steps == 0
     assert resolve("end-to-end").rdg.speech == "finetuned"
     assert resolve("no-distinctive").sen.distinctive == 0
     assert resolve("li2020").sen.objective == "distillation"
@@ -73,7 +73,7 @@ def test_the_paper_s_hyper_parameters(size):
     assert (sen.image.backbone, sen.image.pooling, sen.image_size, sen.image_views) == ("inception_v3", "mean", 256, 0)
     assert (sen.matching_scale, sen.distinctive, sen.objective, sen.augment) == (10.0, 1.0, "matching", None)
     assert (sen.learning_rate, sen.betas, sen.weight_decay, sen.length_window) == (1e-3, (0.95, 0.999), 1e-3, 1)
-    assert (sen.batch_size, sen.loop.epochs, sen.schedule, sen.decay_epochs, sen.warmup_steps) == (
+    assert (sen.batch_size, sen.trainer.epochs, sen.schedule, sen.decay_epochs, sen.warmup_steps) == (
         128,
         150,
         "step",
@@ -86,7 +86,7 @@ def test_the_paper_s_hyper_parameters(size):
     assert (generator.resolutions, generator.residual_blocks, generator.dense) == ((64, 128, 256), 2, "previous")
     assert (rdg.discriminator_width, rdg.relation_hidden, rdg.relation, rdg.kl) == (64, 128, 1.0, 2.0)
     assert (rdg.learning_rate, rdg.discriminator_learning_rate, rdg.betas) == (2e-4, 2e-4, (0.5, 0.999))
-    assert (rdg.batch_size, rdg.loop.epochs, rdg.schedule, rdg.ema_decay) == (24, 600, "constant", 0.999)
+    assert (rdg.batch_size, rdg.trainer.epochs, rdg.schedule, rdg.ema_decay) == (24, 600, "constant", 0.999)
     assert (rdg.contrast, rdg.semantic, rdg.calibrate_batch_norm, rdg.image_views) == (0.0, 0.0, False, 0)
     assert (rdg.reconstruction, rdg.practice_steps, rdg.accumulate) == (0.0, 0, 1)
     assert (rdg.negatives, rdg.arithmetic, rdg.emphasis) == (0, 0.0, 1.0)
@@ -99,7 +99,7 @@ def test_the_paper_s_hyper_parameters(size):
 def test_sets_without_classes_train_stage_1_more_slowly():
     for size in ("flickr8k", "places"):
         sen = resolve(size).sen
-        assert (sen.learning_rate, sen.batch_size, sen.loop.epochs) == (1e-4, 32, 120)
+        assert (sen.learning_rate, sen.batch_size, sen.trainer.epochs) == (1e-4, 32, 120)
         assert changed(resolve("cub").rdg, resolve(size).rdg) == set()
 
 

@@ -12,13 +12,14 @@ Importing this module is cheap: what needs torch is imported when a recipe is ca
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from s2igan.errors import UserError
 
 if TYPE_CHECKING:
-    from s2igan.training.rdg_config import RDGConfig
+    from s2igan.training.beyond import Beyond
+    from s2igan.training.rdg import RDGConfig
     from s2igan.training.sen import SENConfig
 
 
@@ -31,6 +32,12 @@ class TrainingSet:
     """0 where the set has none."""
 
 
+def _paper_only() -> Beyond:
+    from s2igan.training.beyond import Beyond
+
+    return Beyond()
+
+
 @dataclass(frozen=True)
 class Recipe:
     """Both stages, complete."""
@@ -38,8 +45,12 @@ class Recipe:
     name: str
     sen: SENConfig
     rdg: RDGConfig
+    beyond: Beyond = field(default_factory=_paper_only)
     training_set: TrainingSet | None = None
     """Only estimates use it."""
+
+    def __post_init__(self) -> None:
+        self.beyond.small.check(self.rdg)
 
 
 def demo() -> Recipe:
@@ -52,15 +63,11 @@ def demo() -> Recipe:
     return replace(
         recipe,
         name="demo",
-        sen=replace(recipe.sen, loop=replace(recipe.sen.loop, steps=600)),
-        rdg=replace(
-            recipe.rdg,
-            ema_decay=0.995,
-            contrast=30.0,
-            discriminator_contrast=30.0,
-            semantic=0.7,
-            late_steps=0,
-            loop=replace(recipe.rdg.loop, steps=1500),
+        sen=replace(recipe.sen, trainer=replace(recipe.sen.trainer, steps=600)),
+        rdg=replace(recipe.rdg, ema_decay=0.995, trainer=replace(recipe.rdg.trainer, steps=1500)),
+        beyond=replace(
+            recipe.beyond,
+            small=replace(recipe.beyond.small, contrast=30.0, discriminator_contrast=30.0, semantic=0.7, late_steps=0),
         ),
     )
 
@@ -77,9 +84,10 @@ def birds() -> Recipe:
     from s2igan.models.image_encoder import ImageEncoderConfig
     from s2igan.models.speech_encoder import SpeechEncoderConfig
     from s2igan.training.augment import SpeechAugment
-    from s2igan.training.rdg_config import RDGConfig
+    from s2igan.training.beyond import Beyond, ConditionStart, InUse, SmallRecipes
+    from s2igan.training.rdg import RDGConfig
     from s2igan.training.sen import SENConfig
-    from s2igan.training.trainer import LoopConfig
+    from s2igan.training.trainer import TrainerConfig
 
     speech = SpeechEncoderConfig(
         conv_channels=(64, 128),
@@ -97,7 +105,7 @@ def birds() -> Recipe:
         embedding=speech.embedding,
     )
     sen = SENConfig(
-        loop=LoopConfig(steps=1200, evaluate_every=100),
+        trainer=TrainerConfig(steps=1200, evaluate_every=100),
         speech=speech,
         image=image,
         image_size=64,
@@ -112,16 +120,17 @@ def birds() -> Recipe:
         augment=SpeechAugment(),
     )
     rdg = RDGConfig(
-        loop=LoopConfig(steps=6700, evaluate_every=500, precision="auto", sync_batch_norm=True),
+        trainer=TrainerConfig(steps=6700, evaluate_every=500, precision="auto"),
         generator=GeneratorConfig(embedding=speech.embedding, condition=64, z=64, width=48, resolutions=(16, 32, 64)),
         discriminator_width=32,
         learning_rate=3e-4,
         discriminator_learning_rate=3e-4,
         schedule="cosine",
-        ema_decay=0.999,
         kl=0.02,
-        initial_condition_gain=32.0,
-        initial_logvar=-3.0,
+        mismatched=False,
+        image_views=4,
+    )
+    small = SmallRecipes(
         contrast=3.0,
         discriminator_contrast=3.0,
         contrast_dim=64,
@@ -130,17 +139,14 @@ def birds() -> Recipe:
         late_contrast=30.0,
         late_semantic=0.7,
         negatives=512,
-        arithmetic=0.5,
-        mismatched=False,
+        extrapolated=0.5,
         reconstruction=75.0,
         posterior_kl=5.0,
-        practice_steps=1200,
-        emphasis=1.4,
-        candidates=4,
-        image_views=4,
-        calibrate_batch_norm=True,
+        warmup_steps=1200,
+        condition_scale=1.4,
     )
-    return Recipe("birds", sen, rdg, TrainingSet(images=1760, classes=44))
+    beyond = Beyond(ConditionStart(gain=32.0, logvar=-3.0), InUse(calibrate_batch_norm=True, rerank=4), small)
+    return Recipe("birds", sen, rdg, beyond, TrainingSet(images=1760, classes=44))
 
 
 def cub() -> Recipe:
@@ -148,13 +154,13 @@ def cub() -> Recipe:
 
     Inception-v3 encodes the images. Where paper and reference differ the choices are those of method.md section 8.
     """
-    from s2igan.training.rdg_config import RDGConfig
+    from s2igan.training.rdg import RDGConfig
     from s2igan.training.sen import SENConfig
-    from s2igan.training.trainer import LoopConfig
+    from s2igan.training.trainer import TrainerConfig
 
-    sen = SENConfig(loop=LoopConfig(epochs=150, evaluate_every=350))
-    rdg = RDGConfig(loop=LoopConfig(epochs=600, evaluate_every=5000, checkpoint_seconds=1800))
-    return Recipe("cub", sen, rdg, TrainingSet(images=8855, classes=150))
+    sen = SENConfig(trainer=TrainerConfig(epochs=150, evaluate_every=350))
+    rdg = RDGConfig(trainer=TrainerConfig(epochs=600, evaluate_every=5000, checkpoint_seconds=1800))
+    return Recipe("cub", sen, rdg, training_set=TrainingSet(images=8855, classes=150))
 
 
 def oxford102() -> Recipe:
@@ -169,7 +175,7 @@ def flickr8k() -> Recipe:
     (method.md section 5).
     """
     recipe = cub()
-    sen = replace(recipe.sen, learning_rate=1e-4, batch_size=32, loop=replace(recipe.sen.loop, epochs=120))
+    sen = replace(recipe.sen, learning_rate=1e-4, batch_size=32, trainer=replace(recipe.sen.trainer, epochs=120))
     return replace(recipe, name="flickr8k", sen=sen, training_set=TrainingSet(images=6000, classes=0))
 
 
@@ -273,8 +279,8 @@ def no_sen(size: Recipe) -> Recipe:
     their principal components, since there is no trained image embedding.
     s2igan train no-sen --config cub --data DATA --out RUN
     """
-    untrained = replace(size.sen, objective="distillation", loop=replace(size.sen.loop, steps=0, epochs=None))
-    return replace(size, sen=untrained, rdg=replace(size.rdg, speech="scratch", negatives=0))
+    untrained = replace(size.sen, objective="distillation", trainer=replace(size.sen.trainer, steps=0, epochs=None))
+    return replace(size, sen=untrained, rdg=replace(size.rdg, speech="scratch"), beyond=_without_negatives(size.beyond))
 
 
 def end_to_end(size: Recipe) -> Recipe:
@@ -283,7 +289,12 @@ def end_to_end(size: Recipe) -> Recipe:
     CUB 7.38 / 21.54 / 4.29.
     s2igan train end-to-end --config cub --data DATA --out RUN --sen-from S2IGAN-RUN
     """
-    return replace(size, rdg=replace(size.rdg, speech="finetuned", negatives=0))
+    return replace(size, rdg=replace(size.rdg, speech="finetuned"), beyond=_without_negatives(size.beyond))
+
+
+def _without_negatives(beyond: Beyond) -> Beyond:
+    """Negatives are embeddings that are computed once, which needs a frozen speech encoder."""
+    return replace(beyond, small=replace(beyond.small, negatives=0))
 
 
 def no_distinctive(size: Recipe) -> Recipe:

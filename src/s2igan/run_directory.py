@@ -82,14 +82,15 @@ class RunDirectory:
         """Go on with a run: lock its directory and read its configuration.
 
         Args:
-            config: what the run is asked to be now; it must be what the run was created with.
+            config: what the run is asked to be now; of these entries each must be what the run was created with.
 
         Raises:
             UserError: if there is no run, another process holds its lock, or `config` differs, naming each difference.
         """
         run = cls.open(path)
         if config is not None:
-            changes = _differences(run.config, json.loads(json.dumps(config)))
+            asked = {"sen_from": None} | json.loads(json.dumps(config))
+            changes = differences({name: run.config.get(name) for name in asked}, asked)
             if changes:
                 raise UserError(
                     f"{run.path / CONFIG}: the run was started with another configuration ({'; '.join(changes)}); "
@@ -246,14 +247,14 @@ def _plain(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def _differences(old: Any, new: Any, name: str = "") -> list[str]:
+def differences(old: Any, new: Any, name: str = "") -> list[str]:
     """What differs between two JSON values, in words."""
     if isinstance(old, dict) and isinstance(new, dict):
         keys = list(dict.fromkeys([*old, *new]))
         return [
             line
             for key in keys
-            for line in _differences(old.get(key), new.get(key), f"{name}.{key}" if name else str(key))
+            for line in differences(old.get(key), new.get(key), f"{name}.{key}" if name else str(key))
         ]
     return [] if old == new else [f"{name} was {json.dumps(old)}, is now {json.dumps(new)}"]
 

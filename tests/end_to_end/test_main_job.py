@@ -28,7 +28,7 @@ def tiny():
         name="tiny",
         sen=replace(
             birds.sen,
-            loop=replace(birds.sen.loop, steps=SEN_STEPS, evaluate_every=3, log_every=2),
+            trainer=replace(birds.sen.trainer, steps=SEN_STEPS, evaluate_every=3, log_every=2),
             speech=speech,
             image=image,
             image_size=32,
@@ -36,7 +36,7 @@ def tiny():
         ),
         rdg=replace(
             birds.rdg,
-            loop=replace(birds.rdg.loop, steps=RDG_STEPS, evaluate_every=2, log_every=2),
+            trainer=replace(birds.rdg.trainer, steps=RDG_STEPS, evaluate_every=2, log_every=2),
             generator=replace(birds.rdg.generator, **networks),
             discriminator_width=4,
             batch_size=6,

@@ -12,7 +12,7 @@ from s2igan.errors import UserError
 from s2igan.recipes import TrainingSet, resolve
 from s2igan.training import plan as module
 from s2igan.training.plan import DataFacts, Measurement, Part, SavedTensors, facts_of_recipe, parts, plan, tree
-from s2igan.training.trainer import LoopConfig
+from s2igan.training.trainer import TrainerConfig
 from tiny_corpus import shrunk
 
 
@@ -101,7 +101,7 @@ def test_time_and_memory_of_a_stage():
     def lines(loop, facts=facts, measured=measured):
         return "\n".join(module._stage_report("rdg", 24, loop, networks, facts, measured))
 
-    text = lines(LoopConfig(epochs=10))
+    text = lines(TrainerConfig(epochs=10))
     assert re.findall(r"(\d[\d.]+ MiB)  (\w+)", text) == [
         ("3.0 MiB", "weights"),  # the generator, its average, and the encoder
         ("1.0 MiB", "gradients"),
@@ -112,9 +112,9 @@ def test_time_and_memory_of_a_stage():
     assert "12.0 s a step" in text
     assert "10 epochs = 40 steps: about 8.0 minutes" in text
     assert "too long" not in text
-    assert "300 steps: about 60.0 minutes" in lines(LoopConfig(steps=300))
-    assert "--data" in lines(LoopConfig(epochs=10), facts=replace(facts, images=None))
-    assert "left 40% of a processor" in lines(LoopConfig(steps=1), measured=replace(measured, busy=0.4))
+    assert "300 steps: about 60.0 minutes" in lines(TrainerConfig(steps=300))
+    assert "--data" in lines(TrainerConfig(epochs=10), facts=replace(facts, images=None))
+    assert "left 40% of a processor" in lines(TrainerConfig(steps=1), measured=replace(measured, busy=0.4))
 
 
 def test_the_configuration_is_a_tree():
@@ -136,7 +136,7 @@ def test_a_plan_without_data(method):
 
 def test_a_plan_with_data_goes_by_the_store(store, store_without_classes):
     recipe = shrunk(resolve("s2igan", "birds"))
-    recipe = replace(recipe, rdg=replace(recipe.rdg, loop=LoopConfig(epochs=9)))
+    recipe = replace(recipe, rdg=replace(recipe.rdg, trainer=TrainerConfig(epochs=9)))
     text = plan(recipe, data=store.directory, device="cpu")
     assert f"Data: {store.directory}: 16 training images, 4 classes, utterances of " in text
     assert re.search(r"sen  classifier +68\n", text)  # (16 + 1) * 4

@@ -12,12 +12,12 @@ from s2igan.errors import UserError
 from s2igan.losses import Negatives
 from s2igan.models.generator import GeneratorConfig
 from s2igan.models.posterior import PosteriorOutput
-from s2igan.training import rdg, rdg_config, rdg_options, rdg_state
-from s2igan.training.trainer import LoopConfig
+from s2igan.training import rdg, rdg_options, rdg_state
+from s2igan.training.trainer import TrainerConfig
 
 SCALES = (8, 16)
-CONFIG = rdg_config.RDGConfig(
-    loop=LoopConfig(steps=1),
+CONFIG = rdg.RDGConfig(
+    trainer=TrainerConfig(steps=1),
     generator=GeneratorConfig(embedding=6, condition=3, z=4, width=4, resolutions=SCALES),
     discriminator_width=2,
     relation_hidden=5,
@@ -36,9 +36,7 @@ def encode(images):
 
 def make(**options):
     config = replace(CONFIG, **options)
-    state = rdg_state.make_state(
-        config, image_embedding=6, encode=encode, speech=None, seed=0, device=torch.device("cpu")
-    )
+    state = rdg.make_state(config, image_embedding=6, encode=encode, speech=None, seed=0, device=torch.device("cpu"))
     return state, config
 
 
@@ -46,15 +44,15 @@ def batch(**changes):
     rng = torch.Generator().manual_seed(1)
     real, mismatched, similar = torch.rand(3, 4, 3, 16, 16, generator=rng) * 2 - 1
     given = {
-        "real": rdg_state.pyramid(real, SCALES),
-        "mismatched": rdg_state.pyramid(mismatched, SCALES),
+        "real": pyramid(real, SCALES),
+        "mismatched": pyramid(mismatched, SCALES),
         "embedding": F.normalize(torch.randn(4, 6, generator=rng), dim=1),
         "z": torch.randn(4, 4, generator=rng),
         "eps": torch.randn(4, 3, generator=rng),
         "class_ids": torch.tensor([0, 1, 2, 0]),
         "relation_features": {"real": encode(real), "similar": encode(similar), "negative": encode(mismatched)},
     }
-    return rdg_state.RDGBatch(**(given | changes))
+    return rdg.RDGBatch(**(given | changes))
 
 
 def passes(state, resolution):
@@ -436,7 +434,7 @@ def test_in_use_descriptions_are_emphasised():
 
 def test_pyramid_is_the_mean_of_2x2_pixels():
     images = torch.arange(16.0).view(1, 1, 4, 4).expand(1, 3, 4, 4)
-    scales = rdg_state.pyramid(images, (2, 4))
+    scales = pyramid(images, (2, 4))
     assert list(scales) == [4, 2]
     assert torch.equal(scales[4], images)
     assert scales[2][0, 0].tolist() == [[2.5, 4.5], [10.5, 12.5]]

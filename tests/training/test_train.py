@@ -15,7 +15,8 @@ from s2igan.errors import UserError
 from s2igan.evaluation.evaluate import evaluate
 from s2igan.pipeline import SpeechToImage
 from s2igan.recipes import METHODS, SIZES, resolve
-from s2igan.training import rdg_stage, sen_stage
+from s2igan.training import stages
+from s2igan.training.beyond import Beyond, InUse
 from s2igan.training.train import load_sen, train_run
 from tiny_corpus import make_store, shrunk, tiny_recipe, with_rdg
 
@@ -58,12 +59,12 @@ def test_every_method_trains_one_step_of_each_stage(method, size, store, tmp_pat
     run = train(recipe, store, tmp_path / "run")
 
     scales = len(recipe.rdg.generator.resolutions)
-    assert len(gradients) == recipe.sen.loop.steps + scales + (recipe.rdg.relation > 0) + 1
+    assert len(gradients) == recipe.sen.trainer.steps + scales + (recipe.rdg.relation > 0) + 1
     for optimiser in gradients:
         assert all(gradient is not None and gradient.abs().sum() > 0 for gradient in optimiser)
 
     records = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    assert {record["stage"] for record in records} == ({"sen", "rdg"} if recipe.sen.loop.steps else {"rdg"})
+    assert {record["stage"] for record in records} == ({"sen", "rdg"} if recipe.sen.trainer.steps else {"rdg"})
     terms = {key for record in records for key in record}
     assert ("sen/distinctive_image" in terms) == (method not in ("no-distinctive", "li2020", "no-sen"))
     assert ("sen/distillation" in terms) == (method == "li2020")
@@ -107,23 +108,24 @@ def test_a_fine_tuned_encoder_starts_from_stage_1_and_one_from_scratch_does_not(
 def test_samples_of_a_speech_encoder_that_trains_along_follow_it(store, tmp_path):
     """Evaluation embeds anew, with the encoder as it then is and as it is exported."""
     embedded = []
-    original = rdg_stage.speech_embeddings
+    original = stages.speech_embeddings
 
     def spy(*args, **kwargs):
         embedded.append(original(*args, **kwargs))
         return embedded[-1]
 
     recipe = with_rdg(tiny_recipe(2), speech="finetuned", learning_rate=1e-2)
-    recipe = replace(recipe, rdg=replace(recipe.rdg, loop=replace(recipe.rdg.loop, evaluate_every=1)))
+    recipe = replace(recipe, rdg=replace(recipe.rdg, trainer=replace(recipe.rdg.trainer, evaluate_every=1)))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(rdg_stage, "speech_embeddings", spy)
+        patch.setattr(stages, "speech_embeddings", spy)
         train(recipe, store, tmp_path / "run")
     same_size = [a for a in embedded if len(a) == len(embedded[-1])]
     assert not torch.allclose(same_size[0], same_size[-1], atol=1e-4)
 
 
 def test_candidates_travel_to_the_model_and_into_the_records(store, tmp_path):
-    run = train(with_rdg(tiny_recipe(1), candidates=3), store, tmp_path / "run")
+    recipe = replace(tiny_recipe(1), beyond=Beyond(in_use=InUse(rerank=3)))
+    run = train(recipe, store, tmp_path / "run")
     model = SpeechToImage.load(run)
     assert model.candidates == 3
     z, eps = model.noise(2, 0)
@@ -163,8 +165,8 @@ def test_stage_2_needs_stage_1(store, tmp_path):
 
 def test_epochs_are_counted_in_the_store_s_images(store, tmp_path):
     recipe = tiny_recipe(0)
-    recipe = replace(recipe, sen=replace(recipe.sen, loop=replace(recipe.sen.loop, epochs=3)))
-    recipe = with_rdg(recipe, loop=replace(recipe.rdg.loop, epochs=2), batch_size=3)
+    recipe = replace(recipe, sen=replace(recipe.sen, trainer=replace(recipe.sen.trainer, epochs=3)))
+    recipe = with_rdg(recipe, trainer=replace(recipe.rdg.trainer, epochs=2), batch_size=3)
     run = train(recipe, store, tmp_path / "run")
     records = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     last = {record["stage"]: (record["step"], record["epoch"]) for record in records}
@@ -175,14 +177,14 @@ def test_stage_1_exports_its_best_weights(store, tmp_path, monkeypatch):
     scores = iter([0.2, 0.7, 0.3, 0.1])
     kept = {}
 
-    def score(state, *args, **kwargs):
+    def score(stage, data):
         value = next(scores)
-        kept[value] = {key: tensor.clone() for key, tensor in state.speech.state_dict().items()}
-        return {"validation_map": value}
+        kept[value] = {key: tensor.clone() for key, tensor in stage.state.speech.state_dict().items()}
+        return value
 
-    monkeypatch.setattr(sen_stage, "embedding_scores", score)
+    monkeypatch.setattr(stages.SENStage, "validation_map", score)
     recipe = tiny_recipe(4)
-    recipe = replace(recipe, sen=replace(recipe.sen, loop=replace(recipe.sen.loop, evaluate_every=1)))
+    recipe = replace(recipe, sen=replace(recipe.sen, trainer=replace(recipe.sen.trainer, evaluate_every=1)))
     run = train(recipe, store, tmp_path / "run", stage="sen")
     speech, _ = load_sen(run, CPU)
     assert same(dict(speech.state_dict()), kept[0.7])
@@ -193,13 +195,13 @@ def test_stage_1_exports_its_best_weights(store, tmp_path, monkeypatch):
 def test_stage_1_looks_at_validation_images_and_at_no_test_image(store, tmp_path, monkeypatch):
     """Row 10 of method.md section 8."""
     splits = []
-    original = sen_stage.embedding_scores
+    original = stages.SENStage.validation_map
 
-    def spy(state, data, *args, **kwargs):
+    def spy(stage, data):
         splits.append(data)
-        return original(state, data, *args, **kwargs)
+        return original(stage, data)
 
-    monkeypatch.setattr(sen_stage, "embedding_scores", spy)
+    monkeypatch.setattr(stages.SENStage, "validation_map", spy)
     train(tiny_recipe(1), store, tmp_path / "run", stage="sen")
     (data,) = splits
     np.testing.assert_array_equal(data.utterances, store.split_indices("validation"))
@@ -219,8 +221,8 @@ def test_every_kind_of_network_trains_in_bf16(method, store, tmp_path, gradients
     recipe = shrunk(resolve(method, "birds"))
 
     def losses(precision):
-        loops = {stage: replace(getattr(recipe, stage).loop, precision=precision) for stage in ("sen", "rdg")}
-        changed = {stage: replace(getattr(recipe, stage), loop=loop) for stage, loop in loops.items()}
+        loops = {stage: replace(getattr(recipe, stage).trainer, precision=precision) for stage in ("sen", "rdg")}
+        changed = {stage: replace(getattr(recipe, stage), trainer=loop) for stage, loop in loops.items()}
         run = train(replace(recipe, **changed), store, tmp_path / precision)
         lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
         return {key: value for line in lines for key, value in line.items() if key.endswith("total")}
