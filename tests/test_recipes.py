@@ -6,6 +6,7 @@ import pytest
 
 from s2igan.errors import UserError
 from s2igan.recipes import METHODS, RECIPES, SIZES, resolve
+from s2igan.training.beyond import Beyond, ConditionStart, InUse
 
 
 def changed(old, new, name=""):
@@ -87,10 +88,11 @@ def test_the_paper_s_hyper_parameters(size):
     assert (rdg.discriminator_width, rdg.relation_hidden, rdg.relation, rdg.kl) == (64, 128, 1.0, 2.0)
     assert (rdg.learning_rate, rdg.discriminator_learning_rate, rdg.betas) == (2e-4, 2e-4, (0.5, 0.999))
     assert (rdg.batch_size, rdg.trainer.epochs, rdg.schedule, rdg.ema_decay) == (24, 600, "constant", 0.999)
-    assert (rdg.contrast, rdg.semantic, rdg.calibrate_batch_norm, rdg.image_views) == (0.0, 0.0, False, 0)
-    assert (rdg.reconstruction, rdg.practice_steps, rdg.accumulate) == (0.0, 0, 1)
-    assert (rdg.negatives, rdg.arithmetic, rdg.emphasis) == (0, 0.0, 1.0)
-    assert (rdg.initial_condition_gain, rdg.initial_logvar) == (1.0, 0.0)
+    assert (rdg.image_views, rdg.accumulate) == (0, 1)
+    assert resolve(size).beyond == Beyond()
+    assert not Beyond().small.on
+    assert Beyond().condition_start == ConditionStart(gain=1.0, logvar=0.0)
+    assert Beyond().in_use == InUse(calibrate_batch_norm=False, rerank=1)
     assert (rdg.mismatched, rdg.condition_on, rdg.relation_logits, rdg.speech) == (True, "mu", 3, "frozen")
     held = resolve(size).training_set
     assert (held.images, held.classes) == {"cub": (8855, 150), "oxford102": (7034, 82)}[size]

@@ -28,7 +28,8 @@ def both(store, tmp_path_factory):
     paths = [str(HERE), str(HERE.parent), str(HERE.parents[1] / "src")]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    command += [str(HERE / "two_distributed.py"), str(store.directory), str(out)]
+    sen_run = train_run(work.RECIPE, data=store.directory, out=out / "sen", device="cpu", seed=3, stage="sen")
+    command += [str(HERE / "two_processes.py"), str(store.directory), str(sen_run), str(out)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=180)
     assert done.returncode == 0, done.stderr[-4000:]
     return out

@@ -1,6 +1,8 @@
 """Every recipe through both stages at toy width: one step of each, gradients everywhere, a model that can be used."""
 
+import hashlib
 import json
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -13,6 +15,7 @@ from s2igan.audio import load_audio, log_mel
 from s2igan.checkpoint import load_model
 from s2igan.errors import UserError
 from s2igan.evaluation.evaluate import evaluate
+from s2igan.models.li2020 import CnnLstmConfig
 from s2igan.pipeline import SpeechToImage
 from s2igan.recipes import METHODS, SIZES, resolve
 from s2igan.training import stages
@@ -155,6 +158,68 @@ def test_the_first_stage_of_another_run(store, tmp_path):
     assert same(weights(first / "sen", ""), weights(second / "sen", ""))
     assert same(weights(first / "sen", "speech_encoder."), weights(second / "model", "speech_encoder."))
     assert not (second / "checkpoints" / "sen").exists()
+
+
+def test_the_source_of_stage_1_is_recorded(store, tmp_path):
+    """By recipe, store and content, not by path; --resume keeps what was copied and knows another source."""
+    first = train(tiny_recipe(1), store, tmp_path / "first", stage="sen")
+    second = train(tiny_recipe(1), store, tmp_path / "second", sen_from=first)
+    recorded = json.loads((second / "config.json").read_text())["sen_from"]
+    digest = hashlib.sha256((first / "sen" / "weights.safetensors").read_bytes()).hexdigest()
+    assert recorded == {"recipe": "tiny", "store": store.fingerprint, "sha256": digest, "other_data": False}
+    assert str(tmp_path) not in json.dumps(recorded)
+    copied = (second / "sen" / "weights.safetensors").stat().st_mtime_ns
+    train(tiny_recipe(1), store, second, sen_from=first, resume=True)
+    assert (second / "sen" / "weights.safetensors").stat().st_mtime_ns == copied
+    other = train(tiny_recipe(1), store, tmp_path / "other", stage="sen", seed=5)
+    with pytest.raises(UserError, match=r"sen_from\.sha256 was"):
+        train(tiny_recipe(1), store, second, sen_from=other, resume=True)
+
+
+@pytest.mark.parametrize(
+    ("change", "difference"),
+    [
+        (lambda sen: replace(sen, distinctive=0.0), r"distinctive was 1\.0, is now 0\.0"),
+        (lambda sen: replace(sen, speech=CnnLstmConfig(width=1, hidden=8)), "speech.width was null, is now 1"),
+        (lambda sen: replace(sen, speech=replace(sen.speech, conv_activation="relu")), "speech.conv_activation"),
+        (lambda sen: replace(sen, speech=replace(sen.speech, mask_padding=False)), "speech.mask_padding"),
+        (lambda sen: replace(sen, objective="distillation"), "objective"),
+    ],
+)
+def test_a_stage_1_that_the_recipe_does_not_have_is_refused_before_training(store, tmp_path, change, difference):
+    first = train(tiny_recipe(1), store, tmp_path / "first", stage="sen")
+    recipe = replace(tiny_recipe(1), sen=change(tiny_recipe(1).sen))
+    with pytest.raises(UserError, match=f"its stage 1 is not that of the recipe tiny .*{difference}"):
+        train(recipe, store, tmp_path / "second", sen_from=first)
+    assert not (tmp_path / "second").exists()
+    longer = replace(tiny_recipe(1), sen=replace(tiny_recipe(1).sen, trainer=replace(tiny_recipe(9).sen.trainer)))
+    train(longer, store, tmp_path / "third", sen_from=first)  # how long it trained is no difference
+
+
+def test_a_stage_1_of_another_store_is_refused_unless_allowed(store, tmp_path):
+    """Pictures that it was trained on may be test pictures here."""
+    other = make_store(tmp_path / "data", window="hamming")
+    first = train(tiny_recipe(1), other, tmp_path / "first", stage="sen")
+    with pytest.raises(UserError, match=r"was trained on another store .*--allow-other-data"):
+        train(tiny_recipe(1), store, tmp_path / "second", sen_from=first)
+    run = train(tiny_recipe(1), store, tmp_path / "second", sen_from=first, allow_other_data=True)
+    assert json.loads((run / "config.json").read_text())["sen_from"]["other_data"] is True
+
+
+def test_what_is_exported_are_the_sizes_of_what_was_loaded(store, tmp_path):
+    run = train(tiny_recipe(1), store, tmp_path / "run")
+    exported, _ = load_model(run / "model")
+    learnt, _ = load_model(run / "sen")
+    assert exported["speech_encoder"] == learnt["speech_encoder"]
+    assert exported["image_encoder"] == learnt["image_encoder"]
+
+
+def test_a_moved_store_resumes(store, tmp_path):
+    """The data are compared by content, not by the path as it was typed."""
+    train(tiny_recipe(1), store, tmp_path / "run", stage="sen")
+    moved = tmp_path / "moved"
+    shutil.copytree(store.directory, moved)
+    train_run(tiny_recipe(1), data=moved, out=tmp_path / "run", device="cpu", resume=True)
 
 
 def test_stage_2_needs_stage_1(store, tmp_path):

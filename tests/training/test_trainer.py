@@ -20,13 +20,10 @@ from s2igan import checkpoint
 from s2igan.checkpoint import load_latest
 from s2igan.errors import UserError
 from s2igan.run_directory import RunDirectory
-from s2igan.training.trainer import (
-    Ema,
-    TrainerConfig,
-    set_learning_rate,
-    streams,
-    weighted_sum,
-)
+from s2igan.training.optimisation import Ema, set_learning_rate, weighted_sum
+from s2igan.training.prefetch import streams
+from s2igan.training.stages import schedule as learning_rate_schedule
+from s2igan.training.trainer import Trainer, TrainerConfig
 
 
 class Counter:
@@ -300,7 +297,7 @@ def test_only_the_newest_checkpoints_are_kept(run):
 
 def test_without_a_terminal_lines_tell_what_remains(run, monkeypatch):
     monkeypatch.setattr("s2igan.training.trainer.PLAIN_LOG_SECONDS", 0.0)
-    console = Console(file=open("/dev/null", "w"), record=True)  # noqa: SIM115
+    console = Console(file=open("/dev/null", "w"), record=True, width=200)  # noqa: SIM115
     stage = Counter()
     stage.config = SimpleNamespace(trainer=TrainerConfig(steps=2))
     Trainer(stage, run, console).run(resume=False)

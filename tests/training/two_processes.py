@@ -24,7 +24,8 @@ from s2igan.models import image_encoder
 from s2igan.models.generator import GeneratorConfig
 from s2igan.models.image_encoder import ImageEncoderConfig
 from s2igan.models.speech_encoder import SpeechEncoderConfig
-from s2igan.training import rdg, sen
+from s2igan.training import distributed, optimisation, rdg, sen
+from s2igan.training.data import pyramid
 from s2igan.training.train import train_run
 from s2igan.training.trainer import TrainerConfig
 from tiny_corpus import tiny_recipe, with_rdg
@@ -62,7 +63,7 @@ def sen_step(rows: slice, *, halves: bool = False) -> dict[str, Tensor]:
     speech = SpeechEncoderConfig(conv_channels=(6, 8), hidden=8, layers=1, attention_hidden=4, normalize_pooled=True)
     image = ImageEncoderConfig(embedding=speech.embedding)
     config = sen.SENConfig(trainer=TrainerConfig(steps=1), speech=speech, image=image, batch_size=ROWS)
-    state = sen.make_state(config, 3, seed=0, device=CPU, image=image_encoder.ImageEncoder(image))
+    state = sen.make_state(config, 3, seed=0, device=CPU)
     rng = torch.Generator().manual_seed(1)
     mel, features = torch.randn(ROWS, 40, 40, generator=rng), torch.randn(ROWS, image.features, generator=rng)
     lengths, ids = torch.tensor([40, 30, 35, 40, 40, 22, 31, 40]), torch.tensor([0, 1, 2, 0, 1, 2, 1, 0])

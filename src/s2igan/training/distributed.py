@@ -19,7 +19,6 @@ from typing import Any, TypeVar
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.nn.utils import parameters_to_vector
 
 from s2igan.errors import UserError
 
@@ -146,7 +145,7 @@ def all_reduce_gradients(gradients: Iterable[Tensor]) -> None:
     gradients = list(gradients)
     if world_size() == 1 or not gradients:
         return
-    total = all_reduce(parameters_to_vector(gradients))
+    total = all_reduce(torch.cat([gradient.flatten() for gradient in gradients]))
     for gradient, part in zip(gradients, total.split([g.numel() for g in gradients]), strict=True):
         gradient.copy_(part.view(gradient.shape))
 

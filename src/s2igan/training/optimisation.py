@@ -23,20 +23,12 @@ GRADIENT_NORM = "gradient_norm"
 def adam(
     parameters: Iterable[nn.Parameter], learning_rate: float, betas: tuple[float, float], weight_decay: float = 0.0
 ) -> torch.optim.Adam:
-    """PyTorch's fused Adam (Kingma & Ba 2015).
+    """Adam (Kingma & Ba 2015).
 
-    On a CPU it pairs weight, gradient and averages by their place in memory, whatever their layouts. Autograd lays a
-    gradient out as its weight lies, and the averages begin like that; those of a checkpoint are laid out again.
+    Not the fused one: on a CPU that pairs weights, gradients and averages by their place in memory, and those of a
+    checkpoint may lie otherwise than channels-last weights.
     """
-    optimiser = torch.optim.Adam(list(parameters), learning_rate, betas, weight_decay=weight_decay, fused=True)
-    optimiser.register_load_state_dict_post_hook(_lay_out_as_weights)
-    return optimiser
-
-
-def _lay_out_as_weights(optimiser: torch.optim.Optimizer) -> None:
-    for p, averages in optimiser.state.items():
-        for name in ("exp_avg", "exp_avg_sq"):
-            averages[name] = torch.empty_like(p).copy_(averages[name])
+    return torch.optim.Adam(list(parameters), learning_rate, betas, weight_decay=weight_decay, foreach=True)
 
 
 def backward(loss: Tensor, parts: int = 1) -> None:

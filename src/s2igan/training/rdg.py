@@ -217,22 +217,64 @@ def step(state: RDGState, batch: RDGBatch, config: RDGConfig) -> dict[str, Tenso
     """One step of the paper's algorithm on one batch; returns every loss by name, and the norms of the gradients."""
     parts = batch.parts(config.accumulate)
     redraw = len(parts) > 1  # the generator's graph of one part at a time
-    log, fakes = [], None
-    for part in parts:
+    logs: list[dict[str, Tensor]] = [{} for _ in parts]
+
+    for part, log in zip(parts, logs, strict=True):
         with _without_trace(state) if redraw else nullcontext():
             fakes = state.extra.draw(state, part, config)
-        log.append(discriminator_losses(state, part, fakes, config))
-    norms = optimiser_step(
-        {f"discriminator_{resolution}": optimiser for resolution, optimiser in state.discriminator_optimisers.items()}
-        | ({"relation": state.relation_optimiser} if state.relation_optimiser is not None else {})
-    )
-    for losses, part in zip(log, parts, strict=True):
-        if redraw or fakes is None:
+
+        # Eqs. 11, 12: each scale's discriminator tells real, mismatched and fake images apart.
+        condition = fakes.real_condition.detach()
+        for side, network in state.discriminators.items():
+            real_map = network.features(part.real[side])
+            real = network.logits(real_map, condition)
+            mismatched = network(part.mismatched[side], condition) if config.mismatched else None
+            fake = network(fakes.images[side].detach(), fakes.condition.detach())
+            terms = discriminator_loss(real, fake, mismatched)
+            extra = state.extra.discriminator_terms(side, real_map, fakes, part)
+            log |= _backward(f"discriminator_{side}", terms, {}, extra, config.accumulate)
+            if mismatched is not None:
+                log[f"discriminator_{side}/told_apart"] = (real[0] > mismatched[0]).float().mean()
+
+        # Eq. 8: the relation supervisor tells how an image relates to the ground truth.
+        if state.relation is not None:
+            assert fakes.features is not None
+            ground_truth, drawn = part.relation_features["real"], fakes.features.detach()
+            identical = state.relation(ground_truth, ground_truth)
+            positive = state.relation(ground_truth, part.relation_features["similar"])
+            generated = state.relation(ground_truth[: fakes.matching], drawn[: fakes.matching])
+            negative = state.relation(ground_truth, part.relation_features["negative"])
+            terms = relation_loss(positive, generated, negative, identical if part.identical else None)
+            log |= _backward("relation", terms, {}, {}, config.accumulate)
+
+    optimisers = {f"discriminator_{side}": optimiser for side, optimiser in state.discriminator_optimisers.items()}
+    if state.relation_optimiser is not None:
+        optimisers["relation"] = state.relation_optimiser
+    norms = optimiser_step(optimisers)
+
+    # Eqs. 9, 10: the generator, through the discriminators and the supervisor as they are after their updates.
+    for part, log in zip(parts, logs, strict=True):
+        if redraw:
             fakes = state.extra.draw(state, part, config)
-        losses |= generator_losses(state, part, fakes, config)
+        mu, logvar = fakes.out.mu, fakes.out.logvar
+        weights = {"kl": config.kl}
+        with frozen([*state.discriminators.values(), *([state.relation] if state.relation else []), state.extra.heads]):
+            maps = {side: state.discriminators[side].features(image) for side, image in fakes.images.items()}
+            logits = {side: state.discriminators[side].logits(seen, fakes.condition) for side, seen in maps.items()}
+            relation = None
+            if state.relation is not None:
+                assert fakes.features is not None
+                ground_truth = part.relation_features["real"]
+                relation = state.relation(ground_truth[: fakes.matching], fakes.features[: fakes.matching])
+                weights["relation"] = config.relation
+            terms = generator_loss(logits, relation, (mu, logvar))
+            extra = state.extra.generator_terms(maps, fakes, part)
+            log |= _backward("generator", terms, weights, extra, config.accumulate)
+        log |= {"generator/mu": mu.abs().mean(), "generator/variance": logvar.exp().mean()}
     norms |= optimiser_step({"generator": state.generator_optimiser})
+
     state.ema.update(state.generator)
-    return {key: torch.stack([losses[key].detach() for losses in log]).mean(dim=0) for key in log[0]} | norms
+    return {key: torch.stack([log[key].detach() for log in logs]).mean(dim=0) for key in logs[0]} | norms
 
 
 def draw(
@@ -244,53 +286,6 @@ def draw(
     condition = out.mu if config.condition_on == "mu" else out.c
     features = state.encode(out.images[-1]) if state.relation is not None and state.encode is not None else None
     return Fakes(images, out, condition, condition, features)
-
-
-def discriminator_losses(state: RDGState, batch: RDGBatch, fakes: Fakes, config: RDGConfig) -> dict[str, Tensor]:
-    """The losses of the discriminators (Eqs. 11, 12) and of the relation supervisor (Eq. 8), and their gradients."""
-    log: dict[str, Tensor] = {}
-    for resolution, network in state.discriminators.items():
-        condition = fakes.real_condition.detach()
-        real_map = network.features(batch.real[resolution])
-        real = network.logits(real_map, condition)
-        mismatched = network(batch.mismatched[resolution], condition) if config.mismatched else None
-        fake = network(fakes.images[resolution].detach(), fakes.condition.detach())
-        terms = discriminator_loss(real, fake, mismatched)  # Eq. 12
-        extra = state.extra.discriminator_terms(resolution, real_map, fakes, batch)
-        log |= _backward(f"discriminator_{resolution}", terms, {}, extra, config.accumulate)
-        if mismatched is not None:
-            log[f"discriminator_{resolution}/told_apart"] = (real[0] > mismatched[0]).float().mean()
-    if state.relation is not None:
-        assert fakes.features is not None
-        ground_truth = batch.relation_features["real"]
-        identical = state.relation(ground_truth, ground_truth)
-        positive = state.relation(ground_truth, batch.relation_features["similar"])
-        generated = state.relation(ground_truth[: fakes.matching], fakes.features[: fakes.matching].detach())
-        negative = state.relation(ground_truth, batch.relation_features["negative"])
-        terms = relation_loss(positive, generated, negative, identical if batch.identical else None)  # Eq. 8
-        log |= _backward("relation", terms, {}, {}, config.accumulate)
-    return log
-
-
-def generator_losses(state: RDGState, batch: RDGBatch, fakes: Fakes, config: RDGConfig) -> dict[str, Tensor]:
-    """The generator's loss (Eqs. 9, 10) through the discriminators and the supervisor after their updates, and its
-    gradient."""
-    supervisor = [state.relation] if state.relation is not None else []
-    with frozen([*state.discriminators.values(), *supervisor, state.extra.heads]):
-        maps = {side: state.discriminators[side].features(image) for side, image in fakes.images.items()}
-        logits = {side: state.discriminators[side].logits(seen, fakes.condition) for side, seen in maps.items()}
-        relation = None
-        if state.relation is not None:
-            assert fakes.features is not None
-            relation = state.relation(
-                batch.relation_features["real"][: fakes.matching], fakes.features[: fakes.matching]
-            )
-        mu, logvar = fakes.out.mu, fakes.out.logvar
-        terms = generator_loss(logits, relation, (mu, logvar))  # Eqs. 9, 10
-        weights = {"kl": config.kl} | ({"relation": config.relation} if supervisor else {})
-        extra = state.extra.generator_terms(maps, fakes, batch)
-        log = _backward("generator", terms, weights, extra, config.accumulate)
-    return log | {"generator/mu": mu.abs().mean(), "generator/variance": logvar.exp().mean()}
 
 
 def _backward(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import time
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -82,9 +81,13 @@ def train_run(
         if sen_from is not None:
             first(lambda: copy_sen(Path(sen_from), run, config["sen_from"]))
         elif stage in ("sen", "both"):
-            train_sen(chosen, store, run, resume=go_on, seed=seed, device=where, console=console)
+            sen = sen_stage(chosen, store, run, seed=seed, device=where, console=console)
+            Trainer(sen, run, console).run(resume=go_on)
+            first(lambda: leave_sen(chosen, sen, run))
         if stage in ("rdg", "both"):
-            train_rdg(chosen, store, run, resume=go_on, seed=seed, device=where, console=console)
+            rdg = rdg_stage(chosen, store, run, seed=seed, device=where, console=console)
+            Trainer(rdg, run, console).run(resume=go_on)
+            first(lambda: export(chosen, rdg, run))
     return out
 
 
@@ -99,68 +102,47 @@ def check_text_embeddings(config: PrecomputedConfig, store: Store) -> str:
     return store.text_embeddings.fingerprint
 
 
-def train_sen(
-    recipe: Recipe, store: Store, run: RunDirectory, *, resume: bool, seed: int, device: torch.device, console: Console
-) -> None:
-    """Stage 1; leaves the networks with the best validation score in RUN/sen."""
-    started = time.monotonic()
+def sen_stage(
+    recipe: Recipe, store: Store, run: RunDirectory, *, seed: int, device: torch.device, console: Console
+) -> SENStage:
+    """Stage 1 of a recipe on a store."""
     train, validation = _splits(store, recipe.sen.image_size)
-    stage = SENStage(
-        recipe.sen,
-        train,
-        validation,
-        seed=seed,
-        device=device,
-        console=console,
-        cache=cache_folder(run.path),
-    )
-    Trainer(stage, run, console).run(resume=resume)
+    given: dict[str, Any] = {"seed": seed, "device": device, "console": console, "cache": cache_folder(run.path)}
+    return SENStage(recipe.sen, train, validation, **given)
+
+
+def leave_sen(recipe: Recipe, stage: SENStage, run: RunDirectory) -> None:
+    """Writes the networks of stage 1 with the best validation score to RUN/sen, and how they were trained."""
     weights = {f"speech_encoder.{key}": value for key, value in stage.best["speech"].items()}
     weights |= {f"image_head.{key}": value for key, value in stage.best["image"].items()}
-    facts = {
+    store = stage.train.store.fingerprint
+    config = {
+        **_networks(stage.state.speech, stage.state.image, recipe.sen.image_size),
         "step": stage.best["step"],
         "score": stage.best["score"],
-        "trained": {"recipe": recipe.name, "sen": dataclasses.asdict(recipe.sen), "store": store.fingerprint},
+        "trained": {"recipe": recipe.name, "sen": dataclasses.asdict(recipe.sen), "store": store},
     }
-
-    def leave() -> None:
-        networks = _networks(stage.state.speech, stage.state.image, recipe.sen.image_size)
-        save_model(run.path / SEN_FOLDER, _json({**networks, **facts}), weights)
-        run.log(f"sen: {time.monotonic() - started:.0f} s; kept the weights of step {stage.best['step']}")
-
-    first(leave)
+    save_model(run.path / SEN_FOLDER, _json(config), weights)
+    run.log(f"sen: kept the weights of step {stage.best['step']}")
 
 
-def train_rdg(
-    recipe: Recipe, store: Store, run: RunDirectory, *, resume: bool, seed: int, device: torch.device, console: Console
-) -> None:
-    """Stage 2; leaves the model for use in RUN/model."""
-    started = time.monotonic()
+def rdg_stage(
+    recipe: Recipe, store: Store, run: RunDirectory, *, seed: int, device: torch.device, console: Console
+) -> RDGStage:
+    """Stage 2 of a recipe on a store, with the stage 1 that the run has.
+
+    Raises:
+        UserError: stage 1 of the run is not finished.
+    """
     train, validation = _splits(store, recipe.rdg.generator.resolutions[-1])
     speech, image = load_sen(run.path, device)
     if recipe.rdg.speech == "scratch":
         with seeded_construction(seed):
             speech = build_encoder(speech.config).to(device)
-    stage = RDGStage(
-        recipe.rdg,
-        recipe.beyond,
-        train,
-        validation,
-        speech=speech,
-        image=image,
-        samples=run.samples,
-        seed=seed,
-        device=device,
-        console=console,
-        cache=cache_folder(run.path),
+    given: dict[str, Any] = {"seed": seed, "device": device, "console": console, "cache": cache_folder(run.path)}
+    return RDGStage(
+        recipe.rdg, recipe.beyond, train, validation, speech=speech, image=image, samples=run.samples, **given
     )
-    Trainer(stage, run, console).run(resume=resume)
-
-    def leave() -> None:
-        export(recipe, stage, run)
-        run.log(f"rdg: {time.monotonic() - started:.0f} s; the model is in {run.model}")
-
-    first(leave)
 
 
 def export(recipe: Recipe, stage: RDGStage, run: RunDirectory) -> None:
@@ -178,6 +160,7 @@ def export(recipe: Recipe, stage: RDGStage, run: RunDirectory) -> None:
         "recipe": recipe.name,
     }
     save_model(run.model, _json(config), {key: value.detach().cpu().contiguous() for key, value in weights.items()})
+    run.log(f"rdg: the model is in {run.model}")
 
 
 def load_sen(run: Path, device: torch.device) -> tuple[Encoder, ImageEncoder]:

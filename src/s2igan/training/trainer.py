@@ -129,7 +129,7 @@ class Trainer:
         self.checkpoints = run.checkpoints(stage.name)
         self.writes = rank() == 0
         self.step = 0
-        self.precision: Literal["", "float32", "bf16"] = ""
+        self.precision: Literal["float32", "bf16"] = "float32"
         self._seconds_before, self._started = 0.0, time.monotonic()
         self._last_saved = self._started
         self._writer: SummaryWriter | None = None
@@ -146,23 +146,28 @@ class Trainer:
                 items. Or the disk is full. The last checkpoint stays.
             KeyboardInterrupt: after the checkpoint is written.
         """
-        if resume:
-            self.restore()
+        if not (resume and self.restore()):
+            self.precision = choose_precision(self.config.precision, self.stage.device)
         same_everywhere(self.stage.state_dict())
-        self.precision = self.precision or choose_precision(self.config.precision, self.stage.device)
         self._open_writer()
-        went_back = ""
-        with _interruptible() as interrupted, _progress(self.stage, self.config.steps, self.step, self.console) as show:
+        stage, went_back = self.stage, ""
+        with _interruptible() as interrupted, _progress(stage, self.config.steps, self.step, self.console) as show:
             steps = self._steps()
             while self.step < self.config.steps:
-                losses, trouble = self._take(next(steps))
-                if trouble:
+                update = stage.update(self.step)
+                # Dropout draws from PyTorch's own stream, which the step seeds.
+                with seeded_construction(step_seed(stage.seed, self.step)), autocast(self.precision, stage.device):
+                    losses = means(update(stage.state, stage.batch(next(steps)), stage.config))
+                if trouble := self._trouble(losses):
                     went_back = self._go_back(trouble, went_back)
                     steps = self._steps()
-                else:
-                    self._after(losses)
+                    show(self._window, self.step)
+                    continue
+                for key, value in losses.items():
+                    self._window.setdefault(key, []).append(value)
+                self.step += 1
                 show(self._window, self.step)
-                self._record_evaluate_save(interrupted.is_set(), took=not trouble)
+                self._after_step(interrupted.is_set())
         self._close_writer()
         self.log(f"finished {self.config.steps} steps in {self.seconds():.0f} s")
 
@@ -172,21 +177,16 @@ class Trainer:
             self.stage.reader, range(self.step, self.config.steps), self.stage.device, self.config.workers
         )
 
-    def _take(self, read: dict[str, Any]) -> tuple[dict[str, Tensor], str]:
-        """The losses of this step, means over the processes; and what is wrong with them, nothing if it is empty."""
-        stage = self.stage
-        update = stage.update(self.step)
-        # Dropout draws from PyTorch's own stream.
-        with seeded_construction(step_seed(stage.seed, self.step)), autocast(self.precision or "float32", stage.device):
-            losses = means(update(stage.state, stage.batch(read), stage.config))
+    def _trouble(self, losses: dict[str, Tensor]) -> str:
+        """What is wrong with the losses and norms of a step; nothing if it is empty."""
         values = torch.stack([value.detach().float() for value in losses.values()]).tolist()
         named = dict(zip(losses, values, strict=True))
         if broken := sorted(key for key, value in named.items() if not math.isfinite(value)):
-            return losses, f"a value that is not finite ({', '.join(broken)})"
+            return f"a value that is not finite ({', '.join(broken)})"
         limit = self.config.loss_limit
         if broken := sorted(k for k, value in named.items() if abs(value) > limit and not k.endswith(GRADIENT_NORM)):
-            return losses, f"a value beyond {limit:g} ({', '.join(broken)})"
-        return losses, ""
+            return f"a value beyond {limit:g} ({', '.join(broken)})"
+        return ""
 
     def _go_back(self, trouble: str, went_back: str) -> str:
         """Takes the last checkpoint back after a broken step; its name.
@@ -213,18 +213,13 @@ class Trainer:
             self.console.print(f"{self.stage.name} step {failed} gave {trouble} for {batch}; going back to {name}.")
         return name
 
-    def _after(self, losses: dict[str, Tensor]) -> None:
-        for key, value in losses.items():
-            self._window.setdefault(key, []).append(value)
-        self.step += 1
-
-    def _record_evaluate_save(self, interrupted: bool, *, took: bool) -> None:
-        """What is due after a step."""
+    def _after_step(self, interrupted: bool) -> None:
+        """Records, evaluates and saves what is due."""
         config, last = self.config, self.step == self.config.steps
-        if took and (self.step % config.log_every == 0 or last):
+        if self.step % config.log_every == 0 or last:
             self.record({key: float(torch.stack(values).mean()) for key, values in self._window.items()})
             self._window.clear()
-        if took and self.writes and (self.step % config.evaluate_every == 0 or last):
+        if self.writes and (self.step % config.evaluate_every == 0 or last):
             with disk_errors(self.run_directory.path):
                 self.record(self.stage.evaluate(self.step))
         if anywhere(interrupted, self.stage.device) and not last:
@@ -232,7 +227,7 @@ class Trainer:
             self._close_writer()
             self.log(f"interrupted and saved at step {self.step}")
             raise KeyboardInterrupt(f"saved at step {self.step}; go on with --resume")
-        if took and (last or time.monotonic() - self._last_saved > config.checkpoint_seconds):
+        if last or time.monotonic() - self._last_saved > config.checkpoint_seconds:
             self.save()
 
     def restore(self) -> str:
