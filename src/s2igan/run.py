@@ -150,11 +150,9 @@ def split_to_score(data: Path, say: Callable[[str], None]) -> str:
     for split in ("test", "validation", "train"):
         if len(store.split_indices(split)):
             if split != "test":
-                met = (
-                    " It has met every picture there: these scores say nothing about new ones."
-                    if split == "train"
-                    else ""
-                )
+                met = ""
+                if split in store.training_splits("rdg"):
+                    met = " It has met every picture there: these scores say nothing about new ones."
                 say(f"There is no test split: the model is scored on its {split} split.{met}")
             return split
     raise UserError(f"{data}: no utterance has a split, so there is nothing to train or score on; prepare it again.")

@@ -19,7 +19,7 @@ from s2igan.text import one_hot
 
 
 class SpeechImageData:
-    """One split of a store: its images, the utterances that describe each, and their classes.
+    """One split of a store, or several: the images, the utterances that describe each, and their classes.
 
     Positions (`0 <= position < len(self)`) number the images of this split; `images[position]` is the image's number
     in the store. Sets without classes are handled as the paper does (method.md 5): every image is its own class,
@@ -29,13 +29,15 @@ class SpeechImageData:
         UserError: the split has no utterances.
     """
 
-    def __init__(self, store: Store, split: str, image_size: int) -> None:
+    def __init__(self, store: Store, split: str | tuple[str, ...], image_size: int) -> None:
         self.store = store
         self.image_size = image_size
-        self.utterances = np.asarray(store.split_indices(split), dtype=np.int64)
+        splits = (split,) if isinstance(split, str) else split
+        self.utterances = np.asarray(store.split_indices(*splits), dtype=np.int64)
         if len(self.utterances) == 0:
             raise UserError(
-                f"The store {store.directory} has no utterances in its '{split}' split; prepare it with such a split."
+                f"The store {store.directory} has no utterances in its {splits[0]!r} split; prepare it with such a "
+                "split."
             )
         stored_size = store.images.shape[1]
         if stored_size < image_size:

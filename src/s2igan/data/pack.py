@@ -58,6 +58,7 @@ def build_store(
     boxes: Mapping[str, Box] | None = None,
     min_seconds: float = 0.0,
     left_out: Sequence[Mapping[str, Any]] = (),
+    validation_from_train: bool = False,
     jobs: int | None = None,
     progress: bool = True,
     allow_rejected: bool = False,
@@ -75,6 +76,7 @@ def build_store(
         min_seconds: shorter utterances are rejected.
         left_out: `path` and `reason` of what the corpus holds and the manifest leaves out, and `lost` where it counts
             for other than one; it is named and counted with what is rejected here.
+        validation_from_train: stage 2 trains on the validation split too (`Store.training_splits`).
         jobs: processes of one thread each; as many as there are usable cores unless given.
         progress: show a progress bar.
         allow_rejected: go on where over 20 % of the rows cannot be used.
@@ -122,7 +124,12 @@ def build_store(
     missing = sum(shard is None for shard in images + mels)
     if missing:
         return {"complete": False, "shards": len(every_task), "shards_missing": missing}
-    settings = {"image_size": image_size, "stored_size": stored_size(image_size), "window": window}
+    settings = {
+        "image_size": image_size,
+        "stored_size": stored_size(image_size),
+        "window": window,
+        "validation_from_train": validation_from_train,
+    }
     return _write_index(
         out,
         corpus,

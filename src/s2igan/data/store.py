@@ -11,7 +11,7 @@ import os
 from functools import cached_property
 from operator import index
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, SupportsIndex
+from typing import TYPE_CHECKING, Any, Literal, SupportsIndex
 
 import numpy as np
 from jaxtyping import Float16, Int8, Int32, Int64, UInt8
@@ -42,6 +42,8 @@ class Store:
         self.image_size: int = report["image_size"]
         """Side in pixels of the training images; those stored are 76/64 of it."""
         self.window: str = report["window"]
+        self.validation_from_train: bool = report.get("validation_from_train", False)
+        """Whether the validation split was held out of a published `train`, all of which stage 2 trains on."""
 
         self.image_index: Int32[np.ndarray, " utterances"] = utterances["image"].to_numpy()
         """The picture that each utterance describes."""
@@ -133,17 +135,22 @@ class Store:
         offset = self._mel_offset[utterance]
         return self._mels[int(self._mel_shard[utterance])][offset : offset + self.n_frames[utterance]]
 
-    def split_indices(self, split: str) -> Int64[np.ndarray, " selected"]:
-        """The utterances of a split, ascending.
+    def split_indices(self, *splits: str) -> Int64[np.ndarray, " selected"]:
+        """The utterances of one or more splits, ascending.
 
         Raises:
             UserError: if there is no such word for a split.
         """
         try:
-            number = SPLITS.index(split_name(split))
+            numbers = [SPLITS.index(split_name(split)) for split in splits]
         except ValueError as error:
             raise UserError(f"{self.directory}: {error}.") from error
-        return np.flatnonzero(self.split == number)
+        return np.flatnonzero(np.isin(self.split, numbers))
+
+    def training_splits(self, stage: Literal["sen", "rdg"]) -> tuple[str, ...]:
+        """The splits that a stage trains on: `train`, and in stage 2 also what was held out of a published `train` to
+        choose the weights of stage 1. The test split is never one of them."""
+        return ("train", "validation") if stage == "rdg" and self.validation_from_train else ("train",)
 
     def text(self, utterance: SupportsIndex) -> str | None:
         """The words spoken, where known."""

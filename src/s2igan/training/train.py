@@ -98,7 +98,7 @@ def train_sen(
 ) -> None:
     """Stage 1; leaves the networks with the best validation score in RUN/sen."""
     started = time.monotonic()
-    train, validation = _splits(store, recipe.sen.image_size)
+    train, validation = _splits(store, "sen", recipe.sen.image_size)
     stage = SENStage(recipe.sen, train, validation, seed=seed, device=device, console=console)
     run_stage(stage, stage.config.loop, run, resume=resume, console=console)
     weights = {f"speech_encoder.{key}": value for key, value in stage.best["speech"].items()}
@@ -117,7 +117,7 @@ def train_rdg(
 ) -> None:
     """Stage 2; leaves the model for use in RUN/model."""
     started = time.monotonic()
-    train, validation = _splits(store, recipe.rdg.generator.resolutions[-1])
+    train, validation = _splits(store, "rdg", recipe.rdg.generator.resolutions[-1])
     speech, image = load_sen(run.path, device)
     if recipe.rdg.speech == "scratch":
         with seeded_construction(seed):
@@ -205,7 +205,9 @@ def _networks(recipe: Recipe) -> dict[str, Any]:
     }
 
 
-def _splits(store: Store, image_size: int) -> tuple[SpeechImageData, SpeechImageData | None]:
-    train = SpeechImageData(store, "train", image_size)
+def _splits(
+    store: Store, stage: Literal["sen", "rdg"], image_size: int
+) -> tuple[SpeechImageData, SpeechImageData | None]:
+    train = SpeechImageData(store, store.training_splits(stage), image_size)
     held_out = np.asarray(store.split_indices("validation"))
     return train, SpeechImageData(store, "validation", image_size) if len(held_out) else None

@@ -22,11 +22,12 @@ from own_corpus import own_corpus, picture, recording
 from s2igan.audio import load_audio, log_mel
 from s2igan.corpora import registry
 from s2igan.corpora.importers.folder import IMPORTER
-from s2igan.corpora.importers.source import Corpus, Problem
+from s2igan.corpora.importers.source import Corpus, Problem, ReadOptions
 from s2igan.corpora.prepare import corpus as prepare_module
 from s2igan.corpora.prepare.corpus import kind_of, prepare_corpus
 from s2igan.corpora.prepare.options import PrepareOptions
 from s2igan.corpora.prepare.validate import validate_source
+from s2igan.data.dataset import SpeechImageData
 from s2igan.data.images import load_image
 from s2igan.data.manifest import Utterance, read_manifest
 from s2igan.data.pack import build_store
@@ -64,6 +65,39 @@ def given(monkeypatch, corpus: Corpus, name: str = "folder") -> None:
     """Let an importer find a corpus."""
     importer = replace(IMPORTER, name=name, read=lambda folder, options: corpus)
     monkeypatch.setitem(sys.modules, f"s2igan.corpora.importers.{name}", SimpleNamespace(IMPORTER=importer))
+
+
+def test_stage_2_alone_trains_on_what_is_held_out_of_a_published_training_set(tmp_path, monkeypatch):
+    """And no stage on what is tested on; a corpus without splits, or with all three, holds validation out of both."""
+
+    def data(name: str, split_of: dict[int, str]) -> Store:
+        source, out = own_corpus(tmp_path / name, n=30, classes=5, recordings=1), tmp_path / f"{name}-out"
+        found = IMPORTER.read(source, ReadOptions())
+        rows = [replace(row, split=split_of.get(int(row.class_name[-1]))) for row in found.rows]
+        given(monkeypatch, replace(found, rows=rows))
+        prepared(source, out)
+        again, said = prepared(source, out)  # from the manifest that is there
+        assert again["validation_from_train"] == ("stage 2 trains on all of it" in said)
+        return Store.open(out)
+
+    def images(store: Store, *splits: str) -> set[int]:
+        return set(store.image_index[store.split_indices(*splits)].tolist())
+
+    store = data("published", dict.fromkeys(range(3), "train") | {3: "test", 4: "test"})
+    sen, rdg = (SpeechImageData(store, store.training_splits(stage), 16) for stage in ("sen", "rdg"))
+    held_out, test = images(store, "validation"), images(store, "test")
+    assert len(held_out) == 2
+    assert len(test) == 12
+    assert set(rdg.images) - set(sen.images) == held_out
+    assert (len(sen), len(rdg)) == (16, 18)
+    assert sen.n_classes == rdg.n_classes == 3
+    assert sen.class_names_present.tolist() == rdg.class_names_present.tolist()
+    assert not test & set(rdg.images.tolist())
+
+    for splits in ({}, dict.fromkeys(range(3), "train") | {3: "validation", 4: "test"}):
+        store = data(f"own{len(splits)}", splits)
+        assert images(store, "validation")
+        assert store.training_splits("sen") == store.training_splits("rdg") == ("train",)
 
 
 def test_everything_of_the_source_is_in_the_store(tmp_path):

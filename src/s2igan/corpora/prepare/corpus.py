@@ -36,7 +36,7 @@ from s2igan.files import atomic_write_json, disk_errors, only_one
 from s2igan.parallel import usable_cores
 
 SOURCE, MANIFEST, STATE, LOCK = "source", "manifest.jsonl", "prepare.json", ".prepare.lock"
-VERSION = 1
+VERSION = 2
 """Of the manifests made here; another one is made again."""
 MIN_SECONDS = 0.3
 """Shorter recordings are no descriptions: a click, or a button pressed twice; and the speech encoder needs 0.21 s."""
@@ -59,6 +59,8 @@ class Imported:
     boxes: dict[str, Box]
     problems: tuple[Problem, ...]
     notes: tuple[str, ...]
+    validation_from_train: bool
+    """As in `Splits`."""
 
 
 def prepare_corpus(
@@ -147,6 +149,7 @@ def prepare_corpus(
         boxes=imported.boxes,
         min_seconds=MIN_SECONDS,
         left_out=problems,
+        validation_from_train=imported.validation_from_train,
         jobs=jobs,
         progress=progress,
         allow_rejected=options.allow_rejected,
@@ -289,7 +292,7 @@ def _manifest_rows(
     if state.get("key") == key and state.get("manifest") == _digest(out / MANIFEST):
         left_out = tuple(Problem(*problem) for problem in state["left_out"])
         written_rows = [row for _, row in iter_manifest(out / MANIFEST) if isinstance(row, Utterance)]
-        return Imported(written_rows, boxes, left_out, tuple(state["notes"]))
+        return Imported(written_rows, boxes, left_out, tuple(state["notes"]), state["validation_from_train"])
 
     notes: list[str] = []
     rows, unspoken = speak(name, rows, out, settings, jobs=jobs, progress=progress, say=say)
@@ -314,9 +317,10 @@ def _manifest_rows(
             "manifest": _digest(out / MANIFEST),
             "left_out": [[problem.path, problem.reason, problem.lost] for problem in problems],
             "notes": notes,
+            "validation_from_train": split.validation_from_train,
         },
     )
-    return Imported(split.rows, boxes, problems, tuple(notes))
+    return Imported(split.rows, boxes, problems, tuple(notes), split.validation_from_train)
 
 
 def below(row: Utterance) -> Utterance:
