@@ -11,9 +11,11 @@ What is drawn and how it is described is a `DrawnSet`; `birds` and `flowers` are
 from __future__ import annotations
 
 import hashlib
+import importlib.metadata
 import io
 import json
 import random
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,6 +25,7 @@ import numpy as np
 from jaxtyping import Int64, UInt8
 from PIL import Image
 
+from s2igan.corpora.builtin import phrases, svg
 from s2igan.corpora.prepare.speak import flac
 from s2igan.data.layout import stored_size
 from s2igan.data.manifest import Utterance, write_manifest
@@ -424,11 +427,13 @@ def _claim(out: Path, name: str, settings: dict[str, Any]) -> None:
 
 
 def version(drawn: DrawnSet) -> str:
-    """Changes when drawings, captions or voices do, so that files of two versions are not mixed."""
-    first = {name: values[0] for name, values in drawn.attributes.items()}
-    described = (describe(drawn, first, split, random.Random(k)) for split in ("train", "test") for k in range(50))
-    sample = [drawn.svg(first, 0), *map(repr, described)]
-    return hashlib.sha256("\n".join(sample).encode()).hexdigest()[:12]
+    """Changes when the source of drawings, captions or voices does, or the renderer, so that files of two versions are
+    not mixed."""
+    digest = hashlib.sha256(importlib.metadata.version("resvg-py").encode())
+    own = (importlib.import_module(function.__module__) for function in (drawn.draw, drawn.caption, drawn.class_name))
+    for module in dict.fromkeys([*own, svg, phrases, sys.modules[__name__]]):
+        digest.update(Path(module.__file__ or "").read_bytes())
+    return digest.hexdigest()[:12]
 
 
 def _png(pixels: UInt8[np.ndarray, "side side 3"]) -> bytes:
