@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from s2igan.data.dataset import SpeechImageData, crop_and_flip, pad_mels
+from s2igan.data.dataset import SpeechImageData, crop_and_flip, draw_other_views, pad_mels
 from s2igan.data.store import Store
 from s2igan.errors import UserError
 
@@ -208,3 +208,26 @@ def test_mels_are_padded_with_zeros() -> None:
 def test_refusals_say_what_to_do(store: Store) -> None:
     with pytest.raises(UserError, match="prepare it again with --size 256"):
         SpeechImageData(store, "train", 256)
+
+
+def test_an_image_paired_with_itself_shows_another_view(store_without_classes: Store) -> None:
+    data = SpeechImageData(store_without_classes, "train", 32)
+    positions = np.tile(np.arange(len(data)), 50)
+    rng = np.random.default_rng(5)
+    views = rng.integers(0, 4, len(positions))
+    is_same = data.similar(positions, rng) == positions
+    assert is_same.all()
+    other = draw_other_views(views, is_same, 4, rng)
+    assert np.unique((other - views) % 4, return_counts=True)[0].tolist() == [1, 2, 3]
+    with pytest.raises(UserError, match="image_views is 1"):
+        draw_other_views(views, is_same, 1, rng)
+
+
+def test_other_images_show_any_view() -> None:
+    views = np.zeros(400, dtype=np.int64)
+    alone = np.arange(400) < 100
+    other = draw_other_views(views, alone, 4, np.random.default_rng(6))
+    assert set(other[alone].tolist()) == {1, 2, 3}
+    assert set(other[~alone].tolist()) == {0, 1, 2, 3}
+    plain = draw_other_views(views, alone & False, 4, np.random.default_rng(7))
+    np.testing.assert_array_equal(plain, np.random.default_rng(7).integers(0, 4, 400))  # as drawn without pairs

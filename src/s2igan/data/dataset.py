@@ -10,7 +10,7 @@ from typing import Literal
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from s2igan.data.store import Store
@@ -158,6 +158,28 @@ class SpeechImageData:
         top, left, flip = draw_crops(len(positions), self.store.images.shape[1] - self.image_size, rng)
         pixels = self.store.images[self.images[positions[rows]]]
         return cut(pixels, self.image_size, top[rows], left[rows], flip[rows])
+
+
+def draw_other_views(
+    views: Int[np.ndarray, " batch"], is_same: Bool[np.ndarray, " batch"], n_views: int, rng: np.random.Generator
+) -> Int[np.ndarray, " batch"]:
+    """A view, of `n_views` computed before, of each image that is paired with one of which `views` were drawn.
+
+    Where both are the same image (`similar` in sets without classes) it is another view of it: the pair is two crops of
+    one image, as where crops are drawn anew, and not twice the same.
+
+    Raises:
+        UserError: an image is paired with itself and there is one view alone.
+    """
+    drawn = rng.integers(0, n_views, len(views))
+    if is_same.any():
+        if n_views < 2:
+            raise UserError(
+                "In a set without classes a pair of similar images is two views of one image, and image_views is 1; "
+                "choose 2 or more, or 0 to crop anew in each step."
+            )
+        drawn[is_same] = (views[is_same] + rng.integers(1, n_views, is_same.sum())) % n_views
+    return drawn
 
 
 def encoder_input(
