@@ -120,7 +120,7 @@ def prepare_corpus(
         out.mkdir(parents=True, exist_ok=True)
 
     def waiting(holder: str) -> None:
-        say(f"Waiting for {holder or 'another process'}, which is reading the corpus.")
+        say(f"Waiting for {holder}, which is reading the corpus.")
 
     with only_one(out / LOCK, waiting):
         _claim(out, settings, shared=part is not None)
