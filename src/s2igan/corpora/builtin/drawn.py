@@ -26,13 +26,12 @@ from jaxtyping import Int64, UInt8
 from PIL import Image
 
 from s2igan.corpora.builtin import phrases, svg
-from s2igan.corpora.prepare.speak import flac
 from s2igan.data.layout import stored_size
 from s2igan.data.manifest import Utterance, write_manifest
 from s2igan.errors import UserError
 from s2igan.files import abandoned, atomic_write_json, disk_errors, has_content, write_whole
 from s2igan.parallel import each_done
-from s2igan.speech import parse_voice
+from s2igan.speech import flac, parse_voice
 
 TEST_SHARE, VALIDATION_SHARE = 12 / 60, 4 / 60  # of the classes; CUB's proportions with a validation split beside them
 MAX_CLASSES = 1000
