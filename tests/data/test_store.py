@@ -88,8 +88,7 @@ def test_splits(prepared: Path) -> None:
 def test_attributes(prepared: Path) -> None:
     store = Store.open(prepared)
     assert store.attributes == {"belly": ("blue", "green", "red"), "tail": ("long",)}
-    codes = store.attribute_codes("belly")
-    assert [store.attributes["belly"][code] for code in codes] == [COLOURS[i % 3] for i in range(8)]
+    assert [store.image_attributes(i)["belly"] for i in range(8)] == [COLOURS[i % 3] for i in range(8)]
 
 
 def test_report_and_summary(prepared: Path) -> None:

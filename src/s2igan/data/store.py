@@ -194,15 +194,6 @@ class Store:
         """Every attribute that any picture has, with all its values."""
         return {name: tuple(values) for name, values in self._stored_report["attributes"].items()}
 
-    def attribute_codes(self, name: str) -> Int32[np.ndarray, " images"]:
-        """For each picture the position of its value in `attributes[name]`, -1 where unknown."""
-        import pyarrow.compute as pc
-
-        encoded = pc.dictionary_encode(self._attributes.combine_chunks())
-        position = {value: i for i, value in enumerate(self.attributes[name])}
-        of_set = [position.get(json.loads(text).get(name), -1) for text in encoded.dictionary.to_pylist()]
-        return np.array(of_set, np.int32)[encoded.indices.to_numpy()]
-
     @cached_property
     def report(self) -> dict[str, Any]:
         """What is in the store: settings, counts in total and per split, hours of speech, rejections."""

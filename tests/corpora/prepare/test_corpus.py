@@ -496,21 +496,6 @@ def test_an_unknown_corpus_is_refused(tmp_path):
 # --------------------------------------------------------------------------------------------------------------- words
 
 
-def test_a_long_job_is_projected_from_a_sample_of_itself(tmp_path, monkeypatch):
-    source = own_corpus(tmp_path / "source", n=12, recordings=2)
-    _, said = prepared(source, tmp_path / "small")
-    assert "will take" not in said
-    monkeypatch.setattr(prepare_module, "PROJECT_FROM", 30)
-    clock = iter(np.arange(0, 1e6, 3.0))
-    monkeypatch.setattr(prepare_module.time, "perf_counter", lambda: float(next(clock)))
-    heard = []
-    monkeypatch.setattr(prepare_module, "_hear", lambda row, root: heard.append(row) or 150.0)
-    _, said = prepared(source, tmp_path / "large")
-    # Two readings of the clock for an item and two more: 24 utterances in (1 + 7) items before 20 s are over.
-    assert "24 utterances (about 1.0 h of speech) and 12 pictures will take about" in said
-    assert len(heard) == 1 + 7
-
-
 def test_reasons_are_counted_by_what_they_have_in_common():
     for one, other in (
         ("too long, 61.3 s where at most 60 s are read", "too long, 99.0 s where at most 60 s are read"),

@@ -30,7 +30,7 @@ from s2igan.data.layout import stored_size
 from s2igan.data.manifest import Utterance, write_manifest
 from s2igan.errors import UserError
 from s2igan.files import abandoned, atomic_write_json, disk_errors, has_content, write_whole
-from s2igan.parallel import each_done
+from s2igan.parallel import each_done, progress_bars
 from s2igan.speech import flac, parse_voice
 
 TEST_SHARE, VALIDATION_SHARE = 12 / 60, 4 / 60  # of the classes; CUB's proportions with a validation split beside them
@@ -386,9 +386,6 @@ def prepare(
 
 
 def _make_all(pictures: Sequence[_Picture], jobs: int | None, progress: bool) -> None:
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
     root = pictures[0].root
     with disk_errors(root):
         for kind in ("images", "audio"):
@@ -398,8 +395,7 @@ def _make_all(pictures: Sequence[_Picture], jobs: int | None, progress: bool) ->
                 if abandoned(temporary):
                     temporary.unlink(missing_ok=True)
     todo = [picture for picture in pictures if not picture.finished()]
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), disable=not progress) as bars:
+    with progress_bars(progress) as bars:
         bar = bars.add_task(
             f"{pictures[0].drawn.name} drawn and described", total=len(pictures), completed=len(pictures) - len(todo)
         )

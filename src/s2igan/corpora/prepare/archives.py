@@ -34,6 +34,7 @@ from s2igan.corpora.importers.folder import LITTER
 from s2igan.corpora.importers.source import Problem
 from s2igan.errors import UserError
 from s2igan.files import TEMPORARY_SUFFIX, atomic_write_json, disk_errors, temporary_path
+from s2igan.parallel import progress_bars
 
 TAR_SUFFIXES = (".tar", ".tgz", ".tar.gz", ".tbz", ".tbz2", ".tar.bz2", ".txz", ".tar.xz")
 SUFFIXES = (".zip", *TAR_SUFFIXES)
@@ -279,12 +280,10 @@ def _is_litter(name: str) -> bool:
 
 
 def _unpack_one(archive: Path, target: Path, others: list[str], progress: bool) -> list[Problem]:
-    from rich.console import Console
-    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.progress import DownloadColumn
 
     problems, links = [], []
-    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), disable=not progress) as bars:
+    with progress_bars(progress, DownloadColumn) as bars:
         bar = bars.add_task(f"unpacking {archive.name}", total=archive.stat().st_size)
         for member in _members(archive):
             bars.update(bar, completed=member.done)

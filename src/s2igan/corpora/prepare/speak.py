@@ -14,7 +14,7 @@ from s2igan.corpora.importers.source import Problem
 from s2igan.data.manifest import Utterance
 from s2igan.errors import UserError
 from s2igan.files import abandoned, disk_errors, has_content, write_whole
-from s2igan.parallel import each_result
+from s2igan.parallel import each_result, progress_bars
 from s2igan.speech import flac, parse_voice
 
 FOLDER = "speech"  # under the folder of the corpus
@@ -58,9 +58,6 @@ def speak_rows(
         UserError: if there is no voice or no such voice, a voice could not speak any of its first 50 captions, or the
             disk is full.
     """
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
     captions = _captions(rows, voices, out, seed)
     if captions and not voices:
         raise UserError(
@@ -78,8 +75,7 @@ def speak_rows(
     reasons: dict[Path, str] = {}
     failed: Counter[str] = Counter()
     spoke: set[str] = set()
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), disable=not progress or not captions) as bars:
+    with progress_bars(progress and bool(captions)) as bars:
         bar = bars.add_task("captions spoken", total=len(captions), completed=len(captions) - len(todo))
         for task, results in each_result(_speak, tasks, jobs):
             for caption, reason in zip(task, results, strict=True):
