@@ -18,13 +18,14 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from jaxtyping import Int32, Int64
+from jaxtyping import Bool, Int32, Int64
 
 from s2igan.data.images import Box, load_image
 from s2igan.data.layout import (
     HEADER,
     IMAGES,
     INDEX,
+    LONGEST,
     REJECTED,
     REPORT,
     STORE,
@@ -233,6 +234,8 @@ class _Shard:
 
     rows: Int32[np.ndarray, " items"]
     offsets: Int64[np.ndarray, " bounds"]
+    wide: Bool[np.ndarray, " items"]
+    """Of pictures; of log-mels nothing."""
     rejected: dict[int, str]
 
 
@@ -255,10 +258,10 @@ def _read_finished(tasks: Sequence[_Task]) -> list[_Shard | None]:
             shards.append(None)
             continue
         with safe_open(task.target, framework="np") as file:
-            rows = file.get_tensor("rows")
-            offsets = file.get_tensor("offsets") if task.kind == "mels" else np.arange(len(rows) + 1)
+            rows, offsets = file.get_tensor("rows"), file.get_tensor("offsets")
+            wide = file.get_tensor("wide") if task.kind == "images" else np.zeros(len(rows), bool)
         rejected = {int(row): reason for row, reason in _header(task.target)["rejected"].items()}
-        shards.append(_Shard(rows, offsets, rejected))
+        shards.append(_Shard(rows, offsets, wide, rejected))
     return shards
 
 
@@ -298,18 +301,27 @@ def _reason(error: UserError, path: Path, item: _Item) -> str:
 
 def _decoded_images(task: _Task) -> tuple[dict[str, np.ndarray], dict[int, str]]:
     size = int(task.setting)
-    pixels = np.empty((len(task.items), size, size, 3), np.uint8)
+    lines = [np.empty((0, size, 3), np.uint8)]
     rows: list[int] = []
+    wide: list[bool] = []
     rejected = {}
     for row, item in enumerate(task.items):
         path = task.root / item.path
         try:
-            pixels[len(rows)] = load_image(path, size, item.box)
+            picture = load_image(path, size, item.box, LONGEST)
         except UserError as error:
             rejected[row] = _reason(error, path, item)
             continue
         rows.append(row)
-    return {"images": pixels[: len(rows)], "rows": np.array(rows, np.int32)}, rejected
+        wide.append(picture.shape[1] > size)
+        lines.append(picture.swapaxes(0, 1) if wide[-1] else picture)
+    tensors: dict[str, np.ndarray] = {
+        "images": np.concatenate(lines),
+        "offsets": np.cumsum([len(part) for part in lines]),
+        "rows": np.array(rows, np.int32),
+        "wide": np.array(wide, bool),
+    }
+    return tensors, rejected
 
 
 def _log_mels(task: _Task) -> tuple[dict[str, np.ndarray], dict[int, str]]:
@@ -356,18 +368,20 @@ class _Entries:
     shard: Int32[np.ndarray, " items"]
     offset: Int64[np.ndarray, " items"]
     length: Int32[np.ndarray, " items"]
+    wide: Bool[np.ndarray, " items"]
     rejected: dict[int, str]
 
     @classmethod
     def of(cls, shards: Sequence[_Shard], shard_items: int, n_items: int) -> _Entries:
         number = np.full(n_items, -1, np.int32)
-        offset, length = np.zeros(n_items, np.int64), np.zeros(n_items, np.int32)
+        offset, length, wide = np.zeros(n_items, np.int64), np.zeros(n_items, np.int32), np.zeros(n_items, bool)
         rejected = {}
         for i, shard in enumerate(shards):
             items = i * shard_items + shard.rows
             number[items], offset[items], length[items] = i, shard.offsets[:-1], np.diff(shard.offsets)
+            wide[items] = shard.wide
             rejected.update({i * shard_items + row: reason for row, reason in shard.rejected.items()})
-        return cls(len(shards), number, offset, length, rejected)
+        return cls(len(shards), number, offset, length, wide, rejected)
 
 
 def _write_index(
@@ -449,7 +463,9 @@ def _write_index(
             "path": [row.image for row in first_row],
             "class": [row.class_name for row in first_row],
             "shard": images.shard[pictures],
-            "row": images.offset[pictures],
+            "offset": images.offset[pictures],
+            "length": images.length[pictures],
+            "wide": images.wide[pictures],
             "attributes": [json.dumps(dict(row.attributes), ensure_ascii=False) for row in first_row],
         },
         report,
