@@ -6,7 +6,7 @@ RUN/config.json environment.json log.txt metrics.jsonl tensorboard/ samples/ che
 
 from __future__ import annotations
 
-import fcntl
+import contextlib
 import json
 import logging
 import math
@@ -18,14 +18,24 @@ import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from s2igan import __version__
 from s2igan.errors import UserError
 from s2igan.files import atomic_write, atomic_write_json, disk_errors
 from s2igan.parallel import usable_cores
 
-LOCK, CONFIG, ENVIRONMENT, METRICS, LOG = ".lock", "config.json", "environment.json", "metrics.jsonl", "log.txt"
+if TYPE_CHECKING:
+    from filelock import BaseFileLock
+
+LOCK, HOLDER, CONFIG, ENVIRONMENT, METRICS, LOG = (
+    ".lock",
+    ".lock-holder",
+    "config.json",
+    "environment.json",
+    "metrics.jsonl",
+    "log.txt",
+)
 DATA = "data"
 """Where `s2igan run` prepares the corpus of a run, before there is a run."""
 
@@ -37,7 +47,7 @@ class RunDirectory:
     Warnings of the package are written to the log, and to stderr, as long as the lock is held.
     """
 
-    def __init__(self, path: Path, config: dict[str, Any], lock: int | None) -> None:
+    def __init__(self, path: Path, config: dict[str, Any], lock: BaseFileLock | None) -> None:
         self.path = path
         self.config = config
         """As read from, or written to, `config.json`."""
@@ -73,7 +83,7 @@ class RunDirectory:
                 atomic_write_json(path / ENVIRONMENT, environment())
                 atomic_write_json(path / CONFIG, json.loads(text))  # last: with it, the run can be resumed
             except BaseException:
-                os.close(lock)
+                lock.release()
                 raise
         return cls(path, json.loads(text), lock)
 
@@ -119,7 +129,7 @@ class RunDirectory:
         """Release the lock. A second call does nothing."""
         logging.getLogger("s2igan").removeHandler(self._handler)
         if self._lock is not None:
-            os.close(self._lock)
+            self._lock.release()
             self._lock = None
 
     def __enter__(self) -> RunDirectory:
@@ -216,21 +226,26 @@ def _is_used(path: Path) -> bool:
     return any(not entry.name.startswith(".") and entry.name not in (ENVIRONMENT, DATA) for entry in path.iterdir())
 
 
-def _acquire(path: Path) -> int:
-    """The open, locked file. The system unlocks it when the process ends, however it ends."""
-    descriptor = os.open(path / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
+def _acquire(path: Path) -> BaseFileLock:
+    """The lock of a run, held. The system releases it when the process ends, however it ends."""
+    from filelock import FileLock, Timeout
+
+    lock = FileLock(path / LOCK, thread_local=False)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, f"process {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
-    except BlockingIOError:
-        holder = os.pread(descriptor, 200, 0).decode(errors="replace").strip() or "another process"
-        os.close(descriptor)
-        raise UserError(f"{path}: {holder} is training here; wait until it ends, or choose another --out.") from None
+        lock.acquire(blocking=False)
+    except Timeout:
+        with contextlib.suppress(OSError):  # nobody has to know who it is
+            holder = (path / HOLDER).read_text().strip()
+            raise UserError(
+                f"{path}: {holder} is training here; wait until it ends, or choose another --out."
+            ) from None
+        raise UserError(f"{path}: another process is training here; wait, or choose another --out.") from None
+    try:
+        (path / HOLDER).write_text(f"process {os.getpid()} on {socket.gethostname()}\n")
     except BaseException:
-        os.close(descriptor)
+        lock.release()
         raise
-    return descriptor
+    return lock
 
 
 def _record(line: bytes) -> dict[str, Any] | None:

@@ -56,7 +56,7 @@ def rdg_stage(store, tmp_path):
 def touched(monkeypatch):
     """Numbers of the utterances and images that anything reads from a store."""
     seen = {"utterances": set(), "images": set()}
-    mel, pixels = Store.mel, StoredImages.__getitem__
+    mel, pixels, whole = Store.mel, StoredImages.__getitem__, StoredImages.whole
 
     def read_mel(self, utterance):
         seen["utterances"].add(int(utterance))
@@ -67,7 +67,13 @@ def touched(monkeypatch):
         return pixels(self, chosen)
 
     monkeypatch.setattr(Store, "mel", read_mel)
+
+    def read_whole(self, image):
+        seen["images"].add(int(image))
+        return whole(self, image)
+
     monkeypatch.setattr(StoredImages, "__getitem__", read_pixels)
+    monkeypatch.setattr(StoredImages, "whole", read_whole)
     return seen
 
 

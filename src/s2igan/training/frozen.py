@@ -84,7 +84,7 @@ class ImageFeatures:
         starts = range(0, n, BATCH)
         description = f"Image features, {n} images x {views} views"
         for start in track(starts, description=description, console=console, disable=not console.is_terminal):
-            pixels = store.images[np.arange(start, min(n, start + BATCH))]
+            pixels = [store.images.whole(image) for image in range(start, min(n, start + BATCH))]
             per_view = []
             for view in range(views):
                 images = crop_and_flip(pixels, image_size, np.random.default_rng([0xF0, view, start]) if view else None)

@@ -106,7 +106,7 @@ def sen_stage(
     recipe: Recipe, store: Store, run: RunDirectory, *, seed: int, device: torch.device, console: Console
 ) -> SENStage:
     """Stage 1 of a recipe on a store."""
-    train, validation = _splits(store, recipe.sen.image_size)
+    train, validation = _splits(store, "sen", recipe.sen.image_size)
     given: dict[str, Any] = {"seed": seed, "device": device, "console": console, "cache": cache_folder(run.path)}
     return SENStage(recipe.sen, train, validation, **given)
 
@@ -134,7 +134,7 @@ def rdg_stage(
     Raises:
         UserError: stage 1 of the run is not finished.
     """
-    train, validation = _splits(store, recipe.rdg.generator.resolutions[-1])
+    train, validation = _splits(store, "rdg", recipe.rdg.generator.resolutions[-1])
     speech, image = load_sen(run.path, device)
     if recipe.rdg.speech == "scratch":
         with seeded_construction(seed):
@@ -244,7 +244,9 @@ def _networks(speech: Encoder, image: ImageEncoder, image_size: int) -> dict[str
     }
 
 
-def _splits(store: Store, image_size: int) -> tuple[SpeechImageData, SpeechImageData | None]:
-    train = SpeechImageData(store, "train", image_size)
+def _splits(
+    store: Store, stage: Literal["sen", "rdg"], image_size: int
+) -> tuple[SpeechImageData, SpeechImageData | None]:
+    train = SpeechImageData(store, store.training_splits(stage), image_size)
     held_out = np.asarray(store.split_indices("validation"))
     return train, SpeechImageData(store, "validation", image_size) if len(held_out) else None

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 import itertools
 from collections import Counter
+from pathlib import Path
 
 import pytest
 
@@ -73,5 +75,18 @@ def test_sentences_of_figure_3_name_what_they_change():
     assert FLOWERS.headlines == FLOWERS.changed_sentences.keys()
 
 
-def test_the_version_is_stable_within_a_process_and_of_the_set():
-    assert version(FLOWERS) == version(FLOWERS)
+def test_the_version_is_that_of_the_source_of_drawings_and_captions(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also of what an attribute's first value does not show."""
+    found = [version(FLOWERS)]
+    for name in ("flower_drawing", "flower_captions", "svg", "phrases", "drawn"):
+        module = importlib.import_module(f"s2igan.corpora.builtin.{name}")
+        assert module.__file__ is not None
+        copy = tmp_path / f"{name}.py"
+        copy.write_bytes(Path(module.__file__).read_bytes())
+        monkeypatch.setattr(module, "__file__", str(copy))
+        assert version(FLOWERS) == found[-1]
+        copy.write_bytes(copy.read_bytes() + b"# changed\n")
+        found.append(version(FLOWERS))
+    assert len(set(found)) == len(found)
