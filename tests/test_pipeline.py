@@ -116,10 +116,10 @@ class Colour(ImageEncoder):
         return torch.nn.functional.pad(images.mean(dim=(2, 3)), (0, 13))
 
 
-class TestCandidates:
+class TestReranking:
     def choosy(self, model):
         networks = model.speech_encoder, model.generator, model.front_end
-        return SpeechToImage(*networks, image_encoder=Colour(), candidates=5)
+        return SpeechToImage(*networks, image_encoder=Colour(), rerank=5)
 
     def test_the_one_nearest_to_the_speech_is_chosen_at_every_scale(self, model):
         choosy = self.choosy(model)
@@ -136,9 +136,9 @@ class TestCandidates:
             expected = scale.reshape(7, 5, *scale.shape[1:])[torch.arange(7), best]
             assert np.abs(chosen.astype(int) - expected).max() <= 1
 
-    def test_candidates_without_a_choice_are_refused(self, model):
-        with pytest.raises(ValueError, match="5 candidates need the image encoder"):
-            SpeechToImage(model.speech_encoder, model.generator, model.front_end, candidates=5)
+    def test_reranking_without_an_image_encoder_is_refused(self, model):
+        with pytest.raises(ValueError, match="rerank = 5 needs the image encoder"):
+            SpeechToImage(model.speech_encoder, model.generator, model.front_end, rerank=5)
 
     def test_a_sample_does_not_depend_on_how_many_are_asked_for(self, model, sounds):
         choosy = self.choosy(model)

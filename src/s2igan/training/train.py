@@ -153,7 +153,7 @@ def export(recipe: Recipe, stage: RDGStage, run: RunDirectory) -> None:
         **_networks(recipe),
         "generator": dataclasses.asdict(generator.config),
         "front_end": front_end,
-        "candidates": recipe.rdg.candidates,
+        "rerank": recipe.rdg.candidates,
         "recipe": recipe.name,
     }
     save_model(run.model, _json(config), {key: value.detach().cpu().contiguous() for key, value in weights.items()})
