@@ -133,13 +133,9 @@ class SpeechToImage:
             UserError: the recording cannot be read, is silent, under two frames or over 60 s long, or `samples`
                 or `seed` is out of range.
         """
-        return self.at_all_scales(audio, samples, seed)[-1]
-
-    def at_all_scales(self, audio: Audio, samples: int = 4, seed: int = 1) -> list[list[Image.Image]]:
-        """As a call, one list per resolution, from the lowest; UserError likewise."""
         z, eps = self.noise(samples, seed)
         scales = self.draw(self.embed(audio)[None].expand(samples, -1), z, eps)
-        return [[Image.fromarray(pixels) for pixels in scale] for scale in scales]
+        return [Image.fromarray(pixels) for pixels in scales[-1]]
 
     @torch.inference_mode()
     def embed(self, audio: Audio) -> Float[Tensor, " embedding"]:

@@ -1,5 +1,3 @@
-import dataclasses
-
 import numpy as np
 import pytest
 import torch
@@ -11,7 +9,6 @@ from s2igan.evaluation.features import as_images
 from s2igan.evaluation.generated import (
     Evaluation,
     Fakes,
-    Features,
     attribute_group,
     distance_group,
     draw_pictures,
@@ -110,8 +107,7 @@ def test_the_papers_map_of_perfect_fakes_and_of_noise(bird_store, evaluation, mo
             return Fakes(captions, per_caption, draw(captions), self.seed + noise)
 
         monkeypatch.setattr(Evaluation, "draw", fake_draw)
-        features = Features.of(evaluation, evaluation.draw(evaluation.split.utterances))
-        (values[kind],) = paper_map_group(evaluation, features).scores
+        (values[kind],) = paper_map_group(evaluation, evaluation.real_features(evaluation.split.images, SIDE)).scores
     assert values["perfect"].value > 0.8  # the query's own picture is in the gallery
     assert values["perfect"].value > values["noise"].value + 0.2
     assert values["noise"].ceiling > values["noise"].value
@@ -123,13 +119,12 @@ def test_the_papers_map_of_perfect_fakes_and_of_noise(bird_store, evaluation, mo
 def test_fake_recall_of_perfect_fakes(bird_store, evaluation):
     captions = evaluation.split.utterances
     fakes = Fakes(captions, 1, real_pictures(bird_store, captions), 0)
-    features = Features.of(evaluation, fakes)
-    group = fake_recall_group(evaluation, fakes, features)
+    real, features = evaluation.real_features(evaluation.split.images, SIDE), evaluation.fake_features(fakes)
+    group = fake_recall_group(evaluation, fakes, real, features)
     assert [score.value for score in group.scores] == [1.0] * 4
     # Nine images with two fakes each: the first of eighteen is one's own with 2/18.
     assert group.scores[0].chance == pytest.approx(2 / 18)
-    turned = dataclasses.replace(features, generated=np.roll(features.generated, 2, axis=0))
-    group = fake_recall_group(evaluation, fakes, turned)
+    group = fake_recall_group(evaluation, fakes, real, np.roll(features, 2, axis=0))
     assert group.scores[0].value < 0.5
     assert group.scores[0].protocol["query_list"] is None
 
@@ -140,7 +135,8 @@ def test_distances_of_real_pictures_are_nothing(bird_store, evaluation):
     noise = np.random.default_rng(0).integers(0, 256, same.pictures.shape, dtype=np.uint8)
     distances = {}
     for kind, fakes in (("same", same), ("noise", Fakes(captions, 1, noise, 0))):
-        group = distance_group(evaluation, fakes, Features.of(evaluation, fakes))
+        real = evaluation.real_features(evaluation.split.images, SIDE)
+        group = distance_group(evaluation, fakes, real, evaluation.fake_features(fakes))
         distances[kind] = {score.key: score for score in group.scores}
     assert distances["same"]["distances/fid"].value == pytest.approx(0.0, abs=1e-2)
     for key in ("distances/fid", "distances/kid"):

@@ -17,7 +17,7 @@ from s2igan.data.pack import build_store
 from s2igan.data.store import Store
 from s2igan.evaluation import generated
 from s2igan.evaluation.evaluation_split import EvaluationSplit
-from s2igan.evaluation.generated import Evaluation, Fakes, Features, fake_recall_group, paper_map_group
+from s2igan.evaluation.generated import Evaluation, Fakes, fake_recall_group, paper_map_group
 from s2igan.evaluation.paper_queries import PaperQueries, RecallSet
 
 
@@ -121,10 +121,8 @@ def test_the_map_asks_the_list(bird_store, model, quiet, monkeypatch: pytest.Mon
 
     monkeypatch.setattr(Evaluation, "draw", fake_draw)
     evaluation = Evaluation(model, split, 5, quiet)
-    features = Features.of(evaluation, evaluation.draw(split.utterances))
-    asked.clear()
     monkeypatch.setattr(generated.PaperQueries, "of", lambda _: PaperQueries("cub", chosen, 100, 1000))
-    group = paper_map_group(evaluation, features)
+    group = paper_map_group(evaluation, evaluation.real_features(split.images, 32))
     captions = [int(u) for u in split.utterances if bird_store.image_index[u] in split.images[chosen]]
     assert asked == [(captions, 5), (captions, 6), (captions, 7)]
     protocol = group.scores[0].protocol
@@ -238,10 +236,10 @@ def test_the_recall_asks_the_list(bird_store, model, quiet, monkeypatch: pytest.
     monkeypatch.setattr(Evaluation, "draw", fake_draw)
     evaluation = Evaluation(model, split, 5, quiet)
     before = evaluation.draw(split.utterances[:3], 2)
-    features = Features.of(evaluation, before)
+    features = evaluation.real_features(split.images, 32), evaluation.fake_features(before)
     asked.clear()
     monkeypatch.setattr(generated.PaperQueries, "of", lambda _: PaperQueries("flickr8k", chosen, 994, 4970))
-    group = fake_recall_group(evaluation, before, features)
+    group = fake_recall_group(evaluation, before, *features)
     captions = [int(u) for u in split.utterances if bird_store.image_index[u] in split.images[chosen]]
     assert asked == [(captions, 1, 5)]
     assert [score.value for score in group.scores] == [1.0] * 4  # its own picture is each image's nearest
@@ -252,5 +250,5 @@ def test_the_recall_asks_the_list(bird_store, model, quiet, monkeypatch: pytest.
     assert "4 of the 994 real images that the paper lists" in group.protocol
     assert "8 where the paper has 4,970" in group.protocol
     shift = 2  # every image's fakes are another's
-    group = fake_recall_group(evaluation, before, features)
+    group = fake_recall_group(evaluation, before, *features)
     assert group.scores[0].value < 0.5

@@ -19,7 +19,6 @@ from s2igan.evaluation.features import image_features
 from s2igan.evaluation.figure3 import figure3_group
 from s2igan.evaluation.generated import (
     Evaluation,
-    Features,
     attribute_group,
     distance_group,
     fake_recall_group,
@@ -153,12 +152,12 @@ def generated_groups(
         groups.append(attribute_group(classifier, split, fakes, drawn.headlines))
         changed = figure3_group(evaluation, classifier, drawn, figure3)
         groups += [changed] if changed is not None else []
-    features = Features.of(evaluation, fakes)
+    real, generated = evaluation.real_features(split.images, fakes.side), evaluation.fake_features(fakes)
     if split.store.has_classes:
-        groups.append(paper_map_group(evaluation, features))
+        groups.append(paper_map_group(evaluation, real))
     else:
-        groups.append(fake_recall_group(evaluation, fakes, features))
+        groups.append(fake_recall_group(evaluation, fakes, real, generated))
     if min(len(split.images), len(fakes.pictures)) >= 2:
-        return [*groups, distance_group(evaluation, fakes, features)]
+        return [*groups, distance_group(evaluation, fakes, real, generated)]
     console.print("Distances are left out: they need two real and two generated images.", highlight=False)
     return groups

@@ -111,7 +111,7 @@ class Evaluation:
         return ImageEncoder(config).to(self.model.device).eval()
 
     def real_features(self, images: Int[np.ndarray, " images"], side: int) -> Float[np.ndarray, "images features"]:
-        """Features of the centre crops, of ``side`` pixels, of images of the store."""
+        """Features of the centre crops, of ``side`` pixels as training crops them, of images of the store."""
         pictures, description = self.split.store.images, "Features of real images"
         return image_features(self.encoder, pictures, images, crop=side, console=self.console, description=description)
 
@@ -137,9 +137,6 @@ def draw_pictures(
         rows = slice(start * model.rerank, (start + DRAWN_AT_ONCE) * model.rerank)
         parts.append(model.draw(embeddings[start : start + DRAWN_AT_ONCE], z[rows], eps[rows])[-1])
     return np.concatenate(parts)
-
-
-# ------------------------------------------------------------------------------------------ seen by the classifier
 
 
 def attribute_group(
@@ -171,8 +168,10 @@ def attribute_group(
 
     how = "one over the number of values"
     scores = [score("mean", "mean over attributes", Accuracy.mean(generated), Accuracy.mean(ceiling))]
-    for name, found in generated.items():
-        scores.append(score(name, name.replace("_", " "), found, ceiling[name], n=found.n, chance=how))
+    scores += [
+        score(name, name.replace("_", " "), found, ceiling[name], n=found.n, chance=how)
+        for name, found in generated.items()
+    ]
     words = (
         f"{len(utterances)} images of {len(fakes.captions)} {split.name} captions, asked only what the caption "
         "names; seen by a classifier trained on drawings with random attributes. The ceiling is its accuracy on the "
@@ -181,32 +180,17 @@ def attribute_group(
     return Group("attributes", "Attributes of the generated images", words, scores)
 
 
-# --------------------------------------------------------------------------------------- measured on offline features
+Features = Float[np.ndarray, "_ features"]
+"""By the offline encoder: of the real images of the split, or of generated ones, in their order."""
 
 
-@dataclass(frozen=True)
-class Features:
-    """What the offline encoder sees in the real images of the split and in the generated ones."""
-
-    real: Float[np.ndarray, "real features"]
-    """Of the split's ``images``, in their order."""
-    generated: Float[np.ndarray, "generated features"]
-    """Of the fakes' ``pictures``, in their order."""
-
-    @classmethod
-    def of(cls, evaluation: Evaluation, fakes: Fakes) -> Features:
-        """Real images are cropped as training crops them, in the centre."""
-        return cls(evaluation.real_features(evaluation.split.images, fakes.side), evaluation.fake_features(fakes))
-
-
-def paper_map_group(evaluation: Evaluation, features: Features) -> Group:
+def paper_map_group(evaluation: Evaluation, real: Features) -> Group:
     """The paper's mAP: real images as queries, the fakes of their captions as gallery (method.md section 6).
 
     On CUB and Oxford-102 the queries are those that the paper lists, on other sets they are drawn at random. Its
     ceiling replaces every fake by a real image of the class that is no query.
     """
-    split, real = evaluation.split, features.real
-    store = split.store
+    split, store = evaluation.split, evaluation.split.store
     rng = np.random.default_rng([evaluation.seed, 0x9A9])
     classes = store.image_class[split.images]
     described = np.isin(split.images, store.image_index[split.utterances])
@@ -274,22 +258,18 @@ def paper_map_group(evaluation: Evaluation, features: Features) -> Group:
 
 
 def _ranking_protocol(relevant: Bool[np.ndarray, "queries gallery"], paper: PaperQueries | None) -> dict[str, Any]:
+    queries, gallery = relevant.shape
     listed = None if paper is None else f"the paper's, {paper.name}"
-    return {
-        "extractor": EXTRACTOR,
-        "queries": relevant.shape[0],
-        "gallery": relevant.shape[1],
-        "query_list": listed,
-    }
+    return {"extractor": EXTRACTOR, "queries": queries, "gallery": gallery, "query_list": listed}
 
 
-def fake_recall_group(evaluation: Evaluation, fakes: Fakes, features: Features) -> Group:
+def fake_recall_group(evaluation: Evaluation, fakes: Fakes, real: Features, generated: Features) -> Group:
     """For sets without classes: does a real image find the images generated from its own captions? (method.md 6)
 
     On Flickr8k and Places the images are those that the paper lists, and one image is generated from every caption of
     theirs; on other sets they are those of the captions that ``fakes`` were generated from.
     """
-    split, generated = evaluation.split, features.generated
+    split = evaluation.split
     paper = PaperQueries.of(split)
     if paper is None:
         queries = np.searchsorted(split.images, np.unique(split.store.image_index[fakes.utterances]))
@@ -311,7 +291,7 @@ def fake_recall_group(evaluation: Evaluation, fakes: Fakes, features: Features) 
         Score(
             f"fakes/recall@{k}",
             f"Recall@{k}, real image finds a fake of its own",
-            fake_recall(features.real[queries], generated, own, k),
+            fake_recall(real[queries], generated, own, k),
             protocol,
             chance=recall_at_k(np.zeros(relevant.shape), relevant, k),
             headline=k == FAKE_RECALL_AT[-1],
@@ -328,14 +308,13 @@ def fake_recall_group(evaluation: Evaluation, fakes: Fakes, features: Features) 
     return Group("fakes", "Finding an image's own fakes, on other features", f"{asked}. {NOT_INCEPTION}", scores)
 
 
-def distance_group(evaluation: Evaluation, fakes: Fakes, features: Features) -> Group:
+def distance_group(evaluation: Evaluation, fakes: Fakes, real: Features, generated: Features) -> Group:
     """FID and KID between the real images of the split and the generated ones, on the offline encoder's features.
 
     Beside them stands the distance of as many real training images: what remains when the pictures are perfect but
     show other classes.
     """
-    split, seed, real, generated = evaluation.split, evaluation.seed, features.real, features.generated
-    store = split.store
+    split, store, seed = evaluation.split, evaluation.split.store, evaluation.seed
     training = np.unique(store.image_index[store.split_indices("train")])
     training = np.sort(np.random.default_rng([seed, 0xF1D]).permutation(training)[: len(generated)])
     reference = None

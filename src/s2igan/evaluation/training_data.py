@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
-from collections.abc import Iterable, Mapping
-from pathlib import Path
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from jaxtyping import Int
 
 from s2igan.data.store import Store
 from s2igan.errors import UserError
@@ -57,13 +56,11 @@ def about_data(record: Mapping[str, Any]) -> str:
 
 def _store_of(run: RunDirectory) -> Store | None:
     """The store that the run was trained on, if it is still where it was."""
-    for directory in (Path(run.config.get("data") or DATA), run.path / DATA):
-        try:
+    for directory in (run.config.get("data", run.path), run.path / DATA):
+        with contextlib.suppress(UserError):
             store = Store.open(directory)
             if store.fingerprint == run.config.get("store"):
                 return store
-        except UserError:
-            continue
     return None
 
 
@@ -73,39 +70,36 @@ def _shared(split: EvaluationSplit, own: Store) -> dict[str, int | None]:
     Compared is what the stores hold; where that differs by how they were prepared (another size, another window), the
     files that they were prepared from. None where these are gone.
     """
-    trained = own.split_indices("train")
-    pictures = _pixels if split.store.image_size == own.image_size else _image_files
-    recordings = _mels if split.store.window == own.window else _audio_files
-    own_images = np.unique(own.image_index[trained])
-    return {
-        "pictures": _in_common(pictures(split.store, split.images), pictures(own, own_images)),
-        "recordings": _in_common(recordings(split.store, split.utterances), recordings(own, trained)),
-    }
+    trained_on = own.split_indices("train")
+    picture = _pixels if split.store.image_size == own.image_size else _image_file
+    recording = _mel if split.store.window == own.window else _audio_file
+    found: dict[str, int | None] = {}
+    for kind, content, evaluated, known in (
+        ("pictures", picture, split.images, np.unique(own.image_index[trained_on])),
+        ("recordings", recording, split.utterances, trained_on),
+    ):
+        try:
+            digests = {_digest(content(own, int(index))) for index in known}
+            found[kind] = sum(_digest(content(split.store, int(index))) in digests for index in evaluated)
+        except OSError:
+            found[kind] = None
+    return found
 
 
-def _in_common(evaluated: Iterable[bytes], trained_on: Iterable[bytes]) -> int | None:
-    try:
-        known = set(trained_on)
-        return sum(digest in known for digest in evaluated)
-    except OSError:
-        return None
+def _pixels(store: Store, image: int) -> bytes:
+    return store.images[image].tobytes()
 
 
-def _pixels(store: Store, images: Int[np.ndarray, " images"]) -> Iterable[bytes]:
-    return (_digest(store.images[int(image)].tobytes()) for image in images)
+def _image_file(store: Store, image: int) -> bytes:
+    return store.image_path(image).read_bytes()
 
 
-def _mels(store: Store, utterances: Int[np.ndarray, " utterances"]) -> Iterable[bytes]:
-    return (_digest(store.mel(int(utterance)).tobytes()) for utterance in utterances)
+def _mel(store: Store, utterance: int) -> bytes:
+    return store.mel(utterance).tobytes()
 
 
-def _image_files(store: Store, images: Int[np.ndarray, " images"]) -> Iterable[bytes]:
-    return (_digest(store.image_path(int(image)).read_bytes()) for image in images)
-
-
-def _audio_files(store: Store, utterances: Int[np.ndarray, " utterances"]) -> Iterable[bytes]:
-    for utterance in map(int, utterances):
-        yield _digest(store.audio_path(utterance).read_bytes() + repr(store.segment(utterance)).encode())
+def _audio_file(store: Store, utterance: int) -> bytes:
+    return store.audio_path(utterance).read_bytes() + repr(store.segment(utterance)).encode()
 
 
 def _digest(content: bytes) -> bytes:
