@@ -67,7 +67,7 @@ def test_the_data_that_it_was_trained_on_needs_no_words(evaluated, bird_store):
     assert evaluated["data"] == {"name": name, "fingerprint": bird_store.fingerprint, "trained_on": True}
 
 
-def test_other_data_is_refused_unless_allowed_and_then_told(tmp_path, small_run, bird_store, store, capsys):
+def test_other_data_is_refused_unless_allowed_and_then_told(tmp_path, evaluated, small_run, store, capsys):
     with pytest.raises(UserError, match=r"trained on another prepared set .* --allow-other-data"):
         evaluate(small_run, store.directory, device="cpu")
     run = shutil.copytree(small_run, tmp_path / "run")
@@ -77,7 +77,9 @@ def test_other_data_is_refused_unless_allowed_and_then_told(tmp_path, small_run,
     assert content["data"] == facts | counts
     said = "a set that the run was not trained on; 0 of its 4 pictures and 0 of its 8 recordings were trained on."
     assert said in " ".join(capsys.readouterr().out.split())
-    assert said in write_report(run).read_text()
+    page = write_report(run).read_text()
+    assert said in page
+    assert "One word changed" not in page, "Figure 3 is of an earlier evaluation, on drawings"
 
 
 def test_stage_1_alone(tmp_path, bird_store):

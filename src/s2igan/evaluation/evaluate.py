@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from pathlib import Path
 from typing import Any
@@ -69,6 +70,9 @@ def evaluate(
     chosen = EvaluationSplit.of(Store.open(data_dir), split)
     data = data_record(run, chosen, allow_other_data=allow_other_data)
     networks = Networks.load(run.path, torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu")))
+
+    for folder in (SAMPLE_SHEET, FIGURE3):  # those of an earlier evaluation, which may have been of other data
+        shutil.rmtree(run.evaluation / folder, ignore_errors=True)
 
     groups = [stage_1_group(networks, chosen, seed=seed, console=console)]
     if networks.model is not None:
