@@ -180,7 +180,7 @@ def test_options_reach_the_library(calls):
     cli.main(["train", "demo", "--data", "d", "--out", "o", "--stage", "rdg", "--resume", "--seed", "3"])
     cli.main(["generate", "a.wav", "b.flac", "--model", "run", "--samples", "2", "--seed", "9", "--out", "o"])
     cli.main(["speak", "A red bird, sitting!", "--model", "run"])
-    cli.main(["evaluate", "--model", "run", "--data", "d", "--max-captions", "50"])
+    cli.main(["evaluate", "--model", "run", "--data", "d", "--max-captions", "50", "--allow-other-data"])
     birds, trained, generated, spoken, evaluated = calls
     assert (birds[1][0].name, *birds[1][1:]) == ("birds", Path("d"), 5)
     assert birds[2] == {
@@ -196,7 +196,8 @@ def test_options_reach_the_library(calls):
     assert generated[1] == (Path("run"), (Path("a.wav"), Path("b.flac")), Path("o"), 2, 9)
     assert spoken[1] == (Path("run"), (Path("generated/a-red-bird-sitting.wav"),), Path("generated"), 4, 1)
     assert evaluated[1] == (Path("run"), Path("d"))
-    assert evaluated[2] == {"split": "test", "max_captions": 50, "seed": 0, "device": None}
+    options = {"split": "test", "max_captions": 50, "seed": 0, "device": None, "allow_other_data": True}
+    assert evaluated[2] == options
 
 
 def test_options_of_imports_reach_the_library(calls):

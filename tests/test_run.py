@@ -11,7 +11,7 @@ from s2igan import run as run_module
 from s2igan.corpora.prepare.options import PrepareOptions
 from s2igan.data.store import Store
 from s2igan.errors import UserError
-from s2igan.evaluation.evaluation_split import Subject
+from s2igan.evaluation.evaluation_split import EvaluationSplit
 from s2igan.pipeline import SpeechToImage
 from s2igan.run import check_trainable, run_corpus, split_to_score
 from tiny_corpus import tiny_recipe
@@ -114,7 +114,7 @@ def test_birds_are_prepared_at_the_size_of_the_recipe(tmp_path, monkeypatch):
 def test_helpers_look_at_the_store(store):
     assert split_to_score(store.directory, pytest.fail) == "test"
     check_trainable(store.directory)
-    assert Subject.of(Store.open(store.directory), "test").split == "test"
+    assert EvaluationSplit.of(Store.open(store.directory), "test").name == "test"
     assert run_module.PREPARED.startswith(".")
 
 

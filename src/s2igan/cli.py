@@ -371,7 +371,13 @@ def speak(
 
 @app.command
 def evaluate(
-    model: Path, data: Path, split: str = "test", max_captions: Count = 1000, seed: Seed = 0, device: str | None = None
+    model: Path,
+    data: Path,
+    split: str = "test",
+    max_captions: Count = 1000,
+    seed: Seed = 0,
+    device: str | None = None,
+    allow_other_data: bool = False,
 ) -> None:
     """Score a trained run on the test split: classes and voices that it never met.
 
@@ -382,10 +388,19 @@ def evaluate(
         max_captions: descriptions that images are drawn for, chosen at random
         seed: of every random choice and of the noise
         device: cpu, cuda or cuda:1; unless given, a GPU if there is one
+        allow_other_data: score on another set than the one that the run was trained on; record and report say so
     """
     from s2igan.evaluation.evaluate import evaluate as evaluate_run
 
-    evaluate_run(model, data, split=split, max_captions=max_captions, seed=seed, device=device)
+    evaluate_run(
+        model,
+        data,
+        split=split,
+        max_captions=max_captions,
+        seed=seed,
+        device=device,
+        allow_other_data=allow_other_data,
+    )
 
 
 @app.command

@@ -72,7 +72,7 @@ def run(corpus, tmp_path_factory, patch):
     patch.setattr(
         evaluate,
         "load_or_train_classifier",
-        lambda cache, drawing, config, **options: plain(cache, drawing, config or quick(), **options),
+        lambda drawing, config, **options: plain(drawing, config or quick(), **options),
     )
     path = tmp_path_factory.mktemp("runs") / "run"
     cli.main(["train", "tiny", "--data", str(corpus), "--out", str(path), "--seed", "3"])
@@ -141,7 +141,7 @@ def test_the_report_and_its_scores(run, capsys):
     assert path == f"Report: {run / 'report.html'}"
     assert any("mAP" in line and "chance" in line and "oracle" in line for line in scores)
     page = (run / "report.html").read_text()
-    for heading in ("What was said", "One word changed", "Scores", "How it learnt", "Configuration"):
+    for heading in ("Sample sheet", "One word changed", "Scores", "How it learnt", "Configuration"):
         assert heading in page
     assert page.count("<audio") == 8 + 10
     assert page.count('class="real"') == 8

@@ -126,11 +126,11 @@ def test_samples_of_a_speech_encoder_that_trains_along_follow_it(store, tmp_path
     assert not torch.allclose(same_size[0], same_size[-1], atol=1e-4)
 
 
-def test_candidates_travel_to_the_model_and_into_the_records(store, tmp_path):
+def test_reranking_travels_to_the_model_and_into_the_records(store, tmp_path):
     recipe = replace(tiny_recipe(1), beyond=Beyond(in_use=InUse(rerank=3)))
     run = train(recipe, store, tmp_path / "run")
     model = SpeechToImage.load(run)
-    assert model.candidates == 3
+    assert model.rerank == 3
     z, eps = model.noise(2, 0)
     assert len(z) == 6
     assert len(model.draw(torch.randn(2, model.generator.config.embedding), z, eps)[-1]) == 2

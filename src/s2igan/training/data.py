@@ -12,7 +12,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional
 
-from s2igan.data.dataset import SpeechImageData, encoder_input
+from s2igan.data.dataset import SpeechImageData, draw_other_views, encoder_input
 from s2igan.models.encoders import Reads
 from s2igan.models.generator import noise
 from s2igan.training.augment import augment_speech
@@ -123,11 +123,7 @@ class RDGReader:
             read["mel"], read["lengths"] = mel[rows], lengths[rows]
         relation = {}
         if config.relation:
-            relation = {
-                "real": self._relation_images(positions, rng),
-                "similar": self._relation_images(train.similar(positions, rng), rng),
-                "negative": self._relation_images(other, rng),
-            }
+            relation = self._relation_images(positions, train.similar(positions, rng), other, rng)
         extra, shared = small_recipes.read(
             self.small, step, config.batch_size, train, self.embedding_of, rng, torch_rng
         )
@@ -151,13 +147,25 @@ class RDGReader:
         assert self.speech_embeddings is not None
         return self.speech_embeddings[torch.from_numpy(np.searchsorted(self.train.utterances, utterances))]
 
-    def _relation_images(self, positions: np.ndarray, rng: np.random.Generator) -> Tensor:
-        """Real images for the relation supervisor: V of a view that was encoded before, or a fresh crop to encode; the
+    def _relation_images(
+        self, real: np.ndarray, similar: np.ndarray, negative: np.ndarray, rng: np.random.Generator
+    ) -> dict[str, Tensor]:
+        """Real images for the relation supervisor: V of views that were encoded before, or fresh crops to encode; the
         draws are those of all processes."""
         if self.image_embeddings is None:
-            return self.train.crops(positions, rng, self.rows)
-        views = torch.from_numpy(rng.integers(0, self.image_embeddings.shape[1], len(positions)))
-        return self.image_embeddings[torch.from_numpy(self.train.images[positions]), views][self.rows]
+            named = {"real": real, "similar": similar, "negative": negative}
+            return {name: self.train.crops(positions, rng, self.rows) for name, positions in named.items()}
+        n = self.image_embeddings.shape[1]
+        views = rng.integers(0, n, len(real))
+        other_views = draw_other_views(views, real == similar, n, rng)
+        chosen = {"real": (real, views), "similar": (similar, other_views)}
+        chosen["negative"] = negative, rng.integers(0, n, len(real))
+        return {
+            name: self.image_embeddings[torch.from_numpy(self.train.images[positions]), torch.from_numpy(drawn)][
+                self.rows
+            ]
+            for name, (positions, drawn) in chosen.items()
+        }
 
 
 def crops_of(

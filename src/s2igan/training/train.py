@@ -156,7 +156,7 @@ def export(recipe: Recipe, stage: RDGStage, run: RunDirectory) -> None:
         **_networks(stage.speech, stage.image, recipe.sen.image_size),
         "generator": dataclasses.asdict(generator.config),
         "front_end": {"window": stage.train.store.window, "pad_mode": "reflect"},
-        "candidates": recipe.beyond.in_use.rerank,
+        "rerank": recipe.beyond.in_use.rerank,
         "recipe": recipe.name,
     }
     save_model(run.model, _json(config), {key: value.detach().cpu().contiguous() for key, value in weights.items()})

@@ -15,7 +15,7 @@ from s2igan.corpora.builtin.flowers import DRAWN_SET as FLOWERS
 from s2igan.data.manifest import read_manifest
 from s2igan.data.store import Store
 from s2igan.errors import UserError
-from s2igan.evaluation.drawings import drawing_with
+from s2igan.evaluation.drawings import drawn_set_with
 
 
 @pytest.mark.parametrize(("classes", "train", "validation", "test"), [(40, 29, 3, 8), (10, 7, 1, 2), (60, 44, 4, 12)])
@@ -58,7 +58,7 @@ def test_the_corpus_is_whole_and_known_to_the_evaluation(tmp_path):
         assert (row.speaker.removeprefix("espeak:") in TEST_VOICES) == (row.split == "test")
         assert 2 <= len(row.mentions) <= 5
     store = Store.open(tmp_path)
-    found = drawing_with(store.attributes)
+    found = drawn_set_with(store.attributes)
     assert found is not None
     assert found.name == "flowers"
     with pytest.raises(UserError, match="holds flowers made with seed 5, not seed 6"):
