@@ -19,6 +19,7 @@ from torch import Tensor
 
 from s2igan.audio import SAMPLE_RATE, PadMode, Window, check_waveform, load_audio, log_mel
 from s2igan.checkpoint import load_model
+from s2igan.devices import choose_device
 from s2igan.errors import UserError
 from s2igan.models.encoders import Encoder, build_encoder, encoder_from_json
 from s2igan.models.generator import Generator, GeneratorConfig
@@ -99,12 +100,18 @@ class SpeechToImage:
         self.front_end = front_end
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str], device: str | torch.device = "cpu") -> SpeechToImage:
+    def load(cls, path: str | os.PathLike[str], device: str | torch.device | None = None) -> SpeechToImage:
         """Reads a run directory, or the exported model in it (`config.json` and `weights.safetensors`).
 
+        Args:
+            path: the directory.
+            device: where to compute; a GPU if there is one.
+
         Raises:
-            UserError: there is no such directory, it holds no finished model, or its files do not fit together.
+            UserError: there is no such directory or device, it holds no finished model, or its files do not fit
+                together.
         """
+        device = choose_device(device)
         directory = find_model(path)
         config, weights = load_model(directory)
         speech_encoder = build_encoder(encoder_from_json(config.get("speech_encoder"), directory / "config.json"))
@@ -115,7 +122,8 @@ class SpeechToImage:
         candidates = config.get("candidates", 1)
         image_encoder = None
         if candidates > 1:
-            image_encoder = ImageEncoder(_from_mapping(ImageEncoderConfig, config.get("image_encoder"), directory))
+            described = ImageEncoderConfig.from_json(config.get("image_encoder"), directory / "config.json")
+            image_encoder = ImageEncoder(described)
             _fill(image_encoder.head, "image_head.", weights, directory)
         return cls(speech_encoder, generator, front_end, device, image_encoder=image_encoder, candidates=candidates)
 

@@ -30,7 +30,7 @@ def run_corpus(
     out: str | Path,
     *,
     recipe: str | Recipe = "birds",
-    config: str | None = None,
+    base: str | None = None,
     seed: int = 0,
     device: str | None = None,
     jobs: int | None = None,
@@ -46,7 +46,7 @@ def run_corpus(
         source: as of `prepare_corpus`.
         out: run directory to make, or to go on with.
         recipe: as of `train_run`; its image size is prepared for.
-        config: the size that a method is applied to.
+        base: the base recipe that a method changes.
         seed: of the splits, of training and of evaluation.
         device: where to compute; a GPU if there is one.
         jobs: processes of the preparation.
@@ -63,7 +63,7 @@ def run_corpus(
     from s2igan.report import headlines, write_report
 
     out = Path(out)
-    chosen = resolve(recipe, config) if isinstance(recipe, str) else recipe
+    chosen = resolve(recipe, base) if isinstance(recipe, str) else recipe
     if isinstance(chosen.sen.speech, PrecomputedConfig):
         if source is None:
             raise UserError(
@@ -110,7 +110,7 @@ def run_corpus(
 
         check_trainable(data)
         try:
-            train_run(recipe, data=data, out=out, size=config, seed=seed, device=device, resume=True)
+            train_run(chosen, data=data, out=out, seed=seed, device=device, resume=True)
         except KeyboardInterrupt as interruption:
             saved = str(interruption).partition(";")[0]
             raise KeyboardInterrupt(f"{saved}; the same command goes on" if saved else "") from None

@@ -82,14 +82,22 @@ class RunDirectory:
         """Go on with a run: lock its directory and read its configuration.
 
         Args:
-            config: what the run is asked to be now; it must be what the run was created with.
+            config: what the run is asked to be now; it must be what the run was created with, but for the place of
+                its data, whose fingerprint counts.
 
         Raises:
-            UserError: if there is no run, another process holds its lock, or `config` differs, naming each difference.
+            UserError: if there is no run, it is of another version, another process holds its lock, or `config`
+                differs, naming each difference.
         """
         run = cls.open(path)
         if config is not None:
-            changes = _differences(run.config, json.loads(json.dumps(config)))
+            before, now = ({**known, "data": None} for known in (run.config, json.loads(json.dumps(config))))
+            if before.get("version") != now.get("version"):
+                raise UserError(
+                    f"{run.path}: this run was made by s2igan {run._made_by()}, whose settings are others; train anew "
+                    "with another --out, or use that version."
+                )
+            changes = _differences(before, now)
             if changes:
                 raise UserError(
                     f"{run.path / CONFIG}: the run was started with another configuration ({'; '.join(changes)}); "
@@ -113,6 +121,13 @@ class RunDirectory:
         except (OSError, ValueError) as error:
             raise UserError(f"{path / CONFIG}: not readable ({error}); restore it or start a new run.") from error
         return cls(path, config, None)
+
+    def _made_by(self) -> str:
+        """The version of s2igan that made the run."""
+        try:
+            return str(json.loads((self.path / ENVIRONMENT).read_bytes())["s2igan"])
+        except (OSError, ValueError, KeyError, TypeError):
+            return "0.1.0"
 
     def close(self) -> None:
         """Release the lock. A second call does nothing."""

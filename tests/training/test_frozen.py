@@ -96,6 +96,9 @@ def test_features_are_computed_once_for_each_setting(store, images, monkeypatch)
     other = ImageEncoder(ImageEncoderConfig(input_size=33, embedding=16)).eval()
     compute(store, other)
     assert len(calls) == 2 + 1 + 2
+    monkeypatch.setattr(images, "weights_digest", "of other weights")
+    compute(store, images)
+    assert len(calls) == 2 + 1 + 2 + 2
     for path in (store.directory / "cache").iterdir():  # zeros are of no use to the other tests
         if not torch.count_nonzero(frozen.safe_open(path, framework="pt").get_tensor("features")):
             path.unlink()

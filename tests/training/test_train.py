@@ -14,7 +14,7 @@ from s2igan.checkpoint import load_model
 from s2igan.errors import UserError
 from s2igan.evaluation.evaluate import evaluate
 from s2igan.pipeline import SpeechToImage
-from s2igan.recipes import METHODS, SIZES, resolve
+from s2igan.recipes import BASES, METHODS, resolve
 from s2igan.training import rdg_stage, sen_stage
 from s2igan.training.train import load_sen, train_run
 from tiny_corpus import make_store, shrunk, tiny_recipe, with_rdg
@@ -49,12 +49,12 @@ def same(a, b):
 
 
 @pytest.mark.parametrize(
-    ("method", "size"),
+    ("method", "base"),
     [(method, "cub") for method in METHODS]
     + [(method, "birds") for method in ("s2igan", "li2020", "no-sen", "end-to-end")],
 )
-def test_every_method_trains_one_step_of_each_stage(method, size, store, tmp_path, gradients):
-    recipe = shrunk(resolve(method, size))
+def test_every_method_trains_one_step_of_each_stage(method, base, store, tmp_path, gradients):
+    recipe = shrunk(resolve(method, base))
     run = train(recipe, store, tmp_path / "run")
 
     scales = len(recipe.rdg.generator.resolutions)
@@ -81,11 +81,11 @@ def test_every_method_trains_one_step_of_each_stage(method, size, store, tmp_pat
         assert image.size == (32, 32)
 
 
-@pytest.mark.parametrize("size", [name for name in SIZES if name not in ("birds", "cub")])
-def test_the_other_sizes(size, store, store_without_classes, tmp_path):
-    train(shrunk(resolve(size)), store_without_classes if size in ("flickr8k", "places") else store, tmp_path / "run")
+@pytest.mark.parametrize("base", [name for name in BASES if name not in ("birds", "cub")])
+def test_the_other_base_recipes(base, store, store_without_classes, tmp_path):
+    train(shrunk(resolve(base)), store_without_classes if base in ("flickr8k", "places") else store, tmp_path / "run")
     terms = (tmp_path / "run" / "metrics.jsonl").read_text()
-    assert ("relation/identical" in terms) == ("distinctive" in terms) == (size not in ("flickr8k", "places"))
+    assert ("relation/identical" in terms) == ("distinctive" in terms) == (base not in ("flickr8k", "places"))
 
 
 def test_a_fine_tuned_encoder_starts_from_stage_1_and_one_from_scratch_does_not(store, tmp_path):

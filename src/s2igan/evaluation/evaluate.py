@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from rich.console import Console
 
 from s2igan.data.store import Store
+from s2igan.devices import choose_device
 from s2igan.evaluation.attributes import ClassifierConfig, load_or_train_classifier
 from s2igan.evaluation.drawings import drawing_with
 from s2igan.evaluation.embedding_scores import SearchSet, search_scores
@@ -65,13 +65,13 @@ def evaluate(
         device: where to compute; a GPU if there is one.
 
     Raises:
-        UserError: the run or the set cannot be read, or they do not fit together.
+        UserError: the run or the set cannot be read, they do not fit together, or there is no such device.
     """
     started = time.monotonic()
     out, console = Console(), Console(stderr=True)
+    where = choose_device(device)
     run = RunDirectory.open(run_directory)
     store = Store.open(data_dir)
-    where = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     networks = Networks.load(run.path, where)
     subject = Subject.of(store, split)
 

@@ -93,7 +93,9 @@ class Networks:
         model = SpeechToImage.load(run, device)
         config, weights = load_model(run / MODEL_FOLDER)
         try:
-            image = ImageEncoder(ImageEncoderConfig(**config["image_encoder"]))
+            image = ImageEncoder(
+                ImageEncoderConfig.from_json(config["image_encoder"], run / MODEL_FOLDER / "config.json")
+            )
             image.head.load_state_dict({key: weights[f"image_head.{key}"] for key in image.head.state_dict()})
             image_size = config["image_size"]
         except (KeyError, TypeError, RuntimeError) as error:

@@ -45,7 +45,7 @@ class ImageFeatures:
         it depends on."""
         facts = {
             "backbone": encoder.config.backbone,
-            "weights": str(encoder.config.weights),
+            "weights": encoder.weights_digest,
             "input_size": encoder.config.input_size,
             "pooling": encoder.config.pooling,
             "image_size": image_size,

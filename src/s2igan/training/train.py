@@ -27,6 +27,8 @@ from s2igan.training.rdg_stage import RDGStage
 from s2igan.training.sen_stage import SENStage
 from s2igan.training.trainer import run_stage
 
+CONFIG_VERSION = 2
+"""Of a run's config.json; s2igan 0.1.0 wrote none."""
 SEN_FOLDER = "sen"
 """Where a run keeps the networks of stage 1 that stage 2 and evaluation use."""
 
@@ -39,7 +41,7 @@ def train_run(
     stage: Literal["sen", "rdg", "both"] = "both",
     resume: bool = False,
     seed: int = 0,
-    size: str | None = None,
+    base: str | None = None,
     sen_from: str | Path | None = None,
     device: str | None = None,
 ) -> Path:
@@ -51,7 +53,7 @@ def train_run(
         out: run directory to make, or with `resume` to go on with.
         stage: which stage to train; "rdg" needs a run whose stage 1 is finished.
         seed: of weights, batches and noise.
-        size: the size that a method is applied to.
+        base: the base recipe that a method changes.
         sen_from: another run whose stage 1 to use in place of training it.
         device: where to compute; a GPU if there is one.
 
@@ -61,9 +63,15 @@ def train_run(
         UserError: the store, the recipe or the run directory does not fit.
     """
     console = Console(stderr=True)
-    chosen = resolve(recipe, size) if isinstance(recipe, str) else recipe
+    chosen = resolve(recipe, base) if isinstance(recipe, str) else recipe
     store = Store.open(Path(data))
-    config = {"recipe": dataclasses.asdict(chosen), "data": str(data), "store": store.fingerprint, "seed": seed}
+    config = {
+        "version": CONFIG_VERSION,
+        "recipe": dataclasses.asdict(chosen),
+        "data": str(data),
+        "store": store.fingerprint,
+        "seed": seed,
+    }
     if isinstance(chosen.sen.speech, PrecomputedConfig):
         config["text_embeddings"] = check_text_embeddings(chosen.sen.speech, store)
     where = start(device)
@@ -170,7 +178,7 @@ def load_sen(run: Path, device: torch.device) -> tuple[Encoder, ImageEncoder]:
         raise UserError(f"{run} has no finished stage 1; train it first with s2igan train ... --stage sen.")
     config, weights = load_model(directory)
     speech = build_encoder(encoder_from_json(config["speech_encoder"], directory / "config.json"))
-    image = ImageEncoder(ImageEncoderConfig(**config["image_encoder"]))
+    image = ImageEncoder(ImageEncoderConfig.from_json(config["image_encoder"], directory / "config.json"))
     speech.load_state_dict(_below(weights, "speech_encoder."))
     image.head.load_state_dict(_below(weights, "image_head."))
     return speech.to(device).eval(), image.to(device).eval()
