@@ -11,7 +11,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -34,7 +33,6 @@ from s2igan.models.encoders import build_encoder, encoder_to_json
 from s2igan.models.image_encoder import ImageEncoder, build_backbone
 from s2igan.models.precomputed import PrecomputedConfig
 from s2igan.recipes import Recipe
-from s2igan.training.distributed import first, tell
 from s2igan.training.precision import autocast, choose_precision
 from s2igan.training.rdg_stage import RDGStage
 from s2igan.training.rdg_state import build_networks
@@ -190,27 +188,26 @@ def measure(
         rdg=replace(recipe.rdg, loop=two_steps(recipe.rdg.loop)),
     )
     found = {}
-    with made_up_stages(shortened, facts, device) as stages:
-        for stage, _ in stages:
-            config = getattr(recipe, stage.name)
-            chosen = precision or choose_precision(config.loop.precision, device)
-            measured = min(SMALL_BATCH, config.batch_size)
+    for stage in made_up_stages(shortened, facts, device):
+        config = getattr(recipe, stage.name)
+        chosen = precision or choose_precision(config.loop.precision, device)
+        measured = min(SMALL_BATCH, config.batch_size)
+        seconds, memory = _warm_step(stage, measured, chosen)
+        if measured < config.batch_size and seconds / measured * config.batch_size <= patience_seconds:
+            measured = config.batch_size
             seconds, memory = _warm_step(stage, measured, chosen)
-            if measured < config.batch_size and seconds / measured * config.batch_size <= patience_seconds:
-                measured = config.batch_size
-                seconds, memory = _warm_step(stage, measured, chosen)
-            seconds *= config.batch_size / measured
-            found[stage.name] = {
-                "precision": chosen,
-                "batch_size": config.batch_size,
-                "measured_batch_size": measured,
-                "seconds_per_step": round(seconds, 4),
-                "images_per_second": round(config.batch_size / seconds, 3),
-                "peak_memory_gib_at_measured_batch_size": round(memory / 2**30, 2),
-            }
-            if config.loop.epochs is None or facts.images is not None:
-                steps = config.loop.in_steps(max(1, (facts.images or 0) // config.batch_size)).steps
-                found[stage.name] |= {"steps": steps, "hours": round(steps * seconds / 3600, 3)}
+        seconds *= config.batch_size / measured
+        found[stage.name] = {
+            "precision": chosen,
+            "batch_size": config.batch_size,
+            "measured_batch_size": measured,
+            "seconds_per_step": round(seconds, 4),
+            "images_per_second": round(config.batch_size / seconds, 3),
+            "peak_memory_gib_at_measured_batch_size": round(memory / 2**30, 2),
+        }
+        if config.loop.epochs is None or facts.images is not None:
+            steps = config.loop.in_steps(max(1, (facts.images or 0) // config.batch_size)).steps
+            found[stage.name] |= {"steps": steps, "hours": round(steps * seconds / 3600, 3)}
     return found
 
 
@@ -237,53 +234,36 @@ def _warm_step(stage: SENStage | RDGStage, batch: int, precision: Literal["float
     return seconds, unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
-@contextmanager
-def made_up_stages(
-    recipe: Recipe, facts: DataFacts, device: torch.device, *, images: int = MADE_UP_IMAGES
-) -> Iterator[Iterator[tuple[SENStage | RDGStage, list[nn.Module]]]]:
-    """The stages that train, one after the other, with all networks of each, full-size networks on made-up data.
+def made_up_stages(recipe: Recipe, facts: DataFacts, device: torch.device) -> Iterator[SENStage | RDGStage]:
+    """The stages that train, one after the other: full-size networks on made-up data.
 
-    Args:
-        images: pictures of each made-up class.
+    Stage 2 is as in most of its steps: without the reconstruction warm-up, and with all scales.
     """
-
-    def build(folder: Path) -> Iterator[tuple[SENStage | RDGStage, list[nn.Module]]]:
-        options: dict[str, Any] = {"seed": 0, "device": device, "console": Console(quiet=True)}
-        side = max(recipe.sen.image_size, recipe.rdg.generator.resolutions[-1])
-        made = first(lambda: made_up_store(folder, side, facts, images, recipe.sen.speech.embedding))
-        store = made if made is not None else Store.open(folder)
+    options: dict[str, Any] = {"seed": 0, "device": device, "console": Console(quiet=True)}
+    side = max(recipe.sen.image_size, recipe.rdg.generator.resolutions[-1])
+    with tempfile.TemporaryDirectory(prefix="s2igan-dry-run-") as folder:
+        store = made_up_store(Path(folder), side, facts, recipe.sen.speech.embedding)
         image = ImageEncoder(recipe.sen.image, pretrained=False).to(device)
         if takes_steps(recipe.sen.loop):
             train = SpeechImageData(store, "train", recipe.sen.image_size)
-            sen_stage = SENStage(recipe.sen, train, None, image=image, **options)
-            yield sen_stage, [sen_stage.state.speech, image]
+            yield SENStage(recipe.sen, train, None, image=image, **options)
         train = SpeechImageData(store, "train", recipe.rdg.generator.resolutions[-1])
         speech = build_encoder(recipe.sen.speech).to(device).eval()
-        # Without the reconstruction warm-up, and with all scales: as most steps are.
         rdg = replace(recipe.rdg, practice_steps=0, scale_steps=())
-        rdg_stage = RDGStage(rdg, train, None, speech=speech, image=image.eval(), samples=folder, **options)
-        state = rdg_stage.state
-        networks = [state.generator, *state.discriminators.values(), speech, image, state.relation, state.posterior]
-        yield rdg_stage, [network for network in networks if network is not None]
-
-    with tempfile.TemporaryDirectory(prefix="s2igan-dry-run-") as folder:
-        yield build(Path(tell(folder)))  # the first process's, in all
+        yield RDGStage(rdg, train, None, speech=speech, image=image.eval(), samples=Path(folder), **options)
 
 
-def made_up_store(
-    folder: Path, image_size: int, facts: DataFacts, images: int = MADE_UP_IMAGES, embedding: int = 1024
-) -> Store:
+def made_up_store(folder: Path, image_size: int, facts: DataFacts, embedding: int = 1024) -> Store:
     """A prepared store of noise: pictures large enough, utterances of the expected length, classes if there are any.
 
     Args:
-        images: pictures of each class.
         embedding: dimensions of the embedding of its one text.
     """
     rng = np.random.default_rng(0)
     text = "a description of this picture, of about as many words as a sentence has"
     rows = []
     for label in range(MADE_UP_CLASSES):
-        for number in range(images):
+        for number in range(MADE_UP_IMAGES):
             name = f"{label}-{number}"
             pixels = rng.integers(0, 256, (image_size, image_size, 3), dtype=np.uint8)
             Image.fromarray(pixels).save(folder / f"{name}.png")

@@ -23,7 +23,7 @@ from s2igan.devices import choose_device
 from s2igan.errors import UserError
 from s2igan.models.encoders import Encoder, build_encoder, encoder_from_json
 from s2igan.models.generator import Generator, GeneratorConfig
-from s2igan.models.image_encoder import ImageEncoder, ImageEncoderConfig
+from s2igan.models.image_encoder import ImageEncoder
 from s2igan.speech import parse_voice
 
 MODEL_FOLDER = "model"
@@ -122,8 +122,7 @@ class SpeechToImage:
         candidates = config.get("candidates", 1)
         image_encoder = None
         if candidates > 1:
-            described = ImageEncoderConfig.from_json(config.get("image_encoder"), directory / "config.json")
-            image_encoder = ImageEncoder(described)
+            image_encoder = ImageEncoder.of_model(config, directory / "config.json")
             _fill(image_encoder.head, "image_head.", weights, directory)
         return cls(speech_encoder, generator, front_end, device, image_encoder=image_encoder, candidates=candidates)
 

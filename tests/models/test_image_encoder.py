@@ -230,6 +230,16 @@ def test_a_config_that_is_read_names_no_file_to_open(tmp_path) -> None:
             ImageEncoderConfig.from_json(wrong, tmp_path / "config.json")
 
 
+def test_a_model_and_weights_that_it_was_not_trained_with(inception_state, tmp_path, monkeypatch) -> None:
+    torch.save(inception_state, tmp_path / "inception.pth")
+    monkeypatch.setenv(WEIGHTS_VARIABLE, str(tmp_path / "inception.pth"))
+    config = {"image_encoder": {"backbone": "inception_v3", "embedding": 6}}
+    encoder = ImageEncoder.of_model(config, tmp_path / "config.json")  # a model of 0.1.0 does not say
+    ImageEncoder.of_model(config | {"image_encoder_weights": encoder.weights_digest}, tmp_path / "config.json")
+    with pytest.raises(UserError, match=r"trained with other weights of inception_v3 .* --image-encoder-weights"):
+        ImageEncoder.of_model(config | {"image_encoder_weights": "other"}, tmp_path / "config.json")
+
+
 def test_pyramid_features_say_where_a_colour_is_but_not_which_way_round() -> None:
     from s2igan.models.image_encoder import _cells
 

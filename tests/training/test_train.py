@@ -72,6 +72,8 @@ def test_every_method_trains_one_step_of_each_stage(method, base, store, tmp_pat
     learnt, exported = (weights(run / folder, "speech_encoder.") for folder in ("sen", "model"))
     assert same(learnt, exported) == (recipe.rdg.speech == "frozen")
 
+    for folder in ("sen", "model"):
+        assert "/" not in (run / folder / "config.json").read_text(), "a path of this machine"
     model = SpeechToImage.load(run)
     if method.startswith("stackgan-v2-text"):
         with pytest.raises(UserError, match=rf"reads (published )?text .*baseline {method}\."):
@@ -231,3 +233,16 @@ def test_every_kind_of_network_trains_in_bf16(method, store, tmp_path, gradients
     for key, value in expected.items():
         assert actual[key] == pytest.approx(value, rel=0.1), key
         assert actual[key] != value, key
+
+
+def test_a_run_goes_on_wherever_its_data_lie_and_not_with_another_version(store, tmp_path):
+    out = tmp_path / "run"
+    train(tiny_recipe(1), store, out)
+    elsewhere = store.directory / ".." / store.directory.name
+    train_run(tiny_recipe(1), data=elsewhere, out=out, device="cpu", resume=True)
+    config = json.loads((out / "config.json").read_text())
+    del config["version"], config["recipe"]["sen"]["batch_size"]
+    (out / "config.json").write_text(json.dumps(config))
+    with pytest.raises(UserError, match=r"was made by s2igan 0\.1\.0, .* train anew with another --out") as error:
+        train(tiny_recipe(1), store, out, resume=True)
+    assert "batch_size" not in str(error.value)

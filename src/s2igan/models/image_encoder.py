@@ -122,6 +122,21 @@ class ImageEncoder(nn.Module):
             standardize = nn.BatchNorm1d(config.features, affine=False)
             self.head = nn.Sequential(standardize, nn.Dropout(config.feature_dropout), self.head)
 
+    @classmethod
+    def of_model(cls, config: Mapping[str, Any], path: Path) -> "ImageEncoder":
+        """The image encoder that a model's config describes, for its head to be loaded into.
+
+        Raises:
+            UserError: as when it is made; or the weights found here are not those that the model was trained with.
+        """
+        encoder = cls(ImageEncoderConfig.from_json(config.get("image_encoder"), path))
+        if config.get("image_encoder_weights", encoder.weights_digest) != encoder.weights_digest:
+            raise UserError(
+                f"{path}: the model was trained with other weights of {encoder.config.backbone} than those found here; "
+                "name their file with --image-encoder-weights."
+            )
+        return encoder
+
     def train(self, mode: bool = True) -> "ImageEncoder":
         """Only the head changes mode."""
         super().train(mode)

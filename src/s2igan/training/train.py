@@ -18,7 +18,7 @@ from s2igan.data.store import Store
 from s2igan.errors import UserError
 from s2igan.models.blocks import seeded_construction
 from s2igan.models.encoders import Encoder, build_encoder, encoder_from_json, encoder_to_json
-from s2igan.models.image_encoder import ImageEncoder, ImageEncoderConfig
+from s2igan.models.image_encoder import ImageEncoder
 from s2igan.models.precomputed import Precomputed, PrecomputedConfig
 from s2igan.recipes import Recipe, resolve
 from s2igan.run_directory import RunDirectory
@@ -111,7 +111,11 @@ def train_sen(
     run_stage(stage, stage.config.loop, run, resume=resume, console=console)
     weights = {f"speech_encoder.{key}": value for key, value in stage.best["speech"].items()}
     weights |= {f"image_head.{key}": value for key, value in stage.best["image"].items()}
-    facts = {"step": stage.best["step"], "score": stage.best["score"]}
+    facts = {
+        "step": stage.best["step"],
+        "score": stage.best["score"],
+        "image_encoder_weights": stage.state.image.weights_digest,
+    }
 
     def leave() -> None:
         save_model(run.path / SEN_FOLDER, _json({**_networks(recipe), **facts}), weights)
@@ -159,6 +163,7 @@ def export(recipe: Recipe, stage: RDGStage, run: RunDirectory) -> None:
     front_end = {"window": stage.train.store.window, "pad_mode": "reflect"}
     config: dict[str, Any] = {
         **_networks(recipe),
+        "image_encoder_weights": stage.image.weights_digest,
         "generator": dataclasses.asdict(generator.config),
         "front_end": front_end,
         "candidates": recipe.rdg.candidates,
@@ -178,7 +183,7 @@ def load_sen(run: Path, device: torch.device) -> tuple[Encoder, ImageEncoder]:
         raise UserError(f"{run} has no finished stage 1; train it first with s2igan train ... --stage sen.")
     config, weights = load_model(directory)
     speech = build_encoder(encoder_from_json(config["speech_encoder"], directory / "config.json"))
-    image = ImageEncoder(ImageEncoderConfig.from_json(config["image_encoder"], directory / "config.json"))
+    image = ImageEncoder.of_model(config, directory / "config.json")
     speech.load_state_dict(_below(weights, "speech_encoder."))
     image.head.load_state_dict(_below(weights, "image_head."))
     return speech.to(device).eval(), image.to(device).eval()
