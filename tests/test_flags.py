@@ -7,7 +7,7 @@ import re
 import pytest
 
 from s2igan import cli
-from s2igan.recipes import BASES, METHODS, resolve
+from s2igan.recipes import BASES, METHODS, groups, resolve
 
 EVERY = [(name, None) for name in BASES] + [(name, "cub") for name in METHODS]
 
@@ -39,8 +39,8 @@ def test_every_field_of_every_recipe_is_a_flag_that_gives_what_it_says(trained, 
     """All fields at once, each given as the recipe has it: nothing changes."""
     recipe = resolve(name, base)
     words = [name, *(["--base", base] if base else [])]
-    for stage in ("sen", "rdg"):
-        for path, value in fields_of(getattr(recipe, stage), stage):
+    for group, config in groups(recipe).items():
+        for path, value in fields_of(config, group):
             values = value if isinstance(value, tuple) else (value,)
             words += [f"--{path}".replace("_", "-"), *map(str, values)]
     train(*words)
@@ -125,9 +125,8 @@ def test_help_lists_every_hyper_parameter_with_its_docstring_and_default(capsys)
     with pytest.raises(SystemExit, match="0"):
         cli.main(["train", "cub", "--help"])
     text = re.sub(r"[\s│]+", " ", capsys.readouterr().out)
-    recipe = resolve("cub")
-    for stage in ("sen", "rdg"):
-        for path, value in fields_of(getattr(recipe, stage), stage):
+    for group, config in groups(resolve("cub")).items():
+        for path, value in fields_of(config, group):
             assert value is None or f" --{path} ".replace("_", "-") in text, path
     assert "--rdg.batch-size INT Of all processes together. (default: 24)" in text
     assert "as soon as a field of it is set: --sen.augment." in text

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from s2igan.errors import UserError
-from s2igan.recipes import BASES, METHODS, RECIPES, changes, customised, resolve
+from s2igan.recipes import BASES, METHODS, RECIPES, changes, customised, groups, resolve
 from s2igan.training.augment import SpeechAugment
 
 
@@ -125,23 +125,27 @@ def test_names_that_do_not_fit(name, base, message):
         resolve(name, base)
 
 
+def with_settings(recipe, **settings):
+    return customised(recipe, groups(recipe) | settings)
+
+
 def test_changed_hyper_parameters_are_in_the_name():
     birds = resolve("birds")
     sen = replace(birds.sen, learning_rate=1e-3, augment=None)
-    recipe = customised(birds, sen, replace(birds.rdg, loop=replace(birds.rdg.loop, steps=7)))
+    recipe = with_settings(birds, sen=sen, rdg=replace(birds.rdg, loop=replace(birds.rdg.loop, steps=7)))
     assert recipe.name == "birds, sen.learning_rate 0.001, sen.augment None, rdg.loop.steps 7"
     assert (recipe.sen, recipe.rdg.loop.steps) == (sen, 7)
-    assert customised(birds, birds.sen, birds.rdg) == birds
-    on = customised(resolve("cub"), replace(resolve("cub").sen, augment=SpeechAugment(noise=0.5)), resolve("cub").rdg)
+    assert with_settings(birds) == birds
+    on = with_settings(resolve("cub"), sen=replace(resolve("cub").sen, augment=SpeechAugment(noise=0.5)))
     assert on.name == "cub, sen.augment on, sen.augment.noise 0.5"
 
 
 def test_the_other_networks_follow_the_speech_embedding():
     birds = resolve("birds")
     small = replace(birds.sen, speech=replace(birds.sen.speech, hidden=64))
-    recipe = customised(birds, small, birds.rdg)
+    recipe = with_settings(birds, sen=small)
     assert recipe.sen.image.embedding == recipe.rdg.generator.embedding == recipe.sen.speech.embedding == 128
     for sen in (small, birds.sen):
         wrong = replace(sen, image=replace(sen.image, embedding=100))
         with pytest.raises(UserError, match=r"image embeddings 100 .* set --sen.image.embedding"):
-            customised(birds, wrong, birds.rdg)
+            with_settings(birds, sen=wrong)

@@ -16,7 +16,7 @@ from typing import Annotated, Any, get_args, get_type_hints
 
 from tyro.conf import AvoidSubcommands, DisallowNone, FlagConversionOff
 
-from s2igan.recipes import Recipe, customised
+from s2igan.recipes import Recipe, customised, groups
 
 
 def with_flags(
@@ -29,24 +29,25 @@ def with_flags(
         recipe: what the flags change.
         words: the command line.
     """
-    stages, rest = {}, list(words)
-    for stage in ("sen", "rdg"):
-        stages[stage], rest = _switch_groups(getattr(recipe, stage), stage, rest)
+    defaults, rest = groups(recipe), list(words)
+    for name, config in defaults.items():
+        defaults[name], rest = _switch_groups(config, name, rest)
 
-    def extended(*, sen: Any, rdg: Any, **options: Any) -> None:
-        command(**options, settings=customised(recipe, sen, rdg))
+    def extended(**options: Any) -> None:
+        settings = {name: options.pop(name) for name in defaults}
+        command(**options, settings=customised(recipe, settings))
 
     own = [parameter for parameter in inspect.signature(command).parameters.values() if parameter.name != "settings"]
     hints = get_type_hints(command, include_extras=True)
     parameters = [parameter.replace(annotation=Annotated[hints[parameter.name], DisallowNone]) for parameter in own]
-    for stage, config in stages.items():
+    for name, config in defaults.items():
         flags: Any = Annotated[type(config), AvoidSubcommands, FlagConversionOff]
-        parameters.append(inspect.Parameter(stage, inspect.Parameter.KEYWORD_ONLY, default=config, annotation=flags))
+        parameters.append(inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=config, annotation=flags))
     extended.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     extended.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     vars(extended).pop("__wrapped__", None)  # of a type checker around it, behind which tyro would look
     extended.__doc__ = command.__doc__
-    off = [flag for stage, config in stages.items() for flag in _groups_off(config, stage)]
+    off = [flag for name, config in defaults.items() for flag in _groups_off(config, name)]
     if off:
         note = f"Off in this recipe, and on with its defaults as soon as a field of it is set: {', '.join(off)}."
         title, _, arguments = (command.__doc__ or "").partition("\n\n")

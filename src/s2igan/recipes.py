@@ -345,15 +345,25 @@ def resolve(name: str, base: str | None = None) -> Recipe:
     return replace(recipe, name=f"{name} ({base or 'birds'})")
 
 
-def customised(recipe: Recipe, sen: SENConfig, rdg: RDGConfig) -> Recipe:
+def groups(recipe: Recipe) -> dict[str, Any]:
+    """The hyper-parameters of a recipe: its configurations by name, `sen` and `rdg`."""
+    others = ("name", "training_set")
+    return {field.name: getattr(recipe, field.name) for field in fields(recipe) if field.name not in others}
+
+
+def customised(recipe: Recipe, settings: dict[str, Any]) -> Recipe:
     """A recipe with other hyper-parameters, which its name then lists: "birds, rdg.batch_size 48".
 
     The image embedding and the generator's input follow the dimensions of the speech embedding, unless they were
     changed too.
 
+    Args:
+        settings: configurations by name, as `groups` gives them.
+
     Raises:
-        UserError: the three have different dimensions.
+        UserError: the three have different dimensions, or a value does not fit the others.
     """
+    sen, rdg = settings["sen"], settings["rdg"]
     n = sen.speech.embedding
     if n != recipe.sen.speech.embedding:
         if sen.image.embedding == recipe.sen.image.embedding:
@@ -366,8 +376,9 @@ def customised(recipe: Recipe, sen: SENConfig, rdg: RDGConfig) -> Recipe:
             f"{rdg.generator.embedding}; set --sen.image.embedding and --rdg.generator.embedding to {n}, or leave both "
             "out."
         )
-    name = ", ".join([recipe.name, *changes(recipe.sen, sen, "sen"), *changes(recipe.rdg, rdg, "rdg")])
-    return replace(recipe, name=name, sen=sen, rdg=rdg)
+    settings = {**settings, "sen": sen, "rdg": rdg}
+    changed = [line for name, old in groups(recipe).items() for line in changes(old, settings[name], name)]
+    return replace(recipe, name=", ".join([recipe.name, *changed]), **settings)
 
 
 def changes(old: Any, new: Any, name: str) -> Iterator[str]:
