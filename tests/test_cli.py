@@ -14,6 +14,7 @@ from types import SimpleNamespace
 import pytest
 
 from s2igan import cli
+from s2igan.corpora.prepare.options import PrepareOptions
 from s2igan.errors import UserError
 from s2igan.recipes import resolve
 
@@ -296,36 +297,22 @@ def test_options_of_imports_reach_the_library(calls):
         ]
     )
     folder, cub, flowers, validated, ran = calls
-    assert folder[1] == ("folder", Path("s"), Path("o"))
-    assert {
-        "size": 32,
-        "seed": 2,
-        "window": "hamming",
-        "voices": ("espeak:fr", "espeak:de+f3"),
-        "speaker_disjoint": True,
-        "keep_personal_data": True,
-        "allow_rejected": True,
-        "part": (2, 8),
-        "proportions": (0.8, 0.1, 0.1),
-    }.items() <= folder[2].items()
-    assert cub[1] == ("cub", Path("s"), Path("o"))
-    assert (cub[2]["proportions"], cub[2]["part"], cub[2]["voices"]) == ((0.6, 0.2, 0.2), None, ())
+    options = PrepareOptions(
+        window="hamming",
+        voice=("espeak:fr", "espeak:de+f3"),
+        speaker_disjoint=True,
+        keep_personal_data=True,
+        allow_rejected=True,
+    )
+    assert folder[1] == ("folder", Path("s"), Path("o"), options)
+    assert {"size": 32, "seed": 2, "part": (2, 8)}.items() <= folder[2].items()
+    assert cub[1] == ("cub", Path("s"), Path("o"), PrepareOptions(proportions=(0.6, 0.2, 0.2)))
+    assert cub[2]["part"] is None
     assert (flowers[1][0].name, *flowers[1][1:]) == ("flowers", Path("o"), 40)
     assert validated[1] == (Path("s"), "cub")
     assert validated[2] == {"seed": 0, "speaker_disjoint": True, "jobs": None}
-    assert ran[1] == ("folder", Path("s"), Path("o"))
-    assert {"recipe": resolve("no-rs", "demo"), "voices": ("espeak:fr",)}.items() <= ran[2].items()
-
-
-def test_defaults_are_those_of_the_library(calls):
-    """The command line states no other proportions than `with_splits`."""
-    import inspect
-
-    from s2igan.corpora.prepare import corpus as library
-
-    defaults = {name: value.default for name, value in inspect.signature(library.with_splits).parameters.items()}
-    cli.main(["prepare", "folder", "--source", "s", "--out", "o"])
-    assert calls[0][2]["proportions"] == defaults["proportions"]
+    assert ran[1] == ("folder", Path("s"), Path("o"), PrepareOptions(voice=("espeak:fr",)))
+    assert ran[2]["recipe"] == resolve("no-rs", "demo")
 
 
 def test_defaults_of_the_built_in_sets_are_those_of_the_library(monkeypatch):

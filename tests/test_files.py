@@ -12,7 +12,15 @@ import pytest
 
 from s2igan import files
 from s2igan.errors import UserError
-from s2igan.files import abandoned, atomic_write, atomic_write_json, disk_errors, only_one, temporary_path
+from s2igan.files import (
+    abandoned,
+    atomic_write,
+    atomic_write_json,
+    cache_folder,
+    disk_errors,
+    only_one,
+    temporary_path,
+)
 
 
 def test_the_file_appears_when_the_block_ends(tmp_path: Path) -> None:
@@ -158,3 +166,19 @@ def test_a_lock_of_another_machine_is_taken_over_when_it_falls_silent(
         assert time.monotonic() - started > 0.5, "it was waited for"
     lock.write_text("elsewhere-1")
     assert not files._left_behind(lock, "elsewhere-1")
+
+
+def test_caches_lie_in_the_run_else_in_the_users_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("LOCALAPPDATA", raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "caches"))
+    assert cache_folder(tmp_path / "run") == tmp_path / "run" / "cache"
+    assert cache_folder(None) == tmp_path / "caches" / "s2igan"
+    assert not list(tmp_path.iterdir())  # nothing is made before it is needed
+
+    for not_a_place in ("", "relative/folder"):
+        monkeypatch.setenv("XDG_CACHE_HOME", not_a_place)
+        monkeypatch.setenv("HOME", str(tmp_path))
+        assert cache_folder(None) == tmp_path / ".cache" / "s2igan"
+    monkeypatch.setattr(Path, "home", lambda: (_ for _ in ()).throw(RuntimeError("no home")))
+    with pytest.raises(UserError, match="XDG_CACHE_HOME"):
+        cache_folder(None)

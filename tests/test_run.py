@@ -8,6 +8,7 @@ import pytest
 
 from own_corpus import own_corpus
 from s2igan import run as run_module
+from s2igan.corpora.prepare.options import PrepareOptions
 from s2igan.data.store import Store
 from s2igan.errors import UserError
 from s2igan.evaluation.evaluation_split import Subject
@@ -83,7 +84,7 @@ def test_a_corpus_without_a_source_or_with_options_that_mean_nothing(tmp_path):
     with pytest.raises(UserError, match="birds: is built in and has no source"):
         run_corpus("birds", tmp_path, tmp_path / "run", recipe=tiny_recipe())
     with pytest.raises(UserError, match="birds: is made here and knows no --speaker-disjoint"):
-        run_corpus("birds", None, tmp_path / "run", recipe=tiny_recipe(), speaker_disjoint=True)
+        run_corpus("birds", None, tmp_path / "run", PrepareOptions(speaker_disjoint=True), recipe=tiny_recipe())
 
 
 def test_interrupted_training_says_what_goes_on_here(tmp_path, monkeypatch):
@@ -107,7 +108,7 @@ def test_birds_are_prepared_at_the_size_of_the_recipe(tmp_path, monkeypatch):
 
     monkeypatch.setattr("s2igan.corpora.builtin.drawn.prepare", prepare)
     with pytest.raises(EnoughError):
-        run_corpus("birds", None, tmp_path / "run", recipe=tiny_recipe(), seed=3, jobs=2, proportions=(0.8, 0.1, 0.1))
+        run_corpus("birds", None, tmp_path / "run", recipe=tiny_recipe(), seed=3, jobs=2)
 
 
 def test_helpers_look_at_the_store(store):
@@ -118,8 +119,8 @@ def test_helpers_look_at_the_store(store):
 
 
 def test_the_recipe_that_reads_published_embeddings_has_them_prepared(tmp_path, monkeypatch):
-    def stop(*_, text_embeddings, **__):
-        assert text_embeddings
+    def stop(*arguments, **_):
+        assert arguments[3] == PrepareOptions(text_embeddings=True)
         raise KeyboardInterrupt
 
     monkeypatch.setattr("s2igan.corpora.prepare.corpus.prepare_corpus", stop)

@@ -12,11 +12,20 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from tyro.conf import DisallowNone, FlagCreatePairsOff, Positional, Suppress, UseAppendAction, arg
+from tyro.conf import (
+    DisallowNone,
+    FlagCreatePairsOff,
+    OmitArgPrefixes,
+    Positional,
+    Suppress,
+    UseAppendAction,
+    arg,
+)
 from tyro.constructors import PrimitiveConstructorSpec
 from tyro.extras import SubcommandApp
 
 from s2igan import __version__, devices
+from s2igan.corpora.prepare.options import PrepareOptions
 from s2igan.corpora.registry import BUILT_IN, IMPORTERS, drawn_set
 from s2igan.errors import UserError
 
@@ -62,6 +71,9 @@ ImageEncoderWeights = Annotated[
     Path | None,
     arg(help="file with Inception-v3's weights, in place of a download; S2IGAN_IMAGE_ENCODER_WEIGHTS may name it too"),
 ]
+
+Options = Annotated[PrepareOptions, OmitArgPrefixes, UseAppendAction]
+"""Each of them a flag of the command itself."""
 
 app = SubcommandApp()
 prepare = SubcommandApp()
@@ -117,15 +129,9 @@ def _importing(name: str) -> Callable[..., None]:
     def command(
         source: Path,
         out: Path,
+        preparation: Options,
         size: int = 64,
-        window: Literal["hann", "hamming"] = "hann",
         seed: Seed = 0,
-        voice: UseAppendAction[tuple[str, ...]] = (),
-        proportions: tuple[float, float, float] = (0.8, 0.1, 0.1),
-        speaker_disjoint: bool = False,
-        keep_personal_data: bool = False,
-        allow_rejected: bool = False,
-        text_embeddings: bool = False,
         jobs: Jobs = None,
         shard: str | None = None,
     ) -> None:
@@ -135,15 +141,9 @@ def _importing(name: str) -> Callable[..., None]:
             name,
             source,
             out,
+            preparation,
             size=size,
-            window=window,
             seed=seed,
-            voices=voice,
-            proportions=proportions,
-            speaker_disjoint=speaker_disjoint,
-            keep_personal_data=keep_personal_data,
-            allow_rejected=allow_rejected,
-            text_embeddings=text_embeddings,
             jobs=jobs,
             part=None if shard is None else _shard(shard),
             say=_say,
@@ -155,18 +155,10 @@ def _importing(name: str) -> Callable[..., None]:
         source: folder or archive of the corpus, or a folder with its archives; it is only read
         out: directory to make, or to go on with
         size: side in pixels of the largest images to be trained on
-        window: of the log-mel
         seed: of splits, and of which voice speaks what
-        voice: who speaks captions that have no recording, such as espeak:en-us+f3; repeat it for several voices
-        proportions: of train, validation and test, where the corpus brings no splits
-        speaker_disjoint: no speaker is in two splits
-        keep_personal_data: keep names, birth years, places and devices of speakers where the corpus has them
-        allow_rejected: go on where over 20 %% of the corpus cannot be used
-        text_embeddings: of cub and oxford102, keep the char-CNN-RNN embeddings of a StackGAN pack in the source for the
-            recipe stackgan-v2-text-reed
         jobs: processes; one per core unless given
         shard: i/n, such as 2/8: do the second of eight shares, for eight machines that share OUT
-    """.replace("%%", "%")
+    """
     return command
 
 
@@ -220,15 +212,11 @@ def run(
     *,
     corpus: Annotated[Positional[str], arg(metavar="CORPUS")],
     out: Path,
+    preparation: Options,
     source: Path | None = None,
     recipe: str = "birds",
     base: str | None = None,
     seed: Seed = 0,
-    voice: UseAppendAction[tuple[str, ...]] = (),
-    proportions: tuple[float, float, float] = (0.8, 0.1, 0.1),
-    speaker_disjoint: bool = False,
-    keep_personal_data: bool = False,
-    allow_rejected: bool = False,
     max_captions: Count = 1000,
     jobs: Jobs = None,
     image_encoder_weights: ImageEncoderWeights = None,
@@ -247,11 +235,6 @@ def run(
         recipe: what to train; s2igan recipes lists them
         base: for a method such as no-dense, the recipe that it changes; birds unless given
         seed: of splits, training and evaluation
-        voice: who speaks captions that have no recording; repeat it for several voices
-        proportions: of train, validation and test, where the corpus brings no splits
-        speaker_disjoint: no speaker is in two splits
-        keep_personal_data: keep names, birth years, places and devices of speakers where the corpus has them
-        allow_rejected: go on where over 20 % of the corpus cannot be used
         max_captions: descriptions that images are drawn for in the evaluation, chosen at random
         jobs: processes of the preparation; one per core unless given
     """
@@ -264,17 +247,13 @@ def run(
         corpus,
         source,
         out,
+        preparation,
         recipe=chosen,
         seed=seed,
         device=device,
         jobs=jobs,
         max_captions=max_captions,
         say=_say,
-        voices=voice,
-        proportions=proportions,
-        speaker_disjoint=speaker_disjoint,
-        keep_personal_data=keep_personal_data,
-        allow_rejected=allow_rejected,
     )
     print(f"Report: {report}")
 

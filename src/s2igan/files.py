@@ -134,6 +134,30 @@ def sync_directory(path: Path) -> None:
         os.close(descriptor)
 
 
+def cache_folder(run: Path | None) -> Path:
+    """Where to keep what can be computed again: in the run's folder, or without a run in the user's cache folder.
+
+    Never in the data, which may be read-only. The folder need not exist yet (`atomic_write` makes it). Runs and corpora
+    share the user's folder: the name of each file must hold a digest of the content that it was computed from, such as
+    `Store.fingerprint`.
+
+    Returns:
+        `RUN/cache`, else `$XDG_CACHE_HOME/s2igan` (Windows: `%LOCALAPPDATA%`), by default `~/.cache/s2igan`.
+
+    Raises:
+        UserError: there is no run, and the user has no home folder.
+    """
+    if run is not None:
+        return run / "cache"
+    folder = Path(os.environ.get("XDG_CACHE_HOME") or os.environ.get("LOCALAPPDATA") or "")
+    if folder.is_absolute():  # the XDG specification: a relative path is to be ignored
+        return folder / "s2igan"
+    try:
+        return Path.home() / ".cache" / "s2igan"
+    except RuntimeError as error:
+        raise UserError("There is no home folder for cached files; set XDG_CACHE_HOME to a folder.") from error
+
+
 HEARTBEAT_SECONDS = 5.0
 """Between two signs of life of whoever holds a lock."""
 STALE_SECONDS = 60.0

@@ -21,6 +21,7 @@ from s2igan.corpora.importers.pack_embeddings import CaptionEmbeddings
 from s2igan.corpora.importers.source import Importer
 from s2igan.corpora.prepare import corpus as prepare_module
 from s2igan.corpora.prepare.corpus import prepare_corpus
+from s2igan.corpora.prepare.options import PrepareOptions
 from s2igan.data.dataset import encoder_input
 from s2igan.data.store import Store
 from s2igan.dry_run import DataFacts
@@ -223,7 +224,7 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def prepare(source: Path, out: Path, name: str = "cub", **options) -> list[str]:
     said: list[str] = []
-    prepare_corpus(name, source, out, size=32, jobs=1, progress=False, say=said.append, **options)
+    prepare_corpus(name, source, out, PrepareOptions(**options), size=32, jobs=1, progress=False, say=said.append)
     return said
 
 

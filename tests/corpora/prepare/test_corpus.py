@@ -25,6 +25,7 @@ from s2igan.corpora.importers.folder import IMPORTER
 from s2igan.corpora.importers.source import Corpus, Problem
 from s2igan.corpora.prepare import corpus as prepare_module
 from s2igan.corpora.prepare.corpus import kind_of, prepare_corpus
+from s2igan.corpora.prepare.options import PrepareOptions
 from s2igan.corpora.prepare.validate import validate_source
 from s2igan.data.images import load_image
 from s2igan.data.manifest import Utterance, read_manifest
@@ -42,11 +43,10 @@ def one_thread():
     torch.set_num_threads(threads)
 
 
-def prepared(source: Path, out: Path, name: str = "folder", **options):
+def prepared(source: Path, out: Path, name: str = "folder", *, seed: int = 0, jobs: int = 1, part=None, **options):
     said: list[str] = []
-    report = prepare_corpus(
-        name, source, out, **({"size": 16, "jobs": 1, "progress": False} | options), say=said.append
-    )
+    beside = {"size": 16, "seed": seed, "jobs": jobs, "part": part, "progress": False, "say": said.append}
+    report = prepare_corpus(name, source, out, PrepareOptions(**options), **beside)
     return report, "\n".join(said)
 
 
@@ -379,21 +379,21 @@ def test_captions_are_spoken_by_the_voices_named(tmp_path, monkeypatch):
     given(monkeypatch, Corpus(written(tmp_path / "source")))
     with pytest.raises(UserError, match=r"10 descriptions in writing and no recording; .*--voice espeak:en-us"):
         prepared(tmp_path / "source", tmp_path / "out")
-    report, said = prepared(tmp_path / "source", tmp_path / "out", voices=("espeak:fr", "espeak:de"), seed=3)
+    report, said = prepared(tmp_path / "source", tmp_path / "out", voice=("espeak:fr", "espeak:de"), seed=3)
     assert calls == [(("espeak:fr", "espeak:de"), 3)]
     assert report["utterances"] == 10
     assert "10 captions are spoken by espeak:fr, espeak:de" in said
     store = Store.open(tmp_path / "out")
     assert store.audio_path(0).parent == tmp_path / "out/speech"
     assert store.speaker(0) == "espeak:fr"
-    prepared(tmp_path / "source", tmp_path / "out", voices=("espeak:fr", "espeak:de"), seed=3)
+    prepared(tmp_path / "source", tmp_path / "out", voice=("espeak:fr", "espeak:de"), seed=3)
     assert len(calls) == 1
 
 
 def test_a_misspelt_voice_is_told_although_everything_was_recorded(tmp_path):
     own_corpus(tmp_path / "source")
     with pytest.raises(UserError, match=r"espeek:fr.*no such voice"):
-        prepared(tmp_path / "source", tmp_path / "out", voices=("espeak:fr", "espeek:fr"))
+        prepared(tmp_path / "source", tmp_path / "out", voice=("espeak:fr", "espeek:fr"))
     assert not (tmp_path / "out").exists()
 
 

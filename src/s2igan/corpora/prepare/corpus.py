@@ -19,13 +19,14 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from s2igan.corpora.importers.source import Corpus, Problem, ReadOptions
 from s2igan.corpora.importers.source_files import Tree, base_name, stem
 from s2igan.corpora.prepare.archives import is_archive, unpack
 from s2igan.corpora.prepare.duplicates import Cleaned, cleaned, equal_files, published
-from s2igan.corpora.prepare.splits import PROPORTIONS, with_splits
+from s2igan.corpora.prepare.options import PrepareOptions
+from s2igan.corpora.prepare.splits import with_splits
 from s2igan.corpora.registry import IMPORTERS, PUBLISHED, importer
 from s2igan.data.images import Box, load_image
 from s2igan.data.layout import REJECTED, stored_size
@@ -64,16 +65,10 @@ def prepare_corpus(
     name: str,
     source: str | Path,
     out: str | Path,
+    options: PrepareOptions = PrepareOptions(),
     *,
     size: int = 64,
-    window: Literal["hann", "hamming"] = "hann",
     seed: int = 0,
-    voices: Sequence[str] = (),
-    proportions: tuple[float, float, float] = PROPORTIONS,
-    speaker_disjoint: bool = False,
-    keep_personal_data: bool = False,
-    allow_rejected: bool = False,
-    text_embeddings: bool = False,
     jobs: int | None = None,
     part: tuple[int, int] | None = None,
     progress: bool = True,
@@ -87,15 +82,9 @@ def prepare_corpus(
         name: of the importer.
         source: folder, archive, folder of archives, or for "folder" a manifest.
         out: directory to make; not inside the source.
+        options: how to read and split the source, and who speaks what is only written.
         size: side in pixels of the largest images to be trained on.
-        window: of the log-mel (method.md section 8, line 1).
         seed: of splits and of who speaks which caption.
-        voices: voice strings that speak captions without a recording.
-        proportions: of train, validation and test, where the corpus brings no splits.
-        speaker_disjoint: no speaker is in two splits.
-        keep_personal_data: keep what the corpus says of its speakers as persons.
-        allow_rejected: go on where over 20 % of the corpus cannot be used.
-        text_embeddings: keep published embeddings of the captions beside the store, for the recipe that reads them.
         jobs: processes; one per usable core unless given.
         part: (i, n): write only the i-th of every n shards, for n machines that share `out`.
         progress: show progress bars.
@@ -109,19 +98,19 @@ def prepare_corpus(
     from s2igan.data.store import Store
     from s2igan.speech import parse_voice
 
-    for voice in voices:  # a misspelt one is told now, and also where nothing has to be spoken
+    for voice in options.voice:  # a misspelt one is told now, and also where nothing has to be spoken
         parse_voice(voice)
     source, out = Path(source), Path(out)
     settings = {
         "version": VERSION,
         "corpus": name,
         "seed": seed,
-        "voices": list(voices),
-        "proportions": list(proportions),
-        "speaker_disjoint": speaker_disjoint,
-        "keep_personal_data": keep_personal_data,
+        "voices": list(options.voice),
+        "proportions": list(options.proportions),
+        "speaker_disjoint": options.speaker_disjoint,
+        "keep_personal_data": options.keep_personal_data,
     }
-    if importer(name).text_embeddings is None and text_embeddings:
+    if importer(name).text_embeddings is None and options.text_embeddings:
         having = ", ".join(other for other in IMPORTERS if importer(other).text_embeddings is not None)
         raise UserError(f"{name}: nobody has published embeddings of its captions; --text-embeddings is for {having}.")
     _check_places(source, out)
@@ -135,9 +124,9 @@ def prepare_corpus(
         _claim(out, settings, shared=part is not None)
         folder, left_out = unpack_source(source, out, progress=progress)
         link_source(folder, out)
-        corpus = read_corpus(name, entry_of(source, folder), ReadOptions(keep_personal_data))
+        corpus = read_corpus(name, entry_of(source, folder), ReadOptions(options.keep_personal_data))
         corpus = replace(corpus, problems=(*left_out, *corpus.problems))
-        if text_embeddings:
+        if options.text_embeddings:
             keep_text_embeddings(name, folder, corpus.rows, out, say=say)
         imported = _manifest_rows(name, corpus, out, settings, jobs=jobs, progress=progress, say=say)
     for note in imported.notes:
@@ -145,7 +134,7 @@ def prepare_corpus(
     problems = [problem.record() for problem in imported.problems]
     lost = sum(problem.lost for problem in imported.problems)
     total = len(imported.rows) + lost
-    if lost > MAX_REJECTED * total and not allow_rejected:
+    if lost > MAX_REJECTED * total and not options.allow_rejected:
         write_rejected(out, problems)
         raise too_many_rejected(out, source, problems, lost, total)
     if part is None or part[0] == 1:
@@ -154,13 +143,13 @@ def prepare_corpus(
         out / MANIFEST,
         out,
         image_size=size,
-        window=window,
+        window=options.window,
         boxes=imported.boxes,
         min_seconds=MIN_SECONDS,
         left_out=problems,
         jobs=jobs,
         progress=progress,
-        allow_rejected=allow_rejected,
+        allow_rejected=options.allow_rejected,
         part=part,
     )
     if report["complete"]:

@@ -12,12 +12,11 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from s2igan.corpora.prepare.options import PROPORTIONS
 from s2igan.data.manifest import SPLITS, Utterance
 from s2igan.errors import UserError
 from s2igan.text_utils import counted
 
-PROPORTIONS = (0.8, 0.1, 0.1)
-"""Of the pictures, for train, validation and test."""
 MIN_CLASSES = 4
 """Fewer classes than this are not shared out whole: training would be left with a single one."""
 MIN_TRAINING_PARTS = 2
