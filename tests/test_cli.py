@@ -28,6 +28,11 @@ def run(*args: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]
     return subprocess.run(command, capture_output=True, text=True, cwd=cwd, timeout=300, check=False)
 
 
+def run_of(backbone):
+    """A run whose image encoder has this backbone."""
+    return SimpleNamespace(config={"recipe": {"sen": {"image": {"backbone": backbone}}}})
+
+
 @pytest.fixture
 def calls(monkeypatch):
     """Replaces every command's library call by a record of its arguments."""
@@ -48,6 +53,7 @@ def calls(monkeypatch):
         "s2igan.run.run_corpus", lambda *args, **kwargs: made.append(("run", args, kwargs)) or Path("r")
     )
     monkeypatch.setattr("s2igan.corpora.registry.describe", lambda: "corpora")
+    monkeypatch.setattr("s2igan.run_directory.RunDirectory.open", lambda path: run_of("inception_v3"))
     found = SimpleNamespace(passes=True, n_rejected=3, total=9)
     monkeypatch.setattr("s2igan.corpora.prepare.validate.in_words", lambda source, findings: "counts")
     monkeypatch.setattr(
@@ -146,6 +152,7 @@ def test_without_a_command_the_help_is_printed(capsys, words, command):
         "evaluate --model m --data d",
         "benchmark",
         "train birds --dry-run",
+        "run birds --out o",
     ],
 )
 @pytest.mark.parametrize(("device", "sentence"), [("nonsense", "no such device"), ("cuda", "no GPU")])
@@ -178,9 +185,11 @@ def test_the_file_of_weights_reaches_the_image_encoder(calls, monkeypatch, capsy
         monkeypatch.setenv("S2IGAN_IMAGE_ENCODER_WEIGHTS", "other.pth")
         cli.main([*words.split(), "--image-encoder-weights", "inception.pth"])
         assert os.environ["S2IGAN_IMAGE_ENCODER_WEIGHTS"] == "inception.pth"
-    with pytest.raises(SystemExit, match="1"):
-        cli.main(["train", "birds", "--data", "d", "--out", "o", "--image-encoder-weights", "inception.pth"])
-    assert "this recipe encodes images by efficientnet_lite0" in capsys.readouterr().err
+    monkeypatch.setattr("s2igan.run_directory.RunDirectory.open", lambda path: run_of("efficientnet_lite0"))
+    for words in ("train birds --data d --out o", "run birds --out o", "evaluate --model m --data d"):
+        with pytest.raises(SystemExit, match="1"):
+            cli.main([*words.split(), "--image-encoder-weights", "inception.pth"])
+        assert "this recipe encodes images by efficientnet_lite0" in capsys.readouterr().err
 
 
 def test_the_names_of_the_weights_are_those_of_the_library():

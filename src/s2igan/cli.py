@@ -408,7 +408,11 @@ def evaluate(
     """
     from s2igan.evaluation.evaluate import evaluate as evaluate_run
 
-    _use_image_encoder_weights(image_encoder_weights)
+    if image_encoder_weights is not None:
+        from s2igan.run_directory import RunDirectory
+
+        recipe = RunDirectory.open(model).config["recipe"]
+        _use_image_encoder_weights(image_encoder_weights, recipe["sen"]["image"]["backbone"])
     evaluate_run(model, data, split=split, max_captions=max_captions, seed=seed, device=device)
 
 
@@ -448,8 +452,12 @@ def _shard(text: str) -> tuple[int, int]:
     return int(match[1]), int(match[2])
 
 
-def _use_image_encoder_weights(file: Path | None, backbone: str = INCEPTION) -> None:
-    """Names a file of weights to this process, for all image encoders that it makes."""
+def _use_image_encoder_weights(file: Path | None, backbone: str) -> None:
+    """Names a file of weights to this process, for all image encoders that it makes.
+
+    Raises:
+        UserError: the recipe's image encoder is another network.
+    """
     if file is None:
         return
     if backbone != INCEPTION:

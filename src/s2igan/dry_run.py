@@ -6,7 +6,6 @@ Time and memory are measured: real steps of each stage on made-up data, on this 
 from __future__ import annotations
 
 import dataclasses
-import resource
 import sys
 import tempfile
 import time
@@ -214,7 +213,8 @@ def measure(
 def _warm_step(stage: SENStage | RDGStage, batch: int, precision: Literal["float32", "bf16"]) -> tuple[float, int]:
     """Seconds of the second of two steps at a batch size, and the most memory in bytes until then.
 
-    On a GPU that is the memory of the two steps; on a CPU the most that this process ever held.
+    On a GPU that is the memory of the two steps; on a CPU the most that this process ever held, 0 on Windows, where
+    it is unknown.
     """
     device = stage.device
     stage.config = replace(stage.config, batch_size=batch)
@@ -230,6 +230,10 @@ def _warm_step(stage: SENStage | RDGStage, batch: int, precision: Literal["float
         seconds = time.perf_counter() - started
     if device.type == "cuda":
         return seconds, torch.cuda.max_memory_allocated(device)
+    if sys.platform == "win32":
+        return seconds, 0
+    import resource
+
     unit = 1 if sys.platform == "darwin" else 1024
     return seconds, unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from s2igan.corpora.prepare.options import PrepareOptions
 from s2igan.corpora.registry import BUILT_IN, drawn_set
+from s2igan.devices import choose_device
 from s2igan.errors import UserError
 from s2igan.files import atomic_write_json
 from s2igan.run_directory import DATA
@@ -64,6 +65,7 @@ def run_corpus(
     from s2igan.recipes import resolve
     from s2igan.report import headlines, write_report
 
+    choose_device(device)  # before the corpus is prepared for it
     out = Path(out)
     chosen = resolve(recipe, base) if isinstance(recipe, str) else recipe
     if isinstance(chosen.sen.speech, PrecomputedConfig):
