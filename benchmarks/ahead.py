@@ -17,11 +17,11 @@ from typing import Any
 
 import torch
 
+from s2igan.dry_run import DataFacts, made_up_stages
 from s2igan.parallel import usable_cores
 from s2igan.recipes import resolve
 from s2igan.training import ahead
 from s2igan.training.distributed import start
-from s2igan.training.plan import facts_of_recipe, made_up_stages
 from s2igan.training.rdg_stage import RDGStage
 from s2igan.training.sen_stage import SENStage
 from s2igan.training.trainer import LoopConfig
@@ -65,10 +65,8 @@ if __name__ == "__main__":
     loop = LoopConfig(steps=options.steps + 1)
     chosen = replace(base, sen=replace(base.sen, loop=loop), rdg=replace(base.rdg, loop=loop, late_steps=0))
     result: dict[str, Any] = {"recipe": options.recipe, "cores": usable_cores()}
-    with made_up_stages(chosen, facts_of_recipe(base), start(None)) as stages:
-        for stage, _ in stages:
-            result[stage.name] = {
-                f"{threads} threads": compare(stage, threads, options.steps, options.rounds)
-                for threads in options.threads
-            }
+    for stage in made_up_stages(chosen, DataFacts.of(base), start(None)):
+        result[stage.name] = {
+            f"{threads} threads": compare(stage, threads, options.steps, options.rounds) for threads in options.threads
+        }
     print(json.dumps(result, indent=2))

@@ -22,9 +22,9 @@ from typing import Any
 
 import torch
 
+from s2igan.dry_run import DataFacts, made_up_stages
 from s2igan.recipes import resolve
 from s2igan.training.distributed import rank, start, world_size
-from s2igan.training.plan import DataFacts, made_up_stages
 from s2igan.training.precision import autocast
 
 
@@ -37,14 +37,13 @@ def measure(size: str, batch: int, steps: int, sync: bool, precision: Any, threa
     sen = replace(recipe.sen, loop=replace(recipe.sen.loop, steps=0, epochs=None))
     recipe = replace(recipe, sen=sen, rdg=replace(recipe.rdg, loop=loop, batch_size=batch))
     wall, processor = [], []
-    with made_up_stages(recipe, DataFacts(None, 4, 300, ""), device) as stages:
-        (stage, _) = next(stages)
-        for index in range(steps):
-            started, processed = time.perf_counter(), time.process_time()
-            with autocast(precision, device):
-                stage.step(index)
-            wall.append(time.perf_counter() - started)
-            processor.append(time.process_time() - processed)
+    stage = next(made_up_stages(recipe, DataFacts(classes=4, frames=300), device))
+    for index in range(steps):
+        started, processed = time.perf_counter(), time.process_time()
+        with autocast(precision, device):
+            stage.step(index)
+        wall.append(time.perf_counter() - started)
+        processor.append(time.process_time() - processed)
     return {
         "processes": world_size(),
         "threads": threads,

@@ -126,6 +126,6 @@ def test_the_recipe_that_reads_published_embeddings_has_them_prepared(tmp_path, 
     monkeypatch.setattr("s2igan.corpora.prepare.corpus.prepare_corpus", stop)
     recipe = "stackgan-v2-text-reed"
     with pytest.raises(KeyboardInterrupt):
-        run_corpus("cub", tmp_path, tmp_path / "run", recipe=recipe, config="cub")
+        run_corpus("cub", tmp_path, tmp_path / "run", recipe=recipe, base="cub")
     with pytest.raises(UserError, match=r"birds: the recipe stackgan-v2-text-reed \(birds\) reads published text"):
-        run_corpus("birds", None, tmp_path / "other", recipe=recipe, config="birds")
+        run_corpus("birds", None, tmp_path / "other", recipe=recipe, base="birds")

@@ -20,11 +20,12 @@ from torch import Tensor
 
 from s2igan.audio import SAMPLE_RATE, PadMode, Window, check_waveform, load_audio, log_mel
 from s2igan.checkpoint import load_model
+from s2igan.devices import choose_device
 from s2igan.errors import UserError
 from s2igan.files import disk_errors, write_whole
 from s2igan.models.encoders import Encoder, build_encoder, encoder_from_json
 from s2igan.models.generator import Generator, GeneratorConfig
-from s2igan.models.image_encoder import ImageEncoder, ImageEncoderConfig
+from s2igan.models.image_encoder import ImageEncoder
 from s2igan.speech import parse_voice
 
 MODEL_FOLDER = "model"
@@ -101,12 +102,18 @@ class SpeechToImage:
         self.front_end = front_end
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str], device: str | torch.device = "cpu") -> SpeechToImage:
+    def load(cls, path: str | os.PathLike[str], device: str | torch.device | None = None) -> SpeechToImage:
         """Reads a run directory, or the exported model in it (`config.json` and `weights.safetensors`).
 
+        Args:
+            path: the directory.
+            device: where to compute; a GPU if there is one.
+
         Raises:
-            UserError: there is no such directory, it holds no finished model, or its files do not fit together.
+            UserError: there is no such directory or device, it holds no finished model, or its files do not fit
+                together.
         """
+        device = choose_device(device)
         directory = find_model(path)
         config, weights = load_model(directory)
         speech_encoder = build_encoder(encoder_from_json(config.get("speech_encoder"), directory / "config.json"))
@@ -117,7 +124,7 @@ class SpeechToImage:
         rerank = _rerank(config)
         image_encoder = None
         if rerank > 1:
-            image_encoder = ImageEncoder(_from_mapping(ImageEncoderConfig, config.get("image_encoder"), directory))
+            image_encoder = ImageEncoder.of_model(config, directory / "config.json")
             _fill(image_encoder.head, "image_head.", weights, directory)
         return cls(speech_encoder, generator, front_end, device, image_encoder=image_encoder, rerank=rerank)
 

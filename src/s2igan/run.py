@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from s2igan.corpora.prepare.options import PrepareOptions
 from s2igan.corpora.registry import BUILT_IN, drawn_set
+from s2igan.devices import choose_device
 from s2igan.errors import UserError
 from s2igan.files import atomic_write_json
 from s2igan.run_directory import DATA
@@ -33,7 +34,7 @@ def run_corpus(
     options: PrepareOptions = PrepareOptions(),
     *,
     recipe: str | Recipe = "birds",
-    config: str | None = None,
+    base: str | None = None,
     seed: int = 0,
     device: str | None = None,
     jobs: int | None = None,
@@ -49,7 +50,7 @@ def run_corpus(
         out: run directory to make, or to go on with.
         options: how to read and split the source; those of a built-in corpus stay as they are.
         recipe: as of `train_run`; its image size is prepared for.
-        config: the size that a method is applied to.
+        base: the base recipe that a method changes.
         seed: of the splits, of training and of evaluation.
         device: where to compute; a GPU if there is one.
         jobs: processes of the preparation.
@@ -64,8 +65,9 @@ def run_corpus(
     from s2igan.recipes import resolve
     from s2igan.report import headlines, write_report
 
+    choose_device(device)  # before the corpus is prepared for it
     out = Path(out)
-    chosen = resolve(recipe, config) if isinstance(recipe, str) else recipe
+    chosen = resolve(recipe, base) if isinstance(recipe, str) else recipe
     if isinstance(chosen.sen.speech, PrecomputedConfig):
         if source is None:
             raise UserError(
@@ -110,7 +112,7 @@ def run_corpus(
 
         check_trainable(data)
         try:
-            train_run(recipe, data=data, out=out, size=config, seed=seed, device=device, resume=True)
+            train_run(chosen, data=data, out=out, seed=seed, device=device, resume=True)
         except KeyboardInterrupt as interruption:
             saved = str(interruption).partition(";")[0]
             raise KeyboardInterrupt(f"{saved}; the same command goes on" if saved else "") from None

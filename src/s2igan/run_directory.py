@@ -95,12 +95,19 @@ class RunDirectory:
             config: what the run is asked to be now; of these entries each must be what the run was created with.
 
         Raises:
-            UserError: if there is no run, another process holds its lock, or `config` differs, naming each difference.
+            UserError: if there is no run, it is of another version, another process holds its lock, or `config`
+                differs, naming each difference.
         """
         run = cls.open(path)
         if config is not None:
-            asked = {"sen_from": None} | json.loads(json.dumps(config))
-            changes = differences({name: run.config.get(name) for name in asked}, asked)
+            asked = {"sen_from": None, "version": None} | json.loads(json.dumps(config))
+            before = {name: run.config.get(name) for name in asked}
+            if before["version"] != asked["version"]:
+                raise UserError(
+                    f"{run.path}: this run was made by s2igan {run._made_by()}, whose settings are others; train anew "
+                    "with another --out, or use that version."
+                )
+            changes = differences(before, asked)
             if changes:
                 raise UserError(
                     f"{run.path / CONFIG}: the run was started with another configuration ({'; '.join(changes)}); "
@@ -124,6 +131,13 @@ class RunDirectory:
         except (OSError, ValueError) as error:
             raise UserError(f"{path / CONFIG}: not readable ({error}); restore it or start a new run.") from error
         return cls(path, config, None)
+
+    def _made_by(self) -> str:
+        """The version of s2igan that made the run."""
+        try:
+            return str(json.loads((self.path / ENVIRONMENT).read_bytes())["s2igan"])
+        except (OSError, ValueError, KeyError, TypeError):
+            return "0.1.0"
 
     def close(self) -> None:
         """Release the lock. A second call does nothing."""

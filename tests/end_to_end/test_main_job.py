@@ -64,7 +64,7 @@ def run(corpus, tmp_path_factory, patch):
     from s2igan.evaluation import evaluate
     from s2igan.evaluation.attributes import ClassifierConfig
 
-    patch.setitem(recipes.SIZES, "tiny", tiny)
+    patch.setitem(recipes.BASES, "tiny", tiny)
     quick = functools.partial(
         ClassifierConfig, image_size=16, width=4, drawings=48, held_out=16, epochs=1, batch_size=16
     )
@@ -171,7 +171,7 @@ def test_speak(run, tmp_path, capsys):
 
 
 def test_only_stage_1(corpus, tmp_path, patch):
-    patch.setitem(recipes.SIZES, "tiny", tiny)
+    patch.setitem(recipes.BASES, "tiny", tiny)
     path = tmp_path / "sen-only"
     cli.main(["train", "tiny", "--data", str(corpus), "--out", str(path), "--stage", "sen"])
     assert (path / "sen" / "weights.safetensors").is_file()

@@ -97,6 +97,9 @@ def test_features_are_computed_once_for_each_setting(store, images, compute, mon
     other = ImageEncoder(ImageEncoderConfig(input_size=33, embedding=16)).eval()
     compute(store, other)
     assert len(calls) == 2 + 1 + 2
+    monkeypatch.setattr(images, "weights_digest", "of other weights")
+    compute(store, images)
+    assert len(calls) == 2 + 1 + 2 + 2
 
 
 def test_training_writes_nothing_into_the_data(store, tmp_path):

@@ -17,7 +17,7 @@ from s2igan.errors import UserError
 from s2igan.evaluation.evaluate import evaluate
 from s2igan.models.li2020 import CnnLstmConfig
 from s2igan.pipeline import SpeechToImage
-from s2igan.recipes import METHODS, SIZES, resolve
+from s2igan.recipes import BASES, METHODS, resolve
 from s2igan.training import stages
 from s2igan.training.beyond import Beyond, InUse
 from s2igan.training.train import load_sen, train_run
@@ -53,12 +53,12 @@ def same(a, b):
 
 
 @pytest.mark.parametrize(
-    ("method", "size"),
+    ("method", "base"),
     [(method, "cub") for method in METHODS]
     + [(method, "birds") for method in ("s2igan", "li2020", "no-sen", "end-to-end")],
 )
-def test_every_method_trains_one_step_of_each_stage(method, size, store, tmp_path, gradients):
-    recipe = shrunk(resolve(method, size))
+def test_every_method_trains_one_step_of_each_stage(method, base, store, tmp_path, gradients):
+    recipe = shrunk(resolve(method, base))
     run = train(recipe, store, tmp_path / "run")
 
     scales = len(recipe.rdg.generator.resolutions)
@@ -76,6 +76,8 @@ def test_every_method_trains_one_step_of_each_stage(method, size, store, tmp_pat
     learnt, exported = (weights(run / folder, "speech_encoder.") for folder in ("sen", "model"))
     assert same(learnt, exported) == (recipe.rdg.speech == "frozen")
 
+    for folder in ("sen", "model"):
+        assert "/" not in (run / folder / "config.json").read_text(), "a path of this machine"
     model = SpeechToImage.load(run)
     if method.startswith("stackgan-v2-text"):
         with pytest.raises(UserError, match=rf"reads (published )?text .*baseline {method}\."):
@@ -85,11 +87,11 @@ def test_every_method_trains_one_step_of_each_stage(method, size, store, tmp_pat
         assert image.size == (32, 32)
 
 
-@pytest.mark.parametrize("size", [name for name in SIZES if name not in ("birds", "cub")])
-def test_the_other_sizes(size, store, store_without_classes, tmp_path):
-    train(shrunk(resolve(size)), store_without_classes if size in ("flickr8k", "places") else store, tmp_path / "run")
+@pytest.mark.parametrize("base", [name for name in BASES if name not in ("birds", "cub")])
+def test_the_other_base_recipes(base, store, store_without_classes, tmp_path):
+    train(shrunk(resolve(base)), store_without_classes if base in ("flickr8k", "places") else store, tmp_path / "run")
     terms = (tmp_path / "run" / "metrics.jsonl").read_text()
-    assert ("relation/identical" in terms) == ("distinctive" in terms) == (size not in ("flickr8k", "places"))
+    assert ("relation/identical" in terms) == ("distinctive" in terms) == (base not in ("flickr8k", "places"))
 
 
 def test_a_fine_tuned_encoder_starts_from_stage_1_and_one_from_scratch_does_not(store, tmp_path):
@@ -298,3 +300,16 @@ def test_every_kind_of_network_trains_in_bf16(method, store, tmp_path, gradients
     for key, value in expected.items():
         assert actual[key] == pytest.approx(value, rel=0.1), key
         assert actual[key] != value, key
+
+
+def test_a_run_goes_on_wherever_its_data_lie_and_not_with_another_version(store, tmp_path):
+    out = tmp_path / "run"
+    train(tiny_recipe(1), store, out)
+    elsewhere = store.directory / ".." / store.directory.name
+    train_run(tiny_recipe(1), data=elsewhere, out=out, device="cpu", resume=True)
+    config = json.loads((out / "config.json").read_text())
+    del config["version"], config["recipe"]["sen"]["batch_size"]
+    (out / "config.json").write_text(json.dumps(config))
+    with pytest.raises(UserError, match=r"was made by s2igan 0\.1\.0, .* train anew with another --out") as error:
+        train(tiny_recipe(1), store, out, resume=True)
+    assert "batch_size" not in str(error.value)

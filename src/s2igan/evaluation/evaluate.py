@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from rich.console import Console
 
 from s2igan.data.store import Store
+from s2igan.devices import choose_device
 from s2igan.evaluation.attributes import ClassifierConfig, load_or_train_classifier
 from s2igan.evaluation.drawings import drawn_set_with
 from s2igan.evaluation.embedding_scores import Embeddings, embedding_scores
@@ -62,14 +62,16 @@ def evaluate(
         allow_other_data: score a run on another set than the one that it was trained on; the record says so.
 
     Raises:
-        UserError: the run or the set cannot be read, they do not fit together, or the run was trained on another set.
+        UserError: the run or the set cannot be read, they do not fit together, the run was trained on another set, or
+            there is no such device.
     """
     started = time.monotonic()
     out, console = Console(), Console(stderr=True)
+    where = choose_device(device)
     run = RunDirectory.open(run_directory)
     chosen = EvaluationSplit.of(Store.open(data_dir), split)
     data = data_record(run, chosen, allow_other_data=allow_other_data)
-    networks = Networks.load(run.path, torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu")))
+    networks = Networks.load(run.path, where)
 
     for folder in (SAMPLE_SHEET, FIGURE3):  # those of an earlier evaluation, which may have been of other data
         shutil.rmtree(run.evaluation / folder, ignore_errors=True)

@@ -14,7 +14,7 @@ from s2igan.checkpoint import load_model
 from s2igan.data.store import Store
 from s2igan.errors import UserError
 from s2igan.models.encoders import Encoder
-from s2igan.models.image_encoder import ImageEncoder, ImageEncoderConfig
+from s2igan.models.image_encoder import ImageEncoder
 from s2igan.pipeline import MODEL_FOLDER, SpeechToImage
 from s2igan.training.train import SEN_FOLDER, load_sen
 
@@ -99,7 +99,7 @@ class Networks:
         model = SpeechToImage.load(run, device)
         config, weights = load_model(run / MODEL_FOLDER)
         try:
-            image = ImageEncoder(ImageEncoderConfig(**config["image_encoder"]))
+            image = ImageEncoder.of_model(config, run / MODEL_FOLDER / "config.json")
             image.head.load_state_dict({key: weights[f"image_head.{key}"] for key in image.head.state_dict()})
             image_size = config["image_size"]
         except (KeyError, TypeError, RuntimeError) as error:

@@ -20,6 +20,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from s2igan.devices import choose_device
 from s2igan.errors import UserError
 
 T = TypeVar("T")
@@ -43,27 +44,22 @@ def start(device: str | None = None) -> torch.device:
     from lightning_fabric import Fabric
     from lightning_fabric.strategies.ddp import DDPStrategy
 
-    kind, _, number = (device or ("cuda" if torch.cuda.is_available() else "cpu")).partition(":")
+    chosen = choose_device(device)
+    number: int | None = chosen.index  # torch's stubs say that it is never None
     processes = int(os.environ.get("WORLD_SIZE", "1"))
     here = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-    if kind == "cuda" and not torch.cuda.is_available():
-        raise UserError(f"--device {device}: PyTorch finds no GPU here; choose --device cpu.")
-    if kind == "cuda" and max(here - 1, int(number or 0)) >= torch.cuda.device_count():
+    if chosen.type == "cuda" and here > torch.cuda.device_count():
         raise UserError(
-            f"{torch.cuda.device_count()} GPUs are not enough for {f'--device {device}' if number else here}; start "
-            "torchrun with fewer --nproc-per-node, or choose another --device."
+            f"{torch.cuda.device_count()} GPUs are not enough for {here} processes; start torchrun with fewer "
+            "--nproc-per-node."
         )
     if processes == 1:
-        try:
-            fabric = Fabric(accelerator=kind, devices=[int(number)] if number and kind != "cpu" else 1)
-        except ValueError as error:
-            raise UserError(f"--device {device}: {error}; choose cpu or cuda.") from error
+        fabric = Fabric(accelerator=chosen.type, devices=1 if number is None else [number])
     else:
-        if number:
+        if number is not None:
             raise UserError(f"--device {device} is one GPU for {processes} processes; choose --device cuda.")
-        fabric = Fabric(
-            accelerator=kind, devices=here, num_nodes=processes // here, strategy=DDPStrategy(timeout=PATIENCE)
-        )
+        strategy = DDPStrategy(timeout=PATIENCE)
+        fabric = Fabric(accelerator=chosen.type, devices=here, num_nodes=processes // here, strategy=strategy)
     fabric.launch()
     if processes > 1:
         atexit.register(leave)

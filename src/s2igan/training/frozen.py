@@ -52,7 +52,7 @@ class ImageFeatures:
         """Reads `features-<key>.safetensors` in the cache folder, or fills it; the key is of all that it depends on."""
         facts = {
             "backbone": encoder.config.backbone,
-            "weights": str(encoder.config.weights),
+            "weights": encoder.weights_digest,
             "input_size": encoder.config.input_size,
             "pooling": encoder.config.pooling,
             "image_size": image_size,

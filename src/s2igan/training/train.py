@@ -18,7 +18,7 @@ from s2igan.errors import UserError
 from s2igan.files import cache_folder
 from s2igan.models.blocks import seeded_construction
 from s2igan.models.encoders import Encoder, build_encoder, encoder_from_json, encoder_to_json
-from s2igan.models.image_encoder import ImageEncoder, ImageEncoderConfig
+from s2igan.models.image_encoder import ImageEncoder
 from s2igan.models.precomputed import Precomputed, PrecomputedConfig
 from s2igan.recipes import Recipe, resolve
 from s2igan.run_directory import RunDirectory, differences
@@ -26,6 +26,8 @@ from s2igan.training.distributed import first, rank, start
 from s2igan.training.stages import RDGStage, SENStage
 from s2igan.training.trainer import Trainer
 
+CONFIG_VERSION = 2
+"""Of a run's config.json; s2igan 0.1.0 wrote none."""
 SEN_FOLDER = "sen"
 """Where a run keeps the networks of stage 1 that stage 2 and evaluation use."""
 
@@ -38,7 +40,7 @@ def train_run(
     stage: Literal["sen", "rdg", "both"] = "both",
     resume: bool = False,
     seed: int = 0,
-    size: str | None = None,
+    base: str | None = None,
     sen_from: str | Path | None = None,
     allow_other_data: bool = False,
     device: str | None = None,
@@ -52,7 +54,7 @@ def train_run(
         stage: which stage to train; "rdg" needs a run whose stage 1 is finished.
         resume: go on from the newest checkpoint, if there is one.
         seed: of weights, batches and noise.
-        size: the recipe that a method is applied to.
+        base: the base recipe that a method changes.
         sen_from: another run whose stage 1 to use in place of training it.
         allow_other_data: take the stage 1 of `sen_from` also where it was trained on another store.
         device: where to compute; a GPU if there is one.
@@ -63,9 +65,14 @@ def train_run(
         UserError: the store, the recipe, the other run or the run directory does not fit.
     """
     console = Console(stderr=True)
-    chosen = resolve(recipe, size) if isinstance(recipe, str) else recipe
+    chosen = resolve(recipe, base) if isinstance(recipe, str) else recipe
     store = Store.open(Path(data))
-    config: dict[str, Any] = {"recipe": dataclasses.asdict(chosen), "store": store.fingerprint, "seed": seed}
+    config: dict[str, Any] = {
+        "version": CONFIG_VERSION,
+        "recipe": dataclasses.asdict(chosen),
+        "store": store.fingerprint,
+        "seed": seed,
+    }
     if isinstance(chosen.sen.speech, PrecomputedConfig):
         config["text_embeddings"] = check_text_embeddings(chosen.sen.speech, store)
     if sen_from is not None:
@@ -170,8 +177,9 @@ def load_sen(run: Path, device: torch.device) -> tuple[Encoder, ImageEncoder]:
         UserError: stage 1 of the run is not finished.
     """
     config, weights = _finished_sen(run)
-    speech = build_encoder(encoder_from_json(config["speech_encoder"], run / SEN_FOLDER / MODEL_FILES[0]))
-    image = ImageEncoder(ImageEncoderConfig(**config["image_encoder"]))
+    file = run / SEN_FOLDER / MODEL_FILES[0]
+    speech = build_encoder(encoder_from_json(config["speech_encoder"], file))
+    image = ImageEncoder.of_model(config, file)
     speech.load_state_dict(_below(weights, "speech_encoder."))
     image.head.load_state_dict(_below(weights, "image_head."))
     return speech.to(device).eval(), image.to(device).eval()
@@ -240,6 +248,7 @@ def _networks(speech: Encoder, image: ImageEncoder, image_size: int) -> dict[str
     return {
         "speech_encoder": encoder_to_json(speech.config),
         "image_encoder": dataclasses.asdict(image.config),
+        "image_encoder_weights": image.weights_digest,
         "image_size": image_size,
     }
 
