@@ -89,7 +89,7 @@ def test_the_paper_s_hyper_parameters(size):
     assert (rdg.batch_size, rdg.loop.epochs, rdg.schedule, rdg.ema_decay) == (24, 600, "constant", 0.999)
     assert (rdg.contrast, rdg.semantic, rdg.calibrate_batch_norm, rdg.image_views) == (0.0, 0.0, False, 0)
     assert (rdg.reconstruction, rdg.practice_steps, rdg.accumulate) == (0.0, 0, 1)
-    assert (rdg.negatives, rdg.arithmetic, rdg.emphasis) == (0, 0.0, 1.0)
+    assert (rdg.negatives, rdg.arithmetic, rdg.condition_scale) == (0, 0.0, 1.0)
     assert (rdg.initial_condition_gain, rdg.initial_logvar) == (1.0, 0.0)
     assert (rdg.mismatched, rdg.condition_on, rdg.relation_logits, rdg.speech) == (True, "mu", 3, "frozen")
     held = resolve(size).training_set

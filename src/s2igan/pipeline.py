@@ -112,7 +112,7 @@ class SpeechToImage:
         _fill(speech_encoder, "speech_encoder.", weights, directory)
         _fill(generator, "generator.", weights, directory)
         front_end = _from_mapping(FrontEnd, config.get("front_end", {}), directory)
-        candidates = config.get("candidates", 1)
+        candidates = config.get("rerank", 1)
         image_encoder = None
         if candidates > 1:
             image_encoder = ImageEncoder(_from_mapping(ImageEncoderConfig, config.get("image_encoder"), directory))

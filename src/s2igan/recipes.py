@@ -135,7 +135,7 @@ def birds() -> Recipe:
         reconstruction=75.0,
         posterior_kl=5.0,
         practice_steps=1200,
-        emphasis=1.4,
+        condition_scale=1.4,
         candidates=4,
         image_views=4,
         calibrate_batch_norm=True,

@@ -19,7 +19,7 @@ from s2igan.corpora.builtin.drawn import species
 from s2igan.data.manifest import Utterance, write_manifest
 from s2igan.data.pack import build_store
 from s2igan.data.store import Store
-from s2igan.models.blocks import seeded_construction
+from s2igan.models.blocks import seeded
 from s2igan.models.encoders import build_encoder, encoder_to_json
 from s2igan.models.generator import Generator, GeneratorConfig
 from s2igan.models.image_encoder import ImageEncoder, ImageEncoderConfig
@@ -73,7 +73,7 @@ def make_bird_store(root: Path) -> Store:
 
 def make_run(path: Path, *, trained: str = "both") -> Path:
     """A run directory with random networks, as training leaves it; ``trained`` is "sen" or "both"."""
-    with seeded_construction(0):
+    with seeded(0):
         speech, image, generator = build_encoder(SPEECH), ImageEncoder(IMAGE), Generator(GENERATOR)
     config = {
         "speech_encoder": encoder_to_json(SPEECH),

@@ -420,17 +420,17 @@ def test_a_scale_that_has_not_joined_is_not_computed():
             torch.testing.assert_close(losses[name], everything[name])
 
 
-def test_in_use_descriptions_are_emphasised():
+def test_the_exported_generator_scales_the_condition():
     embeddings, z, eps = batch().embedding, batch().z, batch().eps
-    state, config = make(emphasis=1.5)
-    assert state.generator.emphasis is None
-    plain = rdg_state.averaged_generator(state, replace(config, emphasis=1.0), embeddings, seed=0)
-    emphatic = rdg_state.averaged_generator(state, config, embeddings, seed=0)
+    state, config = make(condition_scale=1.5)
+    assert state.generator.condition_scale is None
+    plain = rdg_state.averaged_generator(state, replace(config, condition_scale=1.0), embeddings, seed=0)
+    scaled = rdg_state.averaged_generator(state, config, embeddings, seed=0)
     with torch.no_grad():
         c, mu, _ = plain.conditioning(embeddings, eps)
         moved = c + 0.5 * (mu - mu.mean(dim=0))
         expected = plain.to_rgb[-1](plain.hidden(moved, z)[-1])
-        torch.testing.assert_close(emphatic(embeddings, z, eps).images[-1], expected)
+        torch.testing.assert_close(scaled(embeddings, z, eps).images[-1], expected)
         assert not torch.allclose(plain(embeddings, z, eps).images[-1], expected)
 
 

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from s2igan.data.store import Store
 from s2igan.errors import UserError
 from s2igan.models import image_encoder
-from s2igan.models.blocks import seeded_construction
+from s2igan.models.blocks import seeded
 from s2igan.models.generator import GeneratorConfig
 from s2igan.models.image_encoder import ImageEncoderConfig
 from s2igan.models.speech_encoder import SpeechEncoderConfig
@@ -167,7 +167,7 @@ STEPS_OF = {"sen": sen_step, "rdg": rdg_step, "norm": batch_norms}
 def refusals() -> dict[str, str]:
     """What goes wrong in one process is known to both."""
     told = {}
-    with seeded_construction(0):
+    with seeded(0):
         layer = nn.Linear(2, 1)
     before = layer.weight.detach().clone()
     loss = layer(torch.ones(1, 2)).sum() * (torch.nan if processes.rank() else 1.0)

@@ -29,7 +29,7 @@ from s2igan.checkpoint import load_model, save_model
 from s2igan.data.dataset import crop_and_flip
 from s2igan.data.layout import stored_size
 from s2igan.evaluation.drawings import Drawing, draw_random
-from s2igan.models.blocks import seeded_construction
+from s2igan.models.blocks import seeded
 
 VERSION = 1
 """Of the recipe below beyond its settings; classifiers of another version are trained anew."""
@@ -200,7 +200,7 @@ def train_classifier(
         drawn = time.monotonic()
         steps = config.epochs * (config.drawings // config.batch_size)
         task = bar.add_task("Attribute classifier: training", total=steps)
-        with seeded_construction(seed):  # the weights and the dropout
+        with seeded(seed):  # the weights and the dropout
             net = AttributeNet(config, [len(values) for values in drawing.attributes.values()])
             _fit(net.to(memory_format=torch.channels_last), pictures, codes, config, seed, lambda: bar.advance(task))
     classifier = AttributeClassifier(net, drawing.attributes, config, {})

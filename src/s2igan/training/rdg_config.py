@@ -92,8 +92,8 @@ class RDGConfig:
     """As in stage 1: 0 encodes real images in each step, k uses the k views that were encoded once."""
     channels_last: bool = True
     """Memory format of the networks and images of this stage; False is PyTorch's contiguous one."""
-    emphasis: float = 1.0
-    """Not in the paper. In use, how many times as far from the average training description c lies."""
+    condition_scale: float = 1.0
+    """Not in the paper. `GeneratorConfig.condition_scale` of the generator that is exported."""
     candidates: int = 1
     """Not in the paper. In use, each image is chosen among so many, as the one that the encoders of stage 1 find
     nearest to the speech."""

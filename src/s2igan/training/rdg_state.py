@@ -242,13 +242,13 @@ def averaged_generator(
     """
     device = next(state.generator.parameters()).device
     components = len(images) if images is not None and state.posterior is not None else 0
-    in_use = replace(config.generator, noise_components=components, emphasis=config.emphasis)
+    in_use = replace(config.generator, noise_components=components, condition_scale=config.condition_scale)
     averaged = Generator(in_use).to(device)
     averaged.to(memory_format=memory_format(config)).load_state_dict(state.generator.state_dict(), strict=False)
     state.ema.copy_to(averaged)
-    if averaged.emphasis is not None:
+    if averaged.condition_scale is not None:
         with torch.no_grad():
-            averaged.emphasis.average.copy_(averaged.conditioning(embeddings.to(device)).mu.mean(dim=0))
+            averaged.condition_scale.average.copy_(averaged.conditioning(embeddings.to(device)).mu.mean(dim=0))
     if components:
         assert averaged.mixture is not None
         assert state.posterior is not None

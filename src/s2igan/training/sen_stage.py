@@ -15,7 +15,7 @@ from torch import Tensor
 
 from s2igan.data.dataset import SpeechImageData, encoder_input
 from s2igan.metrics.retrieval import cosine_similarity, mean_average_precision, same_label
-from s2igan.models.blocks import seeded_construction
+from s2igan.models.blocks import seeded
 from s2igan.models.image_encoder import ImageEncoder
 from s2igan.training.augment import augment_speech
 from s2igan.training.batch_norm import synchronise
@@ -135,9 +135,7 @@ class SENStage:
         )
         set_learning_rate(self.state.optimiser, config.learning_rate * factor)
         process = f" {rank()}" if rank() else ""
-        with seeded_construction(
-            zlib.crc32(f"{self.seed} {index}{process}".encode())
-        ):  # dropout draws from PyTorch's own stream
+        with seeded(zlib.crc32(f"{self.seed} {index}{process}".encode())):  # dropout draws from PyTorch's own stream
             return step(self.state, self.batch(index, read), config)
 
     def describe_batch(self, step: int) -> str:
