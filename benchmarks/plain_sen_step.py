@@ -17,6 +17,7 @@ import argparse
 import json
 import time
 from contextlib import nullcontext
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -27,6 +28,7 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from s2igan.models.image_encoder import ImageEncoder, ImageEncoderConfig
 from s2igan.models.speech_encoder import SpeechEncoder, conv_length
+from s2igan.recipes import resolve
 from s2igan.training import sen
 from s2igan.training.precision import autocast
 from s2igan.training.trainer import LoopConfig
@@ -97,6 +99,12 @@ class Step:
         images = torch.rand(n, 3, side, side, generator=rng) * 2 - 1
         features = torch.rand(n, self.config.image.features, generator=rng)
         return images, sen.SENBatch(mel, lengths, features, torch.randint(CLASSES, (n,), generator=rng))
+
+
+def of_recipe(name: str, precision: str, batch: int, *, cached: bool = False) -> Step:
+    """The step in a recipe's sizes."""
+    sen_config = resolve(name).sen
+    return Step(replace(sen_config, loop=LoopConfig(steps=1), batch_size=batch), precision, cached=cached)
 
 
 def compare(batch: int, repeats: int) -> dict[str, Any]:

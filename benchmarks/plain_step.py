@@ -1,8 +1,8 @@
 """Stage 2's full-size step (64, 128 and 256 px, width 64) beside the same step written plainly, in one process.
 
 Plain is: float32, contiguous, nearest-neighbour enlargement and then a convolution, the condition repeated over the map
-and concatenated, a separate pass of the discriminators for every kind of image, judges not frozen while the generator
-learns, Inception-v3 with its batch norms. It has the same weights, batches and results
+and concatenated, a separate pass of the discriminators for every kind of image, discriminators not frozen while the
+generator learns, Inception-v3 with its batch norms. It has the same weights, batches and results
 (`tests/benchmarks/test_plain_step.py` holds it to the golden step). All are taken in turns; images are encoded within
 the step, by Inception-v3 with random weights, but for the real ones of `bf16_cached_views`, which `image_views` encodes
 once.
@@ -31,11 +31,13 @@ from s2igan.models.blocks import ConcatConv3x3, UpBlock
 from s2igan.models.generator import GeneratorConfig
 from s2igan.models.image_encoder import ImageEncoder, ImageEncoderConfig, build_backbone
 from s2igan.models.relation import Relation
+from s2igan.recipes import resolve
 from s2igan.training import rdg, rdg_config, rdg_state
 from s2igan.training.precision import autocast, convolution_gflops
 from s2igan.training.trainer import LoopConfig
 
 CPU = torch.device("cpu")
+INCEPTION = ImageEncoderConfig(backbone="inception_v3")
 
 
 class PlainConcatConv3x3(ConcatConv3x3):
@@ -154,13 +156,21 @@ def plain_step(state: rdg_state.RDGState, batch: rdg_state.RDGBatch, config: rdg
 class Step:
     """One of the two steps with its networks; a call takes it on a fresh batch and encodes that batch's real images."""
 
-    def __init__(self, config: rdg_config.RDGConfig, precision: str | None, *, cached: bool = False) -> None:
+    def __init__(
+        self,
+        config: rdg_config.RDGConfig,
+        precision: str | None,
+        *,
+        cached: bool = False,
+        image: ImageEncoderConfig = INCEPTION,
+    ) -> None:
         """`precision` None is the plain step; `cached` has the features of real images ready before the step."""
         self.precision, self.cached = precision, cached
         self.config = config
-        self.image = image_encoder(ImageEncoderConfig(backbone="inception_v3"), plain=precision is None).eval()
+        self.image = image_encoder(image, plain=precision is None).eval()
         self.image.requires_grad_(False)
-        state = rdg_state.make_state(config, image_embedding=1024, encode=self.image, speech=None, seed=0, device=CPU)
+        n = image.embedding
+        state = rdg_state.make_state(config, image_embedding=n, encode=self.image, speech=None, seed=0, device=CPU)
         self.state = plain(state) if precision is None else state
 
     def __call__(self, seed: int) -> dict[str, Tensor]:
@@ -191,6 +201,18 @@ class Step:
             class_ids=None,
             relation_features=dict(zip(("real", "negative", "similar"), features, strict=True)),
         )
+
+
+def of_recipe(name: str, precision: str | None, batch: int, *, cached: bool = False) -> Step:
+    """The paper's step in a recipe's sizes."""
+    recipe = resolve(name)
+    config = rdg_config.RDGConfig(
+        loop=LoopConfig(steps=1),
+        generator=recipe.rdg.generator,
+        discriminator_width=recipe.rdg.discriminator_width,
+        batch_size=batch,
+    )
+    return Step(config, precision, cached=cached, image=recipe.sen.image)
 
 
 def compare(batch: int, repeats: int, width: int, sides: tuple[int, ...], bf16: bool = True) -> dict[str, Any]:

@@ -121,7 +121,7 @@ class SpeechToImage:
         _fill(speech_encoder, "speech_encoder.", weights, directory)
         _fill(generator, "generator.", weights, directory)
         front_end = _from_mapping(FrontEnd, config.get("front_end", {}), directory)
-        rerank = _rerank(config)
+        rerank = config.get("rerank", 1)
         image_encoder = None
         if rerank > 1:
             image_encoder = ImageEncoder.of_model(config, directory / "config.json")
@@ -358,11 +358,6 @@ def _numbered(stem: str) -> Iterator[str]:
     """The stem, then stem-again2, stem-again3, ... for recordings of the same name in different folders."""
     yield stem
     yield from (f"{stem}-again{number}" for number in itertools.count(2))
-
-
-def _rerank(config: Mapping[str, Any]) -> int:
-    """Images generated for each sample; models of version 0.1.0, `models/birds` among them, call it `candidates`."""
-    return cast(int, config.get("rerank", config.get("candidates", 1)))
 
 
 def _from_mapping(config_class: type[Config], values: Any, directory: Path) -> Config:

@@ -21,7 +21,7 @@ from s2igan.data.pack import build_store
 from s2igan.data.store import Store
 from s2igan.evaluation.attributes import AttributeClassifier, ClassifierConfig
 from s2igan.evaluation.features import as_images
-from s2igan.models.blocks import seeded_construction
+from s2igan.models.blocks import seeded
 from s2igan.models.encoders import build_encoder, encoder_to_json
 from s2igan.models.generator import Generator, GeneratorConfig
 from s2igan.models.image_encoder import ImageEncoder, ImageEncoderConfig
@@ -76,7 +76,7 @@ def make_bird_store(root: Path) -> Store:
 
 def make_run(path: Path, store: Store, *, trained: str = "both") -> Path:
     """A run directory with random networks, as training on a store leaves it; ``trained`` is "sen" or "both"."""
-    with seeded_construction(0):
+    with seeded(0):
         speech, image, generator = build_encoder(SPEECH), ImageEncoder(IMAGE), Generator(GENERATOR)
     config = {
         "speech_encoder": encoder_to_json(SPEECH),

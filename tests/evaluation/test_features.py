@@ -3,13 +3,13 @@ import pytest
 import torch
 
 from s2igan.evaluation.features import as_images, image_features
-from s2igan.models.blocks import seeded_construction
+from s2igan.models.blocks import seeded
 from s2igan.models.image_encoder import ImageEncoder, ImageEncoderConfig
 
 
 @pytest.fixture(scope="module")
 def encoder() -> ImageEncoder:
-    with seeded_construction(0):
+    with seeded(0):
         config = ImageEncoderConfig(backbone="efficientnet_lite0", input_size=32, embedding=12)
         return ImageEncoder(config, pretrained=False).eval()
 

@@ -11,18 +11,18 @@ from s2igan.models.blocks import (
     ConcatConv3x3,
     ResidualBlock,
     UpBlock,
+    enlarge_and_convolve,
     gate,
     init_weights,
-    seeded_construction,
+    layout,
+    seeded,
 )
-from s2igan.models.small_maps import enlarge_and_convolve
 
 
 class TestConcatConv:
-    @pytest.mark.parametrize("side", [(1, 6), (2, 2), (3, 3), (4, 4), (5, 7)])
+    @pytest.mark.parametrize("side", [(2, 2), (2, 5), (3, 3), (4, 4), (5, 7)])
     @pytest.mark.parametrize("bias", [True, False])
     def test_is_the_convolution_of_the_concatenation(self, side, bias):
-        """Shared by the sizes where the nine positions overlap (computed plainly) and those where they do not."""
         block = ConcatConv3x3(3, 4, 5, bias=bias).double()
 
         def plain(c, h, weight):
@@ -61,6 +61,20 @@ class TestGate:
         (grad,) = torch.autograd.grad(y, x, torch.ones_like(y))
         assert y.is_contiguous(memory_format=layout)
         assert grad.is_contiguous(memory_format=layout)
+
+
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("side", [(1, 1), (2, 3), (5, 4)])
+def test_enlargement_and_convolution_in_one(side, memory_format):
+    """Also the layout of the weight, for the result and the weight's gradient."""
+    h, weight = random(2, 3, *side).requires_grad_(), random(5, 3, 3, 3, seed=1)
+    weight = weight.contiguous(memory_format=memory_format).requires_grad_()
+    assert_same_with_gradients(
+        enlarge_and_convolve, lambda h, w: F.conv2d(F.interpolate(h, scale_factor=2), w, padding=1), h, weight
+    )
+    y = enlarge_and_convolve(h, weight)
+    assert layout(y) == memory_format
+    assert layout(torch.autograd.grad(y.sum(), weight)[0]) == memory_format
 
 
 def test_up_block_gates_the_first_half_by_the_second():
@@ -122,12 +136,42 @@ class TestInitialWeights:
         assert not torch.equal(first[0], other[0])
 
 
-def test_seeded_construction_leaves_the_global_state():
-    before = torch.get_rng_state()
-    made = []
-    for seed in (1, 1, 2):
-        with seeded_construction(seed):
-            made.append(nn.Linear(3, 3).weight)
-    assert torch.equal(made[0], made[1])
-    assert not torch.equal(made[0], made[2])
-    assert torch.equal(torch.get_rng_state(), before)
+class TestSeeded:
+    def test_modules_follow_from_the_seed_and_the_global_state_stays(self):
+        before = torch.get_rng_state()
+        made = []
+        for seed in (1, 1, 2):
+            with seeded(seed):
+                made.append(nn.Linear(3, 3).weight)
+        assert torch.equal(made[0], made[1])
+        assert not torch.equal(made[0], made[2])
+        assert torch.equal(torch.get_rng_state(), before)
+
+    @pytest.mark.parametrize(("device", "chosen"), [("cpu", None), ("cuda:1", 1), ("cuda", 0)])
+    def test_only_the_generator_of_the_named_gpu_is_seeded_and_put_back(self, monkeypatch, device, chosen):
+        """Two generators stand in for those of two GPUs."""
+        gpus = tuple(torch.Generator().manual_seed(seed) for seed in (3, 4))
+        before = [gpu.get_state() for gpu in gpus]
+        monkeypatch.setattr(torch.cuda, "init", lambda: None)
+        monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
+        monkeypatch.setattr(torch.cuda, "default_generators", gpus)
+        with seeded(5, torch.device(device)):
+            seeds = [gpu.initial_seed() for gpu in gpus]
+            for gpu in gpus:
+                torch.rand(2, generator=gpu)
+        assert seeds == [5 if number == chosen else own for number, own in enumerate((3, 4))]
+        as_before = [torch.equal(gpu.get_state(), state) for gpu, state in zip(gpus, before, strict=True)]
+        assert as_before == [number == chosen for number in range(2)]
+
+    def test_gpus_are_left_alone_without_a_device(self, monkeypatch):
+        """PyTorch's own `manual_seed` would seed every one of them for good."""
+        calls = []
+        monkeypatch.setattr(torch.cuda, "manual_seed_all", calls.append)
+        with seeded(5):
+            pass
+        assert not calls
+
+
+def test_maps_of_one_pixel_are_too_small_for_the_condition():
+    with pytest.raises(RuntimeError):
+        ConcatConv3x3(3, 4, 5)(torch.zeros(1, 3), torch.zeros(1, 4, 1, 6))

@@ -18,7 +18,6 @@ from s2igan.models.image_encoder import (
     WEIGHTS_VARIABLE,
     ImageEncoder,
     ImageEncoderConfig,
-    PointwiseConv2d,
     build_backbone,
     fold_batch_norms,
 )
@@ -265,34 +264,6 @@ def test_pyramid_encoder_has_the_width_it_announces_and_its_gradients_reach_the_
 def test_pyramid_pooling_is_for_lite0_only() -> None:
     with pytest.raises(UserError, match="pooling mean"):
         ImageEncoderConfig(backbone="inception_v3", pooling="pyramid")
-
-
-@pytest.mark.parametrize("threads", [1, 2])
-@pytest.mark.parametrize("batch", [2, 16])
-@pytest.mark.parametrize("bias", [True, False])
-def test_pointwise_convolutions_are_convolutions(monkeypatch, threads, batch, bias) -> None:
-    """As products where PyTorch would take its slow way: few images, one thread."""
-    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
-    products = []
-    linear = F.linear
-    monkeypatch.setattr(F, "linear", lambda *given: products.append(given) or linear(*given))
-    conv = PointwiseConv2d(3, 5, 1, bias=bias).requires_grad_(False).to(memory_format=torch.channels_last)
-    x = torch.randn(batch, 3, 4, 6).contiguous(memory_format=torch.channels_last).requires_grad_()
-    y = conv(x)
-    assert len(products) == (batch < 16 and threads == 1)
-    assert y.is_contiguous(memory_format=torch.channels_last)
-    assert_same_with_gradients(
-        conv, lambda images: torch.conv2d(images, conv.weight, conv.bias), x, atol=1e-5, rtol=1e-5
-    )
-
-
-def test_every_pointwise_convolution_of_lite0_is_one() -> None:
-    encoder = ImageEncoder(ImageEncoderConfig(embedding=4), pretrained=False)
-    small = [part for part in encoder.modules() if isinstance(part, nn.Conv2d) and part.kernel_size == (1, 1)]
-    assert len(small) == 32
-    for part in small:
-        assert isinstance(part, PointwiseConv2d)
-        assert (part.stride, part.groups) == ((1, 1), 1)
 
 
 @pytest.mark.parametrize("backbone", ["efficientnet_lite0", "inception_v3"])

@@ -2,14 +2,14 @@ import pytest
 import torch
 
 from s2igan.errors import UserError
-from s2igan.models.blocks import seeded_construction
+from s2igan.models.blocks import seeded
 from s2igan.models.speech_encoder import MIN_FRAMES, SpeechEncoder, SpeechEncoderConfig, conv_length, min_frames
 
 LENGTHS = torch.tensor([33, 60, 16, 41])
 
 
 def encoder(**options):
-    with seeded_construction(0):
+    with seeded(0):
         config = SpeechEncoderConfig(n_mels=5, conv_channels=(6, 7), hidden=4, attention_hidden=3, **options)
         return SpeechEncoder(config).eval()
 

@@ -32,7 +32,7 @@ from s2igan.data.dataset import crop_and_flip
 from s2igan.data.layout import stored_size
 from s2igan.evaluation.drawings import draw_random, fingerprint
 from s2igan.files import cache_folder
-from s2igan.models.blocks import seeded_construction
+from s2igan.models.blocks import seeded
 
 VERSION = 1
 """Of the recipe below beyond its settings; classifiers of another version are trained anew."""
@@ -182,7 +182,7 @@ def train_classifier(
         unseen, unseen_codes = draw(config.held_out, seed=2 * seed + HELD_OUT_SEED_STEP)
         drawing_seconds = time.monotonic() - started
         rng = np.random.default_rng([seed, 0xC1A5])
-        with seeded_construction(seed):  # the weights and the dropout
+        with seeded(seed):  # the weights and the dropout
             classifier = AttributeClassifier(drawn.attributes, config).to(memory_format=torch.channels_last)
             optimiser = torch.optim.AdamW(
                 classifier.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay

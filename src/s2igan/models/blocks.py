@@ -6,7 +6,6 @@ Every block takes sizes, never a config object.
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -14,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from s2igan.models.small_maps import enlarge_and_convolve, layout
+from s2igan.models.small_maps import as_product, convolve
 
 LEAKY_SLOPE = 0.2
 """Negative slope of the discriminators' leaky ReLU."""
@@ -27,9 +26,9 @@ class ConcatConv3x3(nn.Module):
     """3x3 convolution, zero padding 1, of ``cat(c repeated over the map, h)``, without building that tensor.
 
     A convolution is linear, so it splits into the part that sees ``h`` and the part that sees the repeated ``c``. The
-    second part's input is constant over the map: its output takes only nine values per channel (four corners, four
-    edges, the middle), each the product of ``c`` with the sum of the taps that lie on the map there. The state dict
-    holds the one weight of the plain convolution, ``c``'s channels first.
+    second part has only nine values per channel: four corners, four edges, the middle. It is computed on a 3x3 map.
+    Concatenation makes the step of stage 2 of `birds` 6 % longer (bf16, benchmarks/README.md). The state dict holds the
+    one weight of the plain convolution, ``c``'s channels first.
     """
 
     def __init__(self, condition: int, channels: int, out_channels: int, *, bias: bool = False) -> None:
@@ -42,71 +41,42 @@ class ConcatConv3x3(nn.Module):
     def forward(
         self, c: Float[Tensor, "batch condition"], h: Float[Tensor, "batch channels height width"]
     ) -> Float[Tensor, "batch out height width"]:
-        height, width = h.shape[-2:]
-        if min(height, width) < 3:  # the nine cases of the docstring overlap
-            tiled = c[:, :, None, None].expand(-1, -1, height, width)
-            return F.conv2d(torch.cat((tiled, h), dim=1), self.weight, self.bias, padding=1)
+        """For maps of 2 pixels a side or more."""
         # Read once: a parametrisation computes the weight at every access.
         for_c, for_h = self.weight.split([self.condition, h.shape[1]], dim=1)
-        for_h = for_h.clone(memory_format=layout(self.weight))  # or the convolution does so, forward and backward
-        taps_on_map = torch.tensor(_TAPS_ON_MAP, dtype=for_c.dtype, device=for_c.device)
-        with torch.autocast(for_c.device.type, enabled=False):  # rounded once, as a weight
-            sums = taps_on_map @ for_c.permute(2, 3, 0, 1).reshape(9, -1)
-        response = F.linear(c, sums.view(-1, self.condition)).view(len(c), 3, 3, -1).permute(0, 3, 1, 2)
-        seen = F.conv2d(h, for_h, self.bias, padding=1)
-        return _AddStretched.apply(seen, response)
-
-
-_TAPS_OF_THREE = ((1, 2), (0, 1, 2), (0, 1))
-"""Which of three taps along a line lie on the map at its first, middle and last places."""
-_TAPS_ON_MAP = tuple(
-    tuple(float(i in rows and j in columns) for i in range(3) for j in range(3))
-    for rows in _TAPS_OF_THREE
-    for columns in _TAPS_OF_THREE
-)
-
-
-class _AddStretched(torch.autograd.Function):
-    """Adds to a map, in its place, a 3x3 map whose middle row and column are repeated until it is as large."""
-
-    @staticmethod
-    def forward(ctx: Any, seen: Tensor, nine: Tensor) -> Tensor:
-        for i, rows in enumerate(_THIRDS):
-            for j, columns in enumerate(_THIRDS):
-                seen[..., rows, columns] += nine[..., i : i + 1, j : j + 1]
-        ctx.mark_dirty(seen)
-        return seen
-
-    @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor]:
-        nine = [grad[..., rows, columns].sum(dim=(2, 3)) for rows in _THIRDS for columns in _THIRDS]
-        return grad, torch.stack(nine, dim=2).view(*grad.shape[:2], 3, 3)
-
-
-_THIRDS = (slice(0, 1), slice(1, -1), slice(-1, None))
-"""First, all between, last."""
+        response = F.conv2d(c[:, :, None, None].expand(-1, -1, 3, 3), for_c, padding=1)
+        for dim in (2, 3):
+            first, middle, last = response.split(1, dim)
+            response = torch.cat((first, middle.repeat_interleave(h.shape[dim] - 2, dim), last), dim)
+        return F.conv2d(h, for_h, self.bias, padding=1) + response
 
 
 def gate(x: Float[Tensor, "batch twice *map"]) -> Float[Tensor, "batch channels *map"]:
     """GLU: the first half of the channels times the sigmoid of the second."""
-    return _Gate.apply(x)
+    a, b = x.chunk(2, dim=1)
+    return a * torch.sigmoid(b)
 
 
-class _Gate(torch.autograd.Function):
-    """PyTorch's own GLU, but its gradient lies in memory as its input does: another layout slows the batch norm before
-    it down several times."""
+def enlarge_and_convolve(
+    h: Float[Tensor, "batch in height width"], weight: Float[Tensor, "out in 3 3"]
+) -> Float[Tensor, "batch out 2*height 2*width"]:
+    """Nearest-neighbour enlargement by 2, then a 3x3 convolution with zero padding 1.
 
-    @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:
-        ctx.save_for_backward(x)
-        return F.glu(x, dim=1)
+    Of the nine taps several see the same pixel of ``h``. So both operations are one transposed convolution with stride
+    2, whose 4x4 kernel is the mirrored 3x3 kernel convolved with 2x2 ones. Two operations make the step of stage 2 of
+    `birds` 7 % longer (bf16, benchmarks/README.md).
+    """
+    if as_product(4 * h[0, 0].numel(), weight):
+        return convolve(F.interpolate(h, scale_factor=2, mode="nearest"), weight)
+    kernel = 4 * F.avg_pool2d(weight.flip(2, 3), 2, stride=1, padding=1).transpose(0, 1)
+    kernel = kernel.contiguous(memory_format=layout(weight))  # else the result is not channels last where the weight is
+    return F.conv_transpose2d(h, kernel, stride=2, padding=1)
 
-    @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> Tensor:
-        (x,) = ctx.saved_tensors
-        return torch.ops.aten.glu_backward.grad_input(grad, x, 1, grad_input=torch.empty_like(x))
+
+def layout(x: Float[Tensor, "_ _ _ _"]) -> torch.memory_format:
+    """How a map or a weight lies in memory."""
+    last = x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()
+    return torch.channels_last if last else torch.contiguous_format
 
 
 class UpBlock(nn.Module):
@@ -161,8 +131,23 @@ def init_weights(module: nn.Module, generator: torch.Generator | None = None) ->
 
 
 @contextmanager
-def seeded_construction(seed: int) -> Iterator[None]:
-    """Modules built inside draw PyTorch's own initial weights from ``seed``; the global random state stays as it is."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+def seeded(seed: int, device: torch.device | None = None) -> Iterator[None]:
+    """Inside, PyTorch's global random numbers follow from ``seed``; afterwards they go on as if nothing had been drawn.
+
+    Args:
+        seed: of the CPU's generator and, where ``device`` is a GPU, of that GPU's. Those of other GPUs are not touched.
+        device: where modules inside are built or draw dropout; None is the CPU.
+    """
+    generators = [torch.default_generator]
+    if device is not None and device.type == "cuda":
+        torch.cuda.init()  # before it there are no generators
+        index = torch.cuda.current_device() if device.index is None else device.index
+        generators.append(torch.cuda.default_generators[index])
+    states = [generator.get_state() for generator in generators]
+    try:
+        for generator in generators:
+            generator.manual_seed(seed)
         yield
+    finally:
+        for generator, state in zip(generators, states, strict=True):
+            generator.set_state(state)

@@ -12,7 +12,7 @@ from torch.nn.utils.parametrizations import spectral_norm
 
 from s2igan.errors import UserError
 from s2igan.models.blocks import LEAKY_SLOPE, ConcatConv3x3
-from s2igan.models.small_maps import convolve, project
+from s2igan.models.small_maps import convolve
 
 FEATURE_SIDE = 4
 """Side in pixels of the trunk's last map."""
@@ -139,15 +139,15 @@ class Discriminator(nn.Module):
     ) -> Float[Tensor, " batch"]:
         """Logit of "a real image that fits mu"."""
         joint = F.leaky_relu(normalise(self.joint_norm, self.joint(mu, features), groups), LEAKY_SLOPE)
-        return project(joint, self.conditional_out).flatten()
+        return self.conditional_out(joint).flatten()
 
     def unconditional(self, features: Float[Tensor, "batch features 4 4"]) -> Float[Tensor, " batch"]:
         """Logit of "a real image"."""
-        return project(features, self.unconditional_out).flatten()
+        return self.unconditional_out(features).flatten()
 
     def match(self, features: Float[Tensor, "batch features 4 4"]) -> Float[Tensor, "batch match"]:
         """Images embedded at unit length beside `match_speech`; needs ``match_dim``."""
-        return F.normalize(project(features, self.match_image_out), dim=1)
+        return F.normalize(self.match_image_out(features).flatten(1), dim=1)
 
     def match_speech(self, embedding: Float[Tensor, "batch embedding"]) -> Float[Tensor, "batch match"]:
         """Speech embedded at unit length beside `match`; needs ``match_dim``."""

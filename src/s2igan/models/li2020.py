@@ -12,7 +12,8 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
-from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+
+from s2igan.models.recurrent import inside, mean_over_utterances
 
 CHANNELS = (1, 1, 2, 2, 4, 4, 8, 8)
 """Output channels of the convolutions, in widths."""
@@ -75,17 +76,13 @@ class CnnLstmEncoder(nn.Module):
 
         Args:
             mel: normalised log-mel spectrograms, zero-padded to the longest.
-            lengths: frames of each utterance, in any order.
+            lengths: frames of each utterance, on the CPU, in any order.
         """
-        lengths = lengths.cpu()
         x = mel[:, None]
         for conv, stride in zip(self.convs, STRIDES, strict=True):
             x = conv(x)
             lengths = -(-lengths // stride)
             # what batch norm makes of padded frames must not reach the last valid ones through the next kernel
-            inside = torch.arange(x.shape[2])[None, :] < lengths[:, None]
-            x = x * inside.to(x)[:, None, :, None]
-        x = x.transpose(1, 2).flatten(2)
-        packed = pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)
-        h, _ = pad_packed_sequence(self.rnn(packed)[0], batch_first=True)  # zeros in padded frames
-        return F.normalize(self.pooled_norm(h.sum(dim=1) / lengths.to(h.device)[:, None]), dim=1)
+            x = x * inside(x.transpose(1, 2), lengths)[:, None].to(x)
+        x = mean_over_utterances(self.rnn, x.transpose(1, 2).flatten(2), lengths)
+        return F.normalize(self.pooled_norm(x), dim=1)

@@ -8,10 +8,9 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
-from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from s2igan.errors import UserError
-from s2igan.models.recurrent import bidirectional_gru
+from s2igan.models.recurrent import inside, over_utterances
 
 KERNEL = 6
 """Frames that each convolution sees."""
@@ -29,7 +28,7 @@ class SpeechEncoderConfig:
     conv_channels: tuple[int, ...] = (64, 128)
     """Output channels of each strided convolution."""
     conv_stride: int = STRIDE
-    """Frames between the outputs of each convolution. The recurrent network's time falls with its square."""
+    """Frames between the outputs of each convolution. The frames of the recurrent network fall with its square."""
     conv_activation: Literal["none", "relu"] = "none"
     """What follows each convolution's batch norm; nothing in the paper."""
     hidden: int = 512
@@ -105,8 +104,7 @@ class AttentionPooling(nn.Module):
         """Pool ``h`` and return the weights beside it. Frames from ``lengths`` on get no weight; None weighs all."""
         logits = self.out(torch.tanh(self.hidden(h)))
         if lengths is not None:
-            padded = torch.arange(h.shape[1], device=h.device) >= lengths.to(h.device)[:, None]
-            logits = logits.masked_fill(padded[:, :, None], -torch.inf)
+            logits = logits.masked_fill(~inside(h, lengths), -torch.inf)
         alpha = logits.softmax(dim=1)
         return (alpha * h).sum(dim=1), alpha
 
@@ -145,15 +143,9 @@ class SpeechEncoder(nn.Module):
                 f"utterance {int(lengths.argmin())} of the batch has {shortest} mel frames, the speech encoder's "
                 f"convolutions need {self.config.min_frames}: leave it out or take a longer recording"
             )
-        lengths = lengths.cpu()  # where packing wants them
         for _ in self.convs:
             lengths = conv_length(lengths, self.config.conv_stride)
-        x = self.convolve(mel).transpose(1, 2)[:, : int(lengths.max())]
-        if isinstance(self.rnn, nn.GRU) and x.device.type == "cpu":
-            return bidirectional_gru(self.rnn, x, lengths), lengths
-        packed = pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)
-        h, _ = pad_packed_sequence(self.rnn(packed)[0], batch_first=True)
-        return h, lengths
+        return over_utterances(self.rnn, self.convolve(mel).transpose(1, 2), lengths), lengths
 
     def forward(
         self, mel: Float[Tensor, "batch frames mels"], lengths: Int[Tensor, " batch"]
@@ -162,7 +154,7 @@ class SpeechEncoder(nn.Module):
 
         Args:
             mel: normalised log-mel spectrograms, zero-padded to the longest.
-            lengths: frames of each utterance, in any order.
+            lengths: frames of each utterance, on the CPU, in any order.
 
         Raises:
             UserError: an utterance is shorter than ``config.min_frames``.

@@ -15,8 +15,8 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
-from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
+from s2igan.models.recurrent import mean_over_utterances
 from s2igan.text import ALPHABET
 
 KERNEL = 4
@@ -71,15 +71,13 @@ class TextEncoder(nn.Module):
 
         Args:
             characters: one-hot characters (`text.one_hot`), zero-padded to the longest.
-            lengths: characters of each text.
+            lengths: characters of each text, on the CPU.
         """
-        n_frames = 1 + -(-(lengths.cpu() - MIN_CHARACTERS).clamp_min(0) // SPAN)
+        n_frames = 1 + -(-(lengths - MIN_CHARACTERS).clamp_min(0) // SPAN)
         # blanks behind a text let its last frame see its last character
         needed = MIN_CHARACTERS + SPAN * (int(n_frames.max()) - 1)
         x = F.pad(characters, (0, 0, 0, max(0, needed - characters.shape[1]))).transpose(1, 2)
         for conv, norm, stride in zip(self.convs, self.norms, STRIDES, strict=True):
             x = F.max_pool1d(torch.relu(norm(conv(x))), POOL, stride)
-        packed = pack_padded_sequence(x.transpose(1, 2), n_frames, batch_first=True, enforce_sorted=False)
-        h, _ = pad_packed_sequence(self.rnn(packed)[0], batch_first=True)  # zeros in padded frames
-        mean = h.sum(dim=1) / n_frames.to(h.device)[:, None]
-        return F.normalize(self.pooled_norm(self.out(mean)), dim=1)
+        h = mean_over_utterances(self.rnn, x.transpose(1, 2), n_frames)
+        return F.normalize(self.pooled_norm(self.out(h)), dim=1)

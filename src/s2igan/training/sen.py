@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from s2igan.errors import UserError
 from s2igan.losses import MATCHING_SCALE, distillation_loss, distinctive_loss, matching_loss
-from s2igan.models.blocks import seeded_construction
+from s2igan.models.blocks import seeded
 from s2igan.models.encoders import Encoder, EncoderConfig, build_encoder
 from s2igan.models.image_encoder import ImageEncoder, ImageEncoderConfig
 from s2igan.models.speech_encoder import SpeechEncoderConfig
@@ -113,7 +113,7 @@ def make_state(
         image: an image encoder to use in place of building one.
     """
     distilling = config.objective == "distillation"
-    with seeded_construction(seed):
+    with seeded(seed):
         speech = build_encoder(config.speech)
         image = ImageEncoder(config.image) if image is None else image
         classified = n_classes and config.distinctive and not distilling

@@ -16,7 +16,7 @@ from s2igan.data.dataset import SpeechImageData, embedding_rows, encoder_input
 from s2igan.data.store import Store
 from s2igan.errors import UserError
 from s2igan.files import cache_folder
-from s2igan.models.blocks import seeded_construction
+from s2igan.models.blocks import seeded
 from s2igan.models.encoders import Encoder, build_encoder, encoder_from_json, encoder_to_json
 from s2igan.models.image_encoder import ImageEncoder
 from s2igan.models.precomputed import Precomputed, PrecomputedConfig
@@ -144,7 +144,7 @@ def rdg_stage(
     train, validation = _splits(store, "rdg", recipe.rdg.generator.resolutions[-1])
     speech, image = load_sen(run.path, device)
     if recipe.rdg.speech == "scratch":
-        with seeded_construction(seed):
+        with seeded(seed):
             speech = build_encoder(speech.config).to(device)
     given: dict[str, Any] = {"seed": seed, "device": device, "console": console, "cache": cache_folder(run.path)}
     return RDGStage(

@@ -27,7 +27,7 @@ from torch.utils.tensorboard import SummaryWriter
 from s2igan.checkpoint import checkpoint_path, load_checkpoint, load_latest, prune, save_checkpoint
 from s2igan.errors import UserError
 from s2igan.files import disk_errors
-from s2igan.models.blocks import seeded_construction
+from s2igan.models.blocks import seeded
 from s2igan.run_directory import LOG, RunDirectory
 from s2igan.training.distributed import anywhere, first, means, rank, same_everywhere, tell, world_size
 from s2igan.training.optimisation import GRADIENT_NORM
@@ -156,7 +156,7 @@ class Trainer:
             while self.step < self.config.steps:
                 update = stage.update(self.step)
                 # Dropout draws from PyTorch's own stream, which the step seeds.
-                with seeded_construction(step_seed(stage.seed, self.step)), autocast(self.precision, stage.device):
+                with seeded(step_seed(stage.seed, self.step), stage.device), autocast(self.precision, stage.device):
                     losses = means(update(stage.state, stage.batch(next(steps)), stage.config))
                 if trouble := self._trouble(losses):
                     went_back = self._go_back(trouble, went_back)

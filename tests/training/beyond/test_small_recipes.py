@@ -329,7 +329,7 @@ def in_use(state, config, embeddings, images):
 def test_in_use_the_condition_is_scaled():
     embeddings, z, eps = batch().embedding, batch().z, batch().eps
     state, config = make(condition_scale=1.5, semantic=1.0)
-    assert state.generator.emphasis is None
+    assert state.generator.condition_scale is None
     scaled = in_use(state, config, embeddings, batch().real[16])
     plain = state.generator.eval()
     with torch.no_grad():

@@ -243,7 +243,7 @@ class SmallExtra(Extra):
     def generator_in_use(self, config: GeneratorConfig, components: int) -> GeneratorConfig:
         """The sizes of the generator in use: with a mixture for z and a condition scale, where they are on."""
         components = components if "posterior" in self.helpers else 0
-        return replace(config, noise_components=components, emphasis=self.config.condition_scale)
+        return replace(config, noise_components=components, condition_scale=self.config.condition_scale)
 
     @torch.no_grad()
     def finish(self, generator: Generator, embeddings: Tensor, images: Tensor | None) -> None:
@@ -255,8 +255,8 @@ class SmallExtra(Extra):
             images: training images (components, 3, side, side).
         """
         device = next(generator.parameters()).device
-        if generator.emphasis is not None:
-            generator.emphasis.average.copy_(generator.conditioning(embeddings.to(device)).mu.mean(dim=0))
+        if generator.condition_scale is not None:
+            generator.condition_scale.average.copy_(generator.conditioning(embeddings.to(device)).mu.mean(dim=0))
         if generator.mixture is not None:
             assert images is not None
             posterior = self.helpers["posterior"](images.to(device))
