@@ -95,7 +95,7 @@ def unpack(source: Path, out: Path, *, progress: bool = True) -> tuple[Path, tup
         return source, ()
     target, state_path = out / UNPACKED, out / STATE
     wanted = {path.name: _identity(path) for path in archives}
-    state = _read_state(state_path)
+    state = read_state(state_path)
     if any(wanted.get(name) != found["identity"] for name, found in state.items()):
         shutil.rmtree(target, ignore_errors=True)  # of other archives, or of these before they changed
         state = {}
@@ -121,7 +121,8 @@ def _identity(path: Path) -> list[int]:
     return [status.st_size, status.st_mtime_ns]
 
 
-def _read_state(path: Path) -> dict[str, Any]:
+def read_state(path: Path) -> dict[str, Any]:
+    """The object in a JSON file; empty where there is none or it is damaged, so that the work is done again."""
     try:
         state = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
