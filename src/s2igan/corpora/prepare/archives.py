@@ -30,8 +30,8 @@ from functools import partial
 from pathlib import Path
 from typing import IO, Any, cast
 
-from s2igan.corpora.importers.folder import LITTER
 from s2igan.corpora.importers.source import Problem
+from s2igan.corpora.importers.source_files import LITTER
 from s2igan.errors import UserError
 from s2igan.files import TEMPORARY_SUFFIX, atomic_write_json, disk_errors, temporary_path
 from s2igan.parallel import progress_bars
