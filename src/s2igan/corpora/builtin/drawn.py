@@ -41,7 +41,7 @@ PNG_LEVEL = 3  # zlib's; a higher one takes longer than the drawing is worth
 FLAC_BITS = 11  # precision of the speech files: noise at -66 dB of full scale, half the size of 16 bits
 
 MIN_DIFFERENT = 4  # attributes in which a validation or test class differs from any other ...
-CROWDED = 200  # ... up to so many classes; more do not leave room for that, and differ in at least one
+CROWDED = 200  # ... up to this number of classes; more do not leave room for that, and differ in at least one
 PATIENCE = 2000  # exchanges of values between new classes until they have to differ in one attribute less
 
 RATES = (135, 205)  # words a minute

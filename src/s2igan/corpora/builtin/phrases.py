@@ -19,7 +19,7 @@ Part = tuple[str, ...]
 Shape = Callable[[list[Part], str | None], str]
 """(parts, place if it is named) -> sentence."""
 
-N_MENTIONS = {2: 0.22, 3: 0.45, 4: 0.26, 5: 0.07}  # share of captions that name so many attributes
+N_MENTIONS = {2: 0.22, 3: 0.45, 4: 0.26, 5: 0.07}  # number of attributes named -> share of captions
 
 # `{}` is what is said of the individual, `{noun}` and `{phrase}` are `Phrases.noun` and one of `Phrases.phrases`.
 OPENERS: Choices = (

@@ -40,7 +40,7 @@ def read(source: Path, options: ReadOptions) -> Corpus:
         raise tree.wrong("no *_linker.txt", EXPECTED)
     rows: list[Utterance] = []
     problems: list[Problem] = []
-    people = Pseudonyms(options.keep_personal_data)
+    pseudonyms = Pseudonyms(options.keep_personal_data)
     linked: set[str] = set()
     for linker in linkers:
         for line in tree.read_lines(linker):
@@ -72,7 +72,10 @@ def read(source: Path, options: ReadOptions) -> Corpus:
             metadata = _metadata(tree, linker, audio, problems)
             rows.append(
                 Utterance(
-                    audio, images[0], speaker=_speaker(metadata, people), language=_language(metadata, linker, audio)
+                    audio,
+                    images[0],
+                    speaker=_speaker(metadata, pseudonyms),
+                    language=_language(metadata, linker, audio),
                 )
             )
     if not rows:
@@ -135,11 +138,11 @@ def _language(metadata: Mapping[str, Any], linker: str, audio: str) -> str | Non
     return match[1] if match else None
 
 
-def _speaker(metadata: Mapping[str, Any], people: Pseudonyms) -> str | None:
+def _speaker(metadata: Mapping[str, Any], pseudonyms: Pseudonyms) -> str | None:
     """Known by name, whatever the phone; without a name by the number that the app gave them."""
     name = " ".join(str(metadata.get("speaker_name") or "").split())
     number = str(metadata.get("user_id") or "").strip()
-    return people.name_of(name.casefold() or number, _personal(metadata, name or number))
+    return pseudonyms.name_of(name.casefold() or number, _personal(metadata, name or number))
 
 
 def _personal(metadata: Mapping[str, Any], name: str) -> str:

@@ -62,7 +62,7 @@ def read(source: Path, options: ReadOptions) -> Corpus:
     if not files:
         raise tree.wrong("no .eaf", EXPECTED)
     pictures = _pictures(tree)
-    people = Pseudonyms(options.keep_personal_data)
+    pseudonyms = Pseudonyms(options.keep_personal_data)
     rows: list[Utterance] = []
     problems: list[Problem] = []
     seen: list[str] = []
@@ -84,7 +84,7 @@ def read(source: Path, options: ReadOptions) -> Corpus:
             problems.append(Problem(path, f"its recording is nowhere below the source ({listed})"))
             continue
         for tier in naming:
-            rows += _rows(tier, tiers, naming, recording, pictures, path, people, problems)
+            rows += _rows(tier, tiers, naming, recording, pictures, path, pseudonyms, problems)
     if not rows:
         tiers_here = ", ".join(dict.fromkeys(seen)) or "none"
         first = f"; the first problem: {problems[0].path}: {problems[0].reason}" if problems else ""
@@ -102,14 +102,14 @@ def _rows(
     recording: tuple[str, int],
     pictures: Mapping[str, list[str]],
     path: str,
-    people: Pseudonyms,
+    pseudonyms: Pseudonyms,
     problems: list[Problem],
 ) -> list[Utterance]:
     """Of one tier that names pictures."""
     audio, origin = recording
     spoken = _transcription(tier, tiers, naming)
     participant = tier.participant or (spoken.participant if spoken else "")
-    speaker = people.name_of(participant.casefold(), participant)
+    speaker = pseudonyms.name_of(participant.casefold(), participant)
     language = tier.language or (spoken.language if spoken else None)
     rows = []
     for note in tier.annotations:

@@ -36,6 +36,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
 from s2igan.corpora.importers.source import Corpus, Importer, Problem, ReadOptions
+from s2igan.corpora.importers.source_files import walk
 from s2igan.data.manifest import FORMATS, Utterance, check_rows, iter_manifest
 from s2igan.errors import UserError
 
@@ -67,8 +68,6 @@ KIND_FOLDERS |= {
 }
 KIND_FOLDERS |= {"text", "texts", "txt", "captions", "transcripts"}
 """Names of folders that say what kind of file is in them, not what it is about."""
-LITTER = frozenset({"thumbs.db", "desktop.ini", "__macosx", "@eadir", "icon\r"})
-"""What operating systems leave behind; skipped in silence, as is everything whose name begins with a dot."""
 DOCUMENTS = re.compile(r"(readme|licen[cs]e|copying|citation|changelog|notes?)\b.*", re.IGNORECASE)
 """Names of files at the top that describe a corpus to people; skipped in silence."""
 NUMBERED = re.compile(r"(?P<stem>.+?)(?:[-_. ]+\(?(?P<number>\d{1,4})\)?|\((?P<other>\d{1,4})\))")
@@ -86,7 +85,7 @@ def read(folder: Path, options: ReadOptions = ReadOptions()) -> Corpus:  # noqa:
     if folder.is_file():
         return _read_manifest(folder)
     problems: list[Problem] = []
-    files = sorted(_files(folder, problems))
+    files = sorted(walk(folder, problems))
     manifests = [
         file for file in files if "/" not in file and _stem(file).casefold() == MANIFEST and _suffix(file) in FORMATS
     ]
@@ -131,45 +130,13 @@ class _OnDisk:
             return path
         if self._found is None:
             self._found = {}
-            for file in _files(self._folder, []):
+            for file in walk(self._folder, []):
                 self._found.setdefault(_forms(file)[1], []).append(file)
         found = self._found.get(_forms(posixpath.normpath(path.replace("\\", "/")))[1], [])
         return found[0] if len(found) == 1 else path
 
 
 # ------------------------------------------------------------------------------------------------------------- the tree
-
-
-def _files(folder: Path, problems: list[Problem]) -> Iterator[str]:
-    """Every file below, relative, with `/`; links are followed, each folder once. `problems` gets folders that cannot
-    be read.
-
-    Raises:
-        UserError: the folder itself cannot be read.
-    """
-    seen: set[tuple[int, int]] = set()
-    pending = [""]
-    while pending:
-        inside = pending.pop()
-        try:
-            status = os.stat(folder / inside)
-            entries = sorted(os.scandir(folder / inside), key=lambda entry: entry.name)
-        except OSError as error:
-            if inside:  # lost+found of a disk, say
-                problems.append(Problem(inside, f"the folder cannot be read ({error.strerror}); check its permissions"))
-                continue
-            raise UserError(f"{folder}: cannot be read ({error.strerror}); check its permissions.") from error
-        if (status.st_dev, status.st_ino) in seen:
-            continue
-        seen.add((status.st_dev, status.st_ino))
-        for entry in entries:
-            if entry.name.startswith(".") or entry.name.casefold() in LITTER:
-                continue
-            path = f"{inside}/{entry.name}" if inside else entry.name
-            if os.path.isdir(entry):  # entry.is_dir raises where a link leads to itself
-                pending.append(path)
-            else:
-                yield path
 
 
 def _suffix(path: str) -> str:

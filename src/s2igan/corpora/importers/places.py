@@ -11,7 +11,7 @@ from typing import Any
 
 from s2igan.corpora.importers.source import Corpus, Importer, ReadOptions
 from s2igan.corpora.importers.source_files import Finder, Tree
-from s2igan.corpora.importers.spoken_lists import Spoken, json_lists, read_list, spoken_corpus, text_of
+from s2igan.corpora.importers.spoken_lists import SpokenCaption, json_lists, read_list, spoken_corpus, text_of
 from s2igan.data.manifest import SPLITS
 
 LAYOUT = """\
@@ -35,16 +35,16 @@ class Listed:
     """All lists of a source."""
 
     tree: Tree
-    lists: list[tuple[str, str, list[Spoken | None]]]
+    lists: list[tuple[str, str, list[SpokenCaption | None]]]
     """Split, path and captions of each; None is an entry that makes no sense."""
     hints: dict[str, list[str]]
     """Folders below the source where each kind of file may lie."""
 
     def corpus(
-        self, split_of: Callable[[Spoken, str], str | None] = lambda _, split: split, whose: str = "the lists"
+        self, split_of: Callable[[SpokenCaption, str], str | None] = lambda _, split: split, whose: str = "the lists"
     ) -> Corpus:
         """The captions in the splits that `split_of` names, given a caption and the split of its list; None is none."""
-        lists: dict[str, list[tuple[str, list[Spoken | None]]]] = {}
+        lists: dict[str, list[tuple[str, list[SpokenCaption | None]]]] = {}
         for wanted in SPLITS:
             for split, path, captions in self.lists:
                 own = [caption for caption in captions if (split_of(caption, split) if caption else split) == wanted]
@@ -53,7 +53,7 @@ class Listed:
 
 
 def read(source: Path, options: ReadOptions) -> Corpus:
-    """Recordings in the order of the lists; `text` is what a recogniser heard. See `Importer.read`."""
+    """Recordings in the order of the lists; `text` is what a recogniser wrote. See `Importer.read`."""
     return read_lists(source).corpus()
 
 
@@ -71,16 +71,16 @@ def read_lists(source: Path) -> Listed:
             content = read_list(tree, path, _spoken, LIST_EXPECTED)
             for kind, name in (("wav", "audio_base_path"), ("image", "image_base_path")):
                 hints[kind] += [hint for hint in _hints(tree, path, content.get(name)) if hint not in hints[kind]]
-            entries = [entry if isinstance(entry, Spoken) else None for entry in content["data"]]
+            entries = [entry if isinstance(entry, SpokenCaption) else None for entry in content["data"]]
             lists.append((split, path, entries))
     return Listed(tree, lists, hints)
 
 
-def _spoken(fields: dict[str, Any]) -> Spoken | None:
+def _spoken(fields: dict[str, Any]) -> SpokenCaption | None:
     image, wav = text_of(fields, "image"), text_of(fields, "wav")
     if image is None or wav is None:
         return None
-    return Spoken(image, wav, text_of(fields, "speaker"), text_of(fields, "asr_text"))
+    return SpokenCaption(image, wav, text_of(fields, "speaker"), text_of(fields, "asr_text"))
 
 
 def _hints(tree: Tree, path: str, base: Any) -> list[str]:

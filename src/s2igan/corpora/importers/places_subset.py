@@ -7,7 +7,7 @@ from pathlib import Path
 from s2igan.corpora.importers import places
 from s2igan.corpora.importers.source import Corpus, Importer, ReadOptions
 from s2igan.corpora.importers.source_files import stem
-from s2igan.corpora.importers.spoken_lists import Spoken
+from s2igan.corpora.importers.spoken_lists import SpokenCaption
 from s2igan.corpora.lists import held_out_images
 
 
@@ -19,7 +19,7 @@ def read(source: Path, options: ReadOptions) -> Corpus:
     listed = frozenset(held_out_images("places"))
     scenes = frozenset(key.rpartition("/")[0] for key in listed)
 
-    def split_of(caption: Spoken, split: str) -> str | None:
+    def split_of(caption: SpokenCaption, split: str) -> str | None:
         key = stem(caption.image)
         if key.rpartition("/")[0] not in scenes:
             return None

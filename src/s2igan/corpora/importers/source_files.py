@@ -12,15 +12,20 @@ import os
 import posixpath
 import re
 import unicodedata
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from s2igan.corpora.importers.source import Problem
 from s2igan.errors import UserError
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".gif", ".bmp", ".tif", ".tiff", ".webp"})
 AUDIO_SUFFIXES = frozenset({".wav", ".flac", ".ogg", ".mp3"})
+
+
+LITTER = frozenset({"thumbs.db", "desktop.ini", "__macosx", "@eadir", "icon\r"})
+"""What operating systems leave behind; skipped in silence, as is everything whose name begins with a dot."""
 
 
 class NotFoundError(Exception):
@@ -44,7 +49,7 @@ class Tree:
                 "is a file; unpack it and name the folder" if self.source.exists() else "does not exist; check the path"
             )
             raise UserError(f"{self.source}: this source {what}.")
-        self.paths = sorted(_walk(self.source))
+        self.paths = sorted(path for path in walk(self.source, []) if _is_text(path))
         self._set = frozenset(self.paths)
 
     def __contains__(self, path: str) -> bool:
@@ -198,24 +203,40 @@ def decode(raw: bytes) -> str:
         return raw.decode("cp1252", errors="replace")
 
 
-def _walk(source: Path) -> Iterable[str]:
-    seen = set()
-    for folder, folders, files in os.walk(source, followlinks=True):
-        status = os.stat(folder)
+def walk(folder: Path, problems: list[Problem]) -> Iterator[str]:
+    """Every file below, relative, with `/`; links are followed, each folder once. `problems` gets folders that cannot
+    be read.
+
+    Raises:
+        UserError: the folder itself cannot be read.
+    """
+    seen: set[tuple[int, int]] = set()
+    pending = [""]
+    while pending:
+        inside = pending.pop()
+        try:
+            status = os.stat(folder / inside)
+            entries = sorted(os.scandir(folder / inside), key=lambda entry: entry.name)
+        except OSError as error:
+            if inside:  # lost+found of a disk, say
+                problems.append(Problem(inside, f"the folder cannot be read ({error.strerror}); check its permissions"))
+                continue
+            raise UserError(f"{folder}: cannot be read ({error.strerror}); check its permissions.") from error
         if (status.st_dev, status.st_ino) in seen:
-            folders.clear()
             continue
         seen.add((status.st_dev, status.st_ino))
-        folders[:] = sorted(name for name in folders if _wanted(name))  # of two ways to one folder always the same
-        at = os.path.relpath(folder, source).replace(os.sep, "/")
-        prefix = "" if at == "." else f"{at}/"
-        yield from (prefix + name for name in files if _wanted(name))
+        for entry in entries:
+            if entry.name.startswith(".") or entry.name.casefold() in LITTER:
+                continue
+            path = f"{inside}/{entry.name}" if inside else entry.name
+            if os.path.isdir(entry):  # entry.is_dir raises where a link leads to itself
+                pending.append(path)
+            else:
+                yield path
 
 
-def _wanted(name: str) -> bool:
-    if name.startswith(".") or name == "__MACOSX" or "\n" in name:
-        return False
-    return name.isascii() or not any("\ud800" <= character <= "\udfff" for character in name)
+def _is_text(path: str) -> bool:
+    return "\n" not in path and (path.isascii() or not any("\ud800" <= character <= "\udfff" for character in path))
 
 
 def _same(name: str) -> str:

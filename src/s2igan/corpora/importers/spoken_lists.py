@@ -16,7 +16,7 @@ SPLIT_WORD = re.compile(r"(?:^|_)(train|val|valid|validation|dev|test)(?=_|$)")
 
 
 @dataclass(frozen=True, slots=True)
-class Spoken:
+class SpokenCaption:
     """One spoken caption as a list has it; paths are relative to folders of the publisher."""
 
     image: str
@@ -78,7 +78,7 @@ def read_list(tree: Tree, path: str, compact: Callable[[dict[str, Any]], Any], e
 
 def spoken_corpus(
     tree: Tree,
-    lists: Mapping[str, Iterable[tuple[str, Iterable[Spoken | None]]]],
+    lists: Mapping[str, Iterable[tuple[str, Iterable[SpokenCaption | None]]]],
     finders: Callable[[str], Finder],
     expected: str,
     whose: str = "the lists",
@@ -98,7 +98,7 @@ def spoken_corpus(
     split_of: dict[str, str] = {}
     rows: dict[str, list[Utterance]] = {split: [] for split in SPLITS}
     problems: list[Problem] = []
-    heard: set[str] = set()
+    used: set[str] = set()
     found = {"spoken caption": 0, "recording": 0, "picture": 0}
     path_of: dict[str, str] = {}
     for split in reversed([split for split in SPLITS if split in lists]):  # who is tested on is never trained on
@@ -117,11 +117,11 @@ def spoken_corpus(
                     problems.append(Problem(spoken.wav, str(missing)))
                     continue
                 other = split_of.setdefault(image, split)
-                if other != split or audio in heard:
+                if other != split or audio in used:
                     reason = "listed twice" if other == split else f"its picture is in the split {other} as well"
                     problems.append(Problem(audio, reason))
                     continue
-                heard.add(audio)
+                used.add(audio)
                 rows[split].append(
                     Utterance(audio, image, split=split, speaker=spoken.speaker, language="en", text=spoken.text)
                 )

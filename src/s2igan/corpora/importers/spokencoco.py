@@ -10,7 +10,7 @@ from typing import Any
 
 from s2igan.corpora.importers.source import Corpus, Importer, ReadOptions
 from s2igan.corpora.importers.source_files import Finder, Tree
-from s2igan.corpora.importers.spoken_lists import Spoken, json_lists, read_list, spoken_corpus, text_of
+from s2igan.corpora.importers.spoken_lists import SpokenCaption, json_lists, read_list, spoken_corpus, text_of
 
 LAYOUT = """\
 SpokenCOCO/
@@ -32,7 +32,7 @@ def read(source: Path, options: ReadOptions) -> Corpus:
     """Recordings in the order of the lists; see `Importer.read`."""
     tree = Tree(source)
     homes = {"": None}
-    lists: dict[str, list[tuple[str, Iterator[Spoken | None]]]] = {}
+    lists: dict[str, list[tuple[str, Iterator[SpokenCaption | None]]]] = {}
     for split, paths in json_lists(tree, NAME, EDITIONS, EXPECTED).items():
         for path in paths:
             homes[posixpath.dirname(path)] = None
@@ -49,14 +49,14 @@ def _compact(fields: dict[str, Any]) -> Any:
     return text_of(fields, "image"), own if isinstance(own, list) else [own]
 
 
-def _captions(data: list[Any]) -> Iterator[Spoken | None]:
+def _captions(data: list[Any]) -> Iterator[SpokenCaption | None]:
     for entry in data:
         image, captions = entry if isinstance(entry, tuple) and len(entry) == 2 else (None, [None])
         for caption in captions:
             if image is None or not isinstance(caption, tuple) or len(caption) != 3 or caption[0] is None:
                 yield None
             else:
-                yield Spoken(image, *caption)
+                yield SpokenCaption(image, *caption)
 
 
 IMPORTER = Importer(

@@ -30,8 +30,8 @@ from functools import partial
 from pathlib import Path
 from typing import IO, Any, cast
 
-from s2igan.corpora.importers.folder import LITTER
 from s2igan.corpora.importers.source import Problem
+from s2igan.corpora.importers.source_files import LITTER
 from s2igan.errors import UserError
 from s2igan.files import TEMPORARY_SUFFIX, atomic_write_json, disk_errors, temporary_path
 from s2igan.parallel import progress_bars
@@ -95,7 +95,7 @@ def unpack(source: Path, out: Path, *, progress: bool = True) -> tuple[Path, tup
         return source, ()
     target, state_path = out / UNPACKED, out / STATE
     wanted = {path.name: _identity(path) for path in archives}
-    state = _read_state(state_path)
+    state = read_state(state_path)
     if any(wanted.get(name) != found["identity"] for name, found in state.items()):
         shutil.rmtree(target, ignore_errors=True)  # of other archives, or of these before they changed
         state = {}
@@ -121,7 +121,8 @@ def _identity(path: Path) -> list[int]:
     return [status.st_size, status.st_mtime_ns]
 
 
-def _read_state(path: Path) -> dict[str, Any]:
+def read_state(path: Path) -> dict[str, Any]:
+    """The object in a JSON file; empty where there is none or it is damaged, so that the work is done again."""
     try:
         state = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):

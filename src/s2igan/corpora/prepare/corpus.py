@@ -22,7 +22,7 @@ from typing import Any
 
 from s2igan.corpora.importers.source import Corpus, Problem, ReadOptions
 from s2igan.corpora.importers.source_files import Tree, base_name, stem
-from s2igan.corpora.prepare.archives import is_archive, unpack
+from s2igan.corpora.prepare.archives import is_archive, read_state, unpack
 from s2igan.corpora.prepare.duplicates import Cleaned, cleaned, equal_files, published
 from s2igan.corpora.prepare.options import PrepareOptions
 from s2igan.corpora.prepare.splits import with_splits
@@ -176,7 +176,7 @@ def _claim(out: Path, settings: Mapping[str, Any], *, shared: bool) -> None:
         if "manifest.jsonl" in others or "store" in others:
             raise UserError(f"{out}: holds another prepared corpus; choose another --out or delete this one.")
         return
-    found = _read_state(path).get("settings", {})
+    found = read_state(path).get("settings", {})
     if found.get("corpus", settings["corpus"]) != settings["corpus"]:
         raise UserError(
             f"{out}: holds the corpus {found['corpus']!r}, not {settings['corpus']!r}; choose another --out or delete "
@@ -279,7 +279,7 @@ def _manifest_rows(
     boxes = {f"{SOURCE}/{path}": box for path, box in corpus.boxes.items()}
     problems = tuple(replace(problem, path=f"{SOURCE}/{problem.path}") for problem in corpus.problems)
     key = _fingerprint(rows, problems, out, settings)
-    state = _read_state(out / STATE)
+    state = read_state(out / STATE)
     if state.get("key") == key and state.get("manifest") == _digest(out / MANIFEST):
         left_out = tuple(Problem(*problem) for problem in state["left_out"])
         written_rows = [row for _, row in iter_manifest(out / MANIFEST) if isinstance(row, Utterance)]
@@ -391,14 +391,6 @@ def _digest(path: Path) -> str:
         return hashlib.sha256(path.read_bytes()).hexdigest()
     except OSError:
         return ""
-
-
-def _read_state(path: Path) -> dict[str, Any]:
-    try:
-        state = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return state if isinstance(state, dict) else {}
 
 
 # ---------------------------------------------------------------------------------------------------- text embeddings

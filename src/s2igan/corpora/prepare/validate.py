@@ -36,7 +36,7 @@ DECODED_SIDE = 76
 
 
 @dataclass(frozen=True)
-class Findings:
+class SourceFindings:
     """What a source holds, and what of it cannot be used."""
 
     corpus: str
@@ -81,23 +81,23 @@ class _Share:
 
 
 @dataclass
-class _Heard:
+class _Decoded:
     """What became of a share: reasons by item, and seconds of speech by recording."""
 
     bad: dict[Any, str] = field(default_factory=dict)
     seconds: dict[Any, float] = field(default_factory=dict)
 
 
-def _decode(share: _Share) -> _Heard:
+def _decode(share: _Share) -> _Decoded:
     from s2igan.audio import SAMPLE_RATE, check_seconds, load_audio
 
-    heard = _Heard()
+    decoded = _Decoded()
 
     def attempt(item: Any, path: Path, decode: Callable[[], object]) -> None:
         try:
             decode()
         except UserError as error:
-            heard.bad[item] = str(error).removeprefix(f"{path}: ").replace(f"{share.root}/{SOURCE}/", "").rstrip(".")
+            decoded.bad[item] = str(error).removeprefix(f"{path}: ").replace(f"{share.root}/{SOURCE}/", "").rstrip(".")
 
     for picture, box in zip(share.pictures, share.boxes, strict=True):
         path = share.root / picture
@@ -105,13 +105,13 @@ def _decode(share: _Share) -> _Heard:
     for sound in share.sounds:
         path = share.root / sound[0]
 
-        def hear(sound: tuple[str, float | None, float | None] = sound, path: Path = path) -> None:
+        def decode_sound(sound: tuple[str, float | None, float | None] = sound, path: Path = path) -> None:
             wave = load_audio(path, *sound[1:])
             check_seconds(wave, MIN_SECONDS, str(path))
-            heard.seconds[sound] = len(wave) / SAMPLE_RATE
+            decoded.seconds[sound] = len(wave) / SAMPLE_RATE
 
-        attempt(sound, path, hear)
-    return heard
+        attempt(sound, path, decode_sound)
+    return decoded
 
 
 def detect(path: Path) -> str:
@@ -135,7 +135,7 @@ def validate_source(
     speaker_disjoint: bool = False,
     jobs: int | None = None,
     progress: bool = True,
-) -> Findings:
+) -> SourceFindings:
     """Decode every picture and recording of a source, and say what `prepare` would take and reject.
 
     Archives are unpacked into a temporary folder, which is removed.
@@ -166,13 +166,13 @@ def validate_source(
         lost += len(repeated)
 
         boxes = {f"{SOURCE}/{path}": box for path, box in found.boxes.items()}
-        heard = _decode_all(rows, boxes, root, jobs, progress)
+        decoded = _decode_all(rows, boxes, root, jobs, progress)
         split = with_splits(rows, seed=seed, speaker_disjoint=speaker_disjoint, same=tidy.same) if rows else None
         usable = []
         named: set[str] = set()
         for row in split.rows if split else ():
             sound = (row.audio, row.start_seconds, row.end_seconds)
-            reasons = [(row.audio, heard.bad.get(sound)), (row.image, heard.bad.get(row.image))]
+            reasons = [(row.audio, decoded.bad.get(sound)), (row.image, decoded.bad.get(row.image))]
             bad = [(path, reason) for path, reason in reasons if reason is not None]
             lost += bool(bad)
             usable += [] if bad else [row]
@@ -183,12 +183,12 @@ def validate_source(
         for record in rejected:
             record["path"] = record["path"].removeprefix(f"{SOURCE}/")
             record["reason"] = record["reason"].replace(f"{SOURCE}/", "")
-    return Findings(
+    return SourceFindings(
         corpus=name,
         utterances=len(found.rows),
         usable=usable,
         pictures=len({row.image for row in usable}),
-        hours=sum(heard.seconds.get((row.audio, row.start_seconds, row.end_seconds), 0.0) for row in usable) / 3600,
+        hours=sum(decoded.seconds.get((row.audio, row.start_seconds, row.end_seconds), 0.0) for row in usable) / 3600,
         unspoken=sum(not row.audio for row in usable),
         rejected=rejected,
         n_rejected=lost,
@@ -211,7 +211,7 @@ def _told_once(rows: Sequence[Utterance]) -> tuple[list[Utterance], list[dict[st
 
 def _decode_all(
     rows: Sequence[Utterance], boxes: dict[str, Box], root: Path, jobs: int | None, progress: bool
-) -> _Heard:
+) -> _Decoded:
     pictures = list(dict.fromkeys(row.image for row in rows))
     sounds = list(dict.fromkeys((row.audio, row.start_seconds, row.end_seconds) for row in rows if row.audio))
     shares = [
@@ -224,17 +224,17 @@ def _decode_all(
     ]
     if len(shares) <= 4:
         jobs = 1  # other processes take longer to start than this takes
-    everything = _Heard()
+    everything = _Decoded()
     with progress_bars(progress) as bars:
         bar = bars.add_task("pictures and recordings decoded", total=len(pictures) + len(sounds))
-        for share, heard in each_result(_decode, shares, jobs):
-            everything.bad |= heard.bad
-            everything.seconds |= heard.seconds
+        for share, decoded in each_result(_decode, shares, jobs):
+            everything.bad |= decoded.bad
+            everything.seconds |= decoded.seconds
             bars.advance(bar, len(share))
     return everything
 
 
-def in_words(source: Path, findings: Findings) -> str:
+def in_words(source: Path, findings: SourceFindings) -> str:
     """What was found, for a terminal."""
     rows = findings.usable
     counts = [
