@@ -45,7 +45,7 @@ class PlainConcatConv3x3(ConcatConv3x3):
 
     def forward(self, c: Tensor, h: Tensor) -> Tensor:
         tiled = c[:, :, None, None].expand(-1, -1, *h.shape[-2:])
-        return F.conv2d(torch.cat((tiled, h), dim=1), self.weight, self.bias, padding=1)
+        return F.conv2d(torch.cat((tiled, h), dim=1), self.weight, padding=1)
 
 
 class PlainUpBlock(UpBlock):

@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 from s2igan.errors import UserError
-from s2igan.models.blocks import ConcatConv3x3, init_weights
+from s2igan.models.blocks import init_weights
 from s2igan.models.discriminator import Discriminator, DiscriminatorConfig
 
 
@@ -66,13 +66,12 @@ def test_a_gradient_reaches_every_parameter():
         assert parameter.grad.abs().max() > 0, name
 
 
-@pytest.mark.parametrize("batch_norm", [True, False])
-def test_groups_are_passes_of_their_own(batch_norm):
+def test_groups_are_passes_of_their_own():
     """Logits, gradients and running statistics are those of one pass after the other."""
     images, mu = inputs(32)
     results = []
     for together in (True, False):
-        model = discriminator(32, batch_norm=batch_norm).train()
+        model = discriminator(32).train()
         if together:
             features = model.features(images, groups=2)
             logits = model.conditional(features, mu, groups=2), model.unconditional(features)
@@ -84,32 +83,6 @@ def test_groups_are_passes_of_their_own(batch_norm):
         results.append({"cond": logits[0], "uncond": logits[1], **gradients, **dict(model.named_buffers())})
     together, apart = results
     torch.testing.assert_close(together, apart, atol=1e-5, rtol=1e-5)
-
-
-def test_option_batch_norm():
-    model = discriminator(32, batch_norm=False)
-    assert not any(isinstance(part, nn.BatchNorm2d) for part in model.modules())
-    assert [block.conv.bias is not None for block in model.trunk] == [False, True, True]
-    assert model.joint.bias is not None
-    assert all(block.conv.bias is None for block in discriminator(32).trunk)
-    images, mu = inputs(32)
-    model.train()
-    with torch.no_grad():
-        torch.testing.assert_close(model(images[:1], mu[:1])[0], model(images, mu)[0][:1])  # rows stay apart
-
-
-def test_option_spectral_norm():
-    model, (images, mu) = discriminator(spectral_norm=True).train(), inputs()
-    with torch.no_grad():
-        for part in model.modules():
-            if isinstance(part, nn.Conv2d | ConcatConv3x3):
-                part.parametrizations.weight.original.mul_(50)
-        for _ in range(100):  # each pass refines the estimate of the singular vectors
-            model(images, mu)
-        for part in model.modules():
-            if isinstance(part, nn.Conv2d | ConcatConv3x3):
-                largest = torch.linalg.matrix_norm(part.weight.flatten(1), ord=2).item()
-                assert largest == pytest.approx(1, abs=0.02)
 
 
 @torch.no_grad()

@@ -8,7 +8,6 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn.utils.parametrizations import spectral_norm
 
 from s2igan.errors import UserError
 from s2igan.models.blocks import LEAKY_SLOPE, ConcatConv3x3
@@ -34,10 +33,6 @@ class DiscriminatorConfig:
     """Channels of the first convolution of the 64 px ladder."""
     condition: int = 128
     """Dimensions of mu."""
-    batch_norm: bool = True
-    """Batch norm after every convolution but the first; without it those convolutions have biases."""
-    spectral_norm: bool = False
-    """Divide every convolution's weight by its largest singular value."""
     match_dim: int | None = None
     """Dimensions of an additional head that embeds images beside speech; None, as in the paper, leaves it out."""
     embedding: int = 1024
@@ -65,17 +60,18 @@ class DiscriminatorConfig:
 
 
 class ConvBlock(nn.Module):
-    """Convolution, batch norm where asked for, leaky ReLU. ``stride`` 2 is a 4x4 kernel, 1 a 3x3 kernel."""
+    """Convolution without bias, batch norm unless it is the first, leaky ReLU. ``stride`` 2 is a 4x4 kernel, 1 a 3x3
+    kernel."""
 
-    def __init__(self, in_channels: int, out_channels: int, *, stride: int, batch_norm: bool, bias: bool) -> None:
+    def __init__(self, in_channels: int, out_channels: int, *, stride: int = 2, batch_norm: bool = True) -> None:
         super().__init__()
         self.stride = stride
         kernel = {1: 3, 2: 4}[stride]
-        self.conv = nn.Conv2d(in_channels, out_channels, kernel, stride=stride, padding=1, bias=bias)
+        self.conv = nn.Conv2d(in_channels, out_channels, kernel, stride=stride, padding=1, bias=False)
         self.norm = nn.BatchNorm2d(out_channels) if batch_norm else nn.Identity()
 
     def forward(self, x: Float[Tensor, "batch in _ _"], groups: int = 1) -> Float[Tensor, "batch out _ _"]:
-        x = convolve(x, self.conv.weight, self.conv.bias, self.stride)
+        x = convolve(x, self.conv.weight, self.stride)
         return F.leaky_relu(normalise(self.norm, x, groups), LEAKY_SLOPE, inplace=True)
 
 
@@ -106,27 +102,20 @@ class Discriminator(nn.Module):
     def __init__(self, config: DiscriminatorConfig) -> None:
         super().__init__()
         self.config = config
-        norm, features = config.batch_norm, config.features
-        ladder = config.ladder
-        trunk = [ConvBlock(3, ladder[0], stride=2, batch_norm=False, bias=False)]
-        for i, o in pairwise(ladder):
-            trunk.append(ConvBlock(i, o, stride=2, batch_norm=norm, bias=not norm))
+        ladder, features = config.ladder, config.features
+        trunk = [ConvBlock(3, ladder[0], batch_norm=False), *(ConvBlock(i, o) for i, o in pairwise(ladder))]
         channels = ladder[-1]
         while channels > features:  # large images climb past 8 widths and come back
-            trunk.append(ConvBlock(channels, channels // 2, stride=1, batch_norm=norm, bias=not norm))
+            trunk.append(ConvBlock(channels, channels // 2, stride=1))
             channels //= 2
         self.trunk = Trunk(*trunk)
-        self.joint = ConcatConv3x3(config.condition, features, features, bias=not norm)
-        self.joint_norm = nn.BatchNorm2d(features) if norm else nn.Identity()
+        self.joint = ConcatConv3x3(config.condition, features, features)
+        self.joint_norm = nn.BatchNorm2d(features)
         self.conditional_out = nn.Conv2d(features, 1, FEATURE_SIDE)
         self.unconditional_out = nn.Conv2d(features, 1, FEATURE_SIDE)
         if config.match_dim is not None:
             self.match_image_out = nn.Conv2d(features, config.match_dim, FEATURE_SIDE)
             self.match_speech_out = nn.Linear(config.embedding, config.match_dim)
-        if config.spectral_norm:
-            for part in list(self.modules()):
-                if isinstance(part, nn.Conv2d | ConcatConv3x3):
-                    spectral_norm(part)
 
     def features(
         self, images: Float[Tensor, "batch 3 side side"], groups: int = 1
