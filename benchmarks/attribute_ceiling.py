@@ -2,10 +2,10 @@
 
     python benchmarks/attribute_ceiling.py DATA [--split test]
 
-Trains the classifier of `s2igan evaluate` with its settings, or takes the one that is kept in DATA. `pictures` is its
-accuracy on all real pictures of the split, each asked for every attribute; `asked` is the ceiling in `metrics.json`,
-where a picture is asked for what a caption names; `held_out` is its accuracy on drawings with random attributes;
-`confused` are the errors on real pictures that are most frequent: drawn, taken for, how often.
+Trains the classifier of `s2igan evaluate` with its settings, or takes the one in the user's cache folder. `pictures`
+is its accuracy on all real pictures of the split, each asked for every attribute; `asked` is the ceiling in
+`metrics.json`, where a picture is asked for what a caption names; `held_out` is its accuracy on drawings with random
+attributes; `confused` are the errors on real pictures that are most frequent: drawn, taken for, how often.
 """
 
 import argparse
@@ -18,9 +18,8 @@ from rich.console import Console
 
 from s2igan.data.store import Store
 from s2igan.evaluation.attributes import attribute_accuracy, load_or_train_classifier
-from s2igan.evaluation.drawings import drawing_with
-from s2igan.evaluation.evaluate import CLASSIFIER_FOLDER
-from s2igan.evaluation.evaluation_split import Subject
+from s2igan.evaluation.drawings import drawn_set_with
+from s2igan.evaluation.evaluation_split import EvaluationSplit
 from s2igan.evaluation.features import as_images
 
 MAX_CAPTIONS = 1000  # as `evaluate` takes them
@@ -36,36 +35,35 @@ def main() -> None:
     options = parser.parse_args()
 
     store = Store.open(options.data)
-    subject = Subject.of(store, options.split)
-    drawing = drawing_with(store.attributes)
+    split = EvaluationSplit.of(store, options.split)
+    drawing = drawn_set_with(store.attributes)
     if drawing is None:
         raise SystemExit(f"{options.data}: holds no pictures that this package draws.")
-    cache = store.directory / CLASSIFIER_FOLDER
-    judge = load_or_train_classifier(cache, drawing, jobs=options.jobs, console=Console(stderr=True))
+    classifier = load_or_train_classifier(drawing, jobs=options.jobs, console=Console(stderr=True))
 
-    seen = judge.predict(as_images(store.images[subject.images], store.image_size))
-    truths = judge.codes([store.image_attributes(int(image)) for image in subject.images])
-    captions = np.random.default_rng([options.seed, 0xCA9]).permutation(subject.utterances)[:MAX_CAPTIONS]
-    row = np.searchsorted(subject.images, store.image_index[captions])
+    seen = classifier.predict(as_images(store.images[split.images], store.image_size))
+    truths = classifier.codes([store.image_attributes(int(image)) for image in split.images])
+    captions = np.random.default_rng([options.seed, 0xCA9]).permutation(split.utterances)[:MAX_CAPTIONS]
+    row = np.searchsorted(split.images, store.image_index[captions])
     asked = attribute_accuracy(
         {name: codes[row] for name, codes in seen.items()},
         {name: codes[row] for name, codes in truths.items()},
         [store.mentions(int(caption)) for caption in captions],
-        {name: len(values) for name, values in judge.attributes.items()},
+        {name: len(values) for name, values in classifier.attributes.items()},
     )
     table = {}
-    for name, values in judge.attributes.items():
+    for name, values in classifier.attributes.items():
         wrong = Counter((values[t], values[p]) for t, p in zip(truths[name], seen[name], strict=True) if t != p)
         table[name] = {
             "pictures": round(float((seen[name] == truths[name]).mean()), 4),
             "asked": round(asked[name].accuracy, 4) if name in asked else None,
             "n": asked[name].n if name in asked else 0,
             "chance": round(1 / len(values), 4),
-            "held_out": round(judge.record["held_out_accuracy"][name], 4),
+            "held_out": round(classifier.record["held_out_accuracy"][name], 4),
             "confused": [[*pair, count] for pair, count in wrong.most_common(CONFUSED)],
         }
-    facts = {"set": drawing.name, "split": options.split, "side": store.image_size, "images": len(subject.images)}
-    seconds = {key: judge.record[key] for key in ("drawing_seconds", "training_seconds")}
+    facts = {"set": drawing.name, "split": options.split, "side": store.image_size, "images": len(split.images)}
+    seconds = {key: classifier.record[key] for key in ("drawing_seconds", "training_seconds")}
     print(json.dumps({**facts, "captions": len(captions), **seconds, "attributes": table}, indent=2))
 
 

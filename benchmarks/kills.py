@@ -24,12 +24,12 @@ import numpy as np
 import torch
 
 from s2igan.checkpoint import flatten_state, load_latest, load_model
+from s2igan.dry_run import DataFacts, made_up_store
 from s2igan.models.generator import GeneratorConfig
 from s2igan.models.image_encoder import ImageEncoderConfig
 from s2igan.models.speech_encoder import SpeechEncoderConfig
 from s2igan.recipes import Recipe
 from s2igan.training.augment import SpeechAugment
-from s2igan.training.plan import DataFacts, made_up_store
 from s2igan.training.rdg_config import RDGConfig
 from s2igan.training.sen import SENConfig
 from s2igan.training.train import train_run
@@ -120,7 +120,7 @@ def main(kills: int, steps: int, seed: int, precision: str, folder: Path) -> int
     rng = np.random.default_rng(seed)
     chosen, data = recipe(precision, steps), folder / "data"
     data.mkdir()
-    made_up_store(data, 24, DataFacts(None, None, 40, ""))
+    made_up_store(data, 24, DataFacts(frames=40))
     seconds = whole_run(chosen, data, folder / "whole")
     expected = result(folder / "whole", steps)
 

@@ -15,7 +15,7 @@ import torch
 
 from s2igan.audio import log_mel
 from s2igan.data.store import Store
-from s2igan.evaluation.evaluation_split import Networks, Subject
+from s2igan.evaluation.evaluation_split import EvaluationSplit, Networks
 from s2igan.evaluation.features import image_features
 from s2igan.metrics.retrieval import chance_map, cosine_similarity, hits_at_k, mean_average_precision, same_label
 from s2igan.pipeline import waveform
@@ -34,12 +34,12 @@ def main() -> None:
     options = parser.parse_args()
 
     store = Store.open(options.data)
-    subject = Subject.of(store, "test")
+    split = EvaluationSplit.of(store, "test")
     networks = Networks.load(options.run, torch.device("cpu"))
     rng = np.random.default_rng(options.seed)
-    captions = np.sort(rng.choice(subject.utterances, options.captions, replace=False))
-    images = image_features(networks.image, store.images, subject.images, crop=networks.image_size, project=True)
-    right = same_label(store.class_index[captions], store.image_class[subject.images])
+    captions = np.sort(rng.choice(split.utterances, options.captions, replace=False))
+    images = image_features(networks.image, store.images, split.images, crop=networks.image_size, project=True)
+    right = same_label(store.class_index[captions], store.image_class[split.images])
 
     def scores(embeddings: torch.Tensor) -> dict[str, float]:
         similarity = cosine_similarity(embeddings.numpy(), images)

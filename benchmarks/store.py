@@ -85,7 +85,9 @@ def write_tables(out: Path, n_utterances: int, n_images: int, shard_bytes: dict[
             "path": [f"images/{i % 200:03d}/image-{i:07d}.jpg" for i in range(n_images)],
             "class": [f"class {i % 200}" for i in range(n_images)],
             "shard": (np.arange(n_images) // IMAGE_ITEMS).astype(np.int32),
-            "row": (np.arange(n_images) % IMAGE_ITEMS).astype(np.int32),
+            "offset": (np.arange(n_images) % IMAGE_ITEMS) * stored_size(IMAGE_SIZE),
+            "length": np.full(n_images, stored_size(IMAGE_SIZE), np.int32),
+            "wide": np.zeros(n_images, bool),
             "attributes": [
                 json.dumps({name: words[(i + k) % 300] for k, name in enumerate(names)}) for i in range(n_images)
             ],
@@ -97,6 +99,7 @@ def write_tables(out: Path, n_utterances: int, n_images: int, shard_bytes: dict[
             "image_size": IMAGE_SIZE,
             "stored_size": stored_size(IMAGE_SIZE),
             "window": "hann",
+            "validation_from_train": False,
             "attributes": dict.fromkeys(names, words),
             "shards": shard_bytes,
         },
@@ -126,7 +129,7 @@ def reading(out: Path, n_items: int) -> dict[str, float]:
         mels = rng.standard_normal((items * FRAMES, MELS), dtype=np.float32).astype(np.float16)
         safetensors.numpy.save_file({"mels": mels}, out / STORE / name)
     for name, items in shards_of("images", n_items, IMAGE_ITEMS):
-        pixels = rng.integers(0, 256, (items, size, size, 3), dtype=np.uint8)
+        pixels = rng.integers(0, 256, (items * size, size, 3), dtype=np.uint8)
         safetensors.numpy.save_file({"images": pixels}, out / STORE / name)
     write_tables(out, n_items, n_items, {path.name: path.stat().st_size for path in (out / STORE).iterdir()})
     store = Store.open(out)

@@ -47,7 +47,7 @@ def made_up(out: Path, n_utterances: int) -> Store:
     n_images = n_utterances // UTTERANCES_OF_AN_IMAGE
     (out / STORE).mkdir(parents=True)
     mels = rng.standard_normal((MEL_ITEMS * FRAMES, MELS), dtype=np.float32).astype(np.float16)
-    pixels = rng.integers(0, 256, (IMAGE_ITEMS, side, side, 3), dtype=np.uint8)
+    pixels = rng.integers(0, 256, (IMAGE_ITEMS * side, side, 3), dtype=np.uint8)
     sizes = {}
     for kind, items, per_shard, content in (
         ("mels", n_utterances, MEL_ITEMS, {"mels": mels}),

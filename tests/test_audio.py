@@ -97,20 +97,6 @@ def test_gradients_reach_the_waveform():
     assert wave.grad.abs().max() > 0
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
-@pytest.mark.parametrize("normalize", [True, False])
-def test_an_utterance_in_a_batch_is_what_it_is_alone(golden, variant, normalize):
-    window, pad_mode = variant.split("_")
-    options = {"window": window, "pad_mode": pad_mode, "normalize": normalize}
-    waves = [golden["wave0"], golden["wave1"], golden["wave1"][:771]]
-    mels, lengths = audio.log_mel_batch(waves, **options)
-    assert lengths.tolist() == [151, 309, 4]
-    assert mels.shape == (3, 309, 40)
-    for wave, mel, length in zip(waves, mels, lengths, strict=True):
-        torch.testing.assert_close(mel[:length], audio.log_mel(wave, **options), rtol=0, atol=1e-4)
-        assert (mel[length:] == 0).all()
-
-
 def test_a_stack_of_equal_lengths_is_each_of_them(golden):
     stack = torch.stack([golden["wave0"], golden["wave1"][: len(golden["wave0"])]])
     torch.testing.assert_close(audio.log_mel(stack)[1], audio.log_mel(stack[1]), rtol=0, atol=1e-5)

@@ -14,7 +14,9 @@ from types import SimpleNamespace
 import pytest
 
 from s2igan import cli
+from s2igan.corpora.prepare.options import PrepareOptions
 from s2igan.errors import UserError
+from s2igan.recipes import resolve
 
 ROOT = Path(__file__).parents[1]
 HEAVY = ("torch", "torchvision", "timm", "pyarrow", "scipy", "lightning_fabric", "tensorboard", "soundfile", "PIL")
@@ -24,6 +26,11 @@ DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs
 def run(*args: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "s2igan", *args]
     return subprocess.run(command, capture_output=True, text=True, cwd=cwd, timeout=300, check=False)
+
+
+def run_of(backbone):
+    """A run whose image encoder has this backbone."""
+    return SimpleNamespace(config={"recipe": {"sen": {"image": {"backbone": backbone}}}})
 
 
 @pytest.fixture
@@ -46,13 +53,14 @@ def calls(monkeypatch):
         "s2igan.run.run_corpus", lambda *args, **kwargs: made.append(("run", args, kwargs)) or Path("r")
     )
     monkeypatch.setattr("s2igan.corpora.registry.describe", lambda: "corpora")
+    monkeypatch.setattr("s2igan.run_directory.RunDirectory.open", lambda path: run_of("inception_v3"))
     found = SimpleNamespace(passes=True, n_rejected=3, total=9)
     monkeypatch.setattr("s2igan.corpora.prepare.validate.in_words", lambda source, findings: "counts")
     monkeypatch.setattr(
         "s2igan.corpora.prepare.validate.validate_source",
         lambda *args, **kwargs: made.append(("validate", args, kwargs)) or found,
     )
-    monkeypatch.setattr("s2igan.training.plan.plan", lambda *args, **kwargs: made.append(("plan", args, kwargs)) or "")
+    monkeypatch.setattr("s2igan.dry_run.dry_run", lambda *args, **kwargs: made.append(("dry_run", args, kwargs)) or {})
     monkeypatch.setattr(
         "s2igan.benchmark.benchmark", lambda *args, **kwargs: made.append(("benchmark", args, kwargs)) or {}
     )
@@ -125,6 +133,72 @@ def test_the_program_itself_says_one_line_and_exits_1(tmp_path):
     assert result.stdout == ""
 
 
+@pytest.mark.parametrize(("words", "command"), [([], "prepare"), (["prepare"], "birds")])
+def test_without_a_command_the_help_is_printed(capsys, words, command):
+    with pytest.raises(SystemExit) as end:
+        cli.main(words)
+    assert end.value.code == 0
+    out, err = capsys.readouterr()
+    assert out.startswith("usage: s2igan")
+    assert command in out
+    assert err == ""
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "generate a.wav --model m",
+        "speak hello --model m",
+        "evaluate --model m --data d",
+        "benchmark",
+        "train birds --dry-run",
+        "run birds --out o",
+    ],
+)
+@pytest.mark.parametrize(("device", "sentence"), [("nonsense", "no such device"), ("cuda", "no GPU")])
+def test_every_command_says_the_same_about_its_device(tmp_path, monkeypatch, capsys, words, device, sentence):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    with pytest.raises(SystemExit) as end:
+        cli.main([*words.split(), "--device", device])
+    assert end.value.code == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"s2igan: --device {device}: ")
+    assert sentence in line
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("command", ["train", "run", "evaluate", "generate", "speak", "benchmark"])
+def test_the_option_device_reads_the_same_everywhere(capsys, command):
+    with pytest.raises(SystemExit, match="0"):
+        cli.main([command, "--help"])
+    text = re.sub(r"[\s│]+", " ", capsys.readouterr().out)
+    assert "--device STR cpu, cuda or cuda:1; unless given, a GPU if there is one (default: None)" in text
+
+
+def test_the_file_of_weights_reaches_the_image_encoder(calls, monkeypatch, capsys):
+    for words in (
+        "train cub --data d --out o",
+        "run cub --source s --out o --recipe cub",
+        "evaluate --model m --data d",
+    ):
+        monkeypatch.setenv("S2IGAN_IMAGE_ENCODER_WEIGHTS", "other.pth")
+        cli.main([*words.split(), "--image-encoder-weights", "inception.pth"])
+        assert os.environ["S2IGAN_IMAGE_ENCODER_WEIGHTS"] == "inception.pth"
+    monkeypatch.setattr("s2igan.run_directory.RunDirectory.open", lambda path: run_of("efficientnet_lite0"))
+    for words in ("train birds --data d --out o", "run birds --out o", "evaluate --model m --data d"):
+        with pytest.raises(SystemExit, match="1"):
+            cli.main([*words.split(), "--image-encoder-weights", "inception.pth"])
+        assert "this recipe encodes images by efficientnet_lite0" in capsys.readouterr().err
+
+
+def test_the_names_of_the_weights_are_those_of_the_library():
+    from s2igan.models import image_encoder
+
+    assert cli.WEIGHTS_VARIABLE == image_encoder.WEIGHTS_VARIABLE
+    assert cli.INCEPTION in image_encoder.BACKBONES
+
+
 def test_a_wrong_command_line_exits_2():
     assert run("train").returncode == 2
     assert run("no-such-command").returncode == 2
@@ -179,7 +253,7 @@ def test_options_reach_the_library(calls):
     cli.main(["train", "demo", "--data", "d", "--out", "o", "--stage", "rdg", "--resume", "--seed", "3"])
     cli.main(["generate", "a.wav", "b.flac", "--model", "run", "--samples", "2", "--seed", "9", "--out", "o"])
     cli.main(["speak", "A red bird, sitting!", "--model", "run"])
-    cli.main(["evaluate", "--model", "run", "--data", "d", "--max-captions", "50"])
+    cli.main(["evaluate", "--model", "run", "--data", "d", "--max-captions", "50", "--allow-other-data"])
     birds, trained, generated, spoken, evaluated = calls
     assert (birds[1][0].name, *birds[1][1:]) == ("birds", Path("d"), 5)
     assert birds[2] == {
@@ -190,12 +264,13 @@ def test_options_reach_the_library(calls):
         "jobs": None,
         "extra_voices": ("espeak:fr",),
     }
-    assert trained[1] == ("demo",)
+    assert trained[1] == (resolve("demo"),)
     assert {"stage": "rdg", "resume": True, "seed": 3}.items() <= trained[2].items()
-    assert generated[1] == (Path("run"), (Path("a.wav"), Path("b.flac")), Path("o"), 2, 9)
-    assert spoken[1] == (Path("run"), (Path("generated/a-red-bird-sitting.wav"),), Path("generated"), 4, 1)
+    assert generated[1] == (Path("run"), (Path("a.wav"), Path("b.flac")), Path("o"), 2, 9, None)
+    assert spoken[1] == (Path("run"), (Path("generated/a-red-bird-sitting.wav"),), Path("generated"), 4, 1, None)
     assert evaluated[1] == (Path("run"), Path("d"))
-    assert evaluated[2] == {"split": "test", "max_captions": 50, "seed": 0, "device": None}
+    options = {"split": "test", "max_captions": 50, "seed": 0, "device": None, "allow_other_data": True}
+    assert evaluated[2] == options
 
 
 def test_options_of_imports_reach_the_library(calls):
@@ -225,43 +300,29 @@ def test_options_of_imports_reach_the_library(calls):
             "o",
             "--recipe",
             "no-rs",
-            "--config",
+            "--base",
             "demo",
             "--voice",
             "espeak:fr",
         ]
     )
     folder, cub, flowers, validated, ran = calls
-    assert folder[1] == ("folder", Path("s"), Path("o"))
-    assert {
-        "size": 32,
-        "seed": 2,
-        "window": "hamming",
-        "voices": ("espeak:fr", "espeak:de+f3"),
-        "speaker_disjoint": True,
-        "keep_personal_data": True,
-        "allow_rejected": True,
-        "part": (2, 8),
-        "proportions": (0.8, 0.1, 0.1),
-    }.items() <= folder[2].items()
-    assert cub[1] == ("cub", Path("s"), Path("o"))
-    assert (cub[2]["proportions"], cub[2]["part"], cub[2]["voices"]) == ((0.6, 0.2, 0.2), None, ())
+    options = PrepareOptions(
+        window="hamming",
+        voice=("espeak:fr", "espeak:de+f3"),
+        speaker_disjoint=True,
+        keep_personal_data=True,
+        allow_rejected=True,
+    )
+    assert folder[1] == ("folder", Path("s"), Path("o"), options)
+    assert {"size": 32, "seed": 2, "part": (2, 8)}.items() <= folder[2].items()
+    assert cub[1] == ("cub", Path("s"), Path("o"), PrepareOptions(proportions=(0.6, 0.2, 0.2)))
+    assert cub[2]["part"] is None
     assert (flowers[1][0].name, *flowers[1][1:]) == ("flowers", Path("o"), 40)
     assert validated[1] == (Path("s"), "cub")
     assert validated[2] == {"seed": 0, "speaker_disjoint": True, "jobs": None}
-    assert ran[1] == ("folder", Path("s"), Path("o"))
-    assert {"recipe": "no-rs", "config": "demo", "voices": ("espeak:fr",)}.items() <= ran[2].items()
-
-
-def test_defaults_are_those_of_the_library(calls):
-    """The command line states no other proportions than `with_splits`."""
-    import inspect
-
-    from s2igan.corpora.prepare import corpus as library
-
-    defaults = {name: value.default for name, value in inspect.signature(library.with_splits).parameters.items()}
-    cli.main(["prepare", "folder", "--source", "s", "--out", "o"])
-    assert calls[0][2]["proportions"] == defaults["proportions"]
+    assert ran[1] == ("folder", Path("s"), Path("o"), PrepareOptions(voice=("espeak:fr",)))
+    assert ran[2]["recipe"] == resolve("no-rs", "demo")
 
 
 def test_defaults_of_the_built_in_sets_are_those_of_the_library(monkeypatch):
@@ -298,7 +359,7 @@ def test_validation_that_fails_exits_1_after_its_findings(monkeypatch, capsys):
 
 def test_generate_prints_json_lines_and_goes_on_after_a_bad_recording(monkeypatch, capsys):
     results = [{"image": "a-1.png"}, UserError("b.wav: not a sound"), {"image": "c-1.png"}]
-    monkeypatch.setattr("s2igan.pipeline.SpeechToImage.load", lambda model: None)
+    monkeypatch.setattr("s2igan.pipeline.SpeechToImage.load", lambda model, device: None)
     monkeypatch.setattr("s2igan.pipeline.generate_files", lambda *args: iter(results))
     with pytest.raises(SystemExit) as end:
         cli.main(["generate", "a.wav", "b.wav", "c.wav", "--model", "run"])

@@ -4,6 +4,7 @@ import errno
 import os
 import socket
 import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -12,7 +13,15 @@ import pytest
 
 from s2igan import files
 from s2igan.errors import UserError
-from s2igan.files import abandoned, atomic_write, atomic_write_json, disk_errors, only_one, temporary_path
+from s2igan.files import (
+    abandoned,
+    atomic_write,
+    atomic_write_json,
+    cache_folder,
+    disk_errors,
+    only_one,
+    temporary_path,
+)
 
 
 def test_the_file_appears_when_the_block_ends(tmp_path: Path) -> None:
@@ -127,7 +136,7 @@ def test_one_at_a_time(tmp_path: Path) -> None:
     for thread in threads:
         thread.join(20)
     assert count == 6
-    assert set(waited) == {f"{socket.gethostname()}-{os.getpid()}"}
+    assert set(waited) - {"another process"} == {f"process {os.getpid()} on {socket.gethostname()}"}
     assert list((tmp_path / "new").iterdir()) == []
 
 
@@ -137,24 +146,53 @@ def test_a_lock_is_released_when_the_block_fails(tmp_path: Path) -> None:
     assert not (tmp_path / "lock").exists()
 
 
+HOLD = """
+import sys, time
+from pathlib import Path
+from s2igan.files import only_one
+
+with only_one(Path(sys.argv[1])):
+    print("locked", flush=True)
+    time.sleep(600)
+"""
+
+
 def test_a_lock_whose_process_is_gone_is_taken_over(tmp_path: Path) -> None:
-    gone = subprocess.Popen(["true"])
-    gone.wait()
-    for holder in (gone.pid, os.getpid()):  # in a container, an earlier process had our id
-        (tmp_path / "lock").write_text(f"{socket.gethostname()}-{holder}")
-        with only_one(tmp_path / "lock"):
-            assert (tmp_path / "lock").read_text() == f"{socket.gethostname()}-{os.getpid()}"
+    with subprocess.Popen([sys.executable, "-c", HOLD, tmp_path / "lock"], stdout=subprocess.PIPE, text=True) as gone:
+        assert gone.stdout is not None
+        assert gone.stdout.readline() == "locked\n"
+        gone.kill()
+    assert (tmp_path / "lock").exists()
+    started = time.monotonic()
+    with only_one(tmp_path / "lock"):
+        assert time.monotonic() - started < files.LEASE_SECONDS / 4
 
 
 def test_a_lock_of_another_machine_is_taken_over_when_it_falls_silent(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    lock = tmp_path / "lock"
-    lock.write_text("elsewhere-1")
-    os.utime(lock, (time.time() - files.STALE_SECONDS + 1,) * 2)
-    monkeypatch.setattr(files, "WAIT_SECONDS", 0.02)
+    monkeypatch.setattr(files, "LEASE_SECONDS", 1.0)
+    with only_one(tmp_path / "lock"):
+        elsewhere = (tmp_path / "lock").read_text().replace(socket.gethostname(), "elsewhere")
+    (tmp_path / "lock").write_text(elsewhere)
+    waited: list[str] = []
     started = time.monotonic()
-    with only_one(lock):
-        assert time.monotonic() - started > 0.5, "it was waited for"
-    lock.write_text("elsewhere-1")
-    assert not files._left_behind(lock, "elsewhere-1")
+    with only_one(tmp_path / "lock", waited.append):
+        assert time.monotonic() - started >= 1, "it was waited for"
+    assert waited == [f"process {os.getpid()} on elsewhere"]
+
+
+def test_caches_lie_in_the_run_else_in_the_users_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("LOCALAPPDATA", raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "caches"))
+    assert cache_folder(tmp_path / "run") == tmp_path / "run" / "cache"
+    assert cache_folder(None) == tmp_path / "caches" / "s2igan"
+    assert not list(tmp_path.iterdir())  # nothing is made before it is needed
+
+    for not_a_place in ("", "relative/folder"):
+        monkeypatch.setenv("XDG_CACHE_HOME", not_a_place)
+        monkeypatch.setenv("HOME", str(tmp_path))
+        assert cache_folder(None) == tmp_path / ".cache" / "s2igan"
+    monkeypatch.setattr(Path, "home", lambda: (_ for _ in ()).throw(RuntimeError("no home")))
+    with pytest.raises(UserError, match="XDG_CACHE_HOME"):
+        cache_folder(None)

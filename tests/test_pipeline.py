@@ -77,9 +77,10 @@ def test_images_have_the_final_resolution(model, sounds):
 
 
 def test_all_scales_end_with_the_final_one(model, sounds):
-    scales = model.at_all_scales(str(sounds / "a.wav"), samples=2, seed=5)
-    assert [scale[0].size for scale in scales] == [(8, 8), (16, 16)] == [(r, r) for r in model.resolutions]
-    np.testing.assert_array_equal(pixels(scales[-1]), pixels(model(sounds / "a.wav", samples=2, seed=5)))
+    scales = model.draw(model.embed(str(sounds / "a.wav")).expand(2, -1), *model.noise(2, 5))
+    assert [scale.shape for scale in scales] == [(2, side, side, 3) for side in (8, 16)]
+    assert model.resolutions == (8, 16)
+    np.testing.assert_array_equal(scales[-1], pixels(model(sounds / "a.wav", samples=2, seed=5)))
 
 
 def test_same_seed_same_images_whatever_came_before(run, model, sounds):
@@ -116,10 +117,10 @@ class Colour(ImageEncoder):
         return torch.nn.functional.pad(images.mean(dim=(2, 3)), (0, 13))
 
 
-class TestCandidates:
+class TestReranking:
     def choosy(self, model):
         networks = model.speech_encoder, model.generator, model.front_end
-        return SpeechToImage(*networks, image_encoder=Colour(), candidates=5)
+        return SpeechToImage(*networks, image_encoder=Colour(), rerank=5)
 
     def test_the_one_nearest_to_the_speech_is_chosen_at_every_scale(self, model):
         choosy = self.choosy(model)
@@ -136,9 +137,9 @@ class TestCandidates:
             expected = scale.reshape(7, 5, *scale.shape[1:])[torch.arange(7), best]
             assert np.abs(chosen.astype(int) - expected).max() <= 1
 
-    def test_candidates_without_a_choice_are_refused(self, model):
-        with pytest.raises(ValueError, match="5 candidates need the image encoder"):
-            SpeechToImage(model.speech_encoder, model.generator, model.front_end, candidates=5)
+    def test_reranking_without_an_image_encoder_is_refused(self, model):
+        with pytest.raises(ValueError, match="rerank = 5 needs the image encoder"):
+            SpeechToImage(model.speech_encoder, model.generator, model.front_end, rerank=5)
 
     def test_a_sample_does_not_depend_on_how_many_are_asked_for(self, model, sounds):
         choosy = self.choosy(model)

@@ -1,19 +1,20 @@
 """The recipes: the paper's figures where the paper gives them, and what each method changes, and nothing besides."""
 
 import dataclasses
+from dataclasses import replace
 
 import pytest
 
 from s2igan.errors import UserError
-from s2igan.recipes import METHODS, RECIPES, SIZES, resolve
+from s2igan.recipes import BASES, METHODS, RECIPES, changes, customised, groups, resolve
+from s2igan.training.augment import SpeechAugment
+from s2igan.training.beyond import Beyond, ConditionStart, InUse
 
 
-def changed(old, new, name=""):
-    """Names of the fields that differ between two configurations."""
-    if dataclasses.is_dataclass(old) and type(old) is type(new):
-        pairs = ((field.name, getattr(old, field.name), getattr(new, field.name)) for field in dataclasses.fields(old))
-        return {line for key, a, b in pairs for line in changed(a, b, f"{name}.{key}" if name else key)}
-    return set() if old == new else {name}
+def changed(old, new):
+    """Names of the fields that differ between two recipes."""
+    pairs = ((field.name, getattr(old, field.name), getattr(new, field.name)) for field in dataclasses.fields(old))
+    return {line.split()[0] for name, a, b in pairs for line in changes(a, b, name)}
 
 
 STACKGAN = {"rdg.generator.dense", "rdg.relation"}
@@ -25,7 +26,7 @@ CHANGES = {
     "li2020": STACKGAN | {"sen.speech", "sen.objective"},
     "no-dense": {"rdg.generator.dense"},
     "no-rs": {"rdg.relation"},
-    "no-sen": {"sen.objective", "sen.loop.epochs", "rdg.speech"},
+    "no-sen": {"sen.objective", "sen.trainer.epochs", "rdg.speech"},
     "end-to-end": {"rdg.speech"},
     "no-distinctive": {"sen.distinctive"},
 }
@@ -40,17 +41,17 @@ def test_what_the_methods_change_it_to():
     assert resolve("no-dense").rdg.generator.dense == "none"
     assert resolve("no-rs").rdg.relation == 0
     assert resolve("no-sen").rdg.speech == "scratch"
-    assert resolve("no-sen").sen.loop.steps == 0
+    assert resolve("no-sen").sen.trainer.steps == 0
     assert resolve("end-to-end").rdg.speech == "finetuned"
     assert resolve("no-distinctive").sen.distinctive == 0
     assert resolve("li2020").sen.objective == "distillation"
 
 
-@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("base", BASES)
 @pytest.mark.parametrize("method", METHODS)
-def test_every_method_fits_every_size(method, size):
-    recipe = resolve(method, size)
-    assert recipe.name == f"{method} ({size})"
+def test_every_method_fits_every_base_recipe(method, base):
+    recipe = resolve(method, base)
+    assert recipe.name == f"{method} ({base})"
     assert recipe.sen.speech.embedding == recipe.sen.image.embedding == recipe.rdg.generator.embedding
     assert type(recipe.sen.speech).__name__ == {
         "stackgan-v2-text": "TextEncoderConfig",
@@ -59,10 +60,10 @@ def test_every_method_fits_every_size(method, size):
     }.get(method, "SpeechEncoderConfig")
 
 
-@pytest.mark.parametrize("size", ["cub", "oxford102"])
-def test_the_paper_s_hyper_parameters(size):
+@pytest.mark.parametrize("base", ["cub", "oxford102"])
+def test_the_paper_s_hyper_parameters(base):
     """method.md sections 3 and 4."""
-    sen, rdg = resolve(size).sen, resolve(size).rdg
+    sen, rdg = resolve(base).sen, resolve(base).rdg
     assert (sen.speech.n_mels, sen.speech.conv_channels, sen.speech.hidden, sen.speech.layers) == (
         40,
         (64, 128),
@@ -73,7 +74,7 @@ def test_the_paper_s_hyper_parameters(size):
     assert (sen.image.backbone, sen.image.pooling, sen.image_size, sen.image_views) == ("inception_v3", "mean", 256, 0)
     assert (sen.matching_scale, sen.distinctive, sen.objective, sen.augment) == (10.0, 1.0, "matching", None)
     assert (sen.learning_rate, sen.betas, sen.weight_decay, sen.length_window) == (1e-3, (0.95, 0.999), 1e-3, 1)
-    assert (sen.batch_size, sen.loop.epochs, sen.schedule, sen.decay_epochs, sen.warmup_steps) == (
+    assert (sen.batch_size, sen.trainer.epochs, sen.schedule, sen.decay_epochs, sen.warmup_steps) == (
         128,
         150,
         "step",
@@ -86,21 +87,22 @@ def test_the_paper_s_hyper_parameters(size):
     assert (generator.resolutions, generator.residual_blocks, generator.dense) == ((64, 128, 256), 2, "previous")
     assert (rdg.discriminator_width, rdg.relation_hidden, rdg.relation, rdg.kl) == (64, 128, 1.0, 2.0)
     assert (rdg.learning_rate, rdg.discriminator_learning_rate, rdg.betas) == (2e-4, 2e-4, (0.5, 0.999))
-    assert (rdg.batch_size, rdg.loop.epochs, rdg.schedule, rdg.ema_decay) == (24, 600, "constant", 0.999)
-    assert (rdg.contrast, rdg.semantic, rdg.calibrate_batch_norm, rdg.image_views) == (0.0, 0.0, False, 0)
-    assert (rdg.reconstruction, rdg.practice_steps, rdg.accumulate) == (0.0, 0, 1)
-    assert (rdg.negatives, rdg.arithmetic, rdg.condition_scale) == (0, 0.0, 1.0)
-    assert (rdg.initial_condition_gain, rdg.initial_logvar) == (1.0, 0.0)
+    assert (rdg.batch_size, rdg.trainer.epochs, rdg.schedule, rdg.ema_decay) == (24, 600, "constant", 0.999)
+    assert (rdg.image_views, rdg.accumulate) == (0, 1)
+    assert resolve(base).beyond == Beyond()
+    assert not Beyond().small.on
+    assert Beyond().condition_start == ConditionStart(gain=1.0, logvar=0.0)
+    assert Beyond().in_use == InUse(calibrate_batch_norm=False, rerank=1)
     assert (rdg.mismatched, rdg.condition_on, rdg.relation_logits, rdg.speech) == (True, "mu", 3, "frozen")
-    held = resolve(size).training_set
-    assert (held.images, held.classes) == {"cub": (8855, 150), "oxford102": (7034, 82)}[size]
+    held = resolve(base).training_set
+    assert (held.images, held.classes) == {"cub": (8855, 150), "oxford102": (7034, 82)}[base]
 
 
 def test_sets_without_classes_train_stage_1_more_slowly():
-    for size in ("flickr8k", "places"):
-        sen = resolve(size).sen
-        assert (sen.learning_rate, sen.batch_size, sen.loop.epochs) == (1e-4, 32, 120)
-        assert changed(resolve("cub").rdg, resolve(size).rdg) == set()
+    for base in ("flickr8k", "places"):
+        sen = resolve(base).sen
+        assert (sen.learning_rate, sen.batch_size, sen.trainer.epochs) == (1e-4, 32, 120)
+        assert list(changes(resolve("cub").rdg, resolve(base).rdg, "rdg")) == []
 
 
 def test_every_recipe_says_what_it_is():
@@ -108,18 +110,44 @@ def test_every_recipe_says_what_it_is():
         first = (recipe.__doc__ or "").strip().splitlines()[0]
         assert first.endswith("."), name
     for name, method in METHODS.items():
-        assert f"s2igan train {name} --config " in method.__doc__
+        assert f"s2igan train {name} --base " in method.__doc__
 
 
 @pytest.mark.parametrize(
-    ("name", "size", "message"),
+    ("name", "base", "message"),
     [
         ("no-such", None, "no-such"),
         ("no-rs", "no-such", "no-such"),
         ("no-rs", "no-dense", "no-dense"),
-        ("cub", "birds", "leave --config out"),
+        ("cub", "birds", "leave --base out"),
     ],
 )
-def test_names_that_do_not_fit(name, size, message):
+def test_names_that_do_not_fit(name, base, message):
     with pytest.raises(UserError, match=message):
-        resolve(name, size)
+        resolve(name, base)
+
+
+def with_settings(recipe, **settings):
+    return customised(recipe, groups(recipe) | settings)
+
+
+def test_changed_hyper_parameters_are_in_the_name():
+    birds = resolve("birds")
+    sen = replace(birds.sen, learning_rate=1e-3, augment=None)
+    recipe = with_settings(birds, sen=sen, rdg=replace(birds.rdg, loop=replace(birds.rdg.loop, steps=7)))
+    assert recipe.name == "birds, sen.learning_rate 0.001, sen.augment None, rdg.loop.steps 7"
+    assert (recipe.sen, recipe.rdg.loop.steps) == (sen, 7)
+    assert with_settings(birds) == birds
+    on = with_settings(resolve("cub"), sen=replace(resolve("cub").sen, augment=SpeechAugment(noise=0.5)))
+    assert on.name == "cub, sen.augment on, sen.augment.noise 0.5"
+
+
+def test_the_other_networks_follow_the_speech_embedding():
+    birds = resolve("birds")
+    small = replace(birds.sen, speech=replace(birds.sen.speech, hidden=64))
+    recipe = with_settings(birds, sen=small)
+    assert recipe.sen.image.embedding == recipe.rdg.generator.embedding == recipe.sen.speech.embedding == 128
+    for sen in (small, birds.sen):
+        wrong = replace(sen, image=replace(sen.image, embedding=100))
+        with pytest.raises(UserError, match=r"image embeddings 100 .* set --sen.image.embedding"):
+            with_settings(birds, sen=wrong)

@@ -13,9 +13,9 @@ import pytest
 import soundfile
 from PIL import Image
 
-from s2igan import report
 from s2igan.errors import UserError
-from s2igan.report import Score, Spoken, spoken_section
+from s2igan.report import charts, embedded, headlines, write_report
+from s2igan.report.page import MAX_GRIDS
 from s2igan.run_directory import RunDirectory
 
 NASTY = '<script>alert("x")</script> & a bird\'s "red" belly'
@@ -65,12 +65,13 @@ def finished(tmp_path_factory):
         directory.metrics({"stage": "rdg", "step": 40, "epoch": 0, "seconds": 3725.0, "rdg/generator": 2.5})
     for step in range(1, 10):
         png(path / "samples" / f"rdg-{step * 100:08d}.png", (step, 0, 0), (20, 10))
-    samples, figure3 = path / "evaluation" / "samples", path / "evaluation" / "figure3"
+    samples, figure3 = path / "evaluation" / "sample_sheet", path / "evaluation" / "figure3"
     spoken = [
         {
             "utterance": number,
             "text": text,
             "class": "species & co",
+            "class_met": False,
             "speaker": "espeak:en-gb",
             "real": png(samples / f"{number:02d}-real.png", (0, 200, number)),
             "samples": [png(samples / f"{number:02d}-{k}.png", (number, k, 90)) for k in range(1, 5)],
@@ -80,7 +81,7 @@ def finished(tmp_path_factory):
         }
         for number, text in enumerate([NASTY, "a small bird", None])
     ]
-    (samples / "samples.json").write_text(json.dumps(spoken))
+    (samples / "sample_sheet.json").write_text(json.dumps(spoken))
     rows = [
         {
             "word": word,
@@ -93,9 +94,10 @@ def finished(tmp_path_factory):
     template = {"template": "a bird with a {} belly and black wings", "attribute": "belly", "voice": "v", "seed": 1}
     (figure3 / "figure3.json").write_text(json.dumps(template | {"rows": rows}))
     metrics = {
-        "version": 1,
+        "version": 2,
         "recipe": "demo",
-        "data": "birds",
+        "data": {"name": "birds", "fingerprint": "f", "trained_on": True},
+        "split": "test",
         "seconds": 74.0,
         "groups": {
             "sen": {"title": "Finding images by speech", "protocol": "One utterance against all images <of the test>."},
@@ -108,7 +110,7 @@ def finished(tmp_path_factory):
         ],
     }
     (path / "evaluation" / "metrics.json").write_text(json.dumps(metrics))
-    report.write_report(path)
+    write_report(path)
     return path
 
 
@@ -151,7 +153,7 @@ class Page(HTMLParser):
 
 @pytest.fixture(scope="module")
 def page(finished):
-    return Page((finished / report.REPORT).read_text())
+    return Page((finished / "report.html").read_text())
 
 
 def test_nothing_is_fetched(finished, page):
@@ -187,7 +189,7 @@ def test_what_was_said_is_escaped(finished, page):
 
 def test_every_picture_is_inside_and_described(page):
     images = page.all("img")
-    assert len(images) == 3 * 5 + 3 * 2 + report.MAX_GRIDS
+    assert len(images) == 3 * 5 + 3 * 2 + MAX_GRIDS
     assert all(image["alt"] for image in images)
     assert "Real image of: a small bird" in [image["alt"] for image in images]
     colours = []
@@ -255,71 +257,84 @@ def test_grids_are_spread_over_training(page):
 
 
 def test_headlines_for_the_terminal(finished):
-    assert report.headlines(finished) == [
+    assert headlines(finished) == [
         "Finding images by speech",
         "  Score sen/map   62.3 %   chance 8.3 %, oracle 98.7 % (reached 63 % of it)",
     ]
 
 
 def test_what_is_not_there_is_left_out(run):
-    for name in ("samples/samples.json", "figure3/figure3.json"):
+    for name in ("sample_sheet/sample_sheet.json", "figure3/figure3.json"):
         (run / "evaluation" / name).unlink()
     (run / "metrics.jsonl").unlink()
-    page = Page(report.write_report(run).read_text())
+    page = Page(write_report(run).read_text())
     assert page.open == []
     assert "One word changed" not in page.text
-    assert "What was said" not in page.text
+    assert "what was said" not in page.text
     assert "62.3 %" in page.text
 
 
 def test_runs_that_cannot_be_reported(run, tmp_path):
     with pytest.raises(UserError, match="nowhere"):
-        report.write_report(tmp_path / "nowhere")
-    (run / "evaluation" / "samples" / "01-real.png").unlink()
+        write_report(tmp_path / "nowhere")
+    (run / "evaluation" / "sample_sheet" / "01-real.png").unlink()
     with pytest.raises(UserError, match=r"01-real\.png"):
-        report.write_report(run)
+        write_report(run)
     (run / "evaluation" / "metrics.json").write_text("{")
     with pytest.raises(UserError, match=r"metrics\.json"):
-        report.write_report(run)
+        write_report(run)
     (run / "evaluation" / "metrics.json").unlink()
     with pytest.raises(UserError, match="s2igan evaluate"):
-        report.write_report(run)
+        write_report(run)
 
 
 def test_a_recording_that_is_gone_is_named(run):
-    (run / "evaluation" / "samples" / "00.wav").unlink()
+    (run / "evaluation" / "sample_sheet" / "00.wav").unlink()
     with pytest.raises(UserError, match=r"00\.wav"):
-        report.write_report(run)
+        write_report(run)
 
 
-def test_bars_end_where_the_score_is():
-    bar = report.score_bar(Score("x", 0.25, chance=0.1, ceiling=1.7))
-    assert '<rect class="bar-score" width="25.00%"' in bar
-    assert '<line class="bar-chance" x1="10.00%"' in bar
-    assert '<line class="bar-ceiling" x1="100.00%"' in bar
-    assert 'width="0%"' in report.score_bar(Score("x", math.nan))
+def changed_metrics(run, **changes):
+    path = run / "evaluation" / "metrics.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+def test_records_of_another_version_are_refused(run):
+    changed_metrics(run, version=1)
+    with pytest.raises(UserError, match=r"metrics\.json: of another version .* run s2igan evaluate again"):
+        write_report(run)
+
+
+def test_bars_end_where_the_score_is(run):
+    record = score("sen/x", 0.25, chance=0.1, ceiling=1.7)
+    group = {"sen": {"title": "Finding", "protocol": "How."}}
+    changed_metrics(run, groups=group, scores=[record, score("sen/y", math.nan)])
+    page = Page(write_report(run).read_text())
+    widths = [rect["width"] for rect in page.all("rect") if rect.get("class") == "bar-score"]
+    assert widths[1:] == ["25.00%", "0%"]  # the first is that of the key
+    places = [(line["class"], line["x1"]) for line in page.all("line")][2:4]
+    assert places == [("bar-chance", "10.00%"), ("bar-ceiling", "100.00%")]
+    assert "–" in (run / "report.html").read_text()
 
 
 def test_curves_are_drawn_to_scale():
-    chart = report.curve("loss", [(0, 4.0), (50, 2.0), (100, 3.0)])
-    top, bottom = 6, 6 + report.PLOT_HEIGHT
-    expected = (
-        f"M0.0 {top:.1f}L{report.PLOT_WIDTH / 2:.1f} {bottom:.1f}L{report.PLOT_WIDTH:.1f} {(top + bottom) / 2:.1f}"
-    )
-    assert f'd="{expected}"' in chart
-    assert "plot-raw" not in chart
-    assert report.curve("nothing", [(1, math.nan)]) == ""
+    chart = charts.curve("loss", [(0, 4.0), (50, 2.0), (100, 3.0)])
+    top, bottom = charts.TOP, charts.TOP + charts.HEIGHT
+    width = charts.WIDTH
+    assert chart.line == f"M0.0 {top:.1f}L{width / 2:.1f} {bottom:.1f}L{width:.1f} {(top + bottom) / 2:.1f}"
+    assert chart.raw is None
+    assert charts.curve("nothing", [(1, math.nan)]) is None
 
 
 def test_long_curves_are_thinned_and_smoothed_without_a_shift():
     points = [(step, math.sin(step / 100)) for step in range(1000)]
-    thin = report._thin(points)
-    assert len(thin) <= report.MAX_POINTS
+    thin = charts.thinned(points)
+    assert len(thin) <= charts.MAX_POINTS
     for x, y in thin:
         assert abs(y - math.sin(x / 100)) < 0.01
     line = [(x, 3 * x) for x in range(50)]
-    np.testing.assert_allclose(report._smooth(line), line)
-    assert "plot-raw" in report.curve("loss", points)
+    np.testing.assert_allclose(charts.smoothed(line), line)
+    assert charts.curve("loss", points).raw is not None
 
 
 @pytest.mark.parametrize(
@@ -327,25 +342,37 @@ def test_long_curves_are_thinned_and_smoothed_without_a_shift():
     [(5.2, "5 s"), (90, "1.5 min"), (3599, "60.0 min"), (3660, "1 h 01 min"), (90_000, "25 h 00 min")],
 )
 def test_durations(seconds, words):
-    assert report.duration(seconds) == words
+    assert charts.duration(seconds) == words
 
 
 def test_large_pictures_become_jpeg(tmp_path):
     png(tmp_path / "large.png", (10, 20, 30), (256, 256))
-    assert 'src="data:image/jpeg;base64,' in report.picture(tmp_path / "large.png", "large")
+    assert embedded.picture(tmp_path / "large.png")[0].startswith("data:image/jpeg;base64,")
 
 
 @pytest.mark.parametrize(
     ("class_name", "met", "claim"),
     [
-        ("", False, "met neither them nor their pictures while it learnt"),
+        (None, False, "met neither them nor their pictures while it learnt"),
         ("wren", False, "met neither these classes nor their pictures while it learnt"),
         ("wren", True, "met neither them nor their pictures, but other pictures of their classes, while it learnt"),
     ],
 )
-def test_what_the_model_met_is_said_truly(tmp_path, class_name, met, claim):
-    soundfile.write(tmp_path / "a.wav", np.zeros(100), 8000)
-    item = Spoken("(no transcription)", tmp_path / "a.wav", (), class_name=class_name, class_met=met)
-    page = spoken_section([item])
+def test_what_the_model_met_is_said_truly(run, class_name, met, claim):
+    path = run / "evaluation" / "sample_sheet" / "sample_sheet.json"
+    rows = json.loads(path.read_text())
+    path.write_text(json.dumps([rows[-1] | {"class": class_name, "class_met": met}]))
+    page = write_report(run).read_text()
     assert claim in page
-    assert "“" not in page, "nobody said that there is no transcription"
+    said = page[page.index('class="spoken"') : page.index("</ul>", page.index('class="spoken"'))]
+    assert "“" not in said, "nobody said that there is no transcription"
+
+
+def test_other_data_is_named_and_nothing_claimed_about_it(run):
+    counts = {"pictures": 9, "recordings": 1200, "shared_pictures": 3, "shared_recordings": None}
+    changed_metrics(run, data={"name": "dev & co", "fingerprint": "f", "trained_on": False} | counts)
+    text = Page(write_report(run).read_text()).text
+    assert "Evaluated on dev & co, a set that the run was not trained on; 3 of its 9 pictures" in text
+    assert "an unknown number of its 1,200 recordings were trained on." in text
+    assert "met neither" not in text
+    assert "the model was trained on another set" in text

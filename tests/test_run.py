@@ -8,9 +8,10 @@ import pytest
 
 from own_corpus import own_corpus
 from s2igan import run as run_module
+from s2igan.corpora.prepare.options import PrepareOptions
 from s2igan.data.store import Store
 from s2igan.errors import UserError
-from s2igan.evaluation.evaluation_split import Subject
+from s2igan.evaluation.evaluation_split import EvaluationSplit
 from s2igan.pipeline import SpeechToImage
 from s2igan.run import check_trainable, run_corpus, split_to_score
 from tiny_corpus import tiny_recipe
@@ -83,7 +84,7 @@ def test_a_corpus_without_a_source_or_with_options_that_mean_nothing(tmp_path):
     with pytest.raises(UserError, match="birds: is built in and has no source"):
         run_corpus("birds", tmp_path, tmp_path / "run", recipe=tiny_recipe())
     with pytest.raises(UserError, match="birds: is made here and knows no --speaker-disjoint"):
-        run_corpus("birds", None, tmp_path / "run", recipe=tiny_recipe(), speaker_disjoint=True)
+        run_corpus("birds", None, tmp_path / "run", PrepareOptions(speaker_disjoint=True), recipe=tiny_recipe())
 
 
 def test_interrupted_training_says_what_goes_on_here(tmp_path, monkeypatch):
@@ -107,24 +108,24 @@ def test_birds_are_prepared_at_the_size_of_the_recipe(tmp_path, monkeypatch):
 
     monkeypatch.setattr("s2igan.corpora.builtin.drawn.prepare", prepare)
     with pytest.raises(EnoughError):
-        run_corpus("birds", None, tmp_path / "run", recipe=tiny_recipe(), seed=3, jobs=2, proportions=(0.8, 0.1, 0.1))
+        run_corpus("birds", None, tmp_path / "run", recipe=tiny_recipe(), seed=3, jobs=2)
 
 
 def test_helpers_look_at_the_store(store):
     assert split_to_score(store.directory, pytest.fail) == "test"
     check_trainable(store.directory)
-    assert Subject.of(Store.open(store.directory), "test").split == "test"
+    assert EvaluationSplit.of(Store.open(store.directory), "test").name == "test"
     assert run_module.PREPARED.startswith(".")
 
 
 def test_the_recipe_that_reads_published_embeddings_has_them_prepared(tmp_path, monkeypatch):
-    def stop(*_, text_embeddings, **__):
-        assert text_embeddings
+    def stop(*arguments, **_):
+        assert arguments[3] == PrepareOptions(text_embeddings=True)
         raise KeyboardInterrupt
 
     monkeypatch.setattr("s2igan.corpora.prepare.corpus.prepare_corpus", stop)
     recipe = "stackgan-v2-text-reed"
     with pytest.raises(KeyboardInterrupt):
-        run_corpus("cub", tmp_path, tmp_path / "run", recipe=recipe, config="cub")
+        run_corpus("cub", tmp_path, tmp_path / "run", recipe=recipe, base="cub")
     with pytest.raises(UserError, match=r"birds: the recipe stackgan-v2-text-reed \(birds\) reads published text"):
-        run_corpus("birds", None, tmp_path / "other", recipe=recipe, config="birds")
+        run_corpus("birds", None, tmp_path / "other", recipe=recipe, base="birds")

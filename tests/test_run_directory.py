@@ -63,6 +63,24 @@ def test_a_creation_that_was_killed_can_be_repeated(tmp_path: Path) -> None:
     assert RunDirectory.open(tmp_path).config == CONFIG
 
 
+def test_the_place_of_the_data_may_change_between_two_starts(tmp_path: Path) -> None:
+    """What counts is the store's fingerprint."""
+    RunDirectory.create(tmp_path / "run", {"data": "corpus", "store": "1f"}).close()
+    RunDirectory.resume(tmp_path / "run", {"data": "/elsewhere/corpus/", "store": "1f"}).close()
+    with pytest.raises(UserError, match=r"\(store was \"1f\", is now \"2e\"\)"):
+        RunDirectory.resume(tmp_path / "run", {"data": "corpus", "store": "2e"})
+
+
+def test_a_run_of_another_version_is_one_sentence(tmp_path: Path) -> None:
+    """Not a list of all the settings that have other names by now."""
+    RunDirectory.create(tmp_path, {"recipe": {"a": 1}}).close()
+    (tmp_path / "environment.json").write_text('{"s2igan": "0.1.0"}')
+    with pytest.raises(
+        UserError, match=r"this run was made by s2igan 0\.1\.0, .*; train anew .*or use that version\.$"
+    ):
+        RunDirectory.resume(tmp_path, {"version": 2, "recipe": {"b": 1}})
+
+
 def test_resume_needs_a_run(tmp_path: Path) -> None:
     for path in (tmp_path, tmp_path / "nowhere"):
         with pytest.raises(UserError, match=r"no run is here"):

@@ -23,6 +23,12 @@ def drawn(model, sentence):
     return np.stack([np.asarray(image, dtype=float) for image in images])
 
 
+def test_it_reranks_though_its_config_has_the_old_name(model):
+    assert '"candidates": 4' in (MODEL / "config.json").read_text()
+    assert model.rerank == 4
+    assert model.image_encoder is not None
+
+
 def test_wings_have_the_colour_that_was_said(model):
     red, blue = (drawn(model, f"a bird with {colour} wings") for colour in ("red", "blue"))
     warmth = [float((pictures[..., 0] - pictures[..., 2])[:, 16:48, 16:48].mean()) for pictures in (red, blue)]

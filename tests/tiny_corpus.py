@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import soundfile
@@ -23,9 +23,9 @@ from s2igan.models.speech_encoder import SpeechEncoderConfig
 from s2igan.models.text_encoder import TextEncoderConfig
 from s2igan.recipes import Recipe
 from s2igan.training.augment import SpeechAugment
-from s2igan.training.rdg_config import RDGConfig
+from s2igan.training.rdg import RDGConfig
 from s2igan.training.sen import SENConfig
-from s2igan.training.trainer import LoopConfig
+from s2igan.training.trainer import TrainerConfig
 
 IMAGES_PER_CLASS = 4
 CAPTIONS_PER_IMAGE = 2
@@ -62,10 +62,10 @@ def make_store(root: Path, *, with_classes: bool = True, window: Literal["hann",
 
 def tiny_recipe(steps: int = 4) -> Recipe:
     """Both stages at toy width: images of 8, 16 and 32 px."""
-    loop = LoopConfig(steps=steps, log_every=2, evaluate_every=100, checkpoint_seconds=1e9)
+    loop = TrainerConfig(steps=steps, log_every=2, evaluate_every=100, checkpoint_seconds=1e9)
     speech = SpeechEncoderConfig(conv_channels=(6, 8), hidden=8, layers=1, attention_hidden=4)
     sen = SENConfig(
-        loop=loop,
+        trainer=loop,
         speech=speech,
         image=ImageEncoderConfig(backbone="efficientnet_lite0", input_size=32, embedding=speech.embedding),
         image_size=32,
@@ -74,7 +74,7 @@ def tiny_recipe(steps: int = 4) -> Recipe:
         augment=SpeechAugment(),
     )
     rdg = RDGConfig(
-        loop=loop,
+        trainer=loop,
         generator=GeneratorConfig(embedding=speech.embedding, condition=4, z=4, width=8, resolutions=(8, 16, 32)),
         discriminator_width=2,
         batch_size=6,
@@ -95,7 +95,9 @@ def shrunk(recipe: Recipe, steps: int = 1) -> Recipe:
     sizes = next(sizes for kind, sizes in encoders if isinstance(recipe.sen.speech, kind))
     sen = replace(
         recipe.sen,
-        loop=tiny.sen.loop if recipe.sen.loop.steps or recipe.sen.loop.epochs else replace(tiny.sen.loop, steps=0),
+        trainer=tiny.sen.trainer
+        if recipe.sen.trainer.steps or recipe.sen.trainer.epochs
+        else replace(tiny.sen.trainer, steps=0),
         speech=replace(recipe.sen.speech, **sizes),  # type: ignore[arg-type]
         image=replace(recipe.sen.image, backbone="efficientnet_lite0", input_size=32, embedding=16),
         image_size=32,
@@ -104,16 +106,28 @@ def shrunk(recipe: Recipe, steps: int = 1) -> Recipe:
     )
     rdg = replace(
         recipe.rdg,
-        loop=tiny.rdg.loop,
+        trainer=tiny.rdg.trainer,
         generator=replace(recipe.rdg.generator, embedding=16, condition=4, z=4, width=8, resolutions=(8, 16, 32)),
         discriminator_width=2,
         relation_hidden=8,
-        contrast_dim=4,
         batch_size=6,
         image_views=min(2, recipe.rdg.image_views),
-        practice_steps=min(1, steps - 1) if recipe.rdg.practice_steps else 0,
     )
-    return Recipe(f"tiny {recipe.name}", sen, rdg)
+    small = recipe.beyond.small
+    small = replace(small, contrast_dim=4, warmup_steps=min(1, steps - 1) if small.warmup_steps else 0)
+    return Recipe(f"tiny {recipe.name}", sen, rdg, replace(recipe.beyond, small=small))
+
+
+def batch_of(stage: Any, step: int) -> Any:
+    """The batch of a step of a stage."""
+    return stage.batch(stage.reader.read(step))
+
+
+def take_step(stage: Any, step: int) -> dict[str, Any]:
+    """One step of a stage, as a trainer takes it."""
+    update = stage.update(step)
+    losses: dict[str, Any] = update(stage.state, batch_of(stage, step), stage.config)
+    return losses
 
 
 def with_rdg(recipe: Recipe, **changes: object) -> Recipe:

@@ -1,7 +1,7 @@
 """Sound files in, log-mel spectrograms out (method.md section 2).
 
-`load_audio` decodes any wav, flac, ogg or mp3 file to mono at 22,050 Hz; `log_mel` and `log_mel_batch` turn waveforms
-into what the speech encoder reads: 40 log-mel bands, 100 frames a second, normalised per utterance and band.
+`load_audio` decodes any wav, flac, ogg or mp3 file to mono at 22,050 Hz; `log_mel` turns waveforms into what the speech
+encoder reads: 40 log-mel bands, 100 frames a second, normalised per utterance and band.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import io
 import math
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,7 +20,7 @@ import numpy as np
 import soundfile
 import soxr
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 from s2igan.errors import UserError
@@ -268,30 +268,6 @@ def log_mel(
         std, mean = torch.std_mean(mel, dim=-2, correction=0, keepdim=True)
         mel = (mel - mean) / (std + STD_FLOOR)
     return mel
-
-
-def log_mel_batch(
-    waves: Sequence[Float[Tensor, " _"]],
-    *,
-    window: Window = "hann",
-    pad_mode: PadMode = "reflect",
-    normalize: bool = True,
-) -> tuple[Float[Tensor, "batch frames 40"], Int[Tensor, " batch"]]:
-    """Log-mels of waveforms of any lengths in one pass, padded with zeros to the longest, and their numbers of frames.
-
-    Every utterance is padded, transformed and normalised over its own samples only: its frames are those of `log_mel`,
-    whatever else is in the batch.
-    """
-    lengths = torch.tensor([n_frames(len(wave)) for wave in waves], device=waves[0].device)
-    padded = torch.nn.utils.rnn.pad_sequence([_pad(wave, pad_mode) for wave in waves], batch_first=True)
-    mel = _log_mel_of_padded(padded, window)
-    inside = (torch.arange(mel.shape[1], device=mel.device) < lengths[:, None])[:, :, None]
-    mel = mel.where(inside, 0.0)
-    if normalize:
-        count = lengths[:, None, None]
-        centred = (mel - mel.sum(1, keepdim=True) / count).where(inside, 0.0)
-        mel = centred / ((centred.square().sum(1, keepdim=True) / count).sqrt() + STD_FLOOR)
-    return mel, lengths
 
 
 def _pad(wave: Float[Tensor, "*batch samples"], mode: PadMode) -> Float[Tensor, "*batch padded"]:

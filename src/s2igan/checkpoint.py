@@ -282,7 +282,7 @@ def _write(directory: Path, names: tuple[str, str], tensors: Mapping[str, Tensor
             temporary.mkdir(parents=True)
             _save_tensors(temporary / tensors_name, tensors)
             about = {"file": tensors_name, "bytes": (temporary / tensors_name).stat().st_size}
-            about["sha256"] = _file_digest(temporary / tensors_name)
+            about["sha256"] = file_digest(temporary / tensors_name)
             body = json.dumps({"version": VERSION, "tensors": about, **content}, indent=1)
             (temporary / json_name).write_bytes(_with_digest(body))
             for name in names:
@@ -336,7 +336,8 @@ def _sync_file(path: Path) -> None:
         os.fsync(file.fileno())
 
 
-def _file_digest(path: Path) -> str:
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file's bytes, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -379,7 +380,7 @@ def _verify(directory: Path, names: tuple[str, str]) -> dict[str, Any]:
     """The JSON file, every byte of both files verified."""
     content = _read_json(directory, names)
     path = directory / names[1]
-    if _file_digest(path) != content["tensors"]["sha256"]:
+    if file_digest(path) != content["tensors"]["sha256"]:
         raise _damaged(path, "is altered (its checksum differs)")
     return content
 

@@ -3,21 +3,34 @@
 from __future__ import annotations
 
 import errno
+import inspect
 import json
 import os
 import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from tyro.conf import DisallowNone, FlagCreatePairsOff, Positional, UseAppendAction, arg
+from tyro.conf import (
+    DisallowNone,
+    FlagCreatePairsOff,
+    OmitArgPrefixes,
+    Positional,
+    Suppress,
+    UseAppendAction,
+    arg,
+)
 from tyro.constructors import PrimitiveConstructorSpec
 from tyro.extras import SubcommandApp
 
-from s2igan import __version__
+from s2igan import __version__, devices
+from s2igan.corpora.prepare.options import PrepareOptions
 from s2igan.corpora.registry import BUILT_IN, IMPORTERS, drawn_set
 from s2igan.errors import UserError
+
+if TYPE_CHECKING:
+    from s2igan.recipes import Recipe
 
 FAILED = 1
 """Exit status after a failure that the user can mend."""
@@ -28,6 +41,8 @@ MAX_STEM = 60
 MAX_SEED = 2**63 - 1
 """What torch's generators take."""
 MAX_JOBS = 1024
+WEIGHTS_VARIABLE, INCEPTION = "S2IGAN_IMAGE_ENCODER_WEIGHTS", "inception_v3"
+"""As in `models.image_encoder`, whose import would be slow."""
 
 
 def _whole(least: int, most: int) -> PrimitiveConstructorSpec[Any]:
@@ -51,6 +66,14 @@ def _whole(least: int, most: int) -> PrimitiveConstructorSpec[Any]:
 Seed = Annotated[int, _whole(0, MAX_SEED)]
 Count = Annotated[int, _whole(1, MAX_SEED)]
 Jobs = Annotated[int | None, _whole(1, MAX_JOBS)]
+Device = Annotated[str | None, arg(help=devices.HELP)]
+ImageEncoderWeights = Annotated[
+    Path | None,
+    arg(help="file with Inception-v3's weights, in place of a download; S2IGAN_IMAGE_ENCODER_WEIGHTS may name it too"),
+]
+
+Options = Annotated[PrepareOptions, OmitArgPrefixes, UseAppendAction]
+"""Each of them a flag of the command itself."""
 
 app = SubcommandApp()
 prepare = SubcommandApp()
@@ -106,15 +129,9 @@ def _importing(name: str) -> Callable[..., None]:
     def command(
         source: Path,
         out: Path,
+        preparation: Options,
         size: int = 64,
-        window: Literal["hann", "hamming"] = "hann",
         seed: Seed = 0,
-        voice: UseAppendAction[tuple[str, ...]] = (),
-        proportions: tuple[float, float, float] = (0.8, 0.1, 0.1),
-        speaker_disjoint: bool = False,
-        keep_personal_data: bool = False,
-        allow_rejected: bool = False,
-        text_embeddings: bool = False,
         jobs: Jobs = None,
         shard: str | None = None,
     ) -> None:
@@ -124,15 +141,9 @@ def _importing(name: str) -> Callable[..., None]:
             name,
             source,
             out,
+            preparation,
             size=size,
-            window=window,
             seed=seed,
-            voices=voice,
-            proportions=proportions,
-            speaker_disjoint=speaker_disjoint,
-            keep_personal_data=keep_personal_data,
-            allow_rejected=allow_rejected,
-            text_embeddings=text_embeddings,
             jobs=jobs,
             part=None if shard is None else _shard(shard),
             say=_say,
@@ -144,18 +155,10 @@ def _importing(name: str) -> Callable[..., None]:
         source: folder or archive of the corpus, or a folder with its archives; it is only read
         out: directory to make, or to go on with
         size: side in pixels of the largest images to be trained on
-        window: of the log-mel
         seed: of splits, and of which voice speaks what
-        voice: who speaks captions that have no recording, such as espeak:en-us+f3; repeat it for several voices
-        proportions: of train, validation and test, where the corpus brings no splits
-        speaker_disjoint: no speaker is in two splits
-        keep_personal_data: keep names, birth years, places and devices of speakers where the corpus has them
-        allow_rejected: go on where over 20 %% of the corpus cannot be used
-        text_embeddings: of cub and oxford102, keep the char-CNN-RNN embeddings of a StackGAN pack in the source for the
-            recipe stackgan-v2-text-reed
         jobs: processes; one per core unless given
         shard: i/n, such as 2/8: do the second of eight shares, for eight machines that share OUT
-    """.replace("%%", "%")
+    """
     return command
 
 
@@ -205,134 +208,117 @@ def validate(
         )
 
 
-@app.command
 def run(
-    corpus: Annotated[Positional[str], arg(metavar="CORPUS")],
-    /,
     *,
+    corpus: Annotated[Positional[str], arg(metavar="CORPUS")],
     out: Path,
+    preparation: Options,
     source: Path | None = None,
     recipe: str = "birds",
-    config: str | None = None,
+    base: str | None = None,
     seed: Seed = 0,
-    voice: UseAppendAction[tuple[str, ...]] = (),
-    proportions: tuple[float, float, float] = (0.8, 0.1, 0.1),
-    speaker_disjoint: bool = False,
-    keep_personal_data: bool = False,
-    allow_rejected: bool = False,
     max_captions: Count = 1000,
     jobs: Jobs = None,
-    device: str | None = None,
+    image_encoder_weights: ImageEncoderWeights = None,
+    device: Device = None,
+    settings: Suppress[Any] = None,
 ) -> None:
     """From a corpus to a report in one command: prepare, train both stages, evaluate, report.
 
-    Interrupted, the same command goes on where it stopped.
+    Interrupted, the same command goes on where it stopped. Every hyper-parameter of the recipe is a flag, such as
+    --rdg.batch-size 48; s2igan train RECIPE --help lists them.
 
     Args:
         corpus: what the source is, such as folder for your own recordings; s2igan corpora lists all
         out: run directory to make, or to go on with; the prepared corpus is in its folder data
         source: folder or archive of the corpus; birds and flowers need none
         recipe: what to train; s2igan recipes lists them
-        config: for a method such as no-dense, the configuration that it is applied to
+        base: for a method such as no-dense, the recipe that it changes; birds unless given
         seed: of splits, training and evaluation
-        voice: who speaks captions that have no recording; repeat it for several voices
-        proportions: of train, validation and test, where the corpus brings no splits
-        speaker_disjoint: no speaker is in two splits
-        keep_personal_data: keep names, birth years, places and devices of speakers where the corpus has them
-        allow_rejected: go on where over 20 % of the corpus cannot be used
         max_captions: descriptions that images are drawn for in the evaluation, chosen at random
         jobs: processes of the preparation; one per core unless given
-        device: cpu, cuda or cuda:1; unless given, a GPU if there is one
     """
+    from s2igan.recipes import resolve
     from s2igan.run import run_corpus
 
+    chosen = settings or resolve(recipe, base)
+    _use_image_encoder_weights(image_encoder_weights, chosen.sen.image.backbone)
     report = run_corpus(
         corpus,
         source,
         out,
-        recipe=recipe,
-        config=config,
+        preparation,
+        recipe=chosen,
         seed=seed,
         device=device,
         jobs=jobs,
         max_captions=max_captions,
         say=_say,
-        voices=voice,
-        proportions=proportions,
-        speaker_disjoint=speaker_disjoint,
-        keep_personal_data=keep_personal_data,
-        allow_rejected=allow_rejected,
     )
     print(f"Report: {report}")
 
 
-@app.command
 def train(
-    recipe: Annotated[Positional[str], arg(metavar="RECIPE")],
-    /,
     *,
+    recipe: Annotated[Positional[str], arg(metavar="RECIPE")],
     data: Path | None = None,
     out: Path | None = None,
-    config: str | None = None,
+    base: str | None = None,
     stage: Literal["sen", "rdg", "both"] = "both",
     sen_from: Path | None = None,
     resume: bool = False,
     seed: Seed = 0,
-    device: str | None = None,
+    image_encoder_weights: ImageEncoderWeights = None,
+    device: Device = None,
     dry_run: bool = False,
+    settings: Suppress[Any] = None,
 ) -> None:
     """Train a recipe: first the speech embedding network (sen), then the generator (rdg).
+
+    Every hyper-parameter of the recipe is a flag, such as --rdg.batch-size 48; s2igan train RECIPE --help lists them.
 
     Args:
         recipe: name of the experiment; s2igan recipes lists them
         data: directory that s2igan prepare made; a dry run can do without
         out: run directory to make, or to go on with; a dry run writes nothing
-        config: for a method such as no-dense, the configuration that it is applied to
+        base: for a method such as no-dense, the recipe that it changes; birds unless given
         stage: which stage to train
         sen_from: another run whose first stage to use in place of training it
         resume: go on from the newest checkpoint in the run directory, if there is one
         seed: of weights, batches and noise
-        device: cpu, cuda or cuda:1; unless given, a GPU if there is one
-        dry_run: print the configuration, and the parameters, memory and time that the training would take, measured on
-            this machine
+        dry_run: only print, as JSON, the complete configuration, the networks' parameters, and the time and memory of a
+            step on this machine
     """
-    if dry_run:
-        from s2igan.training.plan import plan
+    from s2igan.recipes import resolve
 
-        print(plan(recipe, size=config, data=data, device=device))
+    chosen = settings or resolve(recipe, base)
+    _use_image_encoder_weights(image_encoder_weights, chosen.sen.image.backbone)
+    if dry_run:
+        from s2igan.dry_run import dry_run as plan
+
+        print(json.dumps(plan(chosen, data=data, device=device), indent=2))
         return
     if data is None or out is None:
         raise UserError("training needs --data and --out: the directory that s2igan prepare made, and one for the run.")
     from s2igan.training.train import train_run
 
-    train_run(
-        recipe,
-        data=data,
-        out=out,
-        stage=stage,
-        resume=resume,
-        seed=seed,
-        size=config,
-        sen_from=sen_from,
-        device=device,
-    )
+    train_run(chosen, data=data, out=out, stage=stage, resume=resume, seed=seed, sen_from=sen_from, device=device)
+
+
+app.command(run)
+app.command(train)
 
 
 @app.command
-def benchmark(
-    recipes: tuple[str, ...] = ("cub", "birds"), device: str | None = None, compile: bool = False, quick: bool = False
-) -> None:
+def benchmark(recipes: tuple[str, ...] = ("cub", "birds"), device: Device = None) -> None:
     """Measure this machine and the speed of training on it; one JSON object on stdout.
 
     Args:
-        recipes: whose stages to measure, full-size networks on made-up data
-        device: cpu, cuda or cuda:1; unless given, a GPU if there is one
-        compile: measure with torch.compile as well, which takes up to half an hour more on a CPU
-        quick: small operations and batches, one repetition: to see that it works, not to compare
+        recipes: whose steps to measure, full-size networks on made-up data
     """
     from s2igan.benchmark import benchmark as measure
 
-    print(json.dumps(measure(recipes, device=device, compile=compile, quick=quick), indent=2))
+    print(json.dumps(measure(recipes, device=device), indent=2))
 
 
 @app.command
@@ -354,6 +340,7 @@ def generate(
     samples: Count = 4,
     seed: Seed = 1,
     out: Path = Path("generated"),
+    device: Device = None,
 ) -> None:
     """Draw what recordings describe: a PNG per sample and a contact sheet; one JSON line per PNG on stdout.
 
@@ -368,7 +355,7 @@ def generate(
         raise UserError(
             "no recording was named; give at least one sound file, as in s2igan generate --model RUN a.wav."
         )
-    _generate(model, audio, out, samples, seed)
+    _generate(model, audio, out, samples, seed, device)
 
 
 @app.command
@@ -381,6 +368,7 @@ def speak(
     samples: Count = 4,
     seed: Seed = 1,
     out: Path = Path("generated"),
+    device: Device = None,
 ) -> None:
     """Have a sentence spoken, then draw what was said; writes the wav beside the images.
 
@@ -394,13 +382,21 @@ def speak(
     """
     from s2igan.pipeline import speak_to_file
 
+    devices.choose_device(device)  # before a sound file is left behind
     stem = re.sub(r"[^\w]+", "-", sentence.lower()).strip("-")[:MAX_STEM].rstrip("-") or "sentence"
-    _generate(model, (speak_to_file(sentence, voice, out / f"{stem}.wav"),), out, samples, seed)
+    _generate(model, (speak_to_file(sentence, voice, out / f"{stem}.wav"),), out, samples, seed, device)
 
 
 @app.command
 def evaluate(
-    model: Path, data: Path, split: str = "test", max_captions: Count = 1000, seed: Seed = 0, device: str | None = None
+    model: Path,
+    data: Path,
+    split: str = "test",
+    max_captions: Count = 1000,
+    seed: Seed = 0,
+    image_encoder_weights: ImageEncoderWeights = None,
+    device: Device = None,
+    allow_other_data: bool = False,
 ) -> None:
     """Score a trained run on the test split: classes and voices that it never met.
 
@@ -410,11 +406,24 @@ def evaluate(
         split: what to score on
         max_captions: descriptions that images are drawn for, chosen at random
         seed: of every random choice and of the noise
-        device: cpu, cuda or cuda:1; unless given, a GPU if there is one
+        allow_other_data: score on another set than the one that the run was trained on; record and report say so
     """
     from s2igan.evaluation.evaluate import evaluate as evaluate_run
 
-    evaluate_run(model, data, split=split, max_captions=max_captions, seed=seed, device=device)
+    if image_encoder_weights is not None:
+        from s2igan.run_directory import RunDirectory
+
+        recipe = RunDirectory.open(model).config["recipe"]
+        _use_image_encoder_weights(image_encoder_weights, recipe["sen"]["image"]["backbone"])
+    evaluate_run(
+        model,
+        data,
+        split=split,
+        max_captions=max_captions,
+        seed=seed,
+        device=device,
+        allow_other_data=allow_other_data,
+    )
 
 
 @app.command
@@ -432,11 +441,11 @@ def report(model: Path) -> None:
     print(f"Report: {path}")
 
 
-def _generate(model: Path, audio: Sequence[Path], out: Path, samples: int, seed: int) -> None:
+def _generate(model: Path, audio: Sequence[Path], out: Path, samples: int, seed: int, device: str | None) -> None:
     from s2igan.pipeline import SpeechToImage, generate_files
 
     failed = False
-    for result in generate_files(SpeechToImage.load(model), audio, out, samples, seed):
+    for result in generate_files(SpeechToImage.load(model, device), audio, out, samples, seed):
         if isinstance(result, UserError):
             _complain(result)
             failed = True
@@ -453,22 +462,83 @@ def _shard(text: str) -> tuple[int, int]:
     return int(match[1]), int(match[2])
 
 
+def _use_image_encoder_weights(file: Path | None, backbone: str) -> None:
+    """Names a file of weights to this process, for all image encoders that it makes.
+
+    Raises:
+        UserError: the recipe's image encoder is another network.
+    """
+    if file is None:
+        return
+    if backbone != INCEPTION:
+        raise UserError(
+            f"--image-encoder-weights {file}: is for Inception-v3, and this recipe encodes images by {backbone}, whose "
+            "weights are installed; leave it out."
+        )
+    os.environ[WEIGHTS_VARIABLE] = str(file)
+
+
 def _say(line: str) -> None:
     print(line, flush=True)
 
 
 def main(args: Sequence[str] | None = None) -> None:
     """Runs one command; exits 1 after a failure that the user can mend, 2 on a wrong command line, 130 on Ctrl-C."""
-    status = _guarded(
-        lambda: app.cli(
-            prog="s2igan",
-            description=f"s2igan {__version__}: spoken descriptions to images, with no text in between.",
-            args=args,
-            config=(FlagCreatePairsOff, DisallowNone),
-        )
-    )
+    words = sys.argv[1:] if args is None else list(args)
+    status = _guarded(lambda: _run(words))
     if status:
         sys.exit(status)
+
+
+def _run(words: list[str]) -> None:
+    if words in ([], ["prepare"]):
+        words = [*words, "--help"]
+    commands: dict[str, Callable[..., None]] = {"train": train, "run": run}
+    command = commands.get(words[0])
+    recipe = None
+    if command is not None:
+        recipe = _named_recipe(words, command)
+        if recipe is not None:
+            from s2igan.flags import with_flags
+
+            command, words = with_flags(command, recipe, words)
+        app.command(name=words[0])(command)
+    app.cli(
+        prog="s2igan",
+        description=f"s2igan {__version__}: spoken descriptions to images, with no text in between.",
+        args=words,
+        # Fields of a recipe may be None, and `with_flags` forbids it to the other options.
+        config=(FlagCreatePairsOff, DisallowNone) if recipe is None else (FlagCreatePairsOff,),
+    )
+
+
+def _named_recipe(words: list[str], command: Callable[..., None]) -> Recipe | None:
+    """The recipe that the words of `train` or `run` name; None where they name none or only ask for general help.
+
+    Raises:
+        UserError: there is no such recipe.
+    """
+    from s2igan.recipes import RECIPES, resolve
+
+    parameters = inspect.signature(command).parameters.values()
+    switches = {f"--{parameter.name}".replace("_", "-") for parameter in parameters if parameter.default is False}
+    values: dict[str, str] = {}
+    others = []
+    option = ""
+    for word in words[1:]:
+        if word.startswith("-"):
+            option, _, value = word.partition("=")
+            values[option] = value
+            option = "" if value or option in switches else option
+        elif option:
+            values[option], option = word, ""
+        else:
+            others.append(word)
+    if words[0] == "run":
+        name = values.get("--recipe") or (None if {"--help", "-h"} & values.keys() else "birds")
+    else:
+        name = next((word for word in others if word in RECIPES), others[0] if others else None)
+    return None if name is None else resolve(name, values.get("--base") or None)
 
 
 def _guarded(command: Callable[[], Any]) -> int:

@@ -7,8 +7,7 @@ import errno
 import json
 import os
 import socket
-import threading
-import time
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any
@@ -88,6 +87,8 @@ def abandoned(temporary: Path) -> bool:
 
 
 def _runs(pid: int) -> bool:
+    if sys.platform == "win32":
+        return True  # to ask is to interrupt it there
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
@@ -126,7 +127,9 @@ def disk_errors(path: Path) -> Iterator[None]:
 
 
 def sync_directory(path: Path) -> None:
-    """Make a rename in this folder survive a power cut."""
+    """Make a rename in this folder survive a power cut; Windows opens no folders."""
+    if sys.platform == "win32":
+        return
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -134,24 +137,42 @@ def sync_directory(path: Path) -> None:
         os.close(descriptor)
 
 
-HEARTBEAT_SECONDS = 5.0
-"""Between two signs of life of whoever holds a lock."""
-STALE_SECONDS = 60.0
-"""Silence after which a lock is taken to be left behind."""
+def cache_folder(run: Path | None) -> Path:
+    """Where to keep what can be computed again: in the run's folder, or without a run in the user's cache folder.
+
+    Never in the data, which may be read-only. The folder need not exist yet (`atomic_write` makes it). Runs and corpora
+    share the user's folder: the name of each file must hold a digest of the content that it was computed from, such as
+    `Store.fingerprint`.
+
+    Returns:
+        `RUN/cache`, else `$XDG_CACHE_HOME/s2igan` (Windows: `%LOCALAPPDATA%`), by default `~/.cache/s2igan`.
+
+    Raises:
+        UserError: there is no run, and the user has no home folder.
+    """
+    if run is not None:
+        return run / "cache"
+    folder = Path(os.environ.get("XDG_CACHE_HOME") or os.environ.get("LOCALAPPDATA") or "")
+    if folder.is_absolute():  # the XDG specification: a relative path is to be ignored
+        return folder / "s2igan"
+    try:
+        return Path.home() / ".cache" / "s2igan"
+    except RuntimeError as error:
+        raise UserError("There is no home folder for cached files; set XDG_CACHE_HOME to a folder.") from error
+
+
 WAIT_SECONDS = 0.2
 """Between two looks at a lock that another holds."""
-_HELD: set[Path] = set()
-"""Locks that this process holds."""
-_BOOKS = threading.Lock()
-"""Held while a lock file and `_HELD` change together: a lock of ours that `_HELD` lacks is an earlier run's."""
+LEASE_SECONDS = 60.0
+"""Silence after which a lock that another machine holds is taken to be left behind."""
 
 
 @contextlib.contextmanager
 def only_one(path: Path, on_waiting: Callable[[str], None] = lambda holder: None) -> Iterator[None]:
     """Hold a lock file while the block runs; wait while another process, on this or another machine, holds it.
 
-    Works on network disks: the file is made exclusively and touched every few seconds, and one that stays untouched for
-    a minute, or whose process on this machine is gone, is removed.
+    Works on network disks: who holds the lock touches the file, and one that stays untouched for a minute, or whose
+    process on this machine is gone, is taken over.
 
     Args:
         on_waiting: told once who holds the lock, when there is someone to wait for.
@@ -159,93 +180,18 @@ def only_one(path: Path, on_waiting: Callable[[str], None] = lambda holder: None
     Raises:
         UserError: the lock cannot be written.
     """
-    waiting, looks = False, 0
-    while not _hold(path):
-        looks += 1
-        holder = _read_holder(path)
-        if _left_behind(path, holder):
-            _remove(path)
-            continue
-        if not waiting and (holder or looks > 1):  # at first its name may not be written yet
-            on_waiting(holder)
-            waiting = True
-        time.sleep(WAIT_SECONDS)
-    finished = threading.Event()
+    from filelock import SoftFileLease, Timeout
 
-    def live() -> None:
-        while not finished.wait(HEARTBEAT_SECONDS):
-            with contextlib.suppress(OSError):
-                os.utime(path)
-
-    alive = threading.Thread(target=live, daemon=True)
-    alive.start()
+    with disk_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = SoftFileLease(path, lease_duration=LEASE_SECONDS, poll_interval=WAIT_SECONDS)
+        try:
+            lock.acquire(blocking=False)
+        except Timeout:
+            owner = lock.owner
+            on_waiting(f"process {owner.pid} on {owner.hostname}" if owner else "another process")
+            lock.acquire()
     try:
         yield
     finally:
-        finished.set()
-        alive.join()
-        with _BOOKS:
-            path.unlink(missing_ok=True)
-            _HELD.discard(path)
-
-
-def _hold(path: Path) -> bool:
-    with _BOOKS:
-        taken = _take(path)
-        if taken:
-            _HELD.add(path)
-    return taken
-
-
-def _take(path: Path) -> bool:
-    with disk_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644)
-        except FileExistsError:
-            return False
-        with os.fdopen(descriptor, "w") as file:
-            file.write(f"{socket.gethostname()}-{os.getpid()}")
-    return True
-
-
-def _read_holder(path: Path) -> str:
-    try:
-        return path.read_text()
-    except OSError:
-        return ""
-
-
-def _left_behind(path: Path, holder: str) -> bool:
-    host, _, process = holder.rpartition("-")
-    if host == socket.gethostname() and process.isdecimal():
-        return path not in _HELD if int(process) == os.getpid() else not _runs(int(process))
-    return _silent(path)
-
-
-def _silent(path: Path) -> bool:
-    """Whether a file was not touched for `STALE_SECONDS`, by the clock of the disk, which may be another machine's."""
-    probe = path.with_name(f"{path.name}.{socket.gethostname()}-{os.getpid()}")
-    try:
-        probe.touch()
-        return probe.stat().st_mtime - path.stat().st_mtime > STALE_SECONDS
-    except OSError:
-        return False
-    finally:
-        probe.unlink(missing_ok=True)
-
-
-def _remove(path: Path) -> None:
-    """Remove a lock left behind; under a lock of its own, so that nobody removes one that was taken meanwhile."""
-    breaker = path.with_name(f"{path.name}.removed")
-    if not _take(breaker):
-        if _silent(breaker):
-            breaker.unlink(missing_ok=True)
-        time.sleep(WAIT_SECONDS)
-        return
-    try:
-        with _BOOKS:
-            if _left_behind(path, _read_holder(path)):
-                path.unlink(missing_ok=True)
-    finally:
-        breaker.unlink(missing_ok=True)
+        lock.release()

@@ -10,9 +10,12 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from s2igan.errors import UserError
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, ProgressColumn
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -44,34 +47,31 @@ def each_result(
         for item in items:
             yield item, work(item)
         return
-    with worker_pool(jobs) as pool:
-        futures = {pool.submit(work, item): item for item in items}
-        for future in as_completed(futures):
-            yield futures[future], future.result()
-
-
-@contextmanager
-def worker_pool(jobs: int, member: str = "A working process") -> Iterator[ProcessPoolExecutor]:
-    """`jobs` processes to submit work to; on leaving, what they have not begun is dropped and they end.
-
-    Args:
-        member: one of them, in the message about its death.
-
-    Raises:
-        UserError: if one of them was killed.
-    """
     # Spawned, not forked: the threads of torch and others do not survive a fork.
     context = multiprocessing.get_context("spawn")
     pool = ProcessPoolExecutor(jobs, mp_context=context, initializer=_start_worker)
     try:
-        yield pool
+        futures = {pool.submit(work, item): item for item in items}
+        for future in as_completed(futures):
+            yield futures[future], future.result()
     except BrokenProcessPool as error:
         raise UserError(
-            f"{member} was killed, often for want of memory; run the same command again with fewer --jobs, it goes on "
-            "where it stopped."
+            "A working process was killed, often for want of memory; run the same command again with fewer --jobs, it "
+            "goes on where it stopped."
         ) from error
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
+
+
+@contextmanager
+def progress_bars(shown: bool, amount: type[ProgressColumn] | None = None) -> Iterator[Progress]:
+    """Bars on stderr, each with what is done, of how much, and the time that is left; `amount` in place of counts."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), (amount or MofNCompleteColumn)(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), disable=not shown) as bars:
+        yield bars
 
 
 def _start_worker() -> None:

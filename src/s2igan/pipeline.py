@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import itertools
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,10 +20,12 @@ from torch import Tensor
 
 from s2igan.audio import SAMPLE_RATE, PadMode, Window, check_waveform, load_audio, log_mel
 from s2igan.checkpoint import load_model
+from s2igan.devices import choose_device
 from s2igan.errors import UserError
+from s2igan.files import disk_errors, write_whole
 from s2igan.models.encoders import Encoder, build_encoder, encoder_from_json
 from s2igan.models.generator import Generator, GeneratorConfig
-from s2igan.models.image_encoder import ImageEncoder, ImageEncoderConfig
+from s2igan.models.image_encoder import ImageEncoder
 from s2igan.speech import parse_voice
 
 MODEL_FOLDER = "model"
@@ -72,7 +75,7 @@ class SpeechToImage:
         device: str | torch.device = "cpu",
         *,
         image_encoder: ImageEncoder | None = None,
-        candidates: int = 1,
+        rerank: int = 1,
     ) -> None:
         """Takes over networks that fit together.
 
@@ -81,16 +84,16 @@ class SpeechToImage:
             generator: draws images of it.
             front_end: how the log-mels were made that the encoder learnt from.
             device: where to compute.
-            image_encoder: that of stage 1, which chooses each image among several; None takes the first.
-            candidates: how many it chooses among.
+            image_encoder: that of stage 1, needed for re-ranking alone.
+            rerank: images generated for each sample, of which the one nearest to the speech embedding is kept.
 
         Raises:
-            ValueError: several candidates, and nothing to choose with.
+            ValueError: re-ranking without an image encoder.
         """
-        if candidates > 1 and image_encoder is None:
-            raise ValueError(f"{candidates} candidates need the image encoder that chooses among them")
+        if rerank > 1 and image_encoder is None:
+            raise ValueError(f"rerank = {rerank} needs the image encoder of stage 1")
         self.device = torch.device(device)
-        self.candidates = candidates
+        self.rerank = rerank
         self.image_encoder = image_encoder
         if image_encoder is not None:
             image_encoder.eval().requires_grad_(False).to(self.device)
@@ -99,12 +102,18 @@ class SpeechToImage:
         self.front_end = front_end
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str], device: str | torch.device = "cpu") -> SpeechToImage:
+    def load(cls, path: str | os.PathLike[str], device: str | torch.device | None = None) -> SpeechToImage:
         """Reads a run directory, or the exported model in it (`config.json` and `weights.safetensors`).
 
+        Args:
+            path: the directory.
+            device: where to compute; a GPU if there is one.
+
         Raises:
-            UserError: there is no such directory, it holds no finished model, or its files do not fit together.
+            UserError: there is no such directory or device, it holds no finished model, or its files do not fit
+                together.
         """
+        device = choose_device(device)
         directory = find_model(path)
         config, weights = load_model(directory)
         speech_encoder = build_encoder(encoder_from_json(config.get("speech_encoder"), directory / "config.json"))
@@ -112,12 +121,12 @@ class SpeechToImage:
         _fill(speech_encoder, "speech_encoder.", weights, directory)
         _fill(generator, "generator.", weights, directory)
         front_end = _from_mapping(FrontEnd, config.get("front_end", {}), directory)
-        candidates = config.get("rerank", 1)
+        rerank = config.get("rerank", 1)
         image_encoder = None
-        if candidates > 1:
-            image_encoder = ImageEncoder(_from_mapping(ImageEncoderConfig, config.get("image_encoder"), directory))
+        if rerank > 1:
+            image_encoder = ImageEncoder.of_model(config, directory / "config.json")
             _fill(image_encoder.head, "image_head.", weights, directory)
-        return cls(speech_encoder, generator, front_end, device, image_encoder=image_encoder, candidates=candidates)
+        return cls(speech_encoder, generator, front_end, device, image_encoder=image_encoder, rerank=rerank)
 
     @property
     def resolutions(self) -> tuple[int, ...]:
@@ -131,13 +140,9 @@ class SpeechToImage:
             UserError: the recording cannot be read, is silent, under two frames or over 60 s long, or `samples`
                 or `seed` is out of range.
         """
-        return self.at_all_scales(audio, samples, seed)[-1]
-
-    def at_all_scales(self, audio: Audio, samples: int = 4, seed: int = 1) -> list[list[Image.Image]]:
-        """As a call, one list per resolution, from the lowest; UserError likewise."""
         z, eps = self.noise(samples, seed)
         scales = self.draw(self.embed(audio)[None].expand(samples, -1), z, eps)
-        return [[Image.fromarray(pixels) for pixels in scale] for scale in scales]
+        return [Image.fromarray(pixels) for pixels in scales[-1]]
 
     @torch.inference_mode()
     def embed(self, audio: Audio) -> Float[Tensor, " embedding"]:
@@ -150,12 +155,11 @@ class SpeechToImage:
         embedding = self.speech_encoder(mel, torch.tensor([mel.shape[1]], device=self.device))
         return cast(Tensor, embedding[0].cpu())
 
-    def noise(
-        self, samples: int, seed: int
-    ) -> tuple[Float[Tensor, "candidates z"], Float[Tensor, "candidates condition"]]:
-        """The noise z, and eps of the conditioning augmentation, of all candidates of samples 1, 2, ... of a seed.
+    def noise(self, samples: int, seed: int) -> tuple[Float[Tensor, "images z"], Float[Tensor, "images condition"]]:
+        """The noise z, and eps of the conditioning augmentation, of samples 1, 2, ... of a seed; UserError if either is
+        out of range.
 
-        Sample k does not depend on how many others are asked for.
+        There are `rerank` rows for each sample. Sample k does not depend on how many others are asked for.
         """
         if samples < 1:
             raise UserError(f"samples = {samples} makes no image: choose 1 or more.")
@@ -164,7 +168,7 @@ class SpeechToImage:
         config = self.generator.config
         stream = torch.Generator().manual_seed(seed)
         rows = torch.stack(
-            [torch.randn(config.z + config.condition, generator=stream) for _ in range(samples * self.candidates)]
+            [torch.randn(config.z + config.condition, generator=stream) for _ in range(samples * self.rerank)]
         )
         z, eps = rows.split([config.z, config.condition], dim=1)
         return z, eps
@@ -173,35 +177,35 @@ class SpeechToImage:
     def draw(
         self,
         embeddings: Float[Tensor, "samples embedding"],
-        z: Float[Tensor, "candidates z"],
-        eps: Float[Tensor, "candidates condition"] | None,
+        z: Float[Tensor, "images z"],
+        eps: Float[Tensor, "images condition"] | None,
     ) -> list[UInt8[np.ndarray, "samples _ _ 3"]]:
         """Pixels for embeddings and noise, one array per resolution, from the lowest.
 
-        There is noise for `candidates` images of each embedding, one embedding after the other.
+        There are `rerank` rows of noise for each embedding, one embedding after the other.
         """
         passes = []
-        at_once = max(1, IMAGES_AT_ONCE // self.candidates)
+        at_once = max(1, IMAGES_AT_ONCE // self.rerank)
         for first in range(0, len(embeddings), at_once):
-            heard = embeddings[first : first + at_once].to(self.device)
-            rows = slice(first * self.candidates, (first + at_once) * self.candidates)
+            speech = embeddings[first : first + at_once].to(self.device)
+            rows = slice(first * self.rerank, (first + at_once) * self.rerank)
             noise = None if eps is None else eps[rows].to(self.device)
-            given = heard.repeat_interleave(self.candidates, dim=0)
-            images = self.generator(given, z[rows].to(self.device), noise).images
+            repeated = speech.repeat_interleave(self.rerank, dim=0)
+            images = self.generator(repeated, z[rows].to(self.device), noise).images
             if self.image_encoder is not None:
-                best = self._best(images[-1], heard)
+                best = self._best(images[-1], speech)
                 images = tuple(scale[best] for scale in images)
             passes.append(images)
         return [to_pixels(torch.cat(scale)) for scale in zip(*passes, strict=True)]
 
     def _best(
-        self, images: Float[Tensor, "candidates 3 _ _"], heard: Float[Tensor, "samples embedding"]
+        self, images: Float[Tensor, "images 3 _ _"], speech: Float[Tensor, "samples embedding"]
     ) -> Int[Tensor, " samples"]:
-        """Of each embedding's candidates the one whose image embedding is nearest to it (largest cosine)."""
+        """For each speech embedding, which of its `rerank` images has the nearest image embedding (largest cosine)."""
         assert self.image_encoder is not None
-        seen = torch.nn.functional.normalize(self.image_encoder(images), dim=1).view(len(heard), self.candidates, -1)
-        nearest = (seen @ heard[:, :, None])[:, :, 0].argmax(dim=1)
-        return nearest + self.candidates * torch.arange(len(heard), device=nearest.device)
+        embedded = torch.nn.functional.normalize(self.image_encoder(images), dim=1)
+        nearest = (embedded.view(len(speech), self.rerank, -1) @ speech[:, :, None])[:, :, 0].argmax(dim=1)
+        return nearest + self.rerank * torch.arange(len(speech), device=nearest.device)
 
 
 def find_model(path: str | os.PathLike[str]) -> Path:
@@ -288,10 +292,8 @@ def generate_files(
     """
     out = Path(out)
     model.noise(samples, seed)
-    try:
+    with disk_errors(out):
         out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"{out}: cannot make this directory ({error.strerror}); choose another with --out.") from error
     rows = []
     names: set[str] = set()
     for recording in map(Path, recordings):
@@ -305,7 +307,7 @@ def generate_files(
         rows.append(images)
         for sample, image in enumerate(images, start=1):
             path = out / f"{stem}-{sample}.png"
-            image.save(path)
+            write_picture(path, image)
             yield {
                 "audio": str(recording),
                 "sample": sample,
@@ -315,7 +317,7 @@ def generate_files(
                 "height": image.height,
             }
     if rows:
-        contact_sheet(rows).save(out / "contact-sheet.png")
+        write_picture(out / "contact-sheet.png", contact_sheet(rows))
 
 
 def speak_to_file(sentence: str, voice: str, path: str | os.PathLike[str]) -> Path:
@@ -328,13 +330,28 @@ def speak_to_file(sentence: str, voice: str, path: str | os.PathLike[str]) -> Pa
         raise UserError("the sentence is empty; write what should be said in quotation marks.")
     path = Path(path)
     synthesizer = parse_voice(voice)
-    wave = synthesizer.synthesize(sentence)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        soundfile.write(path, wave, synthesizer.sample_rate, subtype="PCM_16")
-    except (OSError, soundfile.SoundFileError) as error:
-        raise UserError(f"{path}: cannot write this file ({error}); choose another directory with --out.") from error
+    write_recording(path, synthesizer.synthesize(sentence), synthesizer.sample_rate)
     return path
+
+
+def write_picture(path: Path, image: Image.Image) -> None:
+    """Writes a PNG, and its folder; UserError where it cannot be written."""
+    content = io.BytesIO()
+    image.save(content, "PNG")
+    _write(path, content.getvalue())
+
+
+def write_recording(path: Path, wave: Float[np.ndarray, " samples"], sample_rate: int) -> None:
+    """Writes a 16-bit wav, and its folder; UserError where it cannot be written."""
+    content = io.BytesIO()
+    soundfile.write(content, wave, sample_rate, subtype="PCM_16", format="WAV")
+    _write(path, content.getvalue())
+
+
+def _write(path: Path, content: bytes) -> None:
+    with disk_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(path, content)
 
 
 def _numbered(stem: str) -> Iterator[str]:

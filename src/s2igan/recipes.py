@@ -1,34 +1,44 @@
-"""Named experiments. A *size* (`demo`, `birds`, `cub`, `oxford102`, `flickr8k`, `places`) is a complete configuration;
-a *method* (`s2igan`, `no-dense`, ...) turns one into the row of the paper that it names. `s2igan train birds` trains
-the size as it stands, `s2igan train no-rs --config birds` the method at that size; either runs on any prepared store.
+"""Named experiments.
 
-Published figures are mAP / FID / IS of Wang et al. 2020 (method.md 6): higher, lower and higher are better. Whatever
-a size changes of the paper's method holds for every method at that size, so that rows can be compared.
-`s2igan train METHOD --config SIZE --dry-run` prints the resolved configuration and what it takes.
+A *base* recipe (`demo`, `birds`, `cub`, `oxford102`, `flickr8k`, `places`) is a complete configuration. A *method*
+(`s2igan`, `no-dense`, ...) changes a base recipe into the row of the paper's table that it names. `s2igan train birds`
+trains the base recipe as it is; `s2igan train no-rs --base birds` trains the method on it. Either runs on any prepared
+store.
+
+Published figures are mAP / FID / IS of Wang et al. 2020 (docs/method.md section 6): higher, lower and higher are
+better. Whatever a base recipe changes of the paper's method holds for every method on it, so that rows can be compared.
+`s2igan train METHOD --base RECIPE --dry-run` prints the resolved configuration and what it takes.
 
 Importing this module is cheap: what needs torch is imported when a recipe is called.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, fields, is_dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 from s2igan.errors import UserError
 
 if TYPE_CHECKING:
-    from s2igan.training.rdg_config import RDGConfig
+    from s2igan.training.beyond import Beyond
+    from s2igan.training.rdg import RDGConfig
     from s2igan.training.sen import SENConfig
 
 
 @dataclass(frozen=True)
 class TrainingSet:
-    """The set that a size is meant for: what a dry run goes by where no store is at hand."""
+    """The set that a base recipe is meant for: a dry run counts its images where no store is given."""
 
     images: int
     classes: int
     """0 where the set has none."""
+
+
+def _paper_only() -> Beyond:
+    from s2igan.training.beyond import Beyond
+
+    return Beyond()
 
 
 @dataclass(frozen=True)
@@ -38,8 +48,12 @@ class Recipe:
     name: str
     sen: SENConfig
     rdg: RDGConfig
+    beyond: Beyond = field(default_factory=_paper_only)
     training_set: TrainingSet | None = None
     """Only estimates use it."""
+
+    def __post_init__(self) -> None:
+        self.beyond.small.check(self.rdg)
 
 
 def demo() -> Recipe:
@@ -52,15 +66,11 @@ def demo() -> Recipe:
     return replace(
         recipe,
         name="demo",
-        sen=replace(recipe.sen, loop=replace(recipe.sen.loop, steps=600)),
-        rdg=replace(
-            recipe.rdg,
-            ema_decay=0.995,
-            contrast=30.0,
-            discriminator_contrast=30.0,
-            semantic=0.7,
-            late_steps=0,
-            loop=replace(recipe.rdg.loop, steps=1500),
+        sen=replace(recipe.sen, trainer=replace(recipe.sen.trainer, steps=600)),
+        rdg=replace(recipe.rdg, ema_decay=0.995, trainer=replace(recipe.rdg.trainer, steps=1500)),
+        beyond=replace(
+            recipe.beyond,
+            small=replace(recipe.beyond.small, contrast=30.0, discriminator_contrast=30.0, semantic=0.7, late_steps=0),
         ),
     )
 
@@ -68,18 +78,19 @@ def demo() -> Recipe:
 def birds() -> Recipe:
     """The built-in birds at 16, 32 and 64 px, 60 to 90 minutes on two cores.
 
-    The paper's stages, networks and losses at smaller sizes, and what docs/concepts.md lists as changed in the small
-    recipes: practice on real images, contrastive terms in place of mismatched pairs, a condition that begins at full
-    strength, distorted speech, image features with a place that are encoded once; and batches of utterances of similar
-    length.
+    The paper's stages, networks and losses at smaller widths, and what docs/concepts.md lists as changed in the small
+    recipes: a reconstruction warm-up on real images, contrastive terms in place of mismatched pairs, a condition that
+    begins at full strength, distorted speech, image features with a place that are encoded once; and batches of
+    utterances of similar length.
     """
     from s2igan.models.generator import GeneratorConfig
     from s2igan.models.image_encoder import ImageEncoderConfig
     from s2igan.models.speech_encoder import SpeechEncoderConfig
     from s2igan.training.augment import SpeechAugment
-    from s2igan.training.rdg_config import RDGConfig
+    from s2igan.training.beyond import Beyond, ConditionStart, InUse, SmallRecipes
+    from s2igan.training.rdg import RDGConfig
     from s2igan.training.sen import SENConfig
-    from s2igan.training.trainer import LoopConfig
+    from s2igan.training.trainer import TrainerConfig
 
     speech = SpeechEncoderConfig(
         conv_channels=(64, 128),
@@ -97,7 +108,7 @@ def birds() -> Recipe:
         embedding=speech.embedding,
     )
     sen = SENConfig(
-        loop=LoopConfig(steps=1200, evaluate_every=100),
+        trainer=TrainerConfig(steps=1200, evaluate_every=100),
         speech=speech,
         image=image,
         image_size=64,
@@ -112,16 +123,17 @@ def birds() -> Recipe:
         augment=SpeechAugment(),
     )
     rdg = RDGConfig(
-        loop=LoopConfig(steps=6700, evaluate_every=500, precision="auto", sync_batch_norm=True),
+        trainer=TrainerConfig(steps=6700, evaluate_every=500, precision="auto"),
         generator=GeneratorConfig(embedding=speech.embedding, condition=64, z=64, width=48, resolutions=(16, 32, 64)),
         discriminator_width=32,
         learning_rate=3e-4,
         discriminator_learning_rate=3e-4,
         schedule="cosine",
-        ema_decay=0.999,
         kl=0.02,
-        initial_condition_gain=32.0,
-        initial_logvar=-3.0,
+        mismatched=False,
+        image_views=4,
+    )
+    small = SmallRecipes(
         contrast=3.0,
         discriminator_contrast=3.0,
         contrast_dim=64,
@@ -130,17 +142,14 @@ def birds() -> Recipe:
         late_contrast=30.0,
         late_semantic=0.7,
         negatives=512,
-        arithmetic=0.5,
-        mismatched=False,
+        extrapolated=0.5,
         reconstruction=75.0,
         posterior_kl=5.0,
-        practice_steps=1200,
+        warmup_steps=1200,
         condition_scale=1.4,
-        candidates=4,
-        image_views=4,
-        calibrate_batch_norm=True,
     )
-    return Recipe("birds", sen, rdg, TrainingSet(images=1760, classes=44))
+    beyond = Beyond(ConditionStart(gain=32.0, logvar=-3.0), InUse(calibrate_batch_norm=True, rerank=4), small)
+    return Recipe("birds", sen, rdg, beyond, TrainingSet(images=1760, classes=44))
 
 
 def cub() -> Recipe:
@@ -148,13 +157,13 @@ def cub() -> Recipe:
 
     Inception-v3 encodes the images. Where paper and reference differ the choices are those of method.md section 8.
     """
-    from s2igan.training.rdg_config import RDGConfig
+    from s2igan.training.rdg import RDGConfig
     from s2igan.training.sen import SENConfig
-    from s2igan.training.trainer import LoopConfig
+    from s2igan.training.trainer import TrainerConfig
 
-    sen = SENConfig(loop=LoopConfig(epochs=150, evaluate_every=350))
-    rdg = RDGConfig(loop=LoopConfig(epochs=600, evaluate_every=5000, checkpoint_seconds=1800))
-    return Recipe("cub", sen, rdg, TrainingSet(images=8855, classes=150))
+    sen = SENConfig(trainer=TrainerConfig(epochs=150, evaluate_every=350))
+    rdg = RDGConfig(trainer=TrainerConfig(epochs=600, evaluate_every=5000, checkpoint_seconds=1800))
+    return Recipe("cub", sen, rdg, training_set=TrainingSet(images=8855, classes=150))
 
 
 def oxford102() -> Recipe:
@@ -169,7 +178,7 @@ def flickr8k() -> Recipe:
     (method.md section 5).
     """
     recipe = cub()
-    sen = replace(recipe.sen, learning_rate=1e-4, batch_size=32, loop=replace(recipe.sen.loop, epochs=120))
+    sen = replace(recipe.sen, learning_rate=1e-4, batch_size=32, trainer=replace(recipe.sen.trainer, epochs=120))
     return replace(recipe, name="flickr8k", sen=sen, training_set=TrainingSet(images=6000, classes=0))
 
 
@@ -178,42 +187,42 @@ def places() -> Recipe:
     return replace(flickr8k(), name="places", training_set=None)
 
 
-def s2igan(size: Recipe) -> Recipe:
-    """The paper's method: the size as it stands.
+def s2igan(base: Recipe) -> Recipe:
+    """The paper's method: the base recipe as it is.
 
     Table 1: CUB 9.04 / 14.50 / 4.29, Oxford-102 13.40 / 48.64 / 3.55.
-    s2igan train s2igan --config cub --data DATA --out RUN
+    s2igan train s2igan --base cub --data DATA --out RUN
     """
-    return size
+    return base
 
 
-def stackgan_v2_speech(size: Recipe) -> Recipe:
+def stackgan_v2_speech(base: Recipe) -> Recipe:
     """StackGAN-v2 on the SEN's embeddings: neither dense link nor relation supervisor.
 
     Table 1: CUB 8.09 / 18.94 / 4.14, Oxford-102 12.18 / 54.33 / 3.69. Give it the embeddings of the row that it is
     compared with:
-    s2igan train stackgan-v2-speech --config cub --data DATA --out RUN --sen-from S2IGAN-RUN
+    s2igan train stackgan-v2-speech --base cub --data DATA --out RUN --sen-from S2IGAN-RUN
     """
-    return no_rs(no_dense(size))
+    return no_rs(no_dense(base))
 
 
-def stackgan_v2_text(size: Recipe) -> Recipe:
+def stackgan_v2_text(base: Recipe) -> Recipe:
     """StackGAN-v2 on a text embedding in place of speech.
 
     Table 1: CUB 7.01 / 20.94 / 4.02, Oxford-102 9.88 / 50.38 / 3.35. The text embedding is a character CNN-RNN that
     stage 1 trains on the captions by the losses of the SEN, so that it can be had on any set with captions;
     `stackgan-v2-text-reed` has the paper's. The model reads text: `s2igan evaluate` scores it, `s2igan generate`
     refuses it.
-    s2igan train stackgan-v2-text --config cub --data DATA --out RUN
+    s2igan train stackgan-v2-text --base cub --data DATA --out RUN
     """
     from s2igan.models.text_encoder import TextEncoderConfig
 
-    speech = size.sen.speech
+    speech = base.sen.speech
     text = TextEncoderConfig(embedding=speech.embedding, normalize_pooled=speech.normalize_pooled)
-    return replace(stackgan_v2_speech(size), sen=replace(size.sen, speech=text, augment=None))
+    return replace(stackgan_v2_speech(base), sen=replace(base.sen, speech=text, augment=None))
 
 
-def stackgan_v2_text_reed(size: Recipe) -> Recipe:
+def stackgan_v2_text_reed(base: Recipe) -> Recipe:
     """StackGAN-v2 on the text embeddings that the paper took: char-CNN-RNN, by Reed et al.
 
     Table 1: CUB 7.01 / 20.94 / 4.02, Oxford-102 9.88 / 50.38 / 3.35. `s2igan prepare cub --text-embeddings` (or
@@ -221,81 +230,86 @@ def stackgan_v2_text_reed(size: Recipe) -> Recipe:
     (`models/precomputed.py` says why), so that stage 1 trains the image head alone, to meet them by the losses of the
     SEN: nothing but scores of stage 1 needs it. Evaluation works as with `stackgan-v2-text`, and so does the refusal of
     `s2igan generate`.
-    s2igan train stackgan-v2-text-reed --config cub --data DATA --out RUN
+    s2igan train stackgan-v2-text-reed --base cub --data DATA --out RUN
     """
     from s2igan.models.precomputed import PrecomputedConfig
 
-    text = PrecomputedConfig(normalize_pooled=size.sen.speech.normalize_pooled)
-    base, n = stackgan_v2_speech(size), text.embedding
+    text = PrecomputedConfig(normalize_pooled=base.sen.speech.normalize_pooled)
+    method, n = stackgan_v2_speech(base), text.embedding
     return replace(
-        base,
-        sen=replace(size.sen, speech=text, image=replace(size.sen.image, embedding=n), augment=None),
-        rdg=replace(base.rdg, generator=replace(base.rdg.generator, embedding=n)),
+        method,
+        sen=replace(base.sen, speech=text, image=replace(base.sen.image, embedding=n), augment=None),
+        rdg=replace(method.rdg, generator=replace(method.rdg.generator, embedding=n)),
     )
 
 
-def li2020(size: Recipe) -> Recipe:
+def li2020(base: Recipe) -> Recipe:
     """Li et al. 2020: StackGAN-v2 on a speech encoder that image features teach.
 
     Table 1: CUB - / 18.37 / 4.09, Oxford-102 - / 54.76 / 3.23. Stage 1 trains a CNN with a bidirectional LSTM by
     distillation from the frozen image encoder (method.md section 7).
-    s2igan train li2020 --config cub --data DATA --out RUN
+    s2igan train li2020 --base cub --data DATA --out RUN
     """
     from s2igan.models.li2020 import CnnLstmConfig
 
-    hidden = size.sen.speech.embedding // 2
-    speech = CnnLstmConfig(width=max(1, hidden // 8), hidden=hidden, normalize_pooled=size.sen.speech.normalize_pooled)
-    return replace(stackgan_v2_speech(size), sen=replace(size.sen, speech=speech, objective="distillation"))
+    hidden = base.sen.speech.embedding // 2
+    speech = CnnLstmConfig(width=max(1, hidden // 8), hidden=hidden, normalize_pooled=base.sen.speech.normalize_pooled)
+    return replace(stackgan_v2_speech(base), sen=replace(base.sen, speech=speech, objective="distillation"))
 
 
-def no_dense(size: Recipe) -> Recipe:
+def no_dense(base: Recipe) -> Recipe:
     """Ablation: no dense link, the one from h_{i-1} to the up-block of stage i.
 
     CUB 8.66 / 17.58 / 4.19.
-    s2igan train no-dense --config cub --data DATA --out RUN --sen-from S2IGAN-RUN
+    s2igan train no-dense --base cub --data DATA --out RUN --sen-from S2IGAN-RUN
     """
-    return replace(size, rdg=replace(size.rdg, generator=replace(size.rdg.generator, dense="none")))
+    return replace(base, rdg=replace(base.rdg, generator=replace(base.rdg.generator, dense="none")))
 
 
-def no_rs(size: Recipe) -> Recipe:
+def no_rs(base: Recipe) -> Recipe:
     """Ablation: no relation supervisor.
 
     CUB 8.54 / 15.59 / 4.14.
-    s2igan train no-rs --config cub --data DATA --out RUN --sen-from S2IGAN-RUN
+    s2igan train no-rs --base cub --data DATA --out RUN --sen-from S2IGAN-RUN
     """
-    return replace(size, rdg=replace(size.rdg, relation=0.0))
+    return replace(base, rdg=replace(base.rdg, relation=0.0))
 
 
-def no_sen(size: Recipe) -> Recipe:
+def no_sen(base: Recipe) -> Recipe:
     """Ablation: no stage 1; the speech encoder starts at random and is trained by the GAN alone.
 
     CUB 2.91 / 19.56 / 3.49. Stage 1 takes no step. The relation supervisor sees the frozen image features, reduced to
     their principal components, since there is no trained image embedding.
-    s2igan train no-sen --config cub --data DATA --out RUN
+    s2igan train no-sen --base cub --data DATA --out RUN
     """
-    untrained = replace(size.sen, objective="distillation", loop=replace(size.sen.loop, steps=0, epochs=None))
-    return replace(size, sen=untrained, rdg=replace(size.rdg, speech="scratch", negatives=0))
+    untrained = replace(base.sen, objective="distillation", trainer=replace(base.sen.trainer, steps=0, epochs=None))
+    return replace(base, sen=untrained, rdg=replace(base.rdg, speech="scratch"), beyond=_without_negatives(base.beyond))
 
 
-def end_to_end(size: Recipe) -> Recipe:
+def end_to_end(base: Recipe) -> Recipe:
     """Ablation: the speech encoder, trained by stage 1, is trained on with the GAN.
 
     CUB 7.38 / 21.54 / 4.29.
-    s2igan train end-to-end --config cub --data DATA --out RUN --sen-from S2IGAN-RUN
+    s2igan train end-to-end --base cub --data DATA --out RUN --sen-from S2IGAN-RUN
     """
-    return replace(size, rdg=replace(size.rdg, speech="finetuned", negatives=0))
+    return replace(base, rdg=replace(base.rdg, speech="finetuned"), beyond=_without_negatives(base.beyond))
 
 
-def no_distinctive(size: Recipe) -> Recipe:
+def _without_negatives(beyond: Beyond) -> Beyond:
+    """Negatives are embeddings that are computed once, which needs a frozen speech encoder."""
+    return replace(beyond, small=replace(beyond.small, negatives=0))
+
+
+def no_distinctive(base: Recipe) -> Recipe:
     """Ablation: stage 1 without the distinctive loss (Eq. 5).
 
     CUB 6.80 / 16.66 / 4.19; SEN mAP 23.68 instead of 24.24.
-    s2igan train no-distinctive --config cub --data DATA --out RUN
+    s2igan train no-distinctive --base cub --data DATA --out RUN
     """
-    return replace(size, sen=replace(size.sen, distinctive=0.0))
+    return replace(base, sen=replace(base.sen, distinctive=0.0))
 
 
-SIZES: dict[str, Callable[[], Recipe]] = {
+BASES: dict[str, Callable[[], Recipe]] = {
     "demo": demo,
     "birds": birds,
     "cub": cub,
@@ -315,28 +329,76 @@ METHODS: dict[str, Callable[[Recipe], Recipe]] = {
     "end-to-end": end_to_end,
     "no-distinctive": no_distinctive,
 }
-RECIPES: dict[str, Callable[..., Recipe]] = {**SIZES, **METHODS}
+RECIPES: dict[str, Callable[..., Recipe]] = {**BASES, **METHODS}
 
 
-def resolve(name: str, size: str | None = None) -> Recipe:
+def resolve(name: str, base: str | None = None) -> Recipe:
     """The complete configuration of a recipe.
 
     Args:
-        name: a size, or a method.
-        size: the size that a method is applied to; `birds` unless given.
+        name: a base recipe, or a method.
+        base: the base recipe that a method changes; `birds` unless given.
 
     Raises:
-        UserError: a name is unknown, or a size was given for a size.
+        UserError: a name is unknown, or a base was given for a recipe that is one itself.
     """
-    if name in SIZES:
-        if size not in (None, name):
+    if name in BASES:
+        if base not in (None, name):
             raise UserError(
-                f"The recipe {name} is a configuration itself; leave --config out, or name a method instead of it."
+                f"The recipe {name} is a base recipe itself; leave --base out, or name a method in place of {name}."
             )
-        return SIZES[name]()
+        return BASES[name]()
     if name not in METHODS:
         raise UserError(f"There is no recipe {name!r}; choose one of {', '.join(RECIPES)}.")
-    if size is not None and size not in SIZES:
-        raise UserError(f"There is no configuration {size!r}; choose one of {', '.join(SIZES)}.")
-    recipe = METHODS[name](SIZES[size or "birds"]())
-    return replace(recipe, name=f"{name} ({size or 'birds'})")
+    if base is not None and base not in BASES:
+        raise UserError(f"There is no base recipe {base!r}; choose one of {', '.join(BASES)}.")
+    recipe = METHODS[name](BASES[base or "birds"]())
+    return replace(recipe, name=f"{name} ({base or 'birds'})")
+
+
+def groups(recipe: Recipe) -> dict[str, Any]:
+    """The hyper-parameters of a recipe: its configurations by name, `sen` and `rdg`."""
+    others = ("name", "training_set")
+    return {field.name: getattr(recipe, field.name) for field in fields(recipe) if field.name not in others}
+
+
+def customised(recipe: Recipe, settings: dict[str, Any]) -> Recipe:
+    """A recipe with other hyper-parameters, which its name then lists: "birds, rdg.batch_size 48".
+
+    The image embedding and the generator's input follow the dimensions of the speech embedding, unless they were
+    changed too.
+
+    Args:
+        settings: configurations by name, as `groups` gives them.
+
+    Raises:
+        UserError: the three have different dimensions, or a value does not fit the others.
+    """
+    sen, rdg = settings["sen"], settings["rdg"]
+    n = sen.speech.embedding
+    if n != recipe.sen.speech.embedding:
+        if sen.image.embedding == recipe.sen.image.embedding:
+            sen = replace(sen, image=replace(sen.image, embedding=n))
+        if rdg.generator.embedding == recipe.rdg.generator.embedding:
+            rdg = replace(rdg, generator=replace(rdg.generator, embedding=n))
+    if not n == sen.image.embedding == rdg.generator.embedding:
+        raise UserError(
+            f"speech embeddings have {n} dimensions, image embeddings {sen.image.embedding} and the generator expects "
+            f"{rdg.generator.embedding}; set --sen.image.embedding and --rdg.generator.embedding to {n}, or leave both "
+            "out."
+        )
+    settings = {**settings, "sen": sen, "rdg": rdg}
+    changed = [line for name, old in groups(recipe).items() for line in changes(old, settings[name], name)]
+    return replace(recipe, name=", ".join([recipe.name, *changed]), **settings)
+
+
+def changes(old: Any, new: Any, name: str) -> Iterator[str]:
+    """The fields in which a configuration differs from another of its class, with their new values."""
+    if old is None and is_dataclass(new) and not isinstance(new, type):
+        yield f"{name} on"
+        old = type(new)()
+    if is_dataclass(new) and type(old) is type(new):
+        for field in fields(new):
+            yield from changes(getattr(old, field.name), getattr(new, field.name), f"{name}.{field.name}")
+    elif old != new:
+        yield f"{name} {new}"

@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from s2igan.corpora.prepare.options import PrepareOptions
 from s2igan.corpora.registry import BUILT_IN, drawn_set
+from s2igan.devices import choose_device
 from s2igan.errors import UserError
 from s2igan.files import atomic_write_json
 from s2igan.run_directory import DATA
@@ -28,16 +31,16 @@ def run_corpus(
     corpus: str,
     source: str | Path | None,
     out: str | Path,
+    options: PrepareOptions = PrepareOptions(),
     *,
     recipe: str | Recipe = "birds",
-    config: str | None = None,
+    base: str | None = None,
     seed: int = 0,
     device: str | None = None,
     jobs: int | None = None,
     max_captions: int = 1000,
     progress: bool = True,
     say: Callable[[str], None] = lambda line: None,
-    **prepare_options: Any,
 ) -> Path:
     """Prepare a source, train a recipe on it, score it and write the report; returns the report's path.
 
@@ -45,15 +48,15 @@ def run_corpus(
         corpus: name of an importer, or of a built-in corpus, which has no source.
         source: as of `prepare_corpus`.
         out: run directory to make, or to go on with.
+        options: how to read and split the source; those of a built-in corpus stay as they are.
         recipe: as of `train_run`; its image size is prepared for.
-        config: the size that a method is applied to.
+        base: the base recipe that a method changes.
         seed: of the splits, of training and of evaluation.
         device: where to compute; a GPU if there is one.
         jobs: processes of the preparation.
         max_captions: descriptions that images are drawn for in the evaluation.
         progress: show progress bars.
         say: is told sentences that a user should read.
-        prepare_options: more arguments of `prepare_corpus`.
 
     Raises:
         UserError: as each part does; or the run was begun with other options. What is finished stays.
@@ -62,15 +65,16 @@ def run_corpus(
     from s2igan.recipes import resolve
     from s2igan.report import headlines, write_report
 
+    choose_device(device)  # before the corpus is prepared for it
     out = Path(out)
-    chosen = resolve(recipe, config) if isinstance(recipe, str) else recipe
+    chosen = resolve(recipe, base) if isinstance(recipe, str) else recipe
     if isinstance(chosen.sen.speech, PrecomputedConfig):
         if source is None:
             raise UserError(
                 f"{corpus}: the recipe {chosen.name} reads published text embeddings, and of what is made here there "
                 "are none; choose stackgan-v2-text, which trains a text encoder of its own."
             )
-        prepare_options["text_embeddings"] = True
+        options = replace(options, text_embeddings=True)
     size = max(chosen.sen.image_size, chosen.rdg.generator.resolutions[-1])
     data = out / DATA
     asked: dict[str, dict[str, Any]] = {
@@ -79,7 +83,7 @@ def run_corpus(
             "source": None if source is None else str(Path(source).resolve()),
             "size": size,
             "seed": seed,
-            **{name: list(value) if isinstance(value, tuple) else value for name, value in prepare_options.items()},
+            **{name: list(value) if isinstance(value, tuple) else value for name, value in asdict(options).items()},
         },
         TRAINED: {"recipe": chosen.name, "seed": seed},
         EVALUATED: {"max_captions": max_captions, "seed": seed},
@@ -97,20 +101,18 @@ def run_corpus(
         if source is not None and corpus in BUILT_IN:
             raise UserError(f"{corpus}: is built in and has no source; leave --source out, or name another corpus.")
         if source is None:
-            _prepare_built_in(corpus, data, size=size, seed=seed, jobs=jobs, **prepare_options)
+            _prepare_built_in(corpus, data, size=size, seed=seed, jobs=jobs, options=options)
             return
         from s2igan.corpora.prepare.corpus import prepare_corpus
 
-        prepare_corpus(
-            corpus, source, data, size=size, seed=seed, jobs=jobs, progress=progress, say=say, **prepare_options
-        )
+        prepare_corpus(corpus, source, data, options, size=size, seed=seed, jobs=jobs, progress=progress, say=say)
 
     def train() -> None:
         from s2igan.training.train import train_run
 
         check_trainable(data)
         try:
-            train_run(recipe, data=data, out=out, size=config, seed=seed, device=device, resume=True)
+            train_run(chosen, data=data, out=out, seed=seed, device=device, resume=True)
         except KeyboardInterrupt as interruption:
             saved = str(interruption).partition(";")[0]
             raise KeyboardInterrupt(f"{saved}; the same command goes on" if saved else "") from None
@@ -150,11 +152,9 @@ def split_to_score(data: Path, say: Callable[[str], None]) -> str:
     for split in ("test", "validation", "train"):
         if len(store.split_indices(split)):
             if split != "test":
-                met = (
-                    " It has met every picture there: these scores say nothing about new ones."
-                    if split == "train"
-                    else ""
-                )
+                met = ""
+                if split in store.training_splits("rdg"):
+                    met = " It has met every picture there: these scores say nothing about new ones."
                 say(f"There is no test split: the model is scored on its {split} split.{met}")
             return split
     raise UserError(f"{data}: no utterance has a split, so there is nothing to train or score on; prepare it again.")
@@ -177,10 +177,13 @@ def _is_done(out: Path, mark: str, asked: dict[str, Any]) -> bool:
     return True
 
 
-def _prepare_built_in(corpus: str, data: Path, *, size: int, seed: int, jobs: int | None, **options: Any) -> None:
+def _prepare_built_in(
+    corpus: str, data: Path, *, size: int, seed: int, jobs: int | None, options: PrepareOptions
+) -> None:
     if corpus not in BUILT_IN:
         raise UserError(f"{corpus}: needs a --source, the folder or archive that the corpus is in.")
-    if changed := [name for name, value in options.items() if value and name not in ("window", "proportions")]:
+    usual = asdict(PrepareOptions())
+    if changed := [name for name, value in asdict(options).items() if value != usual[name]]:
         raise UserError(f"{corpus}: is made here and knows no --{changed[0].replace('_', '-')}; leave it out.")
     from s2igan.corpora.builtin import drawn
 

@@ -6,7 +6,7 @@ RUN/config.json environment.json log.txt metrics.jsonl tensorboard/ samples/ che
 
 from __future__ import annotations
 
-import fcntl
+import contextlib
 import json
 import logging
 import math
@@ -18,14 +18,24 @@ import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from s2igan import __version__
 from s2igan.errors import UserError
 from s2igan.files import atomic_write, atomic_write_json, disk_errors
 from s2igan.parallel import usable_cores
 
-LOCK, CONFIG, ENVIRONMENT, METRICS, LOG = ".lock", "config.json", "environment.json", "metrics.jsonl", "log.txt"
+if TYPE_CHECKING:
+    from filelock import BaseFileLock
+
+LOCK, HOLDER, CONFIG, ENVIRONMENT, METRICS, LOG = (
+    ".lock",
+    ".lock-holder",
+    "config.json",
+    "environment.json",
+    "metrics.jsonl",
+    "log.txt",
+)
 DATA = "data"
 """Where `s2igan run` prepares the corpus of a run, before there is a run."""
 
@@ -37,7 +47,7 @@ class RunDirectory:
     Warnings of the package are written to the log, and to stderr, as long as the lock is held.
     """
 
-    def __init__(self, path: Path, config: dict[str, Any], lock: int | None) -> None:
+    def __init__(self, path: Path, config: dict[str, Any], lock: BaseFileLock | None) -> None:
         self.path = path
         self.config = config
         """As read from, or written to, `config.json`."""
@@ -73,7 +83,7 @@ class RunDirectory:
                 atomic_write_json(path / ENVIRONMENT, environment())
                 atomic_write_json(path / CONFIG, json.loads(text))  # last: with it, the run can be resumed
             except BaseException:
-                os.close(lock)
+                lock.release()
                 raise
         return cls(path, json.loads(text), lock)
 
@@ -82,14 +92,22 @@ class RunDirectory:
         """Go on with a run: lock its directory and read its configuration.
 
         Args:
-            config: what the run is asked to be now; it must be what the run was created with.
+            config: what the run is asked to be now; of these entries each must be what the run was created with.
 
         Raises:
-            UserError: if there is no run, another process holds its lock, or `config` differs, naming each difference.
+            UserError: if there is no run, it is of another version, another process holds its lock, or `config`
+                differs, naming each difference.
         """
         run = cls.open(path)
         if config is not None:
-            changes = _differences(run.config, json.loads(json.dumps(config)))
+            asked = {"sen_from": None, "version": None} | json.loads(json.dumps(config))
+            before = {name: run.config.get(name) for name in asked}
+            if before["version"] != asked["version"]:
+                raise UserError(
+                    f"{run.path}: this run was made by s2igan {run._made_by()}, whose settings are others; train anew "
+                    "with another --out, or use that version."
+                )
+            changes = differences(before, asked)
             if changes:
                 raise UserError(
                     f"{run.path / CONFIG}: the run was started with another configuration ({'; '.join(changes)}); "
@@ -114,11 +132,18 @@ class RunDirectory:
             raise UserError(f"{path / CONFIG}: not readable ({error}); restore it or start a new run.") from error
         return cls(path, config, None)
 
+    def _made_by(self) -> str:
+        """The version of s2igan that made the run."""
+        try:
+            return str(json.loads((self.path / ENVIRONMENT).read_bytes())["s2igan"])
+        except (OSError, ValueError, KeyError, TypeError):
+            return "0.1.0"
+
     def close(self) -> None:
         """Release the lock. A second call does nothing."""
         logging.getLogger("s2igan").removeHandler(self._handler)
         if self._lock is not None:
-            os.close(self._lock)
+            self._lock.release()
             self._lock = None
 
     def __enter__(self) -> RunDirectory:
@@ -215,21 +240,26 @@ def _is_used(path: Path) -> bool:
     return any(not entry.name.startswith(".") and entry.name not in (ENVIRONMENT, DATA) for entry in path.iterdir())
 
 
-def _acquire(path: Path) -> int:
-    """The open, locked file. The system unlocks it when the process ends, however it ends."""
-    descriptor = os.open(path / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
+def _acquire(path: Path) -> BaseFileLock:
+    """The lock of a run, held. The system releases it when the process ends, however it ends."""
+    from filelock import FileLock, Timeout
+
+    lock = FileLock(path / LOCK, thread_local=False)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, f"process {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
-    except BlockingIOError:
-        holder = os.pread(descriptor, 200, 0).decode(errors="replace").strip() or "another process"
-        os.close(descriptor)
-        raise UserError(f"{path}: {holder} is training here; wait until it ends, or choose another --out.") from None
+        lock.acquire(blocking=False)
+    except Timeout:
+        with contextlib.suppress(OSError):  # nobody has to know who it is
+            holder = (path / HOLDER).read_text().strip()
+            raise UserError(
+                f"{path}: {holder} is training here; wait until it ends, or choose another --out."
+            ) from None
+        raise UserError(f"{path}: another process is training here; wait, or choose another --out.") from None
+    try:
+        (path / HOLDER).write_text(f"process {os.getpid()} on {socket.gethostname()}\n")
     except BaseException:
-        os.close(descriptor)
+        lock.release()
         raise
-    return descriptor
+    return lock
 
 
 def _record(line: bytes) -> dict[str, Any] | None:
@@ -246,14 +276,14 @@ def _plain(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def _differences(old: Any, new: Any, name: str = "") -> list[str]:
+def differences(old: Any, new: Any, name: str = "") -> list[str]:
     """What differs between two JSON values, in words."""
     if isinstance(old, dict) and isinstance(new, dict):
         keys = list(dict.fromkeys([*old, *new]))
         return [
             line
             for key in keys
-            for line in _differences(old.get(key), new.get(key), f"{name}.{key}" if name else str(key))
+            for line in differences(old.get(key), new.get(key), f"{name}.{key}" if name else str(key))
         ]
     return [] if old == new else [f"{name} was {json.dumps(old)}, is now {json.dumps(new)}"]
 

@@ -5,12 +5,12 @@ import torch
 
 from s2igan.models.image_encoder import ImageEncoderConfig
 from s2igan.training.sen import SENConfig
-from s2igan.training.trainer import LoopConfig
+from s2igan.training.trainer import TrainerConfig
 
 
 def test_plain_and_ours_are_one_step():
     config = SENConfig(
-        loop=LoopConfig(steps=1), batch_size=3, image_size=128, image=ImageEncoderConfig(backbone="inception_v3")
+        trainer=TrainerConfig(steps=1), batch_size=3, image_size=128, image=ImageEncoderConfig(backbone="inception_v3")
     )
     plain, ours = (yardstick.Step(config, "float32", written_plainly=written) for written in (True, False))
     assert type(plain.state.speech) is not type(ours.state.speech)

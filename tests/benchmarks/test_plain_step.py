@@ -26,7 +26,7 @@ golden = load("golden_of_the_plain_step", ROOT / "tests" / "golden" / "test_gold
 def run():
     """`run` of the golden test with the plain step and plain networks in the place of ours."""
     with pytest.MonkeyPatch.context() as patch:
-        made = golden.rdg_state.make_state
+        made = golden.rdg.make_state
         patch.setattr(golden.rdg_state, "make_state", lambda *args, **options: yardstick.plain(made(*args, **options)))
         patch.setattr(golden.rdg, "step", yardstick.plain_step)
         return golden.run.__wrapped__()
@@ -47,7 +47,7 @@ for name in (
 def test_it_is_plain(run):
     """Every part that the project computes in its own way is computed in the plain way."""
     state = yardstick.plain(
-        golden.rdg_state.make_state(
+        golden.rdg.make_state(
             golden.CONFIG, image_embedding=32, encode=None, speech=None, seed=0, device=golden.torch.device("cpu")
         )
     )

@@ -1,12 +1,17 @@
 """Batches: right images, right captions, and nothing of another split."""
 
 import copy
+from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 import torch
+from PIL import Image
 
-from s2igan.data.dataset import SpeechImageData, crop_and_flip, pad_mels
+from s2igan.data.dataset import SpeechImageData, crop_and_flip, draw_other_views, pad_mels
+from s2igan.data.manifest import Utterance, write_manifest
+from s2igan.data.pack import build_store
 from s2igan.data.store import Store
 from s2igan.errors import UserError
 
@@ -208,3 +213,56 @@ def test_mels_are_padded_with_zeros() -> None:
 def test_refusals_say_what_to_do(store: Store) -> None:
     with pytest.raises(UserError, match="prepare it again with --size 256"):
         SpeechImageData(store, "train", 256)
+
+
+def test_an_image_paired_with_itself_shows_another_view(store_without_classes: Store) -> None:
+    data = SpeechImageData(store_without_classes, "train", 32)
+    positions = np.tile(np.arange(len(data)), 50)
+    rng = np.random.default_rng(5)
+    views = rng.integers(0, 4, len(positions))
+    is_same = data.similar(positions, rng) == positions
+    assert is_same.all()
+    other = draw_other_views(views, is_same, 4, rng)
+    assert np.unique((other - views) % 4, return_counts=True)[0].tolist() == [1, 2, 3]
+    with pytest.raises(UserError, match="image_views is 1"):
+        draw_other_views(views, is_same, 1, rng)
+
+
+def test_other_images_show_any_view() -> None:
+    views = np.zeros(400, dtype=np.int64)
+    alone = np.arange(400) < 100
+    other = draw_other_views(views, alone, 4, np.random.default_rng(6))
+    assert set(other[alone].tolist()) == {1, 2, 3}
+    assert set(other[~alone].tolist()) == {0, 1, 2, 3}
+    plain = draw_other_views(views, alone & False, 4, np.random.default_rng(7))
+    np.testing.assert_array_equal(plain, np.random.default_rng(7).integers(0, 4, 400))  # as drawn without pairs
+
+
+@pytest.mark.parametrize("shape", [(40, 70), (70, 40), (40, 40)])
+def test_random_crops_reach_all_that_is_stored(tmp_path: Path, shape: tuple[int, int]) -> None:
+    """Along the longer side as well, as the reference crops; the crop without random numbers is the middle."""
+    rows = []
+    for number in range(2):  # every pixel says where it is
+        y, x = np.mgrid[: shape[0], : shape[1]].astype(np.uint8)
+        Image.fromarray(np.stack([y, x, np.full_like(y, number)], axis=-1)).save(tmp_path / f"{number}.png")
+        soundfile.write(tmp_path / f"{number}.wav", np.sin(np.arange(9000) / 5) / 2, 22_050)
+        rows.append(Utterance(f"{number}.wav", f"{number}.png", split="train"))
+    write_manifest(tmp_path / "manifest.jsonl", rows)
+    build_store(tmp_path / "manifest.jsonl", image_size=34, jobs=1, progress=False)
+    store = Store.open(tmp_path)
+    assert store.images.shape == (2, 40, 40, 3)
+    assert store.images.whole(1).shape == (*shape, 3)
+    data = SpeechImageData(store, "train", 34)
+
+    def corners(crops: torch.Tensor) -> set[tuple[int, int]]:
+        pixels = crops.add(1).mul(127.5).round().long()
+        assert (pixels[:, 2] == torch.tensor([0, 1] * (len(pixels) // 2))[:, None, None]).all()
+        assert (pixels[:, 0].diff(dim=1) == 1).all()
+        return {(int(one[0].min()), int(one[1].min())) for one in pixels}
+
+    positions = np.array([0, 1])
+    drawn = corners(data.crops(np.tile(positions, 2000), np.random.default_rng(0)))
+    assert drawn == {(top, left) for top in range(shape[0] - 33) for left in range(shape[1] - 33)}
+    assert corners(data.crops(positions, None)) == {((shape[0] - 34) // 2, (shape[1] - 34) // 2)}
+    middle = (shape[0] - 40) // 2, (shape[1] - 40) // 2
+    assert tuple(store.images[1][0, 0, :2]) == tuple(store.images[[1]][0, 0, 0, :2]) == middle

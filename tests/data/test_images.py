@@ -218,3 +218,32 @@ def test_a_box_that_leaves_nothing_is_not_blamed_on_the_picture(tmp_path):
     Image.new("RGB", (30, 4)).save(tmp_path / "b.png")
     with pytest.raises(UserError, match=r"b\.png: the image is 30 x 4 px, under 8; use a larger one"):
         load_image(tmp_path / "b.png", 8, (0.0, 0.0, 4.0, 4.0))
+
+
+@pytest.mark.parametrize(("width", "height"), [(90, 60), (60, 90), (97, 60), (61, 60), (60, 60), (300, 60)])
+def test_the_longer_side_is_kept_where_asked(tmp_path: Path, width: int, height: int) -> None:
+    """Up to the share that is asked for, around the same square in the middle."""
+    noise = np.random.default_rng(3).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(tmp_path / "a.png")
+    for size in (60, 40):
+        square, whole = load_image(tmp_path / "a.png", size), load_image(tmp_path / "a.png", size, longest=2.0)
+        long, wide = max(whole.shape), width > height
+        assert min(whole.shape[:2]) == size
+        assert 0 <= min(2.0, max(width, height) / 60) * size - long < 2
+        first = (long - size) // 2
+        middle = whole[:, first : first + size] if wide else whole[first : first + size]
+        difference = np.abs(middle.astype(int) - square)
+        assert difference.mean() < 0.5  # Pillow resizes the sides in another order, and rounds in between
+        assert (difference == 0).all() or height > width
+    if width % 2 == 0:
+        left = (width - min(width, 120)) // 2
+        whole = load_image(tmp_path / "a.png", 60, longest=2.0)
+        np.testing.assert_array_equal(whole, noise[:, left : left + 120])
+
+
+def test_a_box_at_the_border_keeps_its_longer_side(tmp_path: Path) -> None:
+    noise = np.random.default_rng(4).integers(0, 256, (200, 300, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(tmp_path / "a.png")
+    box = (0.0, 80.0, 40.0, 40.0)  # a square of 60 px around it, of which 10 px are outside
+    assert (load_image(tmp_path / "a.png", 50, box, longest=2.0) == noise[70:130, 0:50]).all()
+    assert (load_image(tmp_path / "a.png", 50, box) == noise[75:125, 0:50]).all()

@@ -157,26 +157,23 @@ def die(task: object) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def test_pieces_of_shards_change_no_byte(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("whole", "pieces"):
+def test_more_processes_change_no_byte(tmp_path: Path) -> None:
+    for name in ("whole", "shared"):
         rows = make_corpus(tmp_path / name, n_images=30)
         write(tmp_path / name, rows)
         for bad in ("audio/3-0.wav", "audio/3-1.wav", "audio/7-0.wav", "images/6.png"):
             (tmp_path / name / bad).write_bytes(b"nothing")
     build(tmp_path / "whole", jobs=1)
-    monkeypatch.setattr(pack, "PIECE_ITEMS", 2)
-    build(tmp_path / "pieces", jobs=2)
-    assert content(tmp_path / "pieces") == content(tmp_path / "whole")
-    assert rejections(tmp_path / "pieces") == rejections(tmp_path / "whole")
+    build(tmp_path / "shared", jobs=2)
+    assert content(tmp_path / "shared") == content(tmp_path / "whole")
+    assert rejections(tmp_path / "shared") == rejections(tmp_path / "whole")
     assert len(rejections(tmp_path / "whole")) == 4
 
 
 def test_a_killed_worker_is_explained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     make_corpus(tmp_path)
-    monkeypatch.setattr(pack, "_make", die)
-    with pytest.raises(
-        UserError, match=r"^A process that prepares the store was killed.*the same command again with fewer --jobs"
-    ):
+    monkeypatch.setattr(pack, "_write_shard", die)
+    with pytest.raises(UserError, match=r"^A working process was killed.*the same command again with fewer --jobs"):
         build(tmp_path, jobs=2)
 
 

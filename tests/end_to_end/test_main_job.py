@@ -28,7 +28,7 @@ def tiny():
         name="tiny",
         sen=replace(
             birds.sen,
-            loop=replace(birds.sen.loop, steps=SEN_STEPS, evaluate_every=3, log_every=2),
+            trainer=replace(birds.sen.trainer, steps=SEN_STEPS, evaluate_every=3, log_every=2),
             speech=speech,
             image=image,
             image_size=32,
@@ -36,7 +36,7 @@ def tiny():
         ),
         rdg=replace(
             birds.rdg,
-            loop=replace(birds.rdg.loop, steps=RDG_STEPS, evaluate_every=2, log_every=2),
+            trainer=replace(birds.rdg.trainer, steps=RDG_STEPS, evaluate_every=2, log_every=2),
             generator=replace(birds.rdg.generator, **networks),
             discriminator_width=4,
             batch_size=6,
@@ -64,7 +64,7 @@ def run(corpus, tmp_path_factory, patch):
     from s2igan.evaluation import evaluate
     from s2igan.evaluation.attributes import ClassifierConfig
 
-    patch.setitem(recipes.SIZES, "tiny", tiny)
+    patch.setitem(recipes.BASES, "tiny", tiny)
     quick = functools.partial(
         ClassifierConfig, image_size=16, width=4, drawings=48, held_out=16, epochs=1, batch_size=16
     )
@@ -72,7 +72,7 @@ def run(corpus, tmp_path_factory, patch):
     patch.setattr(
         evaluate,
         "load_or_train_classifier",
-        lambda cache, drawing, config, **options: plain(cache, drawing, config or quick(), **options),
+        lambda drawing, config, **options: plain(drawing, config or quick(), **options),
     )
     path = tmp_path_factory.mktemp("runs") / "run"
     cli.main(["train", "tiny", "--data", str(corpus), "--out", str(path), "--seed", "3"])
@@ -141,7 +141,7 @@ def test_the_report_and_its_scores(run, capsys):
     assert path == f"Report: {run / 'report.html'}"
     assert any("mAP" in line and "chance" in line and "oracle" in line for line in scores)
     page = (run / "report.html").read_text()
-    for heading in ("What was said", "One word changed", "Scores", "How it learnt", "Configuration"):
+    for heading in ("Sample sheet", "One word changed", "Scores", "How it learnt", "Configuration"):
         assert heading in page
     assert page.count("<audio") == 8 + 10
     assert page.count('class="real"') == 8
@@ -171,7 +171,7 @@ def test_speak(run, tmp_path, capsys):
 
 
 def test_only_stage_1(corpus, tmp_path, patch):
-    patch.setitem(recipes.SIZES, "tiny", tiny)
+    patch.setitem(recipes.BASES, "tiny", tiny)
     path = tmp_path / "sen-only"
     cli.main(["train", "tiny", "--data", str(corpus), "--out", str(path), "--stage", "sen"])
     assert (path / "sen" / "weights.safetensors").is_file()

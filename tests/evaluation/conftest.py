@@ -22,10 +22,10 @@ def bird_store(tmp_path_factory: pytest.TempPathFactory) -> Store:
 
 
 @pytest.fixture(scope="session")
-def small_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def small_run(tmp_path_factory: pytest.TempPathFactory, bird_store: Store) -> Path:
     from small_birds import make_run
 
-    return make_run(tmp_path_factory.mktemp("small-run") / "run")
+    return make_run(tmp_path_factory.mktemp("small-run") / "run", bird_store)
 
 
 @pytest.fixture(scope="session")
@@ -50,7 +50,7 @@ def toy_classifier(toy_cache: Path) -> AttributeClassifier:
     """A classifier of the toy drawings, well trained."""
     from toy_drawing import SMALL, TOY
 
-    return load_or_train_classifier(toy_cache, TOY, SMALL, seed=0, jobs=1)
+    return load_or_train_classifier(TOY, SMALL, cache=toy_cache, seed=0, jobs=1)
 
 
 @pytest.fixture

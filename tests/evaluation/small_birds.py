@@ -13,17 +13,20 @@ from PIL import Image
 from s2igan.audio import SAMPLE_RATE
 from s2igan.checkpoint import save_model
 from s2igan.corpora.builtin.bird_captions import caption
-from s2igan.corpora.builtin.bird_drawing import draw_bird
+from s2igan.corpora.builtin.bird_drawing import ATTRIBUTES, draw_bird
 from s2igan.corpora.builtin.birds import DRAWN_SET as BIRDS
 from s2igan.corpora.builtin.drawn import species
 from s2igan.data.manifest import Utterance, write_manifest
 from s2igan.data.pack import build_store
 from s2igan.data.store import Store
+from s2igan.evaluation.attributes import AttributeClassifier, ClassifierConfig
+from s2igan.evaluation.features import as_images
 from s2igan.models.blocks import seeded
 from s2igan.models.encoders import build_encoder, encoder_to_json
 from s2igan.models.generator import Generator, GeneratorConfig
 from s2igan.models.image_encoder import ImageEncoder, ImageEncoderConfig
 from s2igan.models.speech_encoder import SpeechEncoderConfig
+from s2igan.pipeline import to_pixels
 from s2igan.run_directory import RunDirectory
 from s2igan.training.train import SEN_FOLDER
 
@@ -71,8 +74,8 @@ def make_bird_store(root: Path) -> Store:
     return Store.open(root)
 
 
-def make_run(path: Path, *, trained: str = "both") -> Path:
-    """A run directory with random networks, as training leaves it; ``trained`` is "sen" or "both"."""
+def make_run(path: Path, store: Store, *, trained: str = "both") -> Path:
+    """A run directory with random networks, as training on a store leaves it; ``trained`` is "sen" or "both"."""
     with seeded(0):
         speech, image, generator = build_encoder(SPEECH), ImageEncoder(IMAGE), Generator(GENERATOR)
     config = {
@@ -82,10 +85,27 @@ def make_run(path: Path, *, trained: str = "both") -> Path:
     }
     weights = {f"speech_encoder.{key}": value for key, value in speech.state_dict().items()}
     weights |= {f"image_head.{key}": value for key, value in image.head.state_dict().items()}
-    with RunDirectory.create(path, {"recipe": {"name": "tiny"}}) as run:
+    facts = {"recipe": {"name": "tiny"}, "data": str(store.directory), "store": store.fingerprint}
+    with RunDirectory.create(path, facts) as run:
         save_model(run.path / SEN_FOLDER, json.loads(json.dumps(config)), weights)
         if trained == "both":
             config |= {"generator": dataclasses.asdict(GENERATOR), "front_end": {}, "recipe": "tiny"}
             weights |= {f"generator.{key}": value for key, value in generator.state_dict().items()}
             save_model(run.model, json.loads(json.dumps(config)), weights)
     return path
+
+
+class KnownPictures(AttributeClassifier):
+    """Recognises the pictures of the store, and says so; of others it sees the first value of everything."""
+
+    def __init__(self, store) -> None:
+        config = ClassifierConfig(image_size=16, width=2)
+        super().__init__(ATTRIBUTES, config)
+        self.record = {"held_out_accuracy": dict.fromkeys(ATTRIBUTES, 1.0)}
+        crops = to_pixels(as_images(store.images[:], SIDE))
+        self.known = {crop.tobytes(): store.image_attributes(i) for i, crop in enumerate(crops)}
+
+    def predict(self, images, batch_size=128):
+        first = {name: values[0] for name, values in ATTRIBUTES.items()}
+        facts = [self.known.get(picture.tobytes(), first) for picture in to_pixels(images)]
+        return self.codes(facts)

@@ -6,6 +6,7 @@ import pytest
 import torch
 from toy_drawing import ATTRIBUTES, SMALL, TOY
 
+from s2igan.corpora.builtin.bird_drawing import draw_bird
 from s2igan.data.dataset import crop_and_flip
 from s2igan.errors import UserError
 from s2igan.evaluation import attributes
@@ -42,9 +43,9 @@ def test_the_cache_is_used(toy_cache: Path, toy_classifier: AttributeClassifier,
         raise AssertionError("trained again")
 
     monkeypatch.setattr(attributes, "train_classifier", fail)
-    again = load_or_train_classifier(toy_cache, TOY, SMALL, seed=0, jobs=1)
-    for name, weight in toy_classifier.net.state_dict().items():
-        torch.testing.assert_close(weight, again.net.state_dict()[name], rtol=0, atol=0)
+    again = load_or_train_classifier(TOY, SMALL, cache=toy_cache, seed=0, jobs=1)
+    for name, weight in toy_classifier.state_dict().items():
+        torch.testing.assert_close(weight, again.state_dict()[name], rtol=0, atol=0)
     assert again.record == toy_classifier.record
     images = torch.rand(5, 3, 16, 16) * 2 - 1
     assert all((again.predict(images)[name] == toy_classifier.predict(images)[name]).all() for name in ATTRIBUTES)
@@ -60,18 +61,18 @@ def test_a_changed_key_trains_anew(toy_cache: Path, toy_classifier: AttributeCla
 
     monkeypatch.setattr(attributes, "train_classifier", note)
     config = dataclasses.replace(SMALL, noise=0.05) if change == "settings" else SMALL
-    drawing = dataclasses.replace(TOY, oversampling=2) if change == "drawing" else TOY
-    load_or_train_classifier(toy_cache, drawing, config, seed=1 if change == "seed" else 0, jobs=1)
+    drawing = dataclasses.replace(TOY, draw=draw_bird) if change == "drawing" else TOY
+    load_or_train_classifier(drawing, config, cache=toy_cache, seed=1 if change == "seed" else 0, jobs=1)
     assert trained == [change]
 
 
 def test_a_damaged_cache_is_named(tmp_path: Path, toy_classifier: AttributeClassifier, monkeypatch):
     monkeypatch.setattr(attributes, "train_classifier", lambda *_, **__: toy_classifier)
-    load_or_train_classifier(tmp_path, TOY, SMALL, jobs=1)
-    weights = next(tmp_path.glob("*/weights.safetensors"))
+    load_or_train_classifier(TOY, SMALL, cache=tmp_path, jobs=1)
+    weights = next(tmp_path.rglob("weights.safetensors"))
     weights.write_bytes(weights.read_bytes()[:-5])
     with pytest.raises(UserError, match="weights"):
-        load_or_train_classifier(tmp_path, TOY, SMALL, jobs=1)
+        load_or_train_classifier(TOY, SMALL, cache=tmp_path, jobs=1)
 
 
 def test_training_is_repeatable_and_leaves_the_global_random_state_alone():
@@ -80,8 +81,8 @@ def test_training_is_repeatable_and_leaves_the_global_random_state_alone():
     first = train_classifier(TOY, config, seed=5, jobs=1)
     assert (torch.random.get_rng_state() == before).all()
     second = train_classifier(TOY, config, seed=5, jobs=1)
-    for name, weight in first.net.state_dict().items():
-        torch.testing.assert_close(weight, second.net.state_dict()[name], rtol=0, atol=0)
+    for name, weight in first.state_dict().items():
+        torch.testing.assert_close(weight, second.state_dict()[name], rtol=0, atol=0)
 
 
 def test_degrading_keeps_the_mean_and_is_bounded():
@@ -100,9 +101,7 @@ def test_degrading_keeps_the_mean_and_is_bounded():
 
 
 def test_codes_name_values_and_unknown_ones():
-    judge = AttributeClassifier.__new__(AttributeClassifier)
-    judge.attributes = ATTRIBUTES
-    codes = judge.codes([{"colour": "blue", "extent": "large"}, {"colour": "red"}])
+    codes = AttributeClassifier(ATTRIBUTES, SMALL).codes([{"colour": "blue", "extent": "large"}, {"colour": "red"}])
     np.testing.assert_array_equal(codes["colour"], [2, 0])
     np.testing.assert_array_equal(codes["extent"], [1, -1])
 

@@ -6,7 +6,8 @@ from toy_drawing import TOY
 
 from s2igan.corpora.builtin.bird_drawing import ATTRIBUTES as BIRD_ATTRIBUTES
 from s2igan.corpora.builtin.flower_drawing import ATTRIBUTES as FLOWER_ATTRIBUTES
-from s2igan.evaluation.drawings import draw_random, drawing_with
+from s2igan.corpora.registry import drawn_set
+from s2igan.evaluation.drawings import draw_random, drawn_set_with, fingerprint
 
 
 def test_values_are_uniform_and_independent():
@@ -32,11 +33,13 @@ def test_all_follows_from_the_seed_whatever_the_processes():
     assert not (other == alone).all(axis=(1, 2, 3)).any()
 
 
-def test_oversampling_is_scaled_down():
-    large = dataclasses.replace(TOY, oversampling=2)
-    pictures, _ = draw_random(large, 10, 16, seed=0, jobs=1)
-    assert pictures.shape == (10, 16, 16, 3)
-    assert large.fingerprint != TOY.fingerprint
+def test_the_fingerprint_is_of_the_drawing_s_source(monkeypatch):
+    birds = drawn_set("birds")
+    assert len({fingerprint(birds), fingerprint(drawn_set("flowers")), fingerprint(TOY)}) == 3
+    assert fingerprint(dataclasses.replace(birds, name="others")) == fingerprint(birds)
+    before = fingerprint(birds)
+    monkeypatch.setattr("s2igan.evaluation.drawings.OVERSAMPLING", 3)
+    assert fingerprint(birds) != before
 
 
 def test_progress_counts_every_picture():
@@ -47,17 +50,17 @@ def test_progress_counts_every_picture():
 
 @pytest.mark.parametrize(("name", "known"), [("birds", BIRD_ATTRIBUTES), ("flowers", FLOWER_ATTRIBUTES)])
 def test_drawn_sets_are_known_by_their_attributes(name, known):
-    found = drawing_with(known)
+    found = drawn_set_with(known)
     assert found is not None
     assert found.name == name
     assert found.attributes == known
     assert found.changed_sentences.keys() <= known.keys()
     some = {attribute: values[-1:] for attribute, values in known.items()}  # a small corpus need not show every value
-    assert drawing_with(some) == found
-    assert drawing_with(some | {"habitat": ("forest", "moon")}) is None
-    assert drawing_with(some | {"scent": ("sweet",)}) is None
+    assert drawn_set_with(some) == found
+    assert drawn_set_with(some | {"habitat": ("forest", "moon")}) is None
+    assert drawn_set_with(some | {"scent": ("sweet",)}) is None
 
 
 def test_pictures_that_are_no_drawings_are_not_taken_for_any():
-    assert drawing_with({}) is None
-    assert drawing_with({"habitat": ("forest", "meadow")}) is None  # of photographs, say
+    assert drawn_set_with({}) is None
+    assert drawn_set_with({"habitat": ("forest", "meadow")}) is None  # of photographs, say

@@ -1,11 +1,13 @@
 import json
+import shutil
 
 import pytest
 from small_birds import make_run
 
 from s2igan.errors import UserError
 from s2igan.evaluation.attributes import ClassifierConfig
-from s2igan.evaluation.evaluate import CLASSIFIER_FOLDER, evaluate
+from s2igan.evaluation.evaluate import evaluate
+from s2igan.files import cache_folder
 from s2igan.report import headlines, write_report
 
 QUICK = ClassifierConfig(image_size=16, width=4, drawings=64, held_out=20, epochs=1, batch_size=32)
@@ -34,7 +36,7 @@ def test_everything_is_scored_with_its_protocol(evaluated, small_run):
 
 
 def test_it_says_the_same_again_and_keeps_the_classifier(evaluated, small_run, bird_store):
-    (kept,) = (bird_store.directory / CLASSIFIER_FOLDER).glob("birds-*/weights.safetensors")
+    (kept,) = (cache_folder(None) / "attribute_classifiers").glob("birds-*/weights.safetensors")
     written = kept.stat().st_mtime_ns
     again = evaluate(small_run, bird_store.directory, max_captions=12, classifier=QUICK, device="cpu")
     assert again["scores"] == evaluated["scores"]
@@ -47,15 +49,48 @@ def test_the_report_reads_it(evaluated, small_run):
     assert all(score["name"] in lines for score in evaluated["scores"] if score["headline"])
 
 
+def test_nothing_is_written_into_the_data(tmp_path, bird_store, monkeypatch):
+    """It may lie on a read-only disk; the classifier is trained anew here and kept in the user's cache folder."""
+
+    def everything():
+        return {path: path.stat().st_mtime_ns for path in [bird_store.directory, *bird_store.directory.rglob("*")]}
+
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    before = everything()
+    evaluate(make_run(tmp_path / "run", bird_store), bird_store.directory, max_captions=2, classifier=QUICK)
+    assert everything() == before
+    assert list((tmp_path / "cache").rglob("weights.safetensors"))
+
+
+def test_the_data_that_it_was_trained_on_needs_no_words(evaluated, bird_store):
+    name = bird_store.directory.name
+    assert evaluated["data"] == {"name": name, "fingerprint": bird_store.fingerprint, "trained_on": True}
+
+
+def test_other_data_is_refused_unless_allowed_and_then_told(tmp_path, evaluated, small_run, store, capsys):
+    with pytest.raises(UserError, match=r"trained on another prepared set .* --allow-other-data"):
+        evaluate(small_run, store.directory, device="cpu")
+    run = shutil.copytree(small_run, tmp_path / "run")
+    content = evaluate(run, store.directory, max_captions=2, device="cpu", allow_other_data=True)
+    facts = {"name": store.directory.name, "fingerprint": store.fingerprint, "trained_on": False}
+    counts = {"pictures": 4, "recordings": 8, "shared_pictures": 0, "shared_recordings": 0}
+    assert content["data"] == facts | counts
+    said = "a set that the run was not trained on; 0 of its 4 pictures and 0 of its 8 recordings were trained on."
+    assert said in " ".join(capsys.readouterr().out.split())
+    page = write_report(run).read_text()
+    assert said in page
+    assert "One word changed" not in page, "Figure 3 is of an earlier evaluation, on drawings"
+
+
 def test_stage_1_alone(tmp_path, bird_store):
-    run = make_run(tmp_path / "run", trained="sen")
+    run = make_run(tmp_path / "run", bird_store, trained="sen")
     content = evaluate(run, bird_store.directory, device="cpu")
     assert list(content["groups"]) == ["sen"]
-    assert not (run / "evaluation" / "samples").exists()
+    assert not (run / "evaluation" / "sample_sheet").exists()
 
 
-def test_a_set_without_classes_or_attributes(tmp_path, small_run, store_without_classes):
-    run = make_run(tmp_path / "run")
+def test_a_set_without_classes_or_attributes(tmp_path, store_without_classes):
+    run = make_run(tmp_path / "run", store_without_classes)
     content = evaluate(run, store_without_classes.directory, max_captions=8, device="cpu")
     assert list(content["groups"]) == ["sen", "fakes", "distances"]
     assert "sen/map" not in {score["key"] for score in content["scores"]}

@@ -8,7 +8,7 @@ from small_birds import SIDE, TEST_VOICE, make_run
 from s2igan.checkpoint import load_model, save_model
 from s2igan.data.store import Store
 from s2igan.errors import UserError
-from s2igan.evaluation.evaluation_split import Networks, Subject, check_size, new_voices
+from s2igan.evaluation.evaluation_split import EvaluationSplit, Networks, check_size, new_voices
 from s2igan.models.generator import Generator
 from s2igan.pipeline import SpeechToImage
 
@@ -19,36 +19,36 @@ def test_new_voices_are_known_and_speak_nowhere_else():
 
 
 def test_only_new_voices_are_evaluated(bird_store):
-    subject = Subject.of(bird_store, "test")
-    np.testing.assert_array_equal(subject.utterances, bird_store.split_indices("test"))
-    assert subject.voices == "1 that speak in no other split"
-    assert {bird_store.speaker(int(u)) for u in subject.utterances} == {TEST_VOICE}
+    split = EvaluationSplit.of(bird_store, "test")
+    np.testing.assert_array_equal(split.utterances, bird_store.split_indices("test"))
+    assert split.voices == "1 that speak in no other split"
+    assert {bird_store.speaker(int(u)) for u in split.utterances} == {TEST_VOICE}
 
 
 def test_all_voices_where_none_is_known(store):
-    subject = Subject.of(store, "test")
-    np.testing.assert_array_equal(subject.utterances, store.split_indices("test"))
-    assert "none of which is known to be new" in subject.voices
-    np.testing.assert_array_equal(subject.images, np.unique(store.image_index[subject.utterances]))
+    split = EvaluationSplit.of(store, "test")
+    np.testing.assert_array_equal(split.utterances, store.split_indices("test"))
+    assert "none of which is known to be new" in split.voices
+    np.testing.assert_array_equal(split.images, np.unique(store.image_index[split.utterances]))
 
 
 def test_an_empty_split_is_named(bird_store):
     with pytest.raises(UserError, match="validation"):
-        Subject.of(bird_store, "validation")
+        EvaluationSplit.of(bird_store, "validation")
 
 
 def test_mentioned_facts_are_those_of_the_picture(bird_store):
-    subject = Subject.of(bird_store, "test")
-    utterance = int(subject.utterances[0])
-    facts = subject.mentioned(utterance)
+    split = EvaluationSplit.of(bird_store, "test")
+    utterance = int(split.utterances[0])
+    facts = split.mentioned(utterance)
     assert tuple(facts) == bird_store.mentions(utterance)
     assert facts.items() <= bird_store.image_attributes(int(bird_store.image_index[utterance])).items()
 
 
-def test_networks_of_both_stages_and_of_one(small_run, networks, tmp_path):
+def test_networks_of_both_stages_and_of_one(networks, bird_store, tmp_path):
     assert networks.model is not None
     assert networks.image_size == SIDE
-    only = Networks.load(make_run(tmp_path / "run", trained="sen"), torch.device("cpu"))
+    only = Networks.load(make_run(tmp_path / "run", bird_store, trained="sen"), torch.device("cpu"))
     assert only.model is None
     for key, value in only.image.head.state_dict().items():
         torch.testing.assert_close(value, networks.image.head.state_dict()[key])
@@ -79,8 +79,8 @@ def test_a_few_new_voices_by_accident_do_not_decide(store):
     own = opened.split_indices("test")
     opened.speaker_index = np.zeros(len(opened), np.int32)
     opened.speaker_index[own[:1]] = 1
-    subject = Subject.of(opened, "test")
-    np.testing.assert_array_equal(subject.utterances, own)
-    assert subject.voices == f"all of the split, of which 1 that speak in no other split (1 of {len(own)} utterances)"
+    split = EvaluationSplit.of(opened, "test")
+    np.testing.assert_array_equal(split.utterances, own)
+    assert split.voices == f"all of the split, of which 1 that speak in no other split (1 of {len(own)} utterances)"
     opened.speaker_index[own[: len(own) // 2]] = 1
-    np.testing.assert_array_equal(Subject.of(opened, "test").utterances, own[: len(own) // 2])
+    np.testing.assert_array_equal(EvaluationSplit.of(opened, "test").utterances, own[: len(own) // 2])

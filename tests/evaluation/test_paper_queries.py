@@ -16,9 +16,9 @@ from s2igan.data.manifest import write_manifest
 from s2igan.data.pack import build_store
 from s2igan.data.store import Store
 from s2igan.evaluation import generated
-from s2igan.evaluation.evaluation_split import Subject
-from s2igan.evaluation.generated import Fakes, Features, fake_recall_group, metric_encoder, paper_map_group
-from s2igan.evaluation.paper_queries import PaperImages, PaperQueries, RecallSet
+from s2igan.evaluation.evaluation_split import EvaluationSplit
+from s2igan.evaluation.generated import Evaluation, Fakes, fake_recall_group, paper_map_group
+from s2igan.evaluation.paper_queries import PaperQueries, RecallSet
 
 
 class NamedStore(Store):
@@ -35,11 +35,11 @@ class NamedStore(Store):
         return self._paths[image]
 
 
-def subject_of(keys: list[str], described: np.ndarray | None = None, folder: str = "jpg") -> Subject:
+def split_of(keys: list[str], described: np.ndarray | None = None, folder: str = "jpg") -> EvaluationSplit:
     store = NamedStore(keys, folder)
     images = np.arange(len(keys)) if described is None else described
     utterances = np.flatnonzero(np.isin(store.image_index, images))
-    return Subject(store, "test", utterances, np.arange(len(keys)), "all")
+    return EvaluationSplit(store, "test", utterances, np.arange(len(keys)), "all")
 
 
 def with_others(name: ClassSet) -> list[str]:
@@ -51,7 +51,7 @@ def with_others(name: ClassSet) -> list[str]:
 @pytest.mark.parametrize("name", ["cub", "oxford102"])
 def test_the_papers_sets_are_known_by_their_pictures(name: ClassSet) -> None:
     keys = with_others(name)
-    found = PaperQueries.of(subject_of(keys))
+    found = PaperQueries.of(split_of(keys))
     assert found is not None
     assert found.name == name
     assert tuple(keys[position] for position in found.positions) == map_queries(name)
@@ -61,7 +61,7 @@ def test_the_papers_sets_are_known_by_their_pictures(name: ClassSet) -> None:
 def test_a_missing_picture_is_left_out() -> None:
     keys = with_others("cub")
     without = [key for key in keys if key != map_queries("cub")[7]]
-    found = PaperQueries.of(subject_of(without))
+    found = PaperQueries.of(split_of(without))
     assert found is not None
     expected = [key for number, key in enumerate(map_queries("cub")) if number != 7]
     assert [without[position] for position in found.positions] == expected
@@ -70,7 +70,7 @@ def test_a_missing_picture_is_left_out() -> None:
 def test_a_picture_that_nobody_describes_is_left_out() -> None:
     keys = with_others("oxford102")
     quiet = keys.index(map_queries("oxford102")[3])
-    found = PaperQueries.of(subject_of(keys, np.delete(np.arange(len(keys)), quiet)))
+    found = PaperQueries.of(split_of(keys, np.delete(np.arange(len(keys)), quiet)))
     assert found is not None
     assert len(found.positions) == 39
     assert quiet not in found.positions
@@ -78,9 +78,9 @@ def test_a_picture_that_nobody_describes_is_left_out() -> None:
 
 def test_another_set_and_another_split_have_no_list() -> None:
     swapped = [f"class_00099/{key.partition('/')[2]}" for key in map_queries("oxford102")]
-    assert PaperQueries.of(subject_of(swapped)) is None
-    assert PaperQueries.of(subject_of([*map_queries("cub")[:50], "002.Laysan_Albatross/x"])) is None
-    assert PaperQueries.of(subject_of(["a/b"])) is None
+    assert PaperQueries.of(split_of(swapped)) is None
+    assert PaperQueries.of(split_of([*map_queries("cub")[:50], "002.Laysan_Albatross/x"])) is None
+    assert PaperQueries.of(split_of(["a/b"])) is None
 
 
 def test_from_the_publishers_folders_to_the_queries(tmp_path: Path) -> None:
@@ -102,31 +102,28 @@ def test_from_the_publishers_folders_to_the_queries(tmp_path: Path) -> None:
     write_manifest(tmp_path / "manifest.jsonl", rows)
     build_store(tmp_path / "manifest.jsonl", image_size=8, jobs=1, progress=False)
     store = Store.open(tmp_path)
-    subject = Subject.of(store, "test")
-    found = PaperQueries.of(subject)
+    split = EvaluationSplit.of(store, "test")
+    found = PaperQueries.of(split)
     assert found is not None
-    asked = [store.image_path(int(subject.images[position])).stem for position in found.positions]
+    asked = [store.image_path(int(split.images[position])).stem for position in found.positions]
     assert asked == [key.partition("/")[2] for key in map_queries("oxford102") if key in keys]
 
 
 def test_the_map_asks_the_list(bird_store, model, quiet, monkeypatch: pytest.MonkeyPatch) -> None:
-    subject = Subject.of(bird_store, "test")
+    split = EvaluationSplit.of(bird_store, "test")
     chosen = np.array([8, 0, 3])
     asked: list[tuple[list[int], int]] = []
 
-    def fake_draw(model, store, captions, per_caption, *, seed, console):
-        asked.append((captions.tolist(), seed))
-        pictures = np.random.default_rng(seed).integers(0, 256, (len(captions), 32, 32, 3), dtype=np.uint8)
-        return Fakes(captions, per_caption, pictures, seed)
+    def fake_draw(self, captions, per_caption=1, *, noise=0):
+        asked.append((captions.tolist(), self.seed + noise))
+        pictures = np.random.default_rng(noise).integers(0, 256, (len(captions), 32, 32, 3), dtype=np.uint8)
+        return Fakes(captions, per_caption, pictures, self.seed + noise)
 
-    encoder = metric_encoder(model.device)
-    fakes = fake_draw(model, bird_store, subject.utterances, 1, seed=0, console=quiet)
-    features = Features.of(encoder, subject, fakes, console=quiet)
-    asked.clear()
-    monkeypatch.setattr(Fakes, "draw", fake_draw)
+    monkeypatch.setattr(Evaluation, "draw", fake_draw)
+    evaluation = Evaluation(model, split, 5, quiet)
     monkeypatch.setattr(generated.PaperQueries, "of", lambda _: PaperQueries("cub", chosen, 100, 1000))
-    group = paper_map_group(model, encoder, subject, features, seed=5, console=quiet)
-    captions = [int(u) for u in subject.utterances if bird_store.image_index[u] in subject.images[chosen]]
+    group = paper_map_group(evaluation, evaluation.real_features(split.images, 32))
+    captions = [int(u) for u in split.utterances if bird_store.image_index[u] in split.images[chosen]]
     assert asked == [(captions, 5), (captions, 6), (captions, 7)]
     protocol = group.scores[0].protocol
     assert (protocol["queries"], protocol["gallery"], protocol["query_draws"]) == (3, 6, 1)
@@ -144,10 +141,10 @@ class ClasslessStore(NamedStore):
         self._paths = [Path("corpus") / path for path in paths]
 
 
-def classless(paths: list[str], quiet: int = -1) -> Subject:
+def classless(paths: list[str], quiet: int = -1) -> EvaluationSplit:
     """All pictures but one are described."""
     store = ClasslessStore(paths)
-    return Subject(store, "test", np.flatnonzero(store.image_index != quiet), np.arange(len(paths)), "all")
+    return EvaluationSplit(store, "test", np.flatnonzero(store.image_index != quiet), np.arange(len(paths)), "all")
 
 
 FOLDERS = {"flickr8k": "source/Flickr8k_Dataset", "places": "source/places205/images256"}
@@ -163,7 +160,7 @@ def paths_of(name: RecallSet) -> list[str]:
 @pytest.mark.parametrize("name", ["flickr8k", "places"])
 def test_sets_without_classes_are_known_by_their_pictures(name: RecallSet) -> None:
     paths = paths_of(name)
-    found = PaperImages.of(classless(paths))
+    found = PaperQueries.of(classless(paths))
     assert found is not None
     assert found.name == name
     expected = [f"{FOLDERS[name]}/{key}.jpg" for key in held_out_images(name)]
@@ -174,7 +171,7 @@ def test_sets_without_classes_are_known_by_their_pictures(name: RecallSet) -> No
 def test_what_is_missing_or_not_described_is_left_out_of_the_recall() -> None:
     gone, silent = held_out_images("flickr8k")[5], held_out_images("flickr8k")[9]
     paths = [path for path in paths_of("flickr8k") if gone not in path]
-    found = PaperImages.of(classless(paths, quiet=paths.index(f"{FOLDERS['flickr8k']}/{silent}.jpg")))
+    found = PaperQueries.of(classless(paths, quiet=paths.index(f"{FOLDERS['flickr8k']}/{silent}.jpg")))
     assert found is not None
     expected = [key for key in held_out_images("flickr8k") if key not in (gone, silent)]
     assert [Path(paths[position]).stem for position in found.positions] == expected
@@ -183,11 +180,11 @@ def test_what_is_missing_or_not_described_is_left_out_of_the_recall() -> None:
 
 def test_other_sets_without_classes_have_no_list(bird_store) -> None:
     half = [f"x/{key}.jpg" for key in held_out_images("flickr8k")[:497]]
-    assert PaperImages.of(classless(half)) is None
-    assert PaperImages.of(classless([*half, f"x/{held_out_images('flickr8k')[497]}.jpg"])) is not None
+    assert PaperQueries.of(classless(half)) is None
+    assert PaperQueries.of(classless([*half, f"x/{held_out_images('flickr8k')[497]}.jpg"])) is not None
     elsewhere = [f"z/{key.partition('/')[2]}.jpg" for key in held_out_images("places")]
-    assert PaperImages.of(classless(elsewhere)) is None
-    assert PaperImages.of(Subject.of(bird_store, "test")) is None
+    assert PaperQueries.of(classless(elsewhere)) is None
+    assert PaperQueries.of(EvaluationSplit.of(bird_store, "test")) is None
 
 
 def touch(root: Path, *paths: str) -> None:
@@ -208,7 +205,7 @@ def test_from_the_importers_to_the_recall(tmp_path: Path) -> None:
         tmp_path / "flickr", *(f"Flicker8k_Dataset/{key}.jpg" for key in keys), *(f"wavs/{key}_0.wav" for key in keys)
     )
     rows = flickr8k.IMPORTER.read(tmp_path / "flickr", ReadOptions()).rows
-    found = PaperImages.of(classless([row.image for row in rows if row.split == "test"]))
+    found = PaperQueries.of(classless([row.image for row in rows if row.split == "test"]))
     assert found is not None
     assert (found.name, len(found.positions)) == ("flickr8k", 500)
 
@@ -218,32 +215,32 @@ def test_from_the_importers_to_the_recall(tmp_path: Path) -> None:
     (tmp_path / "places/metadata").mkdir()
     (tmp_path / "places/metadata/train.json").write_text(json.dumps({"data": entries}))
     rows = places_subset.IMPORTER.read(tmp_path / "places", ReadOptions()).rows
-    found = PaperImages.of(classless([row.image for row in rows if row.split == "test"]))
+    found = PaperQueries.of(classless([row.image for row in rows if row.split == "test"]))
     assert found is not None
     assert (found.name, len(found.positions)) == ("places", 1400)
 
 
 def test_the_recall_asks_the_list(bird_store, model, quiet, monkeypatch: pytest.MonkeyPatch) -> None:
     """One fake of every caption of the listed images, whatever was generated before; each belongs to its image."""
-    subject = Subject.of(bird_store, "test")
+    split = EvaluationSplit.of(bird_store, "test")
     chosen = np.array([7, 0, 3, 5])  # not in the order of the store
     asked: list[tuple[list[int], int, int]] = []
     shift = 0
 
-    def fake_draw(model, store, captions, per_caption, *, seed, console):
-        asked.append((captions.tolist(), per_caption, seed))
-        real = store.images[np.roll(store.image_index[captions], shift)]
+    def fake_draw(self, captions, per_caption=1, *, noise=0):
+        asked.append((captions.tolist(), per_caption, self.seed + noise))
+        real = bird_store.images[np.roll(bird_store.image_index[captions], shift)]
         margin = (real.shape[1] - 32) // 2
-        return Fakes(captions, per_caption, real[:, margin : margin + 32, margin : margin + 32], seed)
+        return Fakes(captions, per_caption, real[:, margin : margin + 32, margin : margin + 32], self.seed + noise)
 
-    encoder = metric_encoder(model.device)
-    before = fake_draw(model, bird_store, subject.utterances[:3], 2, seed=0, console=quiet)
-    features = Features.of(encoder, subject, before, console=quiet)
+    monkeypatch.setattr(Evaluation, "draw", fake_draw)
+    evaluation = Evaluation(model, split, 5, quiet)
+    before = evaluation.draw(split.utterances[:3], 2)
+    features = evaluation.real_features(split.images, 32), evaluation.fake_features(before)
     asked.clear()
-    monkeypatch.setattr(Fakes, "draw", fake_draw)
-    monkeypatch.setattr(generated.PaperImages, "of", lambda _: PaperImages("flickr8k", chosen, 994))
-    group = fake_recall_group(model, encoder, subject, before, features, seed=5, console=quiet)
-    captions = [int(u) for u in subject.utterances if bird_store.image_index[u] in subject.images[chosen]]
+    monkeypatch.setattr(generated.PaperQueries, "of", lambda _: PaperQueries("flickr8k", chosen, 994, 4970))
+    group = fake_recall_group(evaluation, before, *features)
+    captions = [int(u) for u in split.utterances if bird_store.image_index[u] in split.images[chosen]]
     assert asked == [(captions, 1, 5)]
     assert [score.value for score in group.scores] == [1.0] * 4  # its own picture is each image's nearest
     protocol = group.scores[0].protocol
@@ -253,5 +250,5 @@ def test_the_recall_asks_the_list(bird_store, model, quiet, monkeypatch: pytest.
     assert "4 of the 994 real images that the paper lists" in group.protocol
     assert "8 where the paper has 4,970" in group.protocol
     shift = 2  # every image's fakes are another's
-    group = fake_recall_group(model, encoder, subject, before, features, seed=5, console=quiet)
+    group = fake_recall_group(evaluation, before, *features)
     assert group.scores[0].value < 0.5

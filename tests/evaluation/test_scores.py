@@ -3,7 +3,7 @@ import json
 import pytest
 from rich.console import Console
 
-from s2igan.evaluation.scores import Group, Score, score_table, telling
+from s2igan.evaluation.scores import Group, Score, informative, score_table
 
 
 def test_a_record_holds_everything_and_is_json():
@@ -39,7 +39,7 @@ def test_the_table_shows_value_chance_ceiling_and_their_ratio():
         "40.0 % ± 5.0 %",
         "10.0 %",
         "80.0 %",
-        "50.0 %",
+        "50 %",
         "12.5",
         "3.25",
     ):
@@ -65,7 +65,7 @@ def test_what_guessing_reaches_in_full_is_no_score_and_no_headline(chances, kept
         Score("a/map", "mAP", 1.0, {}, chance=chances[1], headline=True),
         Score("a/fid", "FID", 1.0, {}, unit="distance"),
     ]
-    found = telling(Group("a", "Title", "How.", [*recalls, *others]))
+    found = informative(Group("a", "Title", "How.", [*recalls, *others]))
     assert [score.key for score in found.scores] == [f"a/recall@{k}/up" for k in kept] + ["a/map", "a/fid"]
     telling_map = ["a/map"] if chances[1] < 1 else []
     assert [score.key for score in found.scores if score.headline] == [

@@ -4,8 +4,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from s2igan.corpora.builtin.drawn import DrawnSet
 from s2igan.evaluation.attributes import ClassifierConfig
-from s2igan.evaluation.drawings import Drawing
 
 ATTRIBUTES = {"colour": ("red", "green", "blue"), "extent": ("small", "large")}
 
@@ -21,5 +21,17 @@ def draw_square(attributes: Mapping[str, str], individual: int, side: int) -> np
     return picture
 
 
-TOY = Drawing("toy", ATTRIBUTES, draw_square)
+def unused(*_: object) -> None:
+    raise AssertionError("only pictures are drawn here")
+
+
+TOY = DrawnSet(
+    name="toy",
+    kind="square",
+    attributes=ATTRIBUTES,
+    svg=unused,
+    draw=draw_square,
+    caption=unused,
+    class_name=unused,
+)
 SMALL = ClassifierConfig(image_size=16, width=6, drawings=480, held_out=60, epochs=8, batch_size=32, dropout=0.0)

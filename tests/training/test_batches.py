@@ -10,41 +10,53 @@ from rich.console import Console
 from s2igan.data.dataset import SpeechImageData
 from s2igan.data.store import Store, StoredImages
 from s2igan.errors import UserError
+from s2igan.models.generator import noise
 from s2igan.models.image_encoder import ImageEncoder
 from s2igan.models.speech_encoder import SpeechEncoder
-from s2igan.training import sen_stage as sen_stage_module
 from s2igan.training.augment import SpeechAugment
+from s2igan.training.beyond import Beyond, SmallRecipes
 from s2igan.training.frozen import ImageFeatures, speech_embeddings
-from s2igan.training.rdg_config import RDGConfig
-from s2igan.training.rdg_stage import RDGStage
-from s2igan.training.rdg_state import noise
-from s2igan.training.sen_stage import SENStage
-from s2igan.training.trainer import streams
-from tiny_corpus import tiny_recipe
+from s2igan.training.prefetch import read_steps, streams
+from s2igan.training.rdg import RDGConfig
+from s2igan.training.stages import RDGStage, SENStage
+from tiny_corpus import batch_of, take_step, tiny_recipe
 
 CPU = torch.device("cpu")
 QUIET = Console(quiet=True)
 STEPS = 8
 
 
-def sen_stage(store, **changes):
-    config = replace(tiny_recipe(STEPS).sen, **changes)
-    return SENStage(config, SpeechImageData(store, "train", 32), None, seed=0, device=CPU, console=QUIET)
+@pytest.fixture
+def sen_stage(store, tmp_path):
+    def build(store=store, **changes):
+        config = replace(tiny_recipe(STEPS).sen, **changes)
+        data = SpeechImageData(store, "train", 32)
+        return SENStage(config, data, None, seed=0, device=CPU, console=QUIET, cache=tmp_path)
+
+    return build
 
 
-def rdg_stage(store, tmp_path, **changes):
-    recipe = tiny_recipe(STEPS)
-    speech, image = SpeechEncoder(recipe.sen.speech).eval(), ImageEncoder(recipe.sen.image).eval()
-    config: RDGConfig = replace(recipe.rdg, **changes)
-    data = SpeechImageData(store, "train", 32)
-    return RDGStage(config, data, None, speech=speech, image=image, samples=tmp_path, seed=0, device=CPU, console=QUIET)
+@pytest.fixture
+def rdg_stage(store, tmp_path):
+    def build(store=store, small=None, **changes):
+        recipe = tiny_recipe(STEPS)
+        speech, image = SpeechEncoder(recipe.sen.speech).eval(), ImageEncoder(recipe.sen.image).eval()
+        config: RDGConfig = replace(recipe.rdg, **changes)
+        beyond = Beyond(small=SmallRecipes(**(small or {})))
+        beyond.small.check(config)
+        data = SpeechImageData(store, "train", 32)
+        folders = {"samples": tmp_path, "cache": tmp_path}
+        given = {"speech": speech, "image": image, "seed": 0, "device": CPU, "console": QUIET}
+        return RDGStage(config, beyond, data, None, **given, **folders)
+
+    return build
 
 
 @pytest.fixture
 def touched(monkeypatch):
     """Numbers of the utterances and images that anything reads from a store."""
     seen = {"utterances": set(), "images": set()}
-    mel, pixels = Store.mel, StoredImages.__getitem__
+    mel, pixels, whole = Store.mel, StoredImages.__getitem__, StoredImages.whole
 
     def read_mel(self, utterance):
         seen["utterances"].add(int(utterance))
@@ -55,26 +67,32 @@ def touched(monkeypatch):
         return pixels(self, chosen)
 
     monkeypatch.setattr(Store, "mel", read_mel)
+
+    def read_whole(self, image):
+        seen["images"].add(int(image))
+        return whole(self, image)
+
     monkeypatch.setattr(StoredImages, "__getitem__", read_pixels)
+    monkeypatch.setattr(StoredImages, "whole", read_whole)
     return seen
 
 
 @pytest.mark.parametrize(("speech", "length_window"), [("frozen", 1), ("finetuned", 2)])
-def test_no_batch_holds_anything_of_another_split(store, tmp_path, touched, speech, length_window):
+def test_no_batch_holds_anything_of_another_split(store, sen_stage, rdg_stage, touched, speech, length_window):
     stages = [
-        sen_stage(store, image_views=0, length_window=length_window),
-        rdg_stage(store, tmp_path, image_views=0, speech=speech),
+        sen_stage(image_views=0, length_window=length_window),
+        rdg_stage(image_views=0, speech=speech),
     ]
     for stage in stages:
         for index in range(STEPS):
-            stage.batch(index)
+            batch_of(stage, index)
     train = store.split_indices("train")
     assert touched["utterances"] <= set(train.tolist())
     assert len(touched["utterances"]) > 0.8 * len(train)  # chance may pass over a caption in so few steps
     assert touched["images"] == set(store.image_index[train].tolist())
 
 
-def test_no_batch_holds_features_of_another_split(store, tmp_path, monkeypatch):
+def test_no_batch_holds_features_of_another_split(store, sen_stage, rdg_stage, monkeypatch):
     """The same where images were encoded once: the table has all images, batches look up those of the split."""
     views, drawn = 2, []
     draw = ImageFeatures.draw
@@ -84,67 +102,65 @@ def test_no_batch_holds_features_of_another_split(store, tmp_path, monkeypatch):
         return draw(self, images, rng)
 
     monkeypatch.setattr(ImageFeatures, "draw", spy)
-    sen = sen_stage(store, image_views=views)
-    assert sen.features.features.shape[:2] == (24, views)
+    sen = sen_stage(image_views=views)
+    assert sen.reader.features.features.shape[:2] == (24, views)
     for index in range(STEPS):
-        sen.batch(index)
+        batch_of(sen, index)
     of_train = set(np.unique(store.image_index[store.split_indices("train")]).tolist())
     assert set(np.concatenate(drawn).tolist()) == of_train
 
-    rdg = rdg_stage(store, tmp_path, image_views=views)
+    rdg = rdg_stage(image_views=views)
     others = [image for image in range(store.n_images) if image not in of_train]
-    rdg.features[others] = torch.nan
+    rdg.reader.image_embeddings[others] = torch.nan
     for index in range(STEPS):
-        assert all(torch.isfinite(part).all() for part in rdg.batch(index).relation_features.values())
+        assert all(torch.isfinite(part).all() for part in batch_of(rdg, index).relation_features.values())
 
 
 @pytest.mark.parametrize("length_window", [1, 2])
-def test_a_batch_of_stage_1_pairs_utterances_with_their_images(store, length_window):
-    stage = sen_stage(store, image_views=1, augment=None, length_window=length_window)
+def test_a_batch_of_stage_1_pairs_utterances_with_their_images(store, sen_stage, length_window):
+    stage = sen_stage(image_views=1, augment=None, length_window=length_window)
     for index in range(4):
-        batch = stage.batch(index)
+        batch = batch_of(stage, index)
         for row in range(len(batch.mel)):
             mel = batch.mel[row, : batch.lengths[row]].half().numpy()
             (utterance,) = [u for u in stage.train.utterances if np.array_equal(store.mel(int(u)), mel)]
             image = int(store.image_index[utterance])
-            torch.testing.assert_close(batch.image_features[row], stage.features.features[image, 0].float())
+            torch.testing.assert_close(batch.image_features[row], stage.reader.features.features[image, 0].float())
             position = int(np.flatnonzero(stage.train.images == image)[0])
             assert batch.class_ids[row] == stage.train.classes[position]
 
 
-def test_a_window_of_one_batch_leaves_batches_as_they_were_drawn(store):
-    stage = sen_stage(store)
+def test_a_window_of_one_batch_leaves_batches_as_they_were_drawn(store, sen_stage):
+    stage = sen_stage()
     assert stage.config.length_window == 1
     for step in range(STEPS):
         rng, _ = streams(0, "sen", step)
         positions = stage.train.positions(step, 6, 0)
         utterances = stage.train.caption(positions, rng)
-        features = stage.features.draw(stage.train.images[positions], rng)
-        assert stage.batch_items(step) == [str(store.audio_path(int(utterance))) for utterance in utterances]
-        torch.testing.assert_close(stage.batch(step).image_features, features, rtol=0, atol=0)
+        features = stage.reader.features.draw(stage.train.images[positions], rng)
+        assert stage.reader.items(step) == [str(store.audio_path(int(utterance))) for utterance in utterances]
+        torch.testing.assert_close(batch_of(stage, step).image_features, features, rtol=0, atol=0)
 
 
 @pytest.mark.parametrize("length_window", [1, 2])
-def test_the_shares_of_two_processes_make_up_the_batch_of_one(store, monkeypatch, length_window):
+def test_the_shares_of_two_processes_make_up_the_batch_of_one(sen_stage, length_window):
     """Distorted speech and images cropped in the step, for each of which the draws are those of all."""
-    stage = sen_stage(store, image_views=0, length_window=length_window, augment=SpeechAugment(rises=(0, 0)))
+    stage = sen_stage(image_views=0, length_window=length_window, augment=SpeechAugment(rises=(0, 0)))
     for step in (3, 0):
-        whole = stage.batch(step)
-        parts = []
-        for rows in (slice(0, 3), slice(3, 6)):
-            with monkeypatch.context() as patch:
-                patch.setattr(sen_stage_module, "share", lambda n, rows=rows: rows)
-                parts.append(stage.batch(step))
+        whole = batch_of(stage, step)
+        shares = [replace(stage.reader, rows=rows) for rows in (slice(0, 3), slice(3, 6))]
+        parts = [stage.batch(reader.read(step)) for reader in shares]
         for field in fields(whole):
             both = torch.cat([getattr(part, field.name) for part in parts])
             torch.testing.assert_close(both, getattr(whole, field.name), msg=lambda text, name=field.name: name + text)
 
 
-def test_batches_by_length_have_less_padding(store):
+def test_batches_by_length_have_less_padding(sen_stage):
     """The tiny set has utterances of two lengths, so that most batches of a pair can be of one."""
 
     def padding(**options):
-        batches = [sen_stage(store, augment=None, **options).batch(step) for step in range(20)]
+        stage = sen_stage(augment=None, **options)
+        batches = [batch_of(stage, step) for step in range(20)]
         return 1 - sum(int(batch.lengths.sum()) for batch in batches) / sum(
             batch.mel[..., 0].numel() for batch in batches
         )
@@ -152,22 +168,22 @@ def test_batches_by_length_have_less_padding(store):
     assert padding(length_window=2) < 0.7 * padding()
 
 
-def test_a_window_is_at_least_one_batch(store):
+def test_a_window_is_at_least_one_batch(sen_stage):
     with pytest.raises(UserError, match="length_window 0 is no number of batches: choose 1 or more"):
-        sen_stage(store, length_window=0)
+        sen_stage(length_window=0)
 
 
-def test_a_batch_of_stage_2_pairs_speech_images_and_relations(store, tmp_path):
-    stage = rdg_stage(store, tmp_path, image_views=1)
+def test_a_batch_of_stage_2_pairs_speech_images_and_relations(store, rdg_stage, tmp_path):
+    stage = rdg_stage(image_views=1)
     data = stage.train
     embedded = speech_embeddings(store, stage.speech, data.utterances, device=CPU)
-    cached = ImageFeatures.compute(store, stage.image, 32, 1, console=QUIET, device=CPU)
+    cached = ImageFeatures.compute(store, stage.image, 32, 1, cache=tmp_path, console=QUIET, device=CPU)
     with torch.no_grad():
         crops = stage.image.project(cached.features[:, 0].float())
     by_image = {tuple(row.tolist()): image for image, row in enumerate(crops)}
     classes = np.asarray(store.image_class)
     for index in range(2):
-        batch = stage.batch(index)
+        batch = batch_of(stage, index)
         assert batch.identical
         for row in range(6):
             (match,) = torch.nonzero((embedded == batch.embedding[row]).all(dim=1)).flatten().tolist()
@@ -183,69 +199,42 @@ def test_a_batch_of_stage_2_pairs_speech_images_and_relations(store, tmp_path):
                 torch.testing.assert_close(images[8][row], torch.nn.functional.avg_pool2d(images[32][row], 4))
 
 
-def test_negatives_are_training_descriptions_with_their_classes(store, tmp_path):
-    plain, stage = (rdg_stage(store, tmp_path, image_views=1, negatives=n) for n in (0, 50))
+def test_negatives_are_training_descriptions_with_their_classes(store, rdg_stage):
+    plain, stage = (rdg_stage(image_views=1, small={"negatives": n, "semantic": 1.0}) for n in (0, 50))
     data = stage.train
     embedded = speech_embeddings(store, stage.speech, data.utterances, device=CPU)
     classes = data.classes[np.searchsorted(data.images, np.asarray(store.image_index)[data.utterances])]
-    batch = stage.batch(stage.config.practice_steps)
-    assert batch.negatives.speech.shape == (50, embedded.shape[1])
-    for row, class_id in zip(batch.negatives.speech, batch.negatives.class_ids, strict=True):
+    batch = batch_of(stage, 0)
+    speech, class_ids = batch.shared["negatives"], batch.shared["negative_classes"]
+    assert speech.shape == (50, embedded.shape[1])
+    for row, class_id in zip(speech, class_ids, strict=True):
         matches = torch.nonzero((embedded == row).all(dim=1)).flatten()
         assert set(classes[matches.numpy()].tolist()) == {int(class_id)}
-    assert set(batch.negatives.class_ids.tolist()) == set(data.classes.tolist())
-    same = plain.batch(plain.config.practice_steps)
-    assert same.negatives is None
+    assert set(class_ids.tolist()) == set(data.classes.tolist())
+    same = batch_of(plain, 0)
+    assert same.shared == {}
     assert torch.equal(same.class_ids, batch.class_ids)
     assert torch.equal(same.real[32], batch.real[32])
 
 
-def test_shifts_are_uniform(store, tmp_path):
-    stage = rdg_stage(store, tmp_path, arithmetic=0.5)
-    shifts = torch.cat([stage.batch(index).shift for index in range(STEPS)])
+def test_shifts_are_uniform(rdg_stage):
+    stage = rdg_stage(small={"extrapolated": 0.5})
+    shifts = torch.cat([batch_of(stage, index).extra["shift"] for index in range(STEPS)])
     assert 0 <= shifts.min() < 0.1
     assert 0.6 < shifts.max() <= 0.7
-    assert rdg_stage(store, tmp_path).batch(0).shift is None
+    assert batch_of(rdg_stage(), 0).extra == {}
 
 
-def test_scales_join_at_their_steps(store, tmp_path):
-    stage = rdg_stage(store, tmp_path, scale_steps=(2, 5))
-    for index, expected in ((0, [8]), (1, [8]), (2, [8, 16]), (4, [8, 16]), (5, [8, 16, 32]), (7, [8, 16, 32])):
-        batch = stage.batch(index)
-        assert list(batch.real) == list(batch.mismatched) == expected
-        assert [images.shape[-1] for images in batch.real.values()] == expected
-    assert list(rdg_stage(store, tmp_path).batch(0).real) == [8, 16, 32]
+def test_the_warm_up_has_no_negatives(rdg_stage):
+    small = {"negatives": 5, "warmup_steps": 2, "reconstruction": 1.0, "semantic": 1.0}
+    stage = rdg_stage(image_views=1, small=small)
+    assert batch_of(stage, 1).shared == {}
+    assert batch_of(stage, 2).shared.keys() == {"negatives", "negative_classes"}
 
 
-@pytest.mark.parametrize("joins", [(1,), (3, 2), (2, STEPS), (-1, 2), (1, 2, 3)])
-def test_scales_that_would_not_all_join_in_order_are_refused(store, tmp_path, joins):
-    with pytest.raises(UserError, match=r"scale_steps .* do not fit 8 steps"):
-        rdg_stage(store, tmp_path, scale_steps=joins)
-
-
-def test_samples_show_the_largest_scale_that_has_trained(store, tmp_path):
-    """Before the second scale joins every sample has 32 x 32 pixels, of which only 8 x 8 differ; then 16 x 16."""
-    stage = rdg_stage(store, tmp_path, scale_steps=(2, 5))
-    for trained, side in ((1, 8), (2, 8), (3, 16), (6, 32)):
-        z, eps = noise(stage.config.generator, 3, torch.Generator().manual_seed(0))
-        embedding = torch.randn(3, stage.config.generator.embedding)
-        images = stage._draw(stage.averaged(), embedding, z, eps, trained)
-        assert images.shape == (3, 3, 32, 32)
-        blocks = torch.nn.functional.interpolate(images[:, :, :: 32 // side, :: 32 // side], size=32)
-        assert torch.equal(blocks, images)
-        coarser = torch.nn.functional.interpolate(images[:, :, :: 64 // side, :: 64 // side], size=32)
-        assert not torch.equal(coarser, images)
-
-
-def test_practice_has_no_negatives(store, tmp_path):
-    stage = rdg_stage(store, tmp_path, image_views=1, negatives=5, practice_steps=2, reconstruction=1.0)
-    assert stage.batch(1).negatives is None
-    assert stage.batch(2).negatives is not None
-
-
-def test_negatives_need_a_frozen_speech_encoder(store, tmp_path):
+def test_negatives_need_a_frozen_speech_encoder(rdg_stage):
     with pytest.raises(UserError, match=r"negatives 5 needs a speech encoder.* finetuned"):
-        rdg_stage(store, tmp_path, negatives=5, speech="finetuned")
+        rdg_stage(small={"negatives": 5}, speech="finetuned")
 
 
 def closest(store, picture):
@@ -265,14 +254,14 @@ def closest(store, picture):
     return best[1]
 
 
-def test_batches_follow_from_seed_and_step(store, tmp_path):
-    first, second = rdg_stage(store, tmp_path), rdg_stage(store, tmp_path)
+def test_batches_follow_from_seed_and_step(rdg_stage):
+    first, second = rdg_stage(), rdg_stage()
     for index in (0, 5):
-        a, b = first.batch(index), second.batch(index)
+        a, b = batch_of(first, index), batch_of(second, index)
         assert torch.equal(a.real[32], b.real[32])
         assert torch.equal(a.z, b.z)
         assert torch.equal(a.eps, b.eps)
-    a, b = first.batch(0), first.batch(1)
+    a, b = batch_of(first, 0), batch_of(first, 1)
     assert not torch.equal(a.z, b.z)
     assert a.z.shape == (6, 4)
     rng = torch.Generator().manual_seed(0)
@@ -282,19 +271,26 @@ def test_batches_follow_from_seed_and_step(store, tmp_path):
     assert not torch.equal(z[:, :4], eps[:, :4])
 
 
-def test_without_classes_there_is_no_identical_relation(store_without_classes, tmp_path):
-    assert not rdg_stage(store_without_classes, tmp_path).batch(0).identical
+def test_without_classes_there_is_no_identical_relation(store_without_classes, sen_stage, rdg_stage):
+    assert not batch_of(rdg_stage(store_without_classes), 0).identical
     assert sen_stage(store_without_classes).state.classifier is None
 
 
-def test_the_last_steps_have_weights_of_their_own(store, tmp_path):
+def test_the_last_steps_have_weights_of_their_own(rdg_stage):
     """The step's own totals say with which weights they were added."""
     weights = {"contrast": 0.5, "semantic": 0.25, "late_steps": 2, "late_contrast": 4.0, "late_semantic": 2.0}
-    stage = rdg_stage(store, tmp_path, image_views=1, reconstruction=0.0, arithmetic=0.0, practice_steps=0, **weights)
+    stage = rdg_stage(image_views=1, small=weights)
     for index, (contrast, semantic) in {STEPS - 3: (0.5, 0.25), STEPS - 2: (4.0, 2.0), STEPS - 1: (4.0, 2.0)}.items():
-        losses = {key.removeprefix("generator/"): value for key, value in stage.step(index).items()}
+        losses = {key.removeprefix("generator/"): value for key, value in take_step(stage, index).items()}
         plain = sum(value for key, value in losses.items() if key.startswith(("cond_", "uncond_")))
         plain += stage.config.relation * losses["relation"] + stage.config.kl * losses["kl"]
         expected = plain + contrast * losses["contrast"] + semantic * losses["semantic"]
         torch.testing.assert_close(losses["total"], expected)
-    assert replace(stage.config, late_steps=0).at(STEPS - 1).contrast == 0.5
+
+
+def test_worker_processes_read_what_this_one_reads(sen_stage, rdg_stage):
+    for stage in (sen_stage(image_views=0), rdg_stage(image_views=1)):
+        here, elsewhere = (list(read_steps(stage.reader, range(2, 5), CPU, workers)) for workers in (0, 2))
+        assert len(here) == 3
+        for a, b in zip(here, elsewhere, strict=True):
+            torch.testing.assert_close(a, b, rtol=0, atol=0)

@@ -1,7 +1,5 @@
 """What frozen encoders give: the same as at the time of asking, in the order of asking."""
 
-import shutil
-
 import numpy as np
 import pytest
 import torch
@@ -11,8 +9,8 @@ from s2igan.data.dataset import crop_and_flip, encoder_input
 from s2igan.errors import UserError
 from s2igan.models.encoders import TextEncoderConfig, build_encoder
 from s2igan.models.image_encoder import ImageEncoder, ImageEncoderConfig
-from s2igan.training import frozen
 from s2igan.training.frozen import ImageFeatures, speech_embeddings
+from s2igan.training.train import train_run
 from tiny_corpus import tiny_recipe
 
 CPU = torch.device("cpu")
@@ -29,8 +27,12 @@ def images():
     return ImageEncoder(tiny_recipe().sen.image).eval()
 
 
-def compute(store, encoder, views=2, size=32):
-    return ImageFeatures.compute(store, encoder, size, views, console=QUIET, device=CPU)
+@pytest.fixture
+def compute(tmp_path):
+    def run(store, encoder, views=2, size=32):
+        return ImageFeatures.compute(store, encoder, size, views, cache=tmp_path, console=QUIET, device=CPU)
+
+    return run
 
 
 def test_embeddings_are_in_the_order_of_asking(store, encoder):
@@ -65,7 +67,7 @@ def test_an_utterance_without_text_is_named(store, monkeypatch):
         encoder_input(store, np.array([2]), "text")
 
 
-def test_the_first_view_is_the_centre_crop_and_the_others_differ(store, images):
+def test_the_first_view_is_the_centre_crop_and_the_others_differ(store, images, compute):
     features = compute(store, images, views=3).features
     assert features.shape == (24, 3, images.config.features)
     with torch.no_grad():
@@ -74,7 +76,7 @@ def test_the_first_view_is_the_centre_crop_and_the_others_differ(store, images):
     assert (features[:, 1] != features[:, 2]).any(dim=1).all()
 
 
-def test_views_are_drawn_evenly_and_without_randomness_it_is_the_first(store, images):
+def test_views_are_drawn_evenly_and_without_randomness_it_is_the_first(store, images, compute):
     features = compute(store, images, views=2)
     chosen = np.array([3, 3, 5])
     torch.testing.assert_close(features.draw(chosen, None), features.features[chosen, 0].float())
@@ -84,8 +86,7 @@ def test_views_are_drawn_evenly_and_without_randomness_it_is_the_first(store, im
     assert 0.4 < share < 0.6
 
 
-def test_features_are_computed_once_for_each_setting(store, images, monkeypatch):
-    shutil.rmtree(store.directory / "cache", ignore_errors=True)  # of other tests
+def test_features_are_computed_once_for_each_setting(store, images, compute, monkeypatch):
     first = compute(store, images)
     calls = []
     monkeypatch.setattr(ImageEncoder, "features", lambda self, x: calls.append(len(x)) or torch.zeros(len(x), 1280))
@@ -96,6 +97,18 @@ def test_features_are_computed_once_for_each_setting(store, images, monkeypatch)
     other = ImageEncoder(ImageEncoderConfig(input_size=33, embedding=16)).eval()
     compute(store, other)
     assert len(calls) == 2 + 1 + 2
-    for path in (store.directory / "cache").iterdir():  # zeros are of no use to the other tests
-        if not torch.count_nonzero(frozen.safe_open(path, framework="pt").get_tensor("features")):
-            path.unlink()
+    monkeypatch.setattr(images, "weights_digest", "of other weights")
+    compute(store, images)
+    assert len(calls) == 2 + 1 + 2 + 2
+
+
+def test_training_writes_nothing_into_the_data(store, tmp_path):
+    """A corpus may be read-only."""
+
+    def listing():
+        return {path: path.stat().st_mtime_ns for path in store.directory.rglob("*")}
+
+    before = listing()
+    run = train_run(tiny_recipe(1), data=store.directory, out=tmp_path / "run", device="cpu")
+    assert listing() == before
+    assert list((run / "cache").glob("features-*.safetensors"))

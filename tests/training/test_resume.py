@@ -14,13 +14,14 @@ from s2igan.checkpoint import load_latest
 from s2igan.errors import UserError
 from s2igan.recipes import resolve
 from s2igan.run_directory import RunDirectory
-from s2igan.training import rdg_stage, sen_stage
+from s2igan.training import data as training_data
+from s2igan.training import stages
 from s2igan.training.train import train_run
 from tiny_corpus import shrunk, tiny_recipe, with_rdg
 
 STEPS = 6
 STOP_AFTER = 3
-STAGES = {"sen": sen_stage.SENStage, "rdg": rdg_stage.RDGStage}
+STAGES = {"sen": stages.SENStage, "rdg": stages.RDGStage}
 
 
 def by_length(recipe):
@@ -32,8 +33,8 @@ RECIPES = {
     "birds": lambda: shrunk(resolve("birds"), STEPS),
     # a speech encoder whose state is saved as well; stopped within a window of batches by length
     "end-to-end": lambda: by_length(with_rdg(tiny_recipe(STEPS), speech="finetuned")),
-    # a scale that joins before the interruption and one after it
-    "scale by scale": lambda: with_rdg(tiny_recipe(STEPS), scale_steps=(STOP_AFTER - 1, STOP_AFTER + 1)),
+    # gradients that are accumulated over parts
+    "accumulated": lambda: with_rdg(tiny_recipe(STEPS), accumulate=2),
 }
 
 
@@ -43,14 +44,14 @@ def train(recipe, store, out, **options):
 
 def interrupt(monkeypatch, stage):
     """Presses Ctrl-C within the step after which the stage shall stop."""
-    original = STAGES[stage].step
+    original = STAGES[stage].update
 
-    def step(self, index, read=None):
-        if index == STOP_AFTER - 1:
+    def update(self, step):
+        if step == STOP_AFTER - 1:
             signal.raise_signal(signal.SIGINT)
-        return original(self, index, read)
+        return original(self, step)
 
-    monkeypatch.setattr(STAGES[stage], "step", step)
+    monkeypatch.setattr(STAGES[stage], "update", update)
 
 
 def differences(a, b, name=""):
@@ -74,26 +75,27 @@ def records(run):
 def test_resumed_equals_uninterrupted(name, store, tmp_path, monkeypatch):
     recipe = RECIPES[name]()
     whole = train(recipe, store, tmp_path / "whole")
-    parts = tmp_path / "parts"
+    interrupted = tmp_path / "interrupted"
     for resume, stage in ((False, "sen"), (True, "rdg")):
         with monkeypatch.context() as patch:
             interrupt(patch, stage)
             with pytest.raises(KeyboardInterrupt, match=f"saved at step {STOP_AFTER}"):
-                train(recipe, store, parts, resume=resume)
-    train(recipe, store, parts, resume=True)
+                train(recipe, store, interrupted, resume=resume)
+    train(recipe, store, interrupted, resume=True)
 
     for stage in STAGES:
-        expected, actual = (load_latest(run / "checkpoints" / stage)[1] for run in (whole, parts))
+        expected, actual = (load_latest(run / "checkpoints" / stage)[1] for run in (whole, interrupted))
         assert expected["step"] == actual["step"] == STEPS
         assert differences(expected["stage"], actual["stage"], stage) == []
-    networks = load_latest(parts / "checkpoints" / "rdg")[1]["stage"]
-    assert {"generator", "ema", "discriminators", "generator_optimiser", "discriminator_optimisers"} <= networks.keys()
-    assert (networks["speech"] is not None) == (name == "end-to-end")
+    networks = load_latest(interrupted / "checkpoints" / "rdg")[1]["stage"]
+    parts = {"generator", "discriminator_8", "discriminator_32", "relation"}
+    assert parts | {f"{part}_optimiser" for part in parts} | {"ema"} <= networks.keys()
+    assert ("speech" in networks) == (name == "end-to-end")
     for folder in ("sen", "model"):
-        expected, actual = (load_file(run / folder / "weights.safetensors") for run in (whole, parts))
+        expected, actual = (load_file(run / folder / "weights.safetensors") for run in (whole, interrupted))
         assert differences(expected, actual) == []
     # The record across the interruption is a mean over the steps since resuming; the others are the same.
-    expected, actual = records(whole), records(parts)
+    expected, actual = records(whole), records(interrupted)
     assert [(r["stage"], r["step"]) for r in expected] == [(r["stage"], r["step"]) for r in actual]
     assert [r for r in expected if r["step"] != 4] == [r for r in actual if r["step"] != 4]
 
@@ -115,22 +117,22 @@ def test_another_configuration_is_not_resumed(store, tmp_path):
 def test_a_loss_that_is_not_finite_names_the_recordings_of_its_batch(stage, store, tmp_path, monkeypatch):
     """One recording whose log-mel is broken; only the step that meets it may be blamed."""
     read = []
-    where = {"sen": sen_stage, "rdg": rdg_stage}[stage]
-    original = where.encoder_input
+    original = training_data.encoder_input
+    calls = {"sen": 2, "rdg": 5}[stage]  # the second batch of the stage; stage 1 takes three before stage 2 begins
 
     def poisoned(store, utterances, reads):
         mel, lengths = original(store, utterances, reads)
         read.append([str(store.audio_path(int(utterance))) for utterance in utterances])
-        if len(read) == 2:
+        if len(read) == calls:
             mel[0, 0, 0] = math.nan
         return mel, lengths
 
-    monkeypatch.setattr(where, "encoder_input", poisoned)
+    monkeypatch.setattr(training_data, "encoder_input", poisoned)
     recipe = with_rdg(tiny_recipe(3), speech="finetuned", image_views=0)
     recipe = replace(recipe, sen=replace(recipe.sen, augment=None))
     with pytest.raises(UserError, match=f"{stage} step 1 gave a value that is not finite") as error:
         train(recipe, store, tmp_path / "run")
-    for recording in read[1][:4]:
+    for recording in read[calls - 1][:4]:
         assert recording in str(error.value)
     assert "and 2 more" in str(error.value)
 
@@ -163,9 +165,9 @@ def test_a_missing_shard_and_a_second_process_are_said_and_lose_nothing(store, t
 @pytest.mark.parametrize("damage", ["torn", "altered", "missing", "half a record", "other tensors"])
 def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(damage, store, tmp_path, capsys):
     """And the weights are those of a run in which nothing was damaged."""
-    loop = replace(tiny_recipe(4).sen.loop, checkpoint_seconds=0.0)
+    loop = replace(tiny_recipe(4).sen.trainer, checkpoint_seconds=0.0)
     recipe = tiny_recipe(4)
-    recipe = replace(recipe, sen=replace(recipe.sen, loop=loop))
+    recipe = replace(recipe, sen=replace(recipe.sen, trainer=loop))
     run = train(recipe, store, tmp_path / "run", stage="sen")
     whole = load_file(run / "sen" / "weights.safetensors")
     older, newest = sorted((run / "checkpoints" / "sen").iterdir())

@@ -12,16 +12,21 @@ from torch import nn
 from s2igan.data.dataset import SpeechImageData
 from s2igan.models.image_encoder import ImageEncoder, ImageEncoderConfig
 from s2igan.models.li2020 import CnnLstmConfig
-from s2igan.training import sen, sen_stage
-from tiny_corpus import tiny_recipe
+from s2igan.training import data, sen, stages
+from tiny_corpus import batch_of, take_step, tiny_recipe
 
 CPU = torch.device("cpu")
 
 
-def stage(store, **changes):
-    config = replace(tiny_recipe(6).sen, augment=None, **changes)
-    train, validation = (SpeechImageData(store, split, 32) for split in ("train", "validation"))
-    return sen_stage.SENStage(config, train, validation, seed=0, device=CPU, console=Console(quiet=True))
+@pytest.fixture
+def stage(store, tmp_path):
+    def build(**changes):
+        config = replace(tiny_recipe(6).sen, augment=None, **changes)
+        train, validation = (SpeechImageData(store, split, 32) for split in ("train", "validation"))
+        given = {"seed": 0, "device": CPU, "console": Console(quiet=True), "cache": tmp_path}
+        return stages.SENStage(config, train, validation, **given)
+
+    return build
 
 
 def copy(module):
@@ -81,16 +86,16 @@ class TestPrincipalComponents:
 
 class TestDistillation:
     @pytest.fixture
-    def distilled(self, store):
-        return stage(store, objective="distillation", speech=CnnLstmConfig(width=1, hidden=8), learning_rate=1e-2)
+    def distilled(self, stage):
+        return stage(objective="distillation", speech=CnnLstmConfig(width=1, hidden=8), learning_rate=1e-2)
 
     def test_the_teacher_and_its_space_are_fixed(self, distilled):
         assert distilled.state.classifier is None
-        features = distilled.features.draw(distilled.train.images, None)
+        features = distilled.reader.features.draw(distilled.train.images, None)
         v = distilled.state.image.project(features)
         head = copy(distilled.state.image.head)
         speech = copy(distilled.state.speech)
-        distilled.step(0)
+        take_step(distilled, 0)
         assert same(distilled.state.image.head, head)
         assert not same(distilled.state.speech, speech)
         assert not any(p.requires_grad for p in distilled.state.image.head.parameters())
@@ -98,27 +103,27 @@ class TestDistillation:
         assert float((v @ v.T).fill_diagonal_(0).mean()) < 0.1
 
     def test_the_student_meets_the_teacher(self, distilled):
-        first = float(distilled.step(0)["distillation"])
+        first = float(take_step(distilled, 0)["distillation"])
         for _ in range(40):
-            batch = distilled.batch(0)
+            batch = batch_of(distilled, 0)
             losses = sen.step(distilled.state, batch, distilled.config)
         v = distilled.state.image.project(batch.image_features)
         with torch.no_grad():
             a = distilled.state.speech(batch.mel, batch.lengths)
         torch.testing.assert_close(2 - 2 * (a * v).sum(dim=1).mean(), losses["distillation"], atol=0.1, rtol=0)
         assert losses["distillation"] < 0.6 * first
-        assert set(losses) == {"total", "distillation", "batch_recall"}
+        assert set(losses) == {"total", "distillation", "batch_recall", "gradient_norm"}
 
     def test_the_best_is_defined_before_the_first_step(self, distilled):
         assert distilled.best["step"] == 0
         assert same(distilled.state.speech, distilled.best["speech"])
-        distilled.step(0)
+        take_step(distilled, 0)
         assert not same(distilled.state.speech, distilled.best["speech"])
 
 
 @pytest.mark.parametrize("distinctive", [0.0, 0.5])
-def test_option_distinctive(store, distinctive):
-    losses = stage(store, distinctive=distinctive).step(0)
+def test_option_distinctive(stage, distinctive):
+    losses = take_step(stage(distinctive=distinctive), 0)
     matching = losses["matching_rows"] + losses["matching_cols"]
     if distinctive:
         terms = losses["distinctive_image"] + losses["distinctive_speech"]
@@ -128,24 +133,24 @@ def test_option_distinctive(store, distinctive):
         torch.testing.assert_close(losses["total"], matching)
 
 
-def test_option_matching_scale(store):
-    losses = {scale: stage(store, matching_scale=scale).step(0)["matching_rows"] for scale in (1.0, 10.0)}
+def test_option_matching_scale(stage):
+    losses = {scale: take_step(stage(matching_scale=scale), 0)["matching_rows"] for scale in (1.0, 10.0)}
     assert losses[1.0] != losses[10.0]
 
 
-def test_the_learning_rate_falls_by_epochs(store):
-    trained = stage(store, schedule="step", decay_epochs=1, learning_rate=1.0)
+def test_the_learning_rate_falls_by_epochs(stage):
+    trained = stage(schedule="step", decay_epochs=1, learning_rate=1.0)
     rates = []
     for index in range(5):
-        trained.step(index)
+        take_step(trained, index)
         rates.append(trained.state.optimiser.param_groups[0]["lr"])
     np.testing.assert_allclose(rates, [1.0, 1.0, 0.1, 0.1, 0.01])  # 16 images in batches of 6: two steps an epoch
 
 
-def test_the_backbone_is_not_trained(store):
-    trained = stage(store, image_views=0)
+def test_the_backbone_is_not_trained(stage):
+    trained = stage(image_views=0)
     before = copy(trained.state.image.backbone)
-    trained.step(0)
+    take_step(trained, 0)
     assert same(trained.state.image.backbone, before)
     parameters = {id(p) for group in trained.state.optimiser.param_groups for p in group["params"]}
     assert not parameters & {id(p) for p in trained.state.image.backbone.parameters()}
@@ -156,19 +161,18 @@ def test_the_backbone_is_not_trained(store):
     }
 
 
-def test_many_images_are_encoded_in_parts(store, monkeypatch):
-    trained = stage(store, image_views=0)
-    positions = np.arange(len(trained.train))
-    whole = trained._image_features(trained.train, positions)
-    monkeypatch.setattr(sen_stage, "ENCODED_AT_ONCE", 5)
-    torch.testing.assert_close(trained._image_features(trained.train, positions), whole)
+def test_many_images_are_encoded_in_parts(stage, monkeypatch):
+    trained = stage(image_views=0)
+    whole = trained._image_features(trained.train)
+    monkeypatch.setattr(data, "ENCODED_AT_ONCE", 5)
+    torch.testing.assert_close(trained._image_features(trained.train), whole)
 
 
-def test_a_step_is_in_train_mode_whatever_came_before(store):
-    trained = stage(store)
+def test_a_step_is_in_train_mode_whatever_came_before(stage):
+    trained = stage()
     trained.state.speech.eval()
     before = copy(trained.state.speech)
-    trained.step(0)
+    take_step(trained, 0)
     assert trained.state.speech.training
     assert not torch.equal(trained.state.speech.convs[0].norm.running_mean, before["convs.0.norm.running_mean"])
 
@@ -181,28 +185,25 @@ def test_batch_recall():
     assert sen.batch_recall(a, v, torch.tensor([0, 1, 2])) == pytest.approx(1 / 3)
 
 
-def test_validation_score_is_that_of_spoken_queries(store, monkeypatch):
+def test_validation_score_is_that_of_spoken_queries(stage, monkeypatch):
     """The queries are utterances, the gallery images; of one class only, so that any order is perfect."""
-    trained = stage(store)
+    trained = stage()
     shapes = []
-    original = sen_stage.mean_average_precision
+    original = stages.mean_average_precision
     monkeypatch.setattr(
-        sen_stage, "mean_average_precision", lambda s, r: shapes.append((s.shape, r.shape)) or original(s, r)
+        stages, "mean_average_precision", lambda s, r: shapes.append((s.shape, r.shape)) or original(s, r)
     )
-    scores = trained.evaluate(1, final=False)
+    scores = trained.evaluate(1)
     assert shapes == [((8, 4), (8, 4))]  # eight utterances of four images, all of one class
     assert scores == {"validation_map": 1.0}
 
 
 @pytest.mark.parametrize("length_window", [1, 2])
-def test_the_recordings_of_a_batch_are_named(store, length_window):
-    trained = stage(store, length_window=length_window)
-    described = trained.describe_batch(3)
-    batch = trained.batch(3)
-    named = described.removeprefix("the batch with ").split(" and ")[0].split(", ")
+def test_the_recordings_of_a_batch_are_named(store, stage, length_window):
+    trained = stage(length_window=length_window)
+    batch = batch_of(trained, 3)
     by_path = {str(store.audio_path(u)): u for u in range(len(store))}
-    assert named == trained.batch_items(3)[:4]
-    assert len(trained.batch_items(3)) == 6
-    for row, path in enumerate(trained.batch_items(3)):
+    assert len(trained.reader.items(3)) == 6
+    for row, path in enumerate(trained.reader.items(3)):
         mel = torch.from_numpy(np.array(store.mel(by_path[path]), dtype=np.float32))
         torch.testing.assert_close(batch.mel[row, : batch.lengths[row]], mel)

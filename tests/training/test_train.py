@@ -1,6 +1,8 @@
 """Every recipe through both stages at toy width: one step of each, gradients everywhere, a model that can be used."""
 
+import hashlib
 import json
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -13,9 +15,11 @@ from s2igan.audio import load_audio, log_mel
 from s2igan.checkpoint import load_model
 from s2igan.errors import UserError
 from s2igan.evaluation.evaluate import evaluate
+from s2igan.models.li2020 import CnnLstmConfig
 from s2igan.pipeline import SpeechToImage
-from s2igan.recipes import METHODS, SIZES, resolve
-from s2igan.training import rdg_stage, sen_stage
+from s2igan.recipes import BASES, METHODS, resolve
+from s2igan.training import stages
+from s2igan.training.beyond import Beyond, InUse
 from s2igan.training.train import load_sen, train_run
 from tiny_corpus import make_store, shrunk, tiny_recipe, with_rdg
 
@@ -49,21 +53,21 @@ def same(a, b):
 
 
 @pytest.mark.parametrize(
-    ("method", "size"),
+    ("method", "base"),
     [(method, "cub") for method in METHODS]
     + [(method, "birds") for method in ("s2igan", "li2020", "no-sen", "end-to-end")],
 )
-def test_every_method_trains_one_step_of_each_stage(method, size, store, tmp_path, gradients):
-    recipe = shrunk(resolve(method, size))
+def test_every_method_trains_one_step_of_each_stage(method, base, store, tmp_path, gradients):
+    recipe = shrunk(resolve(method, base))
     run = train(recipe, store, tmp_path / "run")
 
     scales = len(recipe.rdg.generator.resolutions)
-    assert len(gradients) == recipe.sen.loop.steps + scales + (recipe.rdg.relation > 0) + 1
+    assert len(gradients) == recipe.sen.trainer.steps + scales + (recipe.rdg.relation > 0) + 1
     for optimiser in gradients:
         assert all(gradient is not None and gradient.abs().sum() > 0 for gradient in optimiser)
 
     records = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    assert {record["stage"] for record in records} == ({"sen", "rdg"} if recipe.sen.loop.steps else {"rdg"})
+    assert {record["stage"] for record in records} == ({"sen", "rdg"} if recipe.sen.trainer.steps else {"rdg"})
     terms = {key for record in records for key in record}
     assert ("sen/distinctive_image" in terms) == (method not in ("no-distinctive", "li2020", "no-sen"))
     assert ("sen/distillation" in terms) == (method == "li2020")
@@ -72,6 +76,8 @@ def test_every_method_trains_one_step_of_each_stage(method, size, store, tmp_pat
     learnt, exported = (weights(run / folder, "speech_encoder.") for folder in ("sen", "model"))
     assert same(learnt, exported) == (recipe.rdg.speech == "frozen")
 
+    for folder in ("sen", "model"):
+        assert "/" not in (run / folder / "config.json").read_text(), "a path of this machine"
     model = SpeechToImage.load(run)
     if method.startswith("stackgan-v2-text"):
         with pytest.raises(UserError, match=rf"reads (published )?text .*baseline {method}\."):
@@ -81,11 +87,11 @@ def test_every_method_trains_one_step_of_each_stage(method, size, store, tmp_pat
         assert image.size == (32, 32)
 
 
-@pytest.mark.parametrize("size", [name for name in SIZES if name not in ("birds", "cub")])
-def test_the_other_sizes(size, store, store_without_classes, tmp_path):
-    train(shrunk(resolve(size)), store_without_classes if size in ("flickr8k", "places") else store, tmp_path / "run")
+@pytest.mark.parametrize("base", [name for name in BASES if name not in ("birds", "cub")])
+def test_the_other_base_recipes(base, store, store_without_classes, tmp_path):
+    train(shrunk(resolve(base)), store_without_classes if base in ("flickr8k", "places") else store, tmp_path / "run")
     terms = (tmp_path / "run" / "metrics.jsonl").read_text()
-    assert ("relation/identical" in terms) == ("distinctive" in terms) == (size not in ("flickr8k", "places"))
+    assert ("relation/identical" in terms) == ("distinctive" in terms) == (base not in ("flickr8k", "places"))
 
 
 def test_a_fine_tuned_encoder_starts_from_stage_1_and_one_from_scratch_does_not(store, tmp_path):
@@ -107,25 +113,26 @@ def test_a_fine_tuned_encoder_starts_from_stage_1_and_one_from_scratch_does_not(
 def test_samples_of_a_speech_encoder_that_trains_along_follow_it(store, tmp_path):
     """Evaluation embeds anew, with the encoder as it then is and as it is exported."""
     embedded = []
-    original = rdg_stage.speech_embeddings
+    original = stages.speech_embeddings
 
     def spy(*args, **kwargs):
         embedded.append(original(*args, **kwargs))
         return embedded[-1]
 
     recipe = with_rdg(tiny_recipe(2), speech="finetuned", learning_rate=1e-2)
-    recipe = replace(recipe, rdg=replace(recipe.rdg, loop=replace(recipe.rdg.loop, evaluate_every=1)))
+    recipe = replace(recipe, rdg=replace(recipe.rdg, trainer=replace(recipe.rdg.trainer, evaluate_every=1)))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(rdg_stage, "speech_embeddings", spy)
+        patch.setattr(stages, "speech_embeddings", spy)
         train(recipe, store, tmp_path / "run")
     same_size = [a for a in embedded if len(a) == len(embedded[-1])]
     assert not torch.allclose(same_size[0], same_size[-1], atol=1e-4)
 
 
-def test_candidates_travel_to_the_model_and_into_the_records(store, tmp_path):
-    run = train(with_rdg(tiny_recipe(1), candidates=3), store, tmp_path / "run")
+def test_reranking_travels_to_the_model_and_into_the_records(store, tmp_path):
+    recipe = replace(tiny_recipe(1), beyond=Beyond(in_use=InUse(rerank=3)))
+    run = train(recipe, store, tmp_path / "run")
     model = SpeechToImage.load(run)
-    assert model.candidates == 3
+    assert model.rerank == 3
     z, eps = model.noise(2, 0)
     assert len(z) == 6
     assert len(model.draw(torch.randn(2, model.generator.config.embedding), z, eps)[-1]) == 2
@@ -155,6 +162,68 @@ def test_the_first_stage_of_another_run(store, tmp_path):
     assert not (second / "checkpoints" / "sen").exists()
 
 
+def test_the_source_of_stage_1_is_recorded(store, tmp_path):
+    """By recipe, store and content, not by path; --resume keeps what was copied and knows another source."""
+    first = train(tiny_recipe(1), store, tmp_path / "first", stage="sen")
+    second = train(tiny_recipe(1), store, tmp_path / "second", sen_from=first)
+    recorded = json.loads((second / "config.json").read_text())["sen_from"]
+    digest = hashlib.sha256((first / "sen" / "weights.safetensors").read_bytes()).hexdigest()
+    assert recorded == {"recipe": "tiny", "store": store.fingerprint, "sha256": digest, "other_data": False}
+    assert str(tmp_path) not in json.dumps(recorded)
+    copied = (second / "sen" / "weights.safetensors").stat().st_mtime_ns
+    train(tiny_recipe(1), store, second, sen_from=first, resume=True)
+    assert (second / "sen" / "weights.safetensors").stat().st_mtime_ns == copied
+    other = train(tiny_recipe(1), store, tmp_path / "other", stage="sen", seed=5)
+    with pytest.raises(UserError, match=r"sen_from\.sha256 was"):
+        train(tiny_recipe(1), store, second, sen_from=other, resume=True)
+
+
+@pytest.mark.parametrize(
+    ("change", "difference"),
+    [
+        (lambda sen: replace(sen, distinctive=0.0), r"distinctive was 1\.0, is now 0\.0"),
+        (lambda sen: replace(sen, speech=CnnLstmConfig(width=1, hidden=8)), "speech.width was null, is now 1"),
+        (lambda sen: replace(sen, speech=replace(sen.speech, conv_activation="relu")), "speech.conv_activation"),
+        (lambda sen: replace(sen, speech=replace(sen.speech, mask_padding=False)), "speech.mask_padding"),
+        (lambda sen: replace(sen, objective="distillation"), "objective"),
+    ],
+)
+def test_a_stage_1_that_the_recipe_does_not_have_is_refused_before_training(store, tmp_path, change, difference):
+    first = train(tiny_recipe(1), store, tmp_path / "first", stage="sen")
+    recipe = replace(tiny_recipe(1), sen=change(tiny_recipe(1).sen))
+    with pytest.raises(UserError, match=f"its stage 1 is not that of the recipe tiny .*{difference}"):
+        train(recipe, store, tmp_path / "second", sen_from=first)
+    assert not (tmp_path / "second").exists()
+    longer = replace(tiny_recipe(1), sen=replace(tiny_recipe(1).sen, trainer=replace(tiny_recipe(9).sen.trainer)))
+    train(longer, store, tmp_path / "third", sen_from=first)  # how long it trained is no difference
+
+
+def test_a_stage_1_of_another_store_is_refused_unless_allowed(store, tmp_path):
+    """Pictures that it was trained on may be test pictures here."""
+    other = make_store(tmp_path / "data", window="hamming")
+    first = train(tiny_recipe(1), other, tmp_path / "first", stage="sen")
+    with pytest.raises(UserError, match=r"was trained on another store .*--allow-other-data"):
+        train(tiny_recipe(1), store, tmp_path / "second", sen_from=first)
+    run = train(tiny_recipe(1), store, tmp_path / "second", sen_from=first, allow_other_data=True)
+    assert json.loads((run / "config.json").read_text())["sen_from"]["other_data"] is True
+
+
+def test_what_is_exported_are_the_sizes_of_what_was_loaded(store, tmp_path):
+    run = train(tiny_recipe(1), store, tmp_path / "run")
+    exported, _ = load_model(run / "model")
+    learnt, _ = load_model(run / "sen")
+    assert exported["speech_encoder"] == learnt["speech_encoder"]
+    assert exported["image_encoder"] == learnt["image_encoder"]
+
+
+def test_a_moved_store_resumes(store, tmp_path):
+    """The data are compared by content, not by the path as it was typed."""
+    train(tiny_recipe(1), store, tmp_path / "run", stage="sen")
+    moved = tmp_path / "moved"
+    shutil.copytree(store.directory, moved)
+    train_run(tiny_recipe(1), data=moved, out=tmp_path / "run", device="cpu", resume=True)
+
+
 def test_stage_2_needs_stage_1(store, tmp_path):
     for options in ({"stage": "rdg"}, {"sen_from": tmp_path}):
         with pytest.raises(UserError, match="no finished stage 1"):
@@ -163,8 +232,8 @@ def test_stage_2_needs_stage_1(store, tmp_path):
 
 def test_epochs_are_counted_in_the_store_s_images(store, tmp_path):
     recipe = tiny_recipe(0)
-    recipe = replace(recipe, sen=replace(recipe.sen, loop=replace(recipe.sen.loop, epochs=3)))
-    recipe = with_rdg(recipe, loop=replace(recipe.rdg.loop, epochs=2), batch_size=3)
+    recipe = replace(recipe, sen=replace(recipe.sen, trainer=replace(recipe.sen.trainer, epochs=3)))
+    recipe = with_rdg(recipe, trainer=replace(recipe.rdg.trainer, epochs=2), batch_size=3)
     run = train(recipe, store, tmp_path / "run")
     records = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     last = {record["stage"]: (record["step"], record["epoch"]) for record in records}
@@ -175,14 +244,14 @@ def test_stage_1_exports_its_best_weights(store, tmp_path, monkeypatch):
     scores = iter([0.2, 0.7, 0.3, 0.1])
     kept = {}
 
-    def score(state, *args, **kwargs):
+    def score(stage, data):
         value = next(scores)
-        kept[value] = {key: tensor.clone() for key, tensor in state.speech.state_dict().items()}
-        return {"validation_map": value}
+        kept[value] = {key: tensor.clone() for key, tensor in stage.state.speech.state_dict().items()}
+        return value
 
-    monkeypatch.setattr(sen_stage, "embedding_scores", score)
+    monkeypatch.setattr(stages.SENStage, "validation_map", score)
     recipe = tiny_recipe(4)
-    recipe = replace(recipe, sen=replace(recipe.sen, loop=replace(recipe.sen.loop, evaluate_every=1)))
+    recipe = replace(recipe, sen=replace(recipe.sen, trainer=replace(recipe.sen.trainer, evaluate_every=1)))
     run = train(recipe, store, tmp_path / "run", stage="sen")
     speech, _ = load_sen(run, CPU)
     assert same(dict(speech.state_dict()), kept[0.7])
@@ -193,13 +262,13 @@ def test_stage_1_exports_its_best_weights(store, tmp_path, monkeypatch):
 def test_stage_1_looks_at_validation_images_and_at_no_test_image(store, tmp_path, monkeypatch):
     """Row 10 of method.md section 8."""
     splits = []
-    original = sen_stage.embedding_scores
+    original = stages.SENStage.validation_map
 
-    def spy(state, data, *args, **kwargs):
+    def spy(stage, data):
         splits.append(data)
-        return original(state, data, *args, **kwargs)
+        return original(stage, data)
 
-    monkeypatch.setattr(sen_stage, "embedding_scores", spy)
+    monkeypatch.setattr(stages.SENStage, "validation_map", spy)
     train(tiny_recipe(1), store, tmp_path / "run", stage="sen")
     (data,) = splits
     np.testing.assert_array_equal(data.utterances, store.split_indices("validation"))
@@ -219,8 +288,8 @@ def test_every_kind_of_network_trains_in_bf16(method, store, tmp_path, gradients
     recipe = shrunk(resolve(method, "birds"))
 
     def losses(precision):
-        loops = {stage: replace(getattr(recipe, stage).loop, precision=precision) for stage in ("sen", "rdg")}
-        changed = {stage: replace(getattr(recipe, stage), loop=loop) for stage, loop in loops.items()}
+        loops = {stage: replace(getattr(recipe, stage).trainer, precision=precision) for stage in ("sen", "rdg")}
+        changed = {stage: replace(getattr(recipe, stage), trainer=loop) for stage, loop in loops.items()}
         run = train(replace(recipe, **changed), store, tmp_path / precision)
         lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
         return {key: value for line in lines for key, value in line.items() if key.endswith("total")}
@@ -231,3 +300,16 @@ def test_every_kind_of_network_trains_in_bf16(method, store, tmp_path, gradients
     for key, value in expected.items():
         assert actual[key] == pytest.approx(value, rel=0.1), key
         assert actual[key] != value, key
+
+
+def test_a_run_goes_on_wherever_its_data_lie_and_not_with_another_version(store, tmp_path):
+    out = tmp_path / "run"
+    train(tiny_recipe(1), store, out)
+    elsewhere = store.directory / ".." / store.directory.name
+    train_run(tiny_recipe(1), data=elsewhere, out=out, device="cpu", resume=True)
+    config = json.loads((out / "config.json").read_text())
+    del config["version"], config["recipe"]["sen"]["batch_size"]
+    (out / "config.json").write_text(json.dumps(config))
+    with pytest.raises(UserError, match=r"was made by s2igan 0\.1\.0, .* train anew with another --out") as error:
+        train(tiny_recipe(1), store, out, resume=True)
+    assert "batch_size" not in str(error.value)

@@ -6,11 +6,12 @@ stage, step). A resumed run therefore sees the batches that an uninterrupted one
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from s2igan.data.store import Store
@@ -19,7 +20,7 @@ from s2igan.text import one_hot
 
 
 class SpeechImageData:
-    """One split of a store: its images, the utterances that describe each, and their classes.
+    """One split of a store, or several: the images, the utterances that describe each, and their classes.
 
     Positions (`0 <= position < len(self)`) number the images of this split; `images[position]` is the image's number
     in the store. Sets without classes are handled as the paper does (method.md 5): every image is its own class,
@@ -29,13 +30,15 @@ class SpeechImageData:
         UserError: the split has no utterances.
     """
 
-    def __init__(self, store: Store, split: str, image_size: int) -> None:
+    def __init__(self, store: Store, split: str | tuple[str, ...], image_size: int) -> None:
         self.store = store
         self.image_size = image_size
-        self.utterances = np.asarray(store.split_indices(split), dtype=np.int64)
+        splits = (split,) if isinstance(split, str) else split
+        self.utterances = np.asarray(store.split_indices(*splits), dtype=np.int64)
         if len(self.utterances) == 0:
             raise UserError(
-                f"The store {store.directory} has no utterances in its '{split}' split; prepare it with such a split."
+                f"The store {store.directory} has no utterances in its {splits[0]!r} split; prepare it with such a "
+                "split."
             )
         stored_size = store.images.shape[1]
         if stored_size < image_size:
@@ -148,14 +151,37 @@ class SpeechImageData:
         rng: np.random.Generator | None,
         rows: slice | Int[np.ndarray, " _"] = slice(None),
     ) -> Float[Tensor, "_ 3 height width"]:
-        """Images in [-1, 1]: a random crop of the training size and a random flip; the centre crop where rng is
-        None.
+        """Images in [-1, 1]: a random crop of the training size, anywhere on the stored picture, and a random flip;
+        the centre crop where rng is None.
 
         Only those of ``rows`` are read; they are cropped as they would be among all.
         """
-        top, left, flip = draw_crops(len(positions), self.store.images.shape[1] - self.image_size, rng)
-        pixels = self.store.images[self.images[positions[rows]]]
-        return cut(pixels, self.image_size, top[rows], left[rows], flip[rows])
+        pictures = [self.store.images.whole(image) for image in self.images[positions]]
+        top, left, flip = draw_crops(pictures, self.image_size, rng)
+        chosen = [pictures[row] for row in np.arange(len(pictures))[rows]]
+        return cut(chosen, self.image_size, top[rows], left[rows], flip[rows])
+
+
+def draw_other_views(
+    views: Int[np.ndarray, " batch"], is_same: Bool[np.ndarray, " batch"], n_views: int, rng: np.random.Generator
+) -> Int[np.ndarray, " batch"]:
+    """A view, of `n_views` computed before, of each image that is paired with one of which `views` were drawn.
+
+    Where both are the same image (`similar` in sets without classes) it is another view of it: the pair is two crops of
+    one image, as where crops are drawn anew, and not twice the same.
+
+    Raises:
+        UserError: an image is paired with itself and there is one view alone.
+    """
+    drawn = rng.integers(0, n_views, len(views))
+    if is_same.any():
+        if n_views < 2:
+            raise UserError(
+                "In a set without classes a pair of similar images is two views of one image, and image_views is 1; "
+                "choose 2 or more, or 0 to crop anew in each step."
+            )
+        drawn[is_same] = (views[is_same] + rng.integers(1, n_views, is_same.sum())) % n_views
+    return drawn
 
 
 def encoder_input(
@@ -218,28 +244,34 @@ def _named(store: Store, index: int | np.integer) -> str:
     return f"{store.audio_path(int(index))} in the manifest"
 
 
-def crop_and_flip(pixels: np.ndarray, size: int, rng: np.random.Generator | None) -> Float[Tensor, "batch 3 size size"]:
-    """uint8 (batch, stored, stored, 3) -> [-1, 1] (batch, 3, size, size), channels last in memory."""
-    return cut(pixels, size, *draw_crops(len(pixels), pixels.shape[1] - size, rng))
+def crop_and_flip(
+    pictures: Sequence[np.ndarray] | np.ndarray, size: int, rng: np.random.Generator | None
+) -> Float[Tensor, "batch 3 size size"]:
+    """uint8 pictures (height, width, 3) -> [-1, 1] (batch, 3, size, size), channels last in memory: a random crop and
+    flip of each, or the square in its middle where rng is None."""
+    return cut(pictures, size, *draw_crops(pictures, size, rng))
 
 
-def draw_crops(n: int, margin: int, rng: np.random.Generator | None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Top, left and whether to flip, of ``n`` crops; centred and as they are where rng is None."""
+def draw_crops(
+    pictures: Sequence[np.ndarray] | np.ndarray, size: int, rng: np.random.Generator | None
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Top, left and whether to flip, of a crop of each picture; centred and as it is where rng is None."""
+    spare = np.array([picture.shape[:2] for picture in pictures]).T - size
     if rng is None:
-        top = left = np.full(n, margin // 2)
-        return top, left, np.zeros(n, dtype=bool)
-    top, left = rng.integers(0, margin + 1, size=(2, n))
-    return top, left, rng.random(n) < 0.5
+        top, left = spare // 2
+        return top, left, np.zeros(len(pictures), dtype=bool)
+    top, left = rng.integers(0, spare + 1)
+    return top, left, rng.random(len(pictures)) < 0.5
 
 
 def cut(
-    pixels: np.ndarray, size: int, top: np.ndarray, left: np.ndarray, flip: np.ndarray
+    pictures: Sequence[np.ndarray] | np.ndarray, size: int, top: np.ndarray, left: np.ndarray, flip: np.ndarray
 ) -> Float[Tensor, "batch 3 size size"]:
     """`crop_and_flip` with the crops given."""
-    n = len(pixels)
+    n = len(pictures)
     out = np.empty((n, size, size, 3), dtype=np.uint8)
     for i in range(n):
-        crop = pixels[i, top[i] : top[i] + size, left[i] : left[i] + size]
+        crop = pictures[i][top[i] : top[i] + size, left[i] : left[i] + size]
         out[i] = crop[:, ::-1] if flip[i] else crop
     return torch.from_numpy(out).permute(0, 3, 1, 2).float().div_(127.5).sub_(1.0)
 

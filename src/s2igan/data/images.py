@@ -1,4 +1,4 @@
-"""Picture files of any kind in, square RGB arrays out."""
+"""Picture files of any kind in, RGB arrays of one size out."""
 
 from __future__ import annotations
 
@@ -20,13 +20,16 @@ Box = tuple[float, float, float, float]
 """Left, top, width and height in pixels of the upright picture, as CUB writes its bounding boxes."""
 
 
-def load_image(path: str | Path, size: int, box: Box | None = None) -> UInt8[np.ndarray, "size size 3"]:
-    """Decode a picture, cut the square in its middle, or the one around `box`, and bring it to `size` pixels.
+def load_image(
+    path: str | Path, size: int, box: Box | None = None, longest: float = 1.0
+) -> UInt8[np.ndarray, "height width 3"]:
+    """Decode a picture, or what is around `box`, and bring its shorter side to `size` pixels.
 
     Rotated as its EXIF says, transparent parts on white, 16-bit and floating-point greys scaled to 8 bits, CMYK and
     palettes converted; of an animation the first frame. The square around a box has the box's centre and a half-side
-    of 0.75 * max(width, height), is clipped to the picture (method.md section 5), and what is then not square is cut
-    again.
+    of 0.75 * max(width, height), and is clipped to the picture (method.md section 5). Of the longer side the middle is
+    kept: by default the square in the middle, with `longest` up to that many times the shorter side. The square in the
+    middle is the same either way, but for rounding.
 
     Raises:
         UserError: naming the file, if it is missing, not a picture, truncated, under 8 px or over 178 megapixels.
@@ -51,28 +54,40 @@ def load_image(path: str | Path, size: int, box: Box | None = None) -> UInt8[np.
         raise UserError(f"{path}: no permission to read the file; change its permissions.") from error
     except Exception as error:  # damaged files make Pillow's decoders raise nearly anything
         raise UserError(f"{path}: not a readable image ({error or type(error).__name__}); export it again.") from error
-    left, top, right, bottom = _square(rgb.width, rgb.height, box)
+    left, top, right, bottom = _part(rgb.width, rgb.height, box)
     if min(right - left, bottom - top) < MIN_SIDE:
         whole = f"{path}: the image is {rgb.width} x {rgb.height} px"
         if box is None or min(rgb.width, rgb.height) < MIN_SIDE:
             raise UserError(f"{whole}, under {MIN_SIDE}; use a larger one.")
         raise UserError(f"{whole} and the square around its bounding box under {MIN_SIDE}; correct the box.")
-    if (rgb.width, rgb.height) == (size, size) and (left, top, right, bottom) == (0, 0, size, size):
+    scale = size / min(right - left, bottom - top)
+
+    def pixels(length: float) -> int:
+        """As many more than `size` on both sides of the middle."""
+        return size + 2 * int((min(length * scale, longest * size) - size + 1e-6) / 2)
+
+    shape = pixels(right - left), pixels(bottom - top)
+    if shape == rgb.size and scale == 1.0:
         return np.asarray(rgb)
-    return np.asarray(rgb.resize((size, size), Image.Resampling.BICUBIC, box=(left, top, right, bottom)))
+    x, y, half_width, half_height = (left + right) / 2, (top + bottom) / 2, shape[0] / scale / 2, shape[1] / scale / 2
+    middle = (  # inside, but for rounding
+        max(left, x - half_width),
+        max(top, y - half_height),
+        min(right, x + half_width),
+        min(bottom, y + half_height),
+    )
+    return np.asarray(rgb.resize(shape, Image.Resampling.BICUBIC, box=middle))
 
 
-def _square(width: int, height: int, box: Box | None) -> Box:
-    """The part to keep: left, top, right, bottom."""
+def _part(width: int, height: int, box: Box | None) -> Box:
+    """What is around the box: left, top, right, bottom."""
     left, top, right, bottom = 0.0, 0.0, float(width), float(height)
     if box is not None:
         half = BOX_HALF_SIDE * max(box[2], box[3])
         x, y = box[0] + box[2] / 2, box[1] + box[3] / 2
         left, top = max(left, x - half), max(top, y - half)
         right, bottom = min(right, x + half), min(bottom, y + half)
-    side = min(right - left, bottom - top)
-    left, top = (left + right - side) / 2, (top + bottom - side) / 2
-    return left, top, left + side, top + side
+    return left, top, right, bottom
 
 
 def _to_rgb(picture: Image.Image) -> Image.Image:

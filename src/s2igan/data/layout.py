@@ -4,8 +4,10 @@ Beside the manifest, `store/`:
 
 - `mels-00000.safetensors` ...: `mels` float16 (frames, 40), `offsets` int64 (items + 1), and `rows` int32 (items):
   which of the manifest rows of this shard each item is;
-- `images-00000.safetensors` ...: `images` uint8 (items, S, S, 3), S = 76/64 of the training size (room for random
-  crops), and `rows`, which of the different pictures of this shard;
+- `images-00000.safetensors` ...: `images` uint8 (lines, S, 3), S = 76/64 of the training size (room for random crops);
+  `offsets` int64 (items + 1), the lines of each picture; `wide` (items), whether its lines are columns, and `rows`,
+  which of the different pictures of this shard it is. A line has S pixels and there are S or more lines: the shorter
+  side has S pixels, and the longer one what a random crop can reach of it, up to `LONGEST` * S;
 - `index.parquet` (one row per utterance), `images.parquet` (one row per picture), `report.json`;
 
 and `rejected.jsonl` beside it.
@@ -21,8 +23,9 @@ from s2igan.errors import UserError
 if TYPE_CHECKING:
     import pyarrow as pa
 
-VERSION = 1  # of everything that lies there; another version is refused
+VERSION = 2  # of everything that lies there; another version is refused
 CROP_MARGIN = 76 / 64  # stored over training size (method.md section 3: resize 304, random crop 256)
+LONGEST = 2.0  # longer side of a stored picture over the shorter one; of longer ones the middle is kept
 
 STORE, REJECTED, REPORT = "store", "rejected.jsonl", "report.json"
 INDEX, IMAGES = "index.parquet", "images.parquet"
@@ -32,7 +35,7 @@ Kind = Literal["images", "mels"]
 
 
 def stored_size(image_size: int) -> int:
-    """Side in pixels of the stored pictures for training at `image_size`."""
+    """Shorter side in pixels of the stored pictures for training at `image_size`."""
     return round(image_size * CROP_MARGIN)
 
 
@@ -65,7 +68,9 @@ def column_types() -> dict[str, dict[str, pa.DataType]]:
             "path": pa.large_string(),
             "class": word,
             "shard": pa.int32(),
-            "row": pa.int32(),
+            "offset": pa.int64(),
+            "length": pa.int32(),
+            "wide": pa.bool_(),
             "attributes": pa.large_string(),
         },
     }

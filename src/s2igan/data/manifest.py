@@ -6,7 +6,6 @@ Columns: `audio` and `image` (required), `start_seconds`, `end_seconds`, `class`
 
 from __future__ import annotations
 
-import codecs
 import csv
 import difflib
 import json
@@ -426,23 +425,13 @@ def _split(name: str | None) -> str:
 
 
 def write_manifest(path: str | Path, rows: Iterable[Utterance]) -> None:
-    """Write a manifest atomically, in the format that the ending of `path` names; `read_manifest` gives the rows back.
+    """Write a manifest as JSON lines, atomically; `read_manifest` gives the rows back.
 
     Raises:
-        UserError: for another ending, or when the file cannot be written (no room, no permission).
+        UserError: the file cannot be written (no room, no permission).
     """
-    path = Path(path)
-    suffix = path.suffix.lower()
-    if suffix == ".jsonl":
-        with atomic_write(path) as file:
-            for row in rows:
-                file.write((json.dumps(_fields(row), ensure_ascii=False) + "\n").encode())
-    elif suffix in {".csv", ".tsv"}:
-        _write_csv(path, rows, delimiter="\t" if suffix == ".tsv" else ",")
-    elif suffix == ".parquet":
-        _write_parquet(path, rows)
-    else:
-        raise UserError(f"{path}: a manifest ends in {', '.join(FORMATS)}; choose one of these.")
+    with atomic_write(path) as file:
+        file.writelines((json.dumps(_fields(row), ensure_ascii=False) + "\n").encode() for row in rows)
 
 
 def _fields(row: Utterance) -> dict[str, Any]:
@@ -460,34 +449,3 @@ def _fields(row: Utterance) -> dict[str, Any]:
         list(row.mentions) or None,
     )
     return {name: value for name, value in zip(COLUMNS, values, strict=True) if value is not None}
-
-
-def _write_csv(path: Path, rows: Iterable[Utterance], delimiter: str) -> None:
-    with atomic_write(path) as file:
-        writer = csv.DictWriter(codecs.getwriter("utf-8")(file), COLUMNS, delimiter=delimiter, lineterminator="\n")
-        writer.writeheader()
-        for row in rows:
-            fields = _fields(row)
-            for name in ("attributes", "mentions"):
-                if name in fields:
-                    fields[name] = json.dumps(fields[name], ensure_ascii=False)
-            writer.writerow(fields)
-
-
-def _write_parquet(path: Path, rows: Iterable[Utterance]) -> None:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    types = dict.fromkeys(COLUMNS, pa.string()) | {
-        "start_seconds": pa.float64(),
-        "end_seconds": pa.float64(),
-        "attributes": pa.map_(pa.string(), pa.string()),
-        "mentions": pa.list_(pa.string()),
-    }
-    fields = [_fields(row) for row in rows]
-    for row in fields:
-        if "attributes" in row:
-            row["attributes"] = list(row["attributes"].items())
-    table = pa.Table.from_pylist(fields, schema=pa.schema(list(types.items())))
-    with atomic_write(path) as file:
-        pq.write_table(table, file)

@@ -11,21 +11,21 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from jaxtyping import Int32, Int64
+from jaxtyping import Bool, Int32, Int64
 
 from s2igan.data.images import Box, load_image
 from s2igan.data.layout import (
     HEADER,
     IMAGES,
     INDEX,
+    LONGEST,
     REJECTED,
     REPORT,
     STORE,
@@ -40,11 +40,10 @@ from s2igan.data.manifest import Utterance, check_rows, iter_manifest
 from s2igan.data.store import Store
 from s2igan.errors import UserError
 from s2igan.files import abandoned, atomic_write, atomic_write_json, disk_errors
-from s2igan.parallel import usable_cores, worker_pool
+from s2igan.parallel import each_done, progress_bars
 
 MEL_SHARD_ITEMS = 1024  # utterances; 37 MB of 4 s sentences
 IMAGE_SHARD_ITEMS = 512  # pictures; 9 MB at 76 px, 142 MB at 304 px
-PIECE_ITEMS = 48  # of a shard, made by a process at a time: few enough that none idles while another ends its last
 MAX_REJECTED = 0.2  # of the manifest's rows
 MAX_IMAGE_SIZE = 1024  # pixels; a shard of such pictures takes 2.3 GB of memory while it is made
 
@@ -58,6 +57,7 @@ def build_store(
     boxes: Mapping[str, Box] | None = None,
     min_seconds: float = 0.0,
     left_out: Sequence[Mapping[str, Any]] = (),
+    validation_from_train: bool = False,
     jobs: int | None = None,
     progress: bool = True,
     allow_rejected: bool = False,
@@ -75,6 +75,7 @@ def build_store(
         min_seconds: shorter utterances are rejected.
         left_out: `path` and `reason` of what the corpus holds and the manifest leaves out, and `lost` where it counts
             for other than one; it is named and counted with what is rejected here.
+        validation_from_train: stage 2 trains on the validation split too (`Store.training_splits`).
         jobs: processes of one thread each; as many as there are usable cores unless given.
         progress: show a progress bar.
         allow_rejected: go on where over 20 % of the rows cannot be used.
@@ -116,13 +117,18 @@ def build_store(
     mel_tasks = tasks("mels", mel_items, mel_shard_items)
     every_task = image_tasks + mel_tasks
     mine = every_task if part is None else every_task[part[0] - 1 :: part[1]]
-    _build_shards(mine, jobs or usable_cores(), progress)
+    _build_shards(mine, jobs, progress)
 
     images, mels = _read_finished(image_tasks), _read_finished(mel_tasks)
     missing = sum(shard is None for shard in images + mels)
     if missing:
         return {"complete": False, "shards": len(every_task), "shards_missing": missing}
-    settings = {"image_size": image_size, "stored_size": stored_size(image_size), "window": window}
+    settings = {
+        "image_size": image_size,
+        "stored_size": stored_size(image_size),
+        "window": window,
+        "validation_from_train": validation_from_train,
+    }
     return _write_index(
         out,
         corpus,
@@ -197,10 +203,6 @@ class _Task:
     def target(self) -> Path:
         return self.store / shard_name(self.kind, self.number)
 
-    def pieces(self) -> list[_Task]:
-        """The same in parts."""
-        return [replace(self, items=self.items[at : at + PIECE_ITEMS]) for at in range(0, len(self.items), PIECE_ITEMS)]
-
     def key_and_time(self) -> tuple[str, float]:
         """The shard's key, and when any of its files last changed (seconds)."""
         newest, described = 0.0, []
@@ -232,6 +234,8 @@ class _Shard:
 
     rows: Int32[np.ndarray, " items"]
     offsets: Int64[np.ndarray, " bounds"]
+    wide: Bool[np.ndarray, " items"]
+    """Of pictures; of log-mels nothing."""
     rejected: dict[int, str]
 
 
@@ -254,10 +258,10 @@ def _read_finished(tasks: Sequence[_Task]) -> list[_Shard | None]:
             shards.append(None)
             continue
         with safe_open(task.target, framework="np") as file:
-            rows = file.get_tensor("rows")
-            offsets = file.get_tensor("offsets") if task.kind == "mels" else np.arange(len(rows) + 1)
+            rows, offsets = file.get_tensor("rows"), file.get_tensor("offsets")
+            wide = file.get_tensor("wide") if task.kind == "images" else np.zeros(len(rows), bool)
         rejected = {int(row): reason for row, reason in _header(task.target)["rejected"].items()}
-        shards.append(_Shard(rows, offsets, rejected))
+        shards.append(_Shard(rows, offsets, wide, rejected))
     return shards
 
 
@@ -267,79 +271,24 @@ def _parallel_finished(tasks: Sequence[_Task]) -> list[bool]:
         return list(pool.map(_Task.finished, tasks))
 
 
-def _build_shards(tasks: Sequence[_Task], jobs: int, progress: bool) -> None:
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
+def _build_shards(tasks: Sequence[_Task], jobs: int | None, progress: bool) -> None:
     finished = _parallel_finished(tasks)
     todo = [task for task, is_finished in zip(tasks, finished, strict=True) if not is_finished]
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), disable=not progress) as bar:
+    with progress_bars(progress) as bar:
         bars = {}
         for kind, words in (("images", "decoding images"), ("mels", "log-mels of the speech")):
             total = sum(len(task.items) for task in tasks if task.kind == kind)
             left = sum(len(task.items) for task in todo if task.kind == kind)
             bars[kind] = bar.add_task(words, total=total, completed=total - left)
-        for task in _written(todo, min(jobs, sum(len(task.pieces()) for task in todo))):
+        for task in each_done(_write_shard, todo, jobs):
             bar.advance(bars[task.kind], len(task.items))
 
 
-def _written(tasks: Sequence[_Task], jobs: int) -> Iterator[_Task]:
-    """Write the shards, whose pieces are made in `jobs` processes and joined in this one; each task as it is done."""
-    if jobs <= 1:
-        for task in tasks:
-            _write_shard(task)
-            yield task
-        return
-    begun: deque[tuple[_Task, str, list[Future[_Made]]]] = deque()
-    later = iter(tasks)
-    with worker_pool(jobs, "A process that prepares the store") as pool:
-        while True:
-            # Shards are begun while too little is left to do for the time that this process joins and writes one.
-            while len(begun) < 2 or sum(not piece.done() for _, _, pieces in begun for piece in pieces) < 2 * jobs:
-                if (following := next(later, None)) is None:
-                    break
-                key, _ = following.key_and_time()  # before the files are read
-                begun.append((following, key, [pool.submit(_make, piece) for piece in following.pieces()]))
-            if not begun:
-                return
-            task, key, pieces = begun.popleft()
-            _save(task, key, _joined(task, [piece.result() for piece in pieces]))
-            del pieces
-            yield task
-
-
-_Made = tuple[dict[str, np.ndarray], dict[int, str]]
-"""The tensors of a shard, and why some of its items are not in it."""
-
-
 def _write_shard(task: _Task) -> None:
-    key, _ = task.key_and_time()
-    _save(task, key, _make(task))
-
-
-def _make(task: _Task) -> _Made:
-    return _log_mels(task) if task.kind == "mels" else _decoded_images(task)
-
-
-def _joined(task: _Task, pieces: Sequence[_Made]) -> _Made:
-    """The shard whose pieces, in order, are these."""
-    at, rows, rejected = 0, [], {}
-    for (made, why_not), piece in zip(pieces, task.pieces(), strict=True):
-        rows.append(made["rows"] + np.int32(at))
-        rejected.update({at + row: reason for row, reason in why_not.items()})
-        at += len(piece.items)
-    tensors = {task.kind: np.concatenate([made[task.kind] for made, _ in pieces]), "rows": np.concatenate(rows)}
-    if task.kind == "mels":
-        lengths = np.concatenate([np.diff(made["offsets"]) for made, _ in pieces])
-        tensors["offsets"] = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-    return tensors, rejected
-
-
-def _save(task: _Task, key: str, made: _Made) -> None:
     import safetensors.numpy
 
-    tensors, rejected = made
+    key, _ = task.key_and_time()  # before the files are read
+    tensors, rejected = _log_mels(task) if task.kind == "mels" else _decoded_images(task)
     header = json.dumps({"key": key, "rejected": rejected}, ensure_ascii=False)
     with atomic_write(task.target) as file:
         file.write(safetensors.numpy.save(tensors, metadata={HEADER: header}))
@@ -352,18 +301,27 @@ def _reason(error: UserError, path: Path, item: _Item) -> str:
 
 def _decoded_images(task: _Task) -> tuple[dict[str, np.ndarray], dict[int, str]]:
     size = int(task.setting)
-    pixels = np.empty((len(task.items), size, size, 3), np.uint8)
+    lines = [np.empty((0, size, 3), np.uint8)]
     rows: list[int] = []
+    wide: list[bool] = []
     rejected = {}
     for row, item in enumerate(task.items):
         path = task.root / item.path
         try:
-            pixels[len(rows)] = load_image(path, size, item.box)
+            picture = load_image(path, size, item.box, LONGEST)
         except UserError as error:
             rejected[row] = _reason(error, path, item)
             continue
         rows.append(row)
-    return {"images": pixels[: len(rows)], "rows": np.array(rows, np.int32)}, rejected
+        wide.append(picture.shape[1] > size)
+        lines.append(picture.swapaxes(0, 1) if wide[-1] else picture)
+    tensors: dict[str, np.ndarray] = {
+        "images": np.concatenate(lines),
+        "offsets": np.cumsum([len(part) for part in lines]),
+        "rows": np.array(rows, np.int32),
+        "wide": np.array(wide, bool),
+    }
+    return tensors, rejected
 
 
 def _log_mels(task: _Task) -> tuple[dict[str, np.ndarray], dict[int, str]]:
@@ -410,18 +368,20 @@ class _Entries:
     shard: Int32[np.ndarray, " items"]
     offset: Int64[np.ndarray, " items"]
     length: Int32[np.ndarray, " items"]
+    wide: Bool[np.ndarray, " items"]
     rejected: dict[int, str]
 
     @classmethod
     def of(cls, shards: Sequence[_Shard], shard_items: int, n_items: int) -> _Entries:
         number = np.full(n_items, -1, np.int32)
-        offset, length = np.zeros(n_items, np.int64), np.zeros(n_items, np.int32)
+        offset, length, wide = np.zeros(n_items, np.int64), np.zeros(n_items, np.int32), np.zeros(n_items, bool)
         rejected = {}
         for i, shard in enumerate(shards):
             items = i * shard_items + shard.rows
             number[items], offset[items], length[items] = i, shard.offsets[:-1], np.diff(shard.offsets)
+            wide[items] = shard.wide
             rejected.update({i * shard_items + row: reason for row, reason in shard.rejected.items()})
-        return cls(len(shards), number, offset, length, rejected)
+        return cls(len(shards), number, offset, length, wide, rejected)
 
 
 def _write_index(
@@ -503,7 +463,9 @@ def _write_index(
             "path": [row.image for row in first_row],
             "class": [row.class_name for row in first_row],
             "shard": images.shard[pictures],
-            "row": images.offset[pictures],
+            "offset": images.offset[pictures],
+            "length": images.length[pictures],
+            "wide": images.wide[pictures],
             "attributes": [json.dumps(dict(row.attributes), ensure_ascii=False) for row in first_row],
         },
         report,

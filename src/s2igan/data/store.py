@@ -11,10 +11,10 @@ import os
 from functools import cached_property
 from operator import index
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, SupportsIndex
+from typing import TYPE_CHECKING, Any, Literal, SupportsIndex
 
 import numpy as np
-from jaxtyping import Float16, Int8, Int32, Int64, UInt8
+from jaxtyping import Bool, Float16, Int8, Int32, Int64, UInt8
 
 from s2igan.data.layout import HEADER, IMAGES, INDEX, REJECTED, REPORT, STORE, VERSION, Kind, damaged, shard_name
 from s2igan.data.manifest import SPLITS, split_name
@@ -40,8 +40,10 @@ class Store:
         self.corpus_root = directory / report["corpus"]
         """The folder that the paths of the manifest are relative to."""
         self.image_size: int = report["image_size"]
-        """Side in pixels of the training images; those stored are 76/64 of it."""
+        """Side in pixels of the training images; the shorter side of those stored is 76/64 of it."""
         self.window: str = report["window"]
+        self.validation_from_train: bool = report["validation_from_train"]
+        """Whether the validation split was held out of a published `train`, all of which stage 2 trains on."""
 
         self.image_index: Int32[np.ndarray, " utterances"] = utterances["image"].to_numpy()
         """The picture that each utterance describes."""
@@ -68,9 +70,14 @@ class Store:
         store = directory / STORE
         self._mels = _MappedShards(store, "mels")
         self.images = StoredImages(
-            _MappedShards(store, "images"), images["shard"].to_numpy(), images["row"].to_numpy(), report["stored_size"]
+            _MappedShards(store, "images"),
+            images["shard"].to_numpy(),
+            images["offset"].to_numpy(),
+            images["length"].to_numpy(),
+            images["wide"].to_numpy(),
+            report["stored_size"],
         )
-        """All pictures, as one array-like of uint8 (images, S, S, 3)."""
+        """All pictures, as one array-like of uint8 (images, S, S, 3): the squares in their middles."""
 
     @classmethod
     def open(cls, directory: str | Path) -> Store:
@@ -133,17 +140,22 @@ class Store:
         offset = self._mel_offset[utterance]
         return self._mels[int(self._mel_shard[utterance])][offset : offset + self.n_frames[utterance]]
 
-    def split_indices(self, split: str) -> Int64[np.ndarray, " selected"]:
-        """The utterances of a split, ascending.
+    def split_indices(self, *splits: str) -> Int64[np.ndarray, " selected"]:
+        """The utterances of one or more splits, ascending.
 
         Raises:
             UserError: if there is no such word for a split.
         """
         try:
-            number = SPLITS.index(split_name(split))
+            numbers = [SPLITS.index(split_name(split)) for split in splits]
         except ValueError as error:
             raise UserError(f"{self.directory}: {error}.") from error
-        return np.flatnonzero(self.split == number)
+        return np.flatnonzero(np.isin(self.split, numbers))
+
+    def training_splits(self, stage: Literal["sen", "rdg"]) -> tuple[str, ...]:
+        """The splits that a stage trains on: `train`, and in stage 2 also what was held out of a published `train` to
+        choose the weights of stage 1. The test split is never one of them."""
+        return ("train", "validation") if stage == "rdg" and self.validation_from_train else ("train",)
 
     def text(self, utterance: SupportsIndex) -> str | None:
         """The words spoken, where known."""
@@ -186,15 +198,6 @@ class Store:
     def attributes(self) -> dict[str, tuple[str, ...]]:
         """Every attribute that any picture has, with all its values."""
         return {name: tuple(values) for name, values in self._stored_report["attributes"].items()}
-
-    def attribute_codes(self, name: str) -> Int32[np.ndarray, " images"]:
-        """For each picture the position of its value in `attributes[name]`, -1 where unknown."""
-        import pyarrow.compute as pc
-
-        encoded = pc.dictionary_encode(self._attributes.combine_chunks())
-        position = {value: i for i, value in enumerate(self.attributes[name])}
-        of_set = [position.get(json.loads(text).get(name), -1) for text in encoded.dictionary.to_pylist()]
-        return np.array(of_set, np.int32)[encoded.indices.to_numpy()]
 
     @cached_property
     def report(self) -> dict[str, Any]:
@@ -248,29 +251,49 @@ class Store:
 
 
 class StoredImages:
-    """An array-like of uint8 (images, S, S, 3) over the mapped shards.
+    """An array-like of uint8 (images, S, S, 3) over the mapped shards: of each picture the square in its middle.
 
-    `images[3]` is a read-only view; a slice, a list, an array of integers or a mask gives a new array.
+    `images[3]` is a read-only view; a slice, a list, an array of integers or a mask gives a new array. `whole` is all
+    that is stored of a picture.
     """
 
     def __init__(
-        self, shards: _MappedShards, shard: Int32[np.ndarray, " images"], row: Int32[np.ndarray, " images"], size: int
+        self,
+        shards: _MappedShards,
+        shard: Int32[np.ndarray, " images"],
+        offset: Int64[np.ndarray, " images"],
+        length: Int32[np.ndarray, " images"],
+        wide: Bool[np.ndarray, " images"],
+        size: int,
     ) -> None:
-        self._shards, self._shard, self._row = shards, shard, row
+        self._shards, self._shard, self._offset, self._length, self._wide = shards, shard, offset, length, wide
         self.shape = (len(shard), size, size, 3)
         self.dtype = np.dtype(np.uint8)
 
     def __len__(self) -> int:
         return self.shape[0]
 
+    def whole(self, image: SupportsIndex) -> UInt8[np.ndarray, "height width 3"]:
+        """A picture, read-only and not copied: its shorter side has S pixels, the longer up to twice as many."""
+        return self._lines(index(image), 0, int(self._length[image]))
+
+    def _lines(self, image: int, first: int, count: int) -> UInt8[np.ndarray, "height width 3"]:
+        at = int(self._offset[image]) + first
+        lines = self._shards[int(self._shard[image])][at : at + count]
+        return lines.swapaxes(0, 1) if self._wide[image] else lines
+
+    def _square(self, image: int) -> UInt8[np.ndarray, "size size 3"]:
+        size = self.shape[1]
+        return self._lines(image, (int(self._length[image]) - size) // 2, size)
+
     def __getitem__(self, chosen: Any) -> UInt8[np.ndarray, "... size size 3"]:
-        shard, row = self._shard[chosen], self._row[chosen]
-        if shard.ndim == 0:
-            return self._shards[int(shard)][row]
-        images = np.empty((*shard.shape, *self.shape[1:]), np.uint8)
+        numbers = np.arange(len(self))[chosen]
+        if numbers.ndim == 0:
+            return self._square(int(numbers))
+        images = np.empty((*numbers.shape, *self.shape[1:]), np.uint8)
         flat = images.reshape(-1, *self.shape[1:])
-        for i, (number, position) in enumerate(zip(shard.ravel().tolist(), row.ravel().tolist(), strict=True)):
-            flat[i] = self._shards[number][position]
+        for i, number in enumerate(numbers.ravel().tolist()):
+            flat[i] = self._square(number)
         return images
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Which attributes a picture shows, judged by a classifier that has seen drawings only.
+"""Which attributes a picture shows, by a classifier that has seen drawings only.
 
 It learns from freshly drawn pictures whose attributes are combined at random, never from the corpus: species have
 fixed combinations, and a classifier taught on them could read the belly's colour off the wings. The crops and flips
@@ -14,21 +14,24 @@ import json
 import time
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Float, Int
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import Progress
 from torch import Tensor, nn
 
 from s2igan.checkpoint import load_model, save_model
+from s2igan.corpora.builtin.drawn import DrawnSet
 from s2igan.data.dataset import crop_and_flip
 from s2igan.data.layout import stored_size
-from s2igan.evaluation.drawings import Drawing, draw_random
+from s2igan.evaluation.drawings import draw_random, fingerprint
+from s2igan.files import cache_folder
 from s2igan.models.blocks import seeded
 
 VERSION = 1
@@ -43,7 +46,7 @@ class ClassifierConfig:
     """The attribute classifier and its training."""
 
     image_size: int = 64
-    """Side in pixels of the images it judges: 16 or a multiple; others are resized."""
+    """Side in pixels of the images it sees: 16 or a multiple; others are resized."""
     width: int = 16
     """Channels of the first convolution."""
     drawings: int = 4000
@@ -64,14 +67,16 @@ class ClassifierConfig:
     """Largest standard deviation of the noise added, images being in [-1, 1]."""
 
 
-class AttributeNet(nn.Module):
+class AttributeClassifier(nn.Module):
     """Five convolutions down to a sixteenth of the side, then one linear head per attribute on the whole map."""
 
-    def __init__(self, config: ClassifierConfig, n_values: Sequence[int]) -> None:
+    def __init__(self, attributes: Mapping[str, tuple[str, ...]], config: ClassifierConfig) -> None:
         super().__init__()
-        self.n_values = list(n_values)
-        w = config.width
-        side = config.image_size // 16
+        self.attributes = dict(attributes)
+        self.config = config
+        self.record: dict[str, Any] = {}
+        """Accuracy on held-out drawings per attribute, seconds it took, seed, fingerprint of the drawing."""
+        w, side = config.width, config.image_size // 16
         self.trunk = nn.Sequential(
             _conv(3, w, stride=2),
             _conv(w, 2 * w, stride=2),
@@ -81,34 +86,11 @@ class AttributeNet(nn.Module):
             nn.Flatten(),
             nn.Dropout(config.dropout),
         )
-        self.heads = nn.Linear(6 * w * side * side, sum(self.n_values))
+        self.heads = nn.Linear(6 * w * side * side, sum(map(len, attributes.values())))
 
     def forward(self, images: Float[Tensor, "batch 3 side side"]) -> list[Float[Tensor, "batch _"]]:
         """Logits of every attribute, in order."""
-        return list(self.heads(self.trunk(images)).split(self.n_values, dim=1))
-
-
-def _conv(in_channels: int, out_channels: int, *, stride: int) -> nn.Sequential:
-    kernel = {1: 3, 2: 4}[stride]
-    conv = nn.Conv2d(in_channels, out_channels, kernel, stride=stride, padding=1, bias=False)
-    return nn.Sequential(conv, nn.BatchNorm2d(out_channels), nn.ReLU(inplace=True))
-
-
-class AttributeClassifier:
-    """A trained net with the names of what it tells apart."""
-
-    def __init__(
-        self,
-        net: AttributeNet,
-        attributes: Mapping[str, tuple[str, ...]],
-        config: ClassifierConfig,
-        record: Mapping[str, Any],
-    ) -> None:
-        self.net = net.eval().requires_grad_(False)
-        self.attributes = dict(attributes)
-        self.config = config
-        self.record = dict(record)
-        """Accuracy on held-out drawings per attribute, seconds it took, seed, fingerprint of the drawing."""
+        return list(self.heads(self.trunk(images)).split([len(values) for values in self.attributes.values()], dim=1))
 
     @torch.inference_mode()
     def predict(
@@ -116,13 +98,13 @@ class AttributeClassifier:
     ) -> dict[str, Int[np.ndarray, " batch"]]:
         """For every attribute, the number (in ``attributes[name]``) of the value that each image in [-1, 1] shows."""
         size = self.config.image_size
-        codes: list[list[Tensor]] = [[] for _ in self.attributes]
+        codes = []
         for part in images.split(batch_size):
             if part.shape[-1] != size:
                 part = F.interpolate(part, size=(size, size), mode="bilinear", align_corners=False, antialias=True)
-            for column, logits in zip(codes, self.net(part.contiguous(memory_format=torch.channels_last)), strict=True):
-                column.append(logits.argmax(dim=1))
-        return {name: torch.cat(column).numpy() for name, column in zip(self.attributes, codes, strict=True)}
+            logits = self(part.contiguous(memory_format=torch.channels_last))
+            codes.append(torch.stack([values.argmax(dim=1) for values in logits]))
+        return dict(zip(self.attributes, torch.cat(codes, dim=1).numpy(), strict=True))
 
     def codes(self, facts: Sequence[Mapping[str, str]]) -> dict[str, Int[np.ndarray, " batch"]]:
         """The same numbers for known facts of pictures; -1 where a picture has no such attribute."""
@@ -132,20 +114,27 @@ class AttributeClassifier:
         }
 
 
+def _conv(in_channels: int, out_channels: int, *, stride: int) -> nn.Sequential:
+    kernel = {1: 3, 2: 4}[stride]
+    conv = nn.Conv2d(in_channels, out_channels, kernel, stride=stride, padding=1, bias=False)
+    return nn.Sequential(conv, nn.BatchNorm2d(out_channels), nn.ReLU(inplace=True))
+
+
 def load_or_train_classifier(
-    cache_dir: str | Path,
-    drawing: Drawing,
+    drawn: DrawnSet,
     config: ClassifierConfig | None = None,
     *,
+    cache: Path | None = None,
     seed: int = 0,
     jobs: int | None = None,
     console: Console | None = None,
 ) -> AttributeClassifier:
-    """The classifier of a drawn set from ``cache_dir``, or a new one, kept there for the next time.
+    """The classifier of a drawn set from the cache, or a new one, kept there for the next time.
 
     The cache is keyed by the drawing's source, the settings and the seed: a change to any of them trains anew.
 
     Args:
+        cache: the folder; that of the user unless given.
         jobs: processes that draw; as many as there are usable cores unless given.
         console: where progress is shown; nowhere unless given.
 
@@ -155,27 +144,27 @@ def load_or_train_classifier(
     config = config or ClassifierConfig()
     facts = {
         "version": VERSION,
-        "drawing": drawing.name,
-        "fingerprint": drawing.fingerprint,
-        "attributes": {name: list(values) for name, values in drawing.attributes.items()},
+        "drawing": drawn.name,
+        "fingerprint": fingerprint(drawn),
+        "attributes": {name: list(values) for name, values in drawn.attributes.items()},
         "settings": dataclasses.asdict(config),
         "seed": seed,
     }
     key = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
-    directory = Path(cache_dir) / f"{drawing.name}-{key}"
-    n_values = [len(values) for values in drawing.attributes.values()]
+    directory = (cache or cache_folder(None)) / "attribute_classifiers" / f"{drawn.name}-{key}"
     if directory.is_dir():
         stored, weights = load_model(directory)
-        net = AttributeNet(config, n_values)
-        net.load_state_dict(weights)
-        return AttributeClassifier(net, drawing.attributes, config, stored["record"])
-    classifier = train_classifier(drawing, config, seed=seed, jobs=jobs, console=console)
-    save_model(directory, {**facts, "record": classifier.record}, classifier.net.state_dict())
+        classifier = AttributeClassifier(drawn.attributes, config)
+        classifier.load_state_dict(weights)
+        classifier.record = stored["record"]
+        return classifier.eval().requires_grad_(False)
+    classifier = train_classifier(drawn, config, seed=seed, jobs=jobs, console=console)
+    save_model(directory, {**facts, "record": classifier.record}, classifier.state_dict())
     return classifier
 
 
 def train_classifier(
-    drawing: Drawing,
+    drawn: DrawnSet,
     config: ClassifierConfig,
     *,
     seed: int = 0,
@@ -184,71 +173,49 @@ def train_classifier(
 ) -> AttributeClassifier:
     """Draws the pictures, trains, and measures on held-out drawings; arguments as `load_or_train_classifier`."""
     started = time.monotonic()
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, disable=console is None or not console.is_terminal) as bar:
-        task = bar.add_task("Attribute classifier: drawing", total=config.drawings + config.held_out)
-        side = stored_size(config.image_size)
-
-        def draw(count: int, seed: int) -> tuple[np.ndarray, Tensor]:
-            pictures, codes = draw_random(
-                drawing, count, side, seed=seed, jobs=jobs, advance=lambda done: bar.advance(task, done)
-            )
-            return pictures, torch.from_numpy(codes)
-
-        pictures, codes = draw(config.drawings, 2 * seed)
-        unseen, unseen_codes = draw(config.held_out, 2 * seed + HELD_OUT_SEED_STEP)
-        drawn = time.monotonic()
-        steps = config.epochs * (config.drawings // config.batch_size)
-        task = bar.add_task("Attribute classifier: training", total=steps)
+    side, steps_per_epoch = stored_size(config.image_size), config.drawings // config.batch_size
+    with Progress(console=console, disable=console is None or not console.is_terminal) as bar:
+        drawing = bar.add_task("Attribute classifier: drawing", total=config.drawings + config.held_out)
+        training = bar.add_task("Attribute classifier: training", total=config.epochs * steps_per_epoch)
+        draw = partial(draw_random, drawn, side=side, jobs=jobs, advance=lambda done: bar.advance(drawing, done))
+        pictures, codes = draw(config.drawings, seed=2 * seed)
+        unseen, unseen_codes = draw(config.held_out, seed=2 * seed + HELD_OUT_SEED_STEP)
+        drawing_seconds = time.monotonic() - started
+        rng = np.random.default_rng([seed, 0xC1A5])
         with seeded(seed):  # the weights and the dropout
-            net = AttributeNet(config, [len(values) for values in drawing.attributes.values()])
-            _fit(net.to(memory_format=torch.channels_last), pictures, codes, config, seed, lambda: bar.advance(task))
-    classifier = AttributeClassifier(net, drawing.attributes, config, {})
-    found = classifier.predict(crop_and_flip(unseen, config.image_size, None))
+            classifier = AttributeClassifier(drawn.attributes, config).to(memory_format=torch.channels_last)
+            optimiser = torch.optim.AdamW(
+                classifier.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
+            )
+            schedule = torch.optim.lr_scheduler.OneCycleLR(
+                optimiser, config.learning_rate, total_steps=config.epochs * steps_per_epoch, pct_start=0.2
+            )
+            for _ in range(config.epochs):
+                order = rng.permutation(len(pictures))[: steps_per_epoch * config.batch_size]
+                for chosen in order.reshape(steps_per_epoch, config.batch_size):
+                    images = degrade(crop_and_flip(pictures[chosen], config.image_size, rng), config, rng)
+                    targets = torch.from_numpy(codes[chosen].T)
+                    losses = [
+                        F.cross_entropy(logits, target, label_smoothing=config.label_smoothing)
+                        for logits, target in zip(classifier(images), targets, strict=True)
+                    ]
+                    optimiser.zero_grad(set_to_none=True)
+                    torch.stack(losses).sum().backward()
+                    optimiser.step()
+                    schedule.step()
+                    bar.advance(training)
+    found = classifier.eval().requires_grad_(False).predict(crop_and_flip(unseen, config.image_size, None))
     classifier.record = {
         "held_out_accuracy": {
-            name: float((found[name] == unseen_codes[:, i].numpy()).mean()) for i, name in enumerate(drawing.attributes)
+            name: float((seen == known).mean())
+            for (name, seen), known in zip(found.items(), unseen_codes.T, strict=True)
         },
-        "drawing_seconds": round(drawn - started, 1),
-        "training_seconds": round(time.monotonic() - drawn, 1),
+        "drawing_seconds": round(drawing_seconds, 1),
+        "training_seconds": round(time.monotonic() - started - drawing_seconds, 1),
         "seed": seed,
-        "fingerprint": drawing.fingerprint,
+        "fingerprint": fingerprint(drawn),
     }
     return classifier
-
-
-def _fit(
-    net: AttributeNet,
-    pictures: UInt8[np.ndarray, "count side side 3"],
-    codes: Int[Tensor, "count attributes"],
-    config: ClassifierConfig,
-    seed: int,
-    advance: Any,
-) -> None:
-    rng = np.random.default_rng([seed, 0xC1A5])
-    optimiser = torch.optim.AdamW(net.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
-    steps_per_epoch = len(pictures) // config.batch_size
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimiser, config.learning_rate, total_steps=config.epochs * steps_per_epoch, pct_start=0.2
-    )
-    net.train()
-    for _ in range(config.epochs):
-        order = rng.permutation(len(pictures))
-        for step in range(steps_per_epoch):
-            chosen = order[step * config.batch_size : (step + 1) * config.batch_size]
-            images = degrade(crop_and_flip(pictures[chosen], config.image_size, rng), config, rng)
-            targets = codes[torch.from_numpy(chosen)]
-            loss = torch.stack(
-                [
-                    F.cross_entropy(logits, target, label_smoothing=config.label_smoothing)
-                    for logits, target in zip(net(images), targets.T, strict=True)
-                ]
-            ).sum()
-            optimiser.zero_grad(set_to_none=True)
-            loss.backward()
-            optimiser.step()
-            schedule.step()
-            advance()
 
 
 def degrade(
@@ -279,6 +246,13 @@ class Accuracy:
     shuffled: float
     """Expected accuracy of the same predictions dealt out to the same captions at random: what the generator would
     reach if it drew these pictures without listening."""
+
+    @classmethod
+    def mean(cls, accuracies: Mapping[str, Accuracy]) -> Accuracy:
+        """The unweighted mean over attributes; ``n`` is their sum."""
+        rows = [dataclasses.astuple(accuracy) for accuracy in accuracies.values()]
+        accuracy, n, chance, shuffled = zip(*rows, strict=True)
+        return cls(float(np.mean(accuracy)), sum(n), float(np.mean(chance)), float(np.mean(shuffled)))
 
 
 def attribute_accuracy(

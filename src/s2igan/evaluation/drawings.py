@@ -10,7 +10,7 @@ import importlib.metadata
 import inspect
 import tempfile
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +18,7 @@ from jaxtyping import Int, UInt8
 from PIL import Image
 
 from s2igan.corpora.builtin import svg
-from s2igan.corpora.builtin.drawn import OVERSAMPLING
+from s2igan.corpora.builtin.drawn import OVERSAMPLING, DrawnSet
 from s2igan.corpora.registry import BUILT_IN, drawn_set
 from s2igan.parallel import each_done
 
@@ -29,50 +29,29 @@ FIRST_INDIVIDUAL = 1 << 40
 """Individuals are numbered from here, where no corpus numbers its own: no picture of a corpus is drawn here."""
 
 
-@dataclass(frozen=True)
-class Drawing:
-    """A set of pictures that a program draws."""
-
-    name: str
-    attributes: Mapping[str, tuple[str, ...]]
-    """Every attribute with all its values."""
-    draw: Callable[[Mapping[str, str], int, int], UInt8[np.ndarray, "side side 3"]]
-    """(attributes, number of the individual, side in pixels) -> picture. At the top level of a module, where other
-    processes find it."""
-    oversampling: int = 1
-    """Pictures of the corpus are drawn this much larger than they are stored."""
-    changed_sentences: Mapping[str, str] = field(default_factory=dict)
-    """For the paper's Figure 3: attribute -> a sentence with `{}` where its word goes; the first one is shown."""
-    headlines: frozenset[str] = frozenset()
-    """Attributes whose accuracy in generated images is a headline of the report."""
-
-    @property
-    def fingerprint(self) -> str:
-        """Changes when the pictures might: a hash of the drawing code's source and of the renderer's version."""
-        source = inspect.getsourcefile(self.draw)
-        if source is None:
-            raise ValueError(f"{self.draw} has no source file")
-        digest = hashlib.sha256(Path(source).read_bytes())
-        digest.update(Path(svg.__file__).read_bytes())
-        digest.update(f"{importlib.metadata.version('resvg-py')} {self.oversampling}".encode())
-        return digest.hexdigest()
-
-
-def drawing_with(attributes: Mapping[str, tuple[str, ...]]) -> Drawing | None:
+def drawn_set_with(attributes: Mapping[str, tuple[str, ...]]) -> DrawnSet | None:
     """The drawn set that has exactly these attributes, and these values among others (a small corpus need not show
     every one); None where a store's pictures are no such drawings."""
     for drawn in map(drawn_set, BUILT_IN):
         known = drawn.attributes
         if attributes.keys() == known.keys() and all(set(attributes[name]) <= set(known[name]) for name in known):
-            return Drawing(drawn.name, known, drawn.draw, OVERSAMPLING, drawn.changed_sentences, drawn.headlines)
+            return drawn
     return None
+
+
+def fingerprint(drawn: DrawnSet) -> str:
+    """Changes when the pictures might: a hash of the drawing code's source and of the renderer's version."""
+    digest = hashlib.sha256(Path(inspect.getfile(inspect.unwrap(drawn.draw))).read_bytes())
+    digest.update(Path(svg.__file__).read_bytes())
+    digest.update(f"{importlib.metadata.version('resvg-py')} {OVERSAMPLING}".encode())
+    return digest.hexdigest()
 
 
 @dataclass(frozen=True)
 class _Share:
     """Some of the pictures, for one process."""
 
-    drawing: Drawing
+    drawn: DrawnSet
     side: int
     first: int
     codes: Int[np.ndarray, "count attributes"]
@@ -82,17 +61,17 @@ class _Share:
         pictures = np.empty((len(self.codes), self.side, self.side, 3), np.uint8)
         for i, row in enumerate(self.codes):
             chosen = {
-                name: values[code] for (name, values), code in zip(self.drawing.attributes.items(), row, strict=True)
+                name: values[code] for (name, values), code in zip(self.drawn.attributes.items(), row, strict=True)
             }
-            large = self.drawing.draw(chosen, self.first + i, self.drawing.oversampling * self.side)
+            large = self.drawn.draw(chosen, self.first + i, OVERSAMPLING * self.side)
             # As `data.images.load_image` brings a corpus's pictures to the stored size.
-            picture = Image.fromarray(large).resize((self.side, self.side), Image.Resampling.BICUBIC)
-            pictures[i] = np.asarray(picture)
+            small = Image.fromarray(large).resize((self.side, self.side), Image.Resampling.BICUBIC)
+            pictures[i] = np.asarray(small)
         np.save(self.file, pictures)
 
 
 def draw_random(
-    drawing: Drawing,
+    drawn: DrawnSet,
     count: int,
     side: int,
     *,
@@ -111,14 +90,12 @@ def draw_random(
         UserError: a process was killed.
     """
     rng = np.random.default_rng([seed, 0xD8A3])
-    sizes = [len(values) for values in drawing.attributes.values()]
+    sizes = [len(values) for values in drawn.attributes.values()]
     codes = rng.integers(0, sizes, size=(count, len(sizes)))
     first = FIRST_INDIVIDUAL * (seed + 1)
     with tempfile.TemporaryDirectory() as folder:
         shares = [
-            _Share(
-                drawing, side, first + start, codes[start : start + DRAWINGS_PER_TASK], Path(folder) / f"{start}.npy"
-            )
+            _Share(drawn, side, first + start, codes[start : start + DRAWINGS_PER_TASK], Path(folder) / f"{start}.npy")
             for start in range(0, count, DRAWINGS_PER_TASK)
         ]
         for share in each_done(_Share.make, shares, jobs):

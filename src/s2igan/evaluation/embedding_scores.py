@@ -35,8 +35,8 @@ Ranker = Callable[[slice], Float[np.ndarray, "queries gallery"]]
 
 
 @dataclass(frozen=True)
-class SearchSet:
-    """What is searched: utterances and images, of which each utterance describes one."""
+class Embeddings:
+    """Of the utterances and images of a split, of which each utterance describes one image."""
 
     speech: Float[np.ndarray, "utterances embedding"]
     images: Float[np.ndarray, "images embedding"]
@@ -48,7 +48,9 @@ class SearchSet:
     """What the oracle ranks by, fewest first (`attribute_disagreement`); None where attributes are unknown."""
 
 
-def search_scores(found: SearchSet, protocol: Mapping[str, Any], *, draws: int = 100, seed: int = 0) -> list[Score]:
+def embedding_scores(
+    embeddings: Embeddings, protocol: Mapping[str, Any], *, draws: int = 100, seed: int = 0
+) -> list[Score]:
     """SEN mAP and Recall@k of method.md section 6, each with chance and, where attributes are known, the oracle.
 
     mAP takes one spoken query per class against all images; since one query a class is few, it is averaged over
@@ -56,18 +58,18 @@ def search_scores(found: SearchSet, protocol: Mapping[str, Any], *, draws: int =
     directions, for items of the same class and for the very image that was described; sets without classes have the
     latter only.
     """
-    protocol = {**protocol, "utterances": len(found.speech), "images": len(found.images)}
+    protocol = {**protocol, "utterances": len(embeddings.speech), "images": len(embeddings.images)}
     scores: list[Score] = []
-    if found.image_class is not None:
-        labels = found.image_class[found.utterance_image]
-        scores += _map_scores(found, labels, found.image_class, protocol, draws=draws, seed=seed)
-        scores += _recall_scores(found, "class", labels, found.image_class, protocol)
-    scores += _recall_scores(found, "image", found.utterance_image, np.arange(len(found.images)), protocol)
-    return scores
+    if embeddings.image_class is not None:
+        labels = embeddings.image_class[embeddings.utterance_image]
+        scores += _map_scores(embeddings, labels, embeddings.image_class, protocol, draws=draws, seed=seed)
+        scores += _recall_scores(embeddings, "class", labels, embeddings.image_class, protocol)
+    every_image = np.arange(len(embeddings.images))
+    return scores + _recall_scores(embeddings, "image", embeddings.utterance_image, every_image, protocol)
 
 
 def _map_scores(
-    found: SearchSet,
+    embeddings: Embeddings,
     labels: Int[np.ndarray, " utterances"],
     image_class: Int[np.ndarray, " images"],
     protocol: Mapping[str, Any],
@@ -75,42 +77,25 @@ def _map_scores(
     draws: int,
     seed: int,
 ) -> list[Score]:
-    ap = _per_query(_cosine(found.speech, found.images), labels, image_class, average_precision)
-    oracle = None
-    if found.disagreement is not None:
-        oracle = _per_query(_oracle(found.disagreement), labels, image_class, average_precision)
+    rankers = _rankers(embeddings.speech, embeddings.images, embeddings.disagreement)
+    ap = {what: _per_query(ranker, labels, image_class, average_precision) for what, ranker in rankers.items()}
     rng = np.random.default_rng([seed, 0x3E4])
     classes = np.unique(labels)
     of_class = [np.flatnonzero(labels == label) for label in classes]
     picks = np.stack([[rng.choice(own) for own in of_class] for _ in range(draws)])  # (draws, classes)
     chance = chance_map(same_label(classes, image_class), seed=seed)
     one = {"queries": len(classes), "query_draws": draws, "seed": seed, "chance": "simulated, 200 random rankings"}
+    every = {"queries": len(labels), "chance": "expected over all rankings"}
+    picked = {what: float(values[picks].mean()) for what, values in ap.items()} | {"chance": chance.mean}
+    spread = float(ap["value"][picks].mean(axis=1).std())
     return [
-        Score(
-            "sen/map",
-            "mAP, one spoken query a class",
-            float(ap[picks].mean()),
-            {**protocol, **one},
-            std=float(ap[picks].mean(axis=1).std()),
-            chance=chance.mean,
-            ceiling=None if oracle is None else float(oracle[picks].mean()),
-            ceiling_name=None if oracle is None else "oracle",
-            headline=True,
-        ),
-        Score(
-            "sen/map_all",
-            "mAP, every utterance a query",
-            float(ap.mean()),
-            {**protocol, "queries": len(labels), "chance": "expected over all rankings"},
-            chance=float(_per_query(_constant(len(image_class)), labels, image_class, average_precision).mean()),
-            ceiling=None if oracle is None else float(oracle.mean()),
-            ceiling_name=None if oracle is None else "oracle",
-        ),
+        _score("map", "mAP, one spoken query a class", picked, {**protocol, **one}, std=spread, headline=True),
+        _score("map_all", "mAP, every utterance a query", _means(ap), {**protocol, **every}),
     ]
 
 
 def _recall_scores(
-    found: SearchSet,
+    embeddings: Embeddings,
     level: str,
     speech_label: Int[np.ndarray, " utterances"],
     image_label: Int[np.ndarray, " images"],
@@ -118,49 +103,50 @@ def _recall_scores(
 ) -> list[Score]:
     """Recall@k in both directions. Images that no utterance describes are in the gallery but are no queries."""
     described = np.flatnonzero(np.isin(image_label, speech_label))
-    forward, backward = _cosine(found.speech, found.images), _cosine(found.images[described], found.speech)
-    oracle, backward_oracle = None, None
-    if found.disagreement is not None:
-        oracle, backward_oracle = _oracle(found.disagreement), _oracle(found.disagreement.T[described])
+    speech, images, disagreement = embeddings.speech, embeddings.images, embeddings.disagreement
+    backward = None if disagreement is None else disagreement.T[described]
     scores = []
-    for direction, similarity, best, query, gallery in (
-        ("speech_to_image", forward, oracle, speech_label, image_label),
-        ("image_to_speech", backward, backward_oracle, image_label[described], speech_label),
+    for direction, rankers, query, gallery in (
+        ("speech_to_image", _rankers(speech, images, disagreement), speech_label, image_label),
+        ("image_to_speech", _rankers(images[described], speech, backward), image_label[described], speech_label),
     ):
         for k in RECALL_AT:
-            values = {
-                what: float(_per_query(ranker, query, gallery, partial(hits_at_k, k=k)).mean())
-                for what, ranker in (("value", similarity), ("chance", _constant(len(gallery))), ("ceiling", best))
-                if ranker is not None
+            hits = {
+                what: _per_query(ranker, query, gallery, partial(hits_at_k, k=k)) for what, ranker in rankers.items()
             }
-            counts = {"queries": len(query), "gallery": len(gallery)}
-            scores.append(
-                Score(
-                    f"sen/recall@{k}/{direction}/{level}",
-                    f"Recall@{k}, {RECALL_NAMES[direction, level]}",
-                    values["value"],
-                    {**protocol, **counts, "chance": "expected over all rankings"},
-                    chance=values["chance"],
-                    ceiling=values.get("ceiling"),
-                    ceiling_name="oracle" if "ceiling" in values else None,
-                    headline=(k, direction, level) == (1, "speech_to_image", "class")
-                    or (found.image_class is None and (k, direction) == (RECALL_AT[-1], "speech_to_image")),
-                )
+            counts = {"queries": len(query), "gallery": len(gallery), "chance": "expected over all rankings"}
+            name = f"Recall@{k}, {RECALL_NAMES[direction, level]}"
+            headline = direction == "speech_to_image" and (
+                (k, level) == (1, "class") or (embeddings.image_class is None and k == RECALL_AT[-1])
             )
+            key = f"recall@{k}/{direction}/{level}"
+            scores.append(_score(key, name, _means(hits), {**protocol, **counts}, headline=headline))
     return scores
 
 
-def _cosine(queries: np.ndarray, gallery: np.ndarray) -> Ranker:
-    return lambda rows: cosine_similarity(queries[rows], gallery, offset=REFERENCE_OFFSET)
+def _score(key: str, name: str, values: Mapping[str, Any], protocol: Mapping[str, Any], **facts: Any) -> Score:
+    """From values of what `_rankers` gives."""
+    ceiling_name = "oracle" if "ceiling" in values else None
+    return Score(f"sen/{key}", name, protocol=protocol, ceiling_name=ceiling_name, **values, **facts)
 
 
-def _oracle(disagreement: np.ndarray) -> Ranker:
-    return lambda rows: -disagreement[rows].astype(np.float64)
+def _means(per_query: Mapping[str, Float[np.ndarray, " queries"]]) -> dict[str, float]:
+    return {what: float(values.mean()) for what, values in per_query.items()}
 
 
-def _constant(n_gallery: int) -> Ranker:
-    """All tied: the expectation over all rankings."""
-    return lambda rows: np.zeros((rows.stop - rows.start, n_gallery))
+def _rankers(
+    queries: Float[np.ndarray, "queries embedding"],
+    gallery: Float[np.ndarray, "gallery embedding"],
+    disagreement: Int[np.ndarray, "queries gallery"] | None,
+) -> dict[str, Ranker]:
+    """The cosine of embeddings; for chance all tied, which gives the expectation over all rankings; the oracle."""
+    rankers: dict[str, Ranker] = {
+        "value": lambda rows: cosine_similarity(queries[rows], gallery, offset=REFERENCE_OFFSET),
+        "chance": lambda rows: np.zeros((rows.stop - rows.start, len(gallery))),
+    }
+    if disagreement is not None:
+        rankers["ceiling"] = lambda rows: -disagreement[rows].astype(np.float64)
+    return rankers
 
 
 def _per_query(

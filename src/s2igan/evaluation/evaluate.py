@@ -2,42 +2,36 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from rich.console import Console
 
 from s2igan.data.store import Store
+from s2igan.devices import choose_device
 from s2igan.evaluation.attributes import ClassifierConfig, load_or_train_classifier
-from s2igan.evaluation.drawings import drawing_with
-from s2igan.evaluation.embedding_scores import SearchSet, search_scores
-from s2igan.evaluation.evaluation_split import Networks, Subject, check_size
+from s2igan.evaluation.drawings import drawn_set_with
+from s2igan.evaluation.embedding_scores import Embeddings, embedding_scores
+from s2igan.evaluation.evaluation_split import EvaluationSplit, Networks, check_size
 from s2igan.evaluation.features import image_features
+from s2igan.evaluation.figure3 import figure3_group
 from s2igan.evaluation.generated import (
-    Fakes,
-    Features,
+    Evaluation,
     attribute_group,
-    changed_group,
     distance_group,
     fake_recall_group,
-    metric_encoder,
     paper_map_group,
 )
-from s2igan.evaluation.sample_sheet import write_samples
-from s2igan.evaluation.scores import Group, score_table, telling
+from s2igan.evaluation.sample_sheet import write_sample_sheet
+from s2igan.evaluation.scores import FIGURE3, METRICS, SAMPLE_SHEET, VERSION, Group, informative, score_table
+from s2igan.evaluation.training_data import about_data, data_record
 from s2igan.files import atomic_write_json
 from s2igan.metrics.retrieval import attribute_disagreement
-from s2igan.pipeline import SpeechToImage
 from s2igan.run_directory import RunDirectory
 from s2igan.training.frozen import speech_embeddings
-
-VERSION = 1
-"""Of metrics.json."""
-CLASSIFIER_FOLDER = "attribute_classifier"
-"""Where a prepared set keeps the attribute classifier of its drawings."""
 
 
 def evaluate(
@@ -50,11 +44,13 @@ def evaluate(
     max_captions: int = 1000,
     classifier: ClassifierConfig | None = None,
     device: str | None = None,
+    allow_other_data: bool = False,
 ) -> dict[str, Any]:
     """Scores a run, prints tables, writes `RUN/evaluation/` and returns the content of its `metrics.json`.
 
     Of a run whose second stage is not trained, only stage 1 is scored. Attributes are scored where the set was drawn by
-    this package; the classifier for them is trained once and kept beside the set.
+    this package. Nothing is written into the set: the classifier of attributes is trained once and kept in the user's
+    cache folder.
 
     Args:
         split: the split to score on.
@@ -63,61 +59,59 @@ def evaluate(
         max_captions: captions, drawn at random, that images are generated for.
         classifier: settings of the attribute classifier; its defaults unless given.
         device: where to compute; a GPU if there is one.
+        allow_other_data: score a run on another set than the one that it was trained on; the record says so.
 
     Raises:
-        UserError: the run or the set cannot be read, or they do not fit together.
+        UserError: the run or the set cannot be read, they do not fit together, the run was trained on another set, or
+            there is no such device.
     """
     started = time.monotonic()
     out, console = Console(), Console(stderr=True)
+    where = choose_device(device)
     run = RunDirectory.open(run_directory)
-    store = Store.open(data_dir)
-    where = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    chosen = EvaluationSplit.of(Store.open(data_dir), split)
+    data = data_record(run, chosen, allow_other_data=allow_other_data)
     networks = Networks.load(run.path, where)
-    subject = Subject.of(store, split)
 
-    groups = [search_group(networks, subject, seed=seed, console=console)]
+    for folder in (SAMPLE_SHEET, FIGURE3):  # those of an earlier evaluation, which may have been of other data
+        shutil.rmtree(run.evaluation / folder, ignore_errors=True)
+
+    groups = [stage_1_group(networks, chosen, seed=seed, console=console)]
     if networks.model is not None:
-        check_size(networks.model, store)
-        write_samples(run.evaluation / "samples", networks.model, store, subject.utterances, seed=seed)
-        captions = np.random.default_rng([seed, 0xCA9]).permutation(subject.utterances)[:max_captions]
-        fakes = Fakes.draw(networks.model, store, captions, samples_per_caption, seed=seed, console=console)
-        drawing = drawing_with(store.attributes)
-        if drawing is not None:
-            cache = store.directory / CLASSIFIER_FOLDER
-            judge = load_or_train_classifier(cache, drawing, classifier, console=console)
-            groups.append(attribute_group(judge, subject, fakes, drawing.headlines))
-            figure3 = run.evaluation / "figure3"
-            changed = changed_group(networks.model, judge, drawing, subject, figure3, seed=seed, console=console)
-            groups += [changed] if changed is not None else []
-        groups += feature_groups(networks.model, subject, fakes, seed=seed, console=console)
-    groups = [telling(group) for group in groups]
+        check_size(networks.model, chosen.store)
+        evaluation = Evaluation(networks.model, chosen, seed, console)
+        write_sample_sheet(evaluation, run.evaluation / SAMPLE_SHEET)
+        captions = np.random.default_rng([seed, 0xCA9]).permutation(chosen.utterances)[:max_captions]
+        groups += generated_groups(evaluation, captions, samples_per_caption, classifier, run.evaluation / FIGURE3)
+    groups = [informative(group) for group in groups]
     content = {
         "version": VERSION,
         "recipe": run.config.get("recipe", {}).get("name"),
-        "data": store.directory.resolve().name,
-        "store": store.fingerprint,
+        "data": data,
         "split": split,
         "seed": seed,
         "seconds": round(time.monotonic() - started, 1),
         "groups": {group.key: {"title": group.title, "protocol": group.protocol} for group in groups},
         "scores": [score.record() for group in groups for score in group.scores],
     }
-    atomic_write_json(run.evaluation / "metrics.json", content)
+    atomic_write_json(run.evaluation / METRICS, content)
     for group in groups:
         out.print(score_table(group))
-    out.print(f"Scores: {run.evaluation / 'metrics.json'} ({content['seconds']:.0f} s)", highlight=False)
+    if sentence := about_data(data):
+        out.print(sentence, highlight=False)
+    out.print(f"Scores: {run.evaluation / METRICS} ({content['seconds']:.0f} s)", highlight=False)
     return content
 
 
-def search_group(networks: Networks, subject: Subject, *, seed: int, console: Console) -> Group:
+def stage_1_group(networks: Networks, split: EvaluationSplit, *, seed: int, console: Console) -> Group:
     """How well stage 1 finds images by speech and speech by images (method.md section 6)."""
-    store, utterances = subject.store, subject.utterances
+    store, utterances = split.store, split.utterances
     device = next(networks.image.parameters()).device
     speech = speech_embeddings(store, networks.speech, utterances, device=device, console=console)
     images = image_features(
         networks.image,
         store.images,
-        subject.images,
+        split.images,
         crop=networks.image_size,
         project=True,
         console=console,
@@ -125,37 +119,51 @@ def search_group(networks: Networks, subject: Subject, *, seed: int, console: Co
     )
     disagreement, oracle = None, ""
     if store.attributes and any(store.mentions(int(utterance)) for utterance in utterances):
-        facts = [store.image_attributes(int(image)) for image in subject.images]
-        disagreement = attribute_disagreement([subject.mentioned(int(u)) for u in utterances], facts)
+        facts = [store.image_attributes(int(image)) for image in split.images]
+        disagreement = attribute_disagreement([split.mentioned(int(u)) for u in utterances], facts)
         oracle = (
             " The oracle ranks by how many of the attributes that a caption names an image lacks, fewest first, ties "
             "in random order."
         )
-    found = SearchSet(
+    embeddings = Embeddings(
         speech=speech.numpy(),
         images=images,
-        utterance_image=np.searchsorted(subject.images, store.image_index[utterances]),
-        image_class=store.image_class[subject.images] if store.has_classes else None,
+        utterance_image=np.searchsorted(split.images, store.image_index[utterances]),
+        image_class=store.image_class[split.images] if store.has_classes else None,
         disagreement=disagreement,
     )
     extractor = f"the run's own encoders, images at {networks.image_size} px"
     protocol = (
-        f"{len(utterances)} {subject.split} utterances, voices: {subject.voices}; {len(images)} real images; cosine of "
+        f"{len(utterances)} {split.name} utterances, voices: {split.voices}; {len(images)} real images; cosine of "
         f"the embeddings.{oracle}"
     )
-    scores = search_scores(found, {**subject.protocol, "extractor": extractor}, seed=seed)
+    scores = embedding_scores(embeddings, {**split.protocol, "extractor": extractor}, seed=seed)
     return Group("sen", "Finding images by speech (SEN)", protocol, scores)
 
 
-def feature_groups(model: SpeechToImage, subject: Subject, fakes: Fakes, *, seed: int, console: Console) -> list[Group]:
-    """What is measured on the offline encoder's features."""
-    encoder = metric_encoder(model.device)
-    features = Features.of(encoder, subject, fakes, console=console)
-    if subject.store.has_classes:
-        first = paper_map_group(model, encoder, subject, features, seed=seed, console=console)
+def generated_groups(
+    evaluation: Evaluation,
+    captions: np.ndarray,
+    samples_per_caption: int,
+    classifier_config: ClassifierConfig | None,
+    figure3: Path,
+) -> list[Group]:
+    """Scores of the images that the model generates for captions; Figure 3 is kept in a folder."""
+    split, console = evaluation.split, evaluation.console
+    fakes = evaluation.draw(captions, samples_per_caption)
+    groups = []
+    drawn = drawn_set_with(split.store.attributes)
+    if drawn is not None:
+        classifier = load_or_train_classifier(drawn, classifier_config, console=console)
+        groups.append(attribute_group(classifier, split, fakes, drawn.headlines))
+        changed = figure3_group(evaluation, classifier, drawn, figure3)
+        groups += [changed] if changed is not None else []
+    real, generated = evaluation.real_features(split.images, fakes.side), evaluation.fake_features(fakes)
+    if split.store.has_classes:
+        groups.append(paper_map_group(evaluation, real))
     else:
-        first = fake_recall_group(model, encoder, subject, fakes, features, seed=seed, console=console)
-    if min(len(subject.images), len(fakes.pictures)) < 2:
-        console.print("Distances are left out: they need two real and two generated images.", highlight=False)
-        return [first]
-    return [first, distance_group(encoder, subject, fakes, features, seed=seed, console=console)]
+        groups.append(fake_recall_group(evaluation, fakes, real, generated))
+    if min(len(split.images), len(fakes.pictures)) >= 2:
+        return [*groups, distance_group(evaluation, fakes, real, generated)]
+    console.print("Distances are left out: they need two real and two generated images.", highlight=False)
+    return groups

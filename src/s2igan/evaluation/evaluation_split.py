@@ -14,25 +14,27 @@ from s2igan.checkpoint import load_model
 from s2igan.data.store import Store
 from s2igan.errors import UserError
 from s2igan.models.encoders import Encoder
-from s2igan.models.image_encoder import ImageEncoder, ImageEncoderConfig
+from s2igan.models.image_encoder import ImageEncoder
 from s2igan.pipeline import MODEL_FOLDER, SpeechToImage
 from s2igan.training.train import SEN_FOLDER, load_sen
 
 
 @dataclass(frozen=True)
-class Subject:
+class EvaluationSplit:
     """The utterances and the images of a split."""
 
     store: Store
-    split: str
+    name: str
+    """`train`, `validation` or `test`."""
     utterances: Int[np.ndarray, " utterances"]
+    """Numbers in the store, as for the images."""
     images: Int[np.ndarray, " images"]
     """All images of the split, whether or not one of the utterances describes them."""
     voices: str
     """Whose utterances these are, in words."""
 
     @classmethod
-    def of(cls, store: Store, split: str) -> Subject:
+    def of(cls, store: Store, split: str) -> EvaluationSplit:
         """The utterances by voices that speak in no other split; all of the split where those are fewer than half.
 
         Raises:
@@ -53,8 +55,12 @@ class Subject:
 
     @property
     def protocol(self) -> dict[str, Any]:
-        """What every score on this subject has in its record."""
-        return {"split": self.split, "voices": self.voices}
+        """What every score on this split has in its record."""
+        return {"split": self.name, "voices": self.voices}
+
+    def captions_of(self, positions: Int[np.ndarray, " some"]) -> Int[np.ndarray, " captions"]:
+        """The utterances that describe the ``images`` at these positions."""
+        return self.utterances[np.isin(self.store.image_index[self.utterances], self.images[positions])]
 
     def mentioned(self, utterance: int) -> dict[str, str]:
         """The attributes that an utterance names, with their values."""
@@ -93,7 +99,7 @@ class Networks:
         model = SpeechToImage.load(run, device)
         config, weights = load_model(run / MODEL_FOLDER)
         try:
-            image = ImageEncoder(ImageEncoderConfig(**config["image_encoder"]))
+            image = ImageEncoder.of_model(config, run / MODEL_FOLDER / "config.json")
             image.head.load_state_dict({key: weights[f"image_head.{key}"] for key in image.head.state_dict()})
             image_size = config["image_size"]
         except (KeyError, TypeError, RuntimeError) as error:

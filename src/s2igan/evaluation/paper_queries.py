@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -9,44 +10,7 @@ import numpy as np
 from jaxtyping import Int
 
 from s2igan.corpora.lists import ClassSet, held_out_images, map_gallery, map_queries
-from s2igan.evaluation.evaluation_split import Subject
-
-
-@dataclass(frozen=True)
-class PaperQueries:
-    """The paper's list, as far as the store has its images."""
-
-    name: ClassSet
-    positions: Int[np.ndarray, " queries"]
-    """In `Subject.images`, in the order of the list; one of the subject's utterances describes each."""
-    listed: int
-    """Queries in the paper's list."""
-    fakes: int
-    """Captions in the paper's list, all of these images."""
-
-    @classmethod
-    def of(cls, subject: Subject) -> PaperQueries | None:
-        """None where the split is not that of one of the paper's sets, which its images' names say.
-
-        An image is known by its class and its file name: `001.Black_footed_Albatross/Black_Footed_Albatross_0085_92`. A
-        few may be missing, since a picture that cannot be read is left out of a store.
-        """
-        store = subject.store
-        if not store.has_classes:
-            return None
-        described = np.isin(subject.images, store.image_index[subject.utterances])
-        position = {
-            f"{store.classes[store.image_class[image]]}/{store.image_path(int(image)).stem}": number
-            for number, image in enumerate(subject.images)
-            if described[number]
-        }
-        for name in get_args(ClassSet):
-            queries = map_queries(name)
-            found = [position[key] for key in queries if key in position]
-            if 2 * len(found) > len(queries):
-                return cls(name, np.array(found), len(queries), len(map_gallery(name)))
-        return None
-
+from s2igan.evaluation.evaluation_split import EvaluationSplit
 
 RecallSet = Literal["flickr8k", "places"]
 """The sets without classes."""
@@ -55,38 +19,49 @@ CAPTIONS: dict[RecallSet, int] = {"flickr8k": 5, "places": 1}
 
 
 @dataclass(frozen=True)
-class PaperImages:
-    """The paper's test images of a set without classes, as far as the store has them."""
+class PaperQueries:
+    """The paper's list, as far as the store has its images."""
 
-    name: RecallSet
+    name: ClassSet | RecallSet
     positions: Int[np.ndarray, " queries"]
-    """In `Subject.images`, in the order of the list; one of the subject's utterances describes each."""
+    """In `EvaluationSplit.images`, in the order of the list; one of the split's utterances describes each."""
     listed: int
-    """Images in the paper's list; of Flickr8k these are 994 of the 1,000 test images."""
-
-    @property
-    def fakes(self) -> int:
-        """Captions of the listed images: as many images are generated, one for each."""
-        return self.listed * CAPTIONS[self.name]
+    """Queries in the paper's list; of Flickr8k these are 994 of the 1,000 test images."""
+    fakes: int
+    """Captions of the listed images: as many images are generated, one for each."""
 
     @classmethod
-    def of(cls, subject: Subject) -> PaperImages | None:
-        """None where the split is not that of one of the paper's sets, which its images' paths say.
+    def of(cls, split: EvaluationSplit) -> PaperQueries | None:
+        """None where the split is not that of one of the paper's sets, which its images' names say.
 
-        An image is known by the end of its path: `2762301555_48a0d0aa24`, and in Places with the folders of its scene,
-        `b/bedroom/gsun_fef87a80f13c1b4398d7e75365db4ef3`. A few may be missing, since a picture that cannot be read is
-        left out of a store.
+        In sets with classes an image is known by its class and its file name
+        (`001.Black_footed_Albatross/Black_Footed_Albatross_0085_92`), in Flickr8k by its file name, in Places by the
+        folders of its scene as well (`b/bedroom/gsun_fef87a80f13c1b4398d7e75365db4ef3`). A few may be missing, since a
+        picture that cannot be read is left out of a store.
         """
-        store = subject.store
-        if store.has_classes:
-            return None
-        described = np.flatnonzero(np.isin(subject.images, store.image_index[subject.utterances]))
-        parts = {number: store.image_path(int(subject.images[number])).with_suffix("").parts for number in described}
-        for name in get_args(RecallSet):
-            listed = held_out_images(name)
-            depths = sorted({key.count("/") + 1 for key in listed})
-            position = {"/".join(path[-depth:]): number for depth in depths for number, path in parts.items()}
-            found = [position[key] for key in listed if key in position]
-            if 2 * len(found) > len(listed):
-                return cls(name, np.array(found), len(listed))
+        store = split.store
+        described = np.flatnonzero(np.isin(split.images, store.image_index[split.utterances]))
+        paths = {int(number): store.image_path(int(split.images[number])).with_suffix("") for number in described}
+        for name, queries, fakes in _lists(store.has_classes):
+            if store.has_classes:
+                names = [
+                    (f"{store.classes[store.image_class[split.images[n]]]}/{path.name}", n) for n, path in paths.items()
+                ]
+            else:
+                depths = sorted({key.count("/") + 1 for key in queries})
+                names = [("/".join(path.parts[-depth:]), n) for depth in depths for n, path in paths.items()]
+            position = dict(names)
+            found = [position[key] for key in queries if key in position]
+            if 2 * len(found) > len(queries):
+                return cls(name, np.array(found), len(queries), fakes)
         return None
+
+
+def _lists(with_classes: bool) -> Iterator[tuple[ClassSet | RecallSet, tuple[str, ...], int]]:
+    """Name, queries and number of fakes of each of the paper's sets."""
+    if with_classes:
+        for name in get_args(ClassSet):
+            yield name, map_queries(name), len(map_gallery(name))
+    else:
+        for name, captions in CAPTIONS.items():
+            yield name, held_out_images(name), captions * len(held_out_images(name))

@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from rich.table import Table
 
-FULL, HALF = 1.0 - 1e-9, 0.5
-"""Of what guessing reaches."""
+METRICS, VERSION = "metrics.json", 2
+"""The record of an evaluation, and the version of its form."""
+SAMPLE_SHEET, FIGURE3 = "sample_sheet", "figure3"
+"""Folders beside it, each with a JSON file of its name."""
+
+ALL, HALF = 1.0 - 1e-9, 0.5
+"""Shares of 1 that chance may reach; see `informative`."""
+UNKNOWN = "–"
 
 
 @dataclass(frozen=True)
@@ -41,11 +48,32 @@ class Score:
 
     def record(self) -> dict[str, Any]:
         """As it stands in metrics.json."""
-        return {"key": self.key, "name": self.name, "group": self.group} | {
-            field.name: getattr(self, field.name)
-            for field in dataclasses.fields(self)
-            if field.name not in ("key", "name")
-        }
+        return {"group": self.group, **dataclasses.asdict(self)}
+
+    @classmethod
+    def of_record(cls, record: Mapping[str, Any]) -> Score:
+        """The score of a `record`."""
+        return cls(**{field.name: record[field.name] for field in dataclasses.fields(cls)})
+
+    def shown(self, value: float | None) -> str:
+        """A value in the unit of this score, for people: "62.3 %", "43.22", or "–" where there is none."""
+        if value is None or not math.isfinite(value):
+            return UNKNOWN
+        return f"{100 * value:.1f} %" if self.unit == "fraction" else f"{value:.4g}"
+
+    @property
+    def share(self) -> str:
+        """How much of the ceiling was reached, such as "63 %"; empty where that means nothing."""
+        return f"{100 * self.value / self.ceiling:.0f} %" if self.unit == "fraction" and self.ceiling else ""
+
+    @property
+    def bounds(self) -> str:
+        """Chance and ceiling for people; empty where there are none."""
+        words = [] if self.chance is None else [f"chance {self.shown(self.chance)}"]
+        if self.ceiling is not None:
+            reached = f" (reached {self.share} of it)" if self.share else ""
+            words.append(f"{self.ceiling_name} {self.shown(self.ceiling)}{reached}")
+        return ", ".join(words)
 
 
 @dataclass(frozen=True)
@@ -56,22 +84,32 @@ class Group:
     title: str
     protocol: str
     """How they were measured, for a reader."""
-    scores: Sequence[Score] = field(default_factory=tuple)
+    scores: Sequence[Score] = ()
+
+    @property
+    def headlines(self) -> list[Score]:
+        """The scores that say most."""
+        return [score for score in self.scores if score.headline]
+
+    @property
+    def ceiling_name(self) -> str:
+        """What the column of ceilings is called."""
+        return next((score.ceiling_name for score in self.scores if score.ceiling_name), "ceiling")
 
 
-def telling(group: Group) -> Group:
+def informative(group: Group) -> Group:
     """The group without scores that guessing reaches in full, such as Recall@10 among ten images; Recall@1 stays.
 
-    A headline of which guessing reaches more than half is handed to the largest k of its kind of which it does not, and
-    is given up where there is none, as is mAP of one class: a small test split is no reason for a large figure.
+    Where guessing reaches more than half of a headline, the largest k of its kind of which it reaches less becomes the
+    headline in its place, if there is one. A headline that guessing reaches in full, as mAP of one class, is none.
     """
-    kept = [score for score in group.scores if _rank(score) in (None, 1) or (score.chance or 0.0) < FULL]
+    kept = [score for score in group.scores if _rank(score) in (None, 1) or (score.chance or 0.0) < ALL]
     wanted: set[str] = set()
     for score in group.scores:
         if score.headline and _rank(score) is not None and (score.chance or 0.0) > HALF:
             kind = [other for other in kept if _kind(other) == _kind(score) and (other.chance or 0.0) <= HALF]
             wanted |= {max(kind, key=lambda other: _rank(other) or 0).key} if kind else set()
-        elif score.headline and (score.unit == "distance" or (score.chance or 0.0) < FULL):
+        elif score.headline and (score.chance or 0.0) < ALL:
             wanted.add(score.key)
     return replace(group, scores=[replace(score, headline=score.key in wanted) for score in kept])
 
@@ -87,24 +125,12 @@ def _kind(score: Score) -> str:
 
 def score_table(group: Group) -> Table:
     """The scores of a group with chance and ceiling, as a table for the terminal."""
-    ceilings = [score.ceiling_name for score in group.scores if score.ceiling_name]
     table = Table(title=group.title, caption=group.protocol, title_justify="left", caption_justify="left")
     table.add_column("score")
-    for column in ("reached", "chance", ceilings[0] if ceilings else "ceiling", "of it"):
+    for column in ("reached", "chance", group.ceiling_name, "of it"):
         table.add_column(column, justify="right", no_wrap=True)
     for score in group.scores:
-        share = score.value / score.ceiling if score.ceiling and score.unit == "fraction" else None
-        table.add_row(
-            score.name,
-            _number(score.value, score.unit) + (f" ± {_number(score.std, score.unit)}" if score.std else ""),
-            _number(score.chance, score.unit),
-            _number(score.ceiling, score.unit),
-            _number(share, "fraction"),
-        )
+        spread = f" ± {score.shown(score.std)}" if score.std else ""
+        bounds = score.shown(score.chance), score.shown(score.ceiling), score.share
+        table.add_row(score.name, score.shown(score.value) + spread, *bounds)
     return table
-
-
-def _number(value: float | None, unit: str) -> str:
-    if value is None:
-        return "–"
-    return f"{100 * value:.1f} %" if unit == "fraction" else f"{value:.4g}"

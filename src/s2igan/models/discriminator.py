@@ -146,5 +146,10 @@ class Discriminator(nn.Module):
         self, images: Float[Tensor, "batch 3 side side"], mu: Float[Tensor, "batch condition"]
     ) -> tuple[Float[Tensor, " batch"], Float[Tensor, " batch"]]:
         """Conditional and unconditional logits of images in [-1, 1]."""
-        features = self.features(images)
+        return self.logits(self.features(images), mu)
+
+    def logits(
+        self, features: Float[Tensor, "batch features 4 4"], mu: Float[Tensor, "batch condition"]
+    ) -> tuple[Float[Tensor, " batch"], Float[Tensor, " batch"]]:
+        """Conditional and unconditional logits of images from the trunk's last map."""
         return self.conditional(features, mu), self.unconditional(features)

@@ -258,3 +258,10 @@ class Generator(nn.Module):
         hidden = self.hidden(c, z, scales)
         images = tuple(to_rgb(h) for to_rgb, h in zip(self.to_rgb[: len(hidden)], hidden, strict=True))
         return GeneratorOutput(images, mu, logvar, c)
+
+
+def noise(
+    config: GeneratorConfig, n: int, rng: torch.Generator
+) -> tuple[Float[Tensor, "n z"], Float[Tensor, "n condition"]]:
+    """Standard normal z and eps for ``n`` images."""
+    return torch.randn(n, config.z, generator=rng), torch.randn(n, config.condition, generator=rng)

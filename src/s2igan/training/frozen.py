@@ -39,13 +39,20 @@ class ImageFeatures:
 
     @classmethod
     def compute(
-        cls, store: Store, encoder: ImageEncoder, image_size: int, views: int, *, console: Console, device: torch.device
+        cls,
+        store: Store,
+        encoder: ImageEncoder,
+        image_size: int,
+        views: int,
+        *,
+        cache: Path,
+        console: Console,
+        device: torch.device,
     ) -> ImageFeatures:
-        """Reads the store's cache, or fills it: `cache/features-<key>.safetensors` beside the store, keyed by all that
-        it depends on."""
+        """Reads `features-<key>.safetensors` in the cache folder, or fills it; the key is of all that it depends on."""
         facts = {
             "backbone": encoder.config.backbone,
-            "weights": str(encoder.config.weights),
+            "weights": encoder.weights_digest,
             "input_size": encoder.config.input_size,
             "pooling": encoder.config.pooling,
             "image_size": image_size,
@@ -53,7 +60,7 @@ class ImageFeatures:
             "store": store.fingerprint,
         }
         key = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
-        path = Path(store.directory) / "cache" / f"features-{key}.safetensors"
+        path = cache / f"features-{key}.safetensors"
         # The first process alone looks and fills: others that come later would find the file, and not wait.
         first(
             lambda: path.exists() or cls._fill(path, store, encoder, image_size, views, console=console, device=device)
@@ -77,7 +84,7 @@ class ImageFeatures:
         starts = range(0, n, BATCH)
         description = f"Image features, {n} images x {views} views"
         for start in track(starts, description=description, console=console, disable=not console.is_terminal):
-            pixels = store.images[np.arange(start, min(n, start + BATCH))]
+            pixels = [store.images.whole(image) for image in range(start, min(n, start + BATCH))]
             per_view = []
             for view in range(views):
                 images = crop_and_flip(pixels, image_size, np.random.default_rng([0xF0, view, start]) if view else None)

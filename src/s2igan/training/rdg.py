@@ -1,221 +1,382 @@
-"""Stage 2: the relation-supervised densely-stacked generative model (RDG; paper section 2.2, method.md section 4).
+"""Stage 2: the relation-supervised densely-stacked generative model (RDG; paper section 2.3, docs/method.md section 4).
 
-`step` is the paper's algorithm: one forward pass of the generator, an update of each scale's discriminator, of the
-relation supervisor, and of the generator on the same fakes, then the moving average.
+`step` is the paper's algorithm: the generator draws a fake at each scale, each scale's discriminator is updated, then
+the relation supervisor, then the generator on the same fakes, then its moving average. What goes beyond the paper is in
+`training/beyond/` and joins through `Extra`.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, Literal
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from s2igan.losses import discriminator_loss, generator_loss, matching_loss, relation_loss
-from s2igan.models.generator import GeneratorOutput
-from s2igan.models.posterior import PosteriorOutput
-from s2igan.training.adam import Adam
-from s2igan.training.batch_norm import statistics_held
-from s2igan.training.distributed import gather, gather_together
-from s2igan.training.rdg_config import RDGConfig
-from s2igan.training.rdg_options import Described, condition_log, contrast, describe, draw_z, moved, reconstruction
-from s2igan.training.rdg_state import RDGBatch, RDGState, hear
-from s2igan.training.trainer import weighted_sum
-from s2igan.training.update import backward, take_steps, update
+from s2igan.errors import UserError
+from s2igan.losses import KL_WEIGHT, discriminator_loss, generator_loss, relation_loss
+from s2igan.models.blocks import init_weights
+from s2igan.models.discriminator import Discriminator, DiscriminatorConfig
+from s2igan.models.encoders import Encoder
+from s2igan.models.generator import Generator, GeneratorConfig, GeneratorOutput
+from s2igan.models.relation import RelationSupervisor
+from s2igan.training.optimisation import Ema, adam, backward, frozen, optimiser_step, statistics_held, weighted_sum
+from s2igan.training.trainer import TrainerConfig
 
-LEAST_OWN = 2
-"""Rows of a batch whose description always stays its own: the relation supervisor's batch norms need two."""
+Terms = dict[str, tuple[float, Tensor]]
+"""Further terms of a loss by name: weight and value."""
 
 
-def step(state: RDGState, batch: RDGBatch, config: RDGConfig) -> dict[str, Tensor]:
-    """One step of the paper's algorithm on one batch; returns every loss by name."""
-    parts = batch.parts(config.accumulate)
-    if len(parts) == 1:
-        made = generate(state, batch, config)
-        log = judges_step(state, batch, made, config) | generator_step(state, batch, made, config)
-    else:  # the generator's graph of one part at a time: its fakes are made again when the judges are updated
-        logs: list[dict[str, Tensor]] = [{} for _ in parts]
-        for log, part in zip(logs, parts, strict=True):
-            with torch.no_grad(), statistics_held(state.generator), statistics_held(state.speech or nn.Identity()):
-                made = generate(state, part, config)
-            log |= judges_step(state, part, made, config)
-        for log, part in zip(logs, parts, strict=True):
-            log |= generator_step(state, part, generate(state, part, config), config)
-        log = {key: torch.stack([one[key].detach() for one in logs]).mean(dim=0) for key in logs[0]}
-    state.ema.update(state.generator)
-    return {key: value.detach() for key, value in log.items()}
+@dataclass(frozen=True)
+class RDGConfig:
+    """Stage 2; the defaults are the paper's on CUB, with the choices of docs/method.md, section 8."""
+
+    trainer: TrainerConfig
+    generator: GeneratorConfig = field(default_factory=GeneratorConfig)
+    discriminator_width: int = 64
+    relation_hidden: int = 128
+    relation_logits: int = 3
+    """Classes of the relation supervisor: positive, negative, identical (section 8, row 9)."""
+    batch_size: int = 24
+    """Of all processes together."""
+    accumulate: int = 1
+    """Each process takes its share of the batch in this many parts, one after the other, for less memory. The gradient
+    is their mean; batch norms see one part at a time, and the generator draws its fakes twice."""
+    learning_rate: float = 2e-4
+    """Of the generator and the relation supervisor."""
+    discriminator_learning_rate: float = 2e-4
+    betas: tuple[float, float] = (0.5, 0.999)
+    schedule: Literal["constant", "cosine"] = "constant"
+    ema_decay: float = 0.999
+    relation: float = 1.0
+    """Weight of the relation supervisor in the generator's loss (Eq. 9); 0 leaves the supervisor out."""
+    kl: float = KL_WEIGHT
+    """Weight of the KL term (section 8, row 6)."""
+    mismatched: bool = True
+    """Discriminators also see real images of another class with this mu (section 8, row 7)."""
+    condition_on: Literal["mu", "c"] = "mu"
+    """What discriminators are conditioned on (section 8, row 8)."""
+    speech: Literal["frozen", "finetuned", "scratch"] = "frozen"
+    """The speech encoder: frozen after stage 1, trained on with the generator ("end to end"), or never trained by
+    stage 1."""
+    image_views: int = 0
+    """0 encodes real images in each step, as the paper does; k uses k views that are encoded once, as in stage 1."""
+
+    def __post_init__(self) -> None:
+        if self.accumulate < 1 or self.batch_size % self.accumulate:
+            raise UserError(
+                f"accumulate {self.accumulate} does not divide the batch size {self.batch_size}; choose a divisor."
+            )
 
 
 @dataclass
-class Made:
-    """What the generator made of a batch."""
+class RDGState:
+    """All that stage 2 trains, and what it uses frozen."""
 
-    out: GeneratorOutput
-    fakes: dict[int, Tensor]
-    """By resolution."""
-    condition: Float[Tensor, "batch condition"]
-    """What discriminators are conditioned on."""
-    embedding: Float[Tensor, "batch embedding"]
-    """The descriptions that the fakes were made for: those of the real images but for the rows that `moved` moves."""
-    real_condition: Float[Tensor, "batch condition"]
-    """As `condition`, for the real images."""
-    own: slice
-    """The rows that `moved` leaves as they are."""
-    described: Described
-    """The descriptions of all processes' rows, for what compares images with them."""
-    features: Float[Tensor, "batch features"] | None
-    """Image embeddings of the fakes of the highest scale, where a loss looks at them."""
-    posterior: PosteriorOutput | None
-    """Of the z of the first rows, where real images are reconstructed."""
+    generator: Generator
+    discriminators: dict[int, Discriminator]
+    """By resolution, from the lowest."""
+    relation: RelationSupervisor | None
+    speech: Encoder | None
+    """Only where it trains along."""
+    extra: Extra
+    ema: Ema
+    generator_optimiser: torch.optim.Optimizer
+    discriminator_optimisers: dict[int, torch.optim.Optimizer]
+    relation_optimiser: torch.optim.Optimizer | None
+    encode: Callable[[Tensor], Tensor] | None
+    """The frozen image encoder: images (batch, 3, side, side) of the highest scale -> V (batch, embedding)."""
 
+    def state_dict(self) -> dict[str, Any]:
+        """Weights, moving average and optimisers."""
+        return {
+            "ema": self.ema.parameters,
+            **{name: part.state_dict() for name, part in self._parts().items()},
+        }
 
-def generate(state: RDGState, batch: RDGBatch, config: RDGConfig) -> Made:
-    """One forward pass of the generator, and of the speech encoder where it trains along."""
-    heard = hear(state, batch)
-    own = slice(0, max(LEAST_OWN, len(heard) - round(config.arithmetic * len(heard))))
-    embedding = moved(heard, batch, own)
-    z, posterior = draw_z(state, batch, config.reconstruction_share)
-    out = state.generator(embedding, z, batch.eps, len(batch.real))
-    fakes = dict(zip(sorted(batch.real), out.images, strict=True))
-    condition = real_condition = out.mu if config.condition_on == "mu" else out.c
-    if config.arithmetic:
-        with torch.no_grad():
-            c, mu, _ = state.generator.conditioning(heard, batch.eps)
-        real_condition = mu if config.condition_on == "mu" else c
-    features = None
-    if state.relation is not None or config.semantic:
-        assert state.encode is not None
-        features = state.encode(fakes[max(fakes)])
-    described = describe(heard, embedding, batch.class_ids, own)
-    return Made(out, fakes, condition, embedding, real_condition, own, described, features, posterior)
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Takes back what `state_dict` gave."""
+        for name, average in self.ema.parameters.items():
+            average.copy_(state["ema"][name])
+        for name, part in self._parts().items():
+            part.load_state_dict(state[name])
 
-
-def judges_step(state: RDGState, batch: RDGBatch, made: Made, config: RDGConfig) -> dict[str, Tensor]:
-    """Updates the discriminators and the relation supervisor.
-
-    None of them sees another: after the backward pass of each, all take their steps at once.
-    """
-    log: dict[str, Tensor] = {}
-    optimisers: dict[str, Adam] = {}
-    for resolution in made.fakes:
-        log |= discriminator_pass(state, resolution, batch, made, config)
-        optimisers[f"discriminator {resolution}"] = state.discriminator_optimisers[resolution]
-    if state.relation_optimiser is not None:
-        assert made.features is not None
-        log |= relation_pass(state, batch, made.features.detach()[made.own], made.own)
-        optimisers["the relation supervisor"] = state.relation_optimiser
-    if batch.part.last:
-        take_steps(optimisers)
-    return log
+    def _parts(self) -> dict[str, Any]:
+        parts: dict[str, Any] = {
+            "generator": self.generator,
+            "generator_optimiser": self.generator_optimiser,
+            "relation": self.relation,
+            "relation_optimiser": self.relation_optimiser,
+            "speech": self.speech,
+            "extra": self.extra,
+        }
+        for resolution, network in self.discriminators.items():
+            parts[f"discriminator_{resolution}"] = network
+            parts[f"discriminator_{resolution}_optimiser"] = self.discriminator_optimisers[resolution]
+        return {name: part for name, part in parts.items() if part is not None}
 
 
-def discriminator_pass(
-    state: RDGState,
-    resolution: int,
-    batch: RDGBatch,
-    made: Made,
-    config: RDGConfig,
-) -> dict[str, Tensor]:
-    """The losses of one scale's discriminator (Eq. 12) and their gradient.
+@dataclass
+class RDGBatch:
+    """One description for each real image, and the noise of the step."""
 
-    Real, mismatched and fake images pass together, as groups in this order, which batch norm does not mix.
-    """
-    network = state.discriminators[resolution]
-    condition = made.real_condition.detach()
-    seen = [(batch.real[resolution], condition)]
-    if config.mismatched:
-        seen.append((batch.mismatched[resolution], condition))
-    seen.append((made.fakes[resolution].detach(), made.condition.detach()))
-    features = network.features(torch.cat([images for images, _ in seen]), groups=len(seen))
-    cond = network.conditional(features, torch.cat([given for _, given in seen]), groups=len(seen))
-    real, *others, fake = zip(cond.chunk(len(seen)), network.unconditional(features).chunk(len(seen)), strict=True)
-    mismatched = others[0] if config.mismatched else None
-    terms = discriminator_loss(real, fake, mismatched)
-    loss = weighted_sum(terms)
-    if config.contrast:
-        own = gather(network.match(features[: len(condition)]))
-        terms["contrast"] = contrast(network, own, made.described.real, batch.negatives, config)
-        loss = loss + config.discriminator_contrast * terms["contrast"]
+    real: dict[int, Float[Tensor, "batch 3 _ _"]]
+    """Ground truth by resolution, from the lowest."""
+    mismatched: dict[int, Float[Tensor, "batch 3 _ _"]]
+    """Real images of other classes; empty where the discriminators see none."""
+    embedding: Float[Tensor, "batch embedding"] | tuple[Tensor, Tensor]
+    """A; where the speech encoder trains along, what it reads and the lengths."""
+    z: Float[Tensor, "batch z"]
+    eps: Float[Tensor, "batch condition"]
+    class_ids: Int[Tensor, " batch"] | None
+    relation_features: dict[str, Float[Tensor, "batch features"]]
+    """V of real, similar and negative images; empty without the relation supervisor."""
+    identical: bool = True
+    """Whether the relation supervisor has the identical relation (sets with classes)."""
+    extra: dict[str, Float[Tensor, "batch ..."]] = field(default_factory=dict)
+    """What `Extra` reads for each row."""
+    shared: dict[str, Tensor] = field(default_factory=dict)
+    """What `Extra` reads for the batch, the same in every part of it."""
 
-    backward(state.discriminator_optimisers[resolution], loss, batch.part)
-    log = {f"discriminator_{resolution}/{key}": value for key, value in terms.items()}
-    log[f"discriminator_{resolution}/total"] = loss
-    if mismatched is not None:
-        log[f"discriminator_{resolution}/told_apart"] = (real[0] > mismatched[0]).float().mean()
-    return log
+    def parts(self, count: int) -> list[RDGBatch]:
+        """The batch in ``count`` equal parts.
 
+        Raises:
+            UserError: the rows of this process do not divide.
+        """
+        if len(self.z) % count:
+            raise UserError(f"{len(self.z)} images a process do not divide into {count} parts; change accumulate.")
 
-def relation_pass(
-    state: RDGState, batch: RDGBatch, fake: Float[Tensor, "rows features"], rows: slice
-) -> dict[str, Tensor]:
-    """The relation supervisor's loss (Eq. 8) and its gradient, on pairs with the ground truth: identical, positive,
-    fake, negative."""
-    assert state.relation is not None
-    assert state.relation_optimiser is not None
-    real = batch.relation_features["real"]
-    identical = state.relation(real, real)
-    positive = state.relation(real, batch.relation_features["similar"])
-    generated = state.relation(real[rows], fake)
-    negative = state.relation(real, batch.relation_features["negative"])
-    terms = relation_loss(positive, generated, negative, identical if batch.identical else None)
-    loss = weighted_sum(terms)
+        def cut(value: Any, rows: slice) -> Any:
+            if isinstance(value, Tensor):
+                return value[rows]
+            if isinstance(value, dict):
+                return {key: cut(item, rows) for key, item in value.items()}
+            return tuple(cut(item, rows) for item in value) if isinstance(value, tuple) else value
 
-    backward(state.relation_optimiser, loss, batch.part)
-    return {f"relation/{key}": value for key, value in terms.items()} | {"relation/total": loss}
-
-
-def generator_step(state: RDGState, batch: RDGBatch, made: Made, config: RDGConfig) -> dict[str, Tensor]:
-    """Updates the generator (Eqs. 9-10) through the discriminators and the supervisor as they are after their
-    updates."""
-    judges = [*state.discriminators.values(), *([state.relation] if state.relation is not None else [])]
-    for judge in judges:  # their weights' gradients would be thrown away
-        judge.requires_grad_(False)
-    out = made.out
-    logits, matched = {}, {}
-    for resolution in made.fakes:
-        network = state.discriminators[resolution]
-        features = network.features(made.fakes[resolution])
-        logits[resolution] = network.conditional(features, made.condition), network.unconditional(features)
-        if config.contrast:
-            matched[resolution] = network.match(features)
-    matched = dict(zip(matched, gather_together(*matched.values()), strict=True))
-    features_of_all = gather(made.features) if made.features is not None else None
-    relation_logits = None
-    if state.relation is not None:
-        assert made.features is not None
-        relation_logits = state.relation(batch.relation_features["real"][made.own], made.features[made.own])
-    terms = generator_loss(logits, relation_logits, (out.mu, out.logvar))
-    weights = {"kl": config.kl} | ({"relation": config.relation} if state.relation is not None else {})
-    if config.contrast:
-        contrasts = [
-            contrast(state.discriminators[resolution], seen, made.described.fake, batch.negatives, config)
-            for resolution, seen in matched.items()
+        n = len(self.z) // count
+        names = [entry.name for entry in fields(self) if entry.name != "shared"]
+        return [
+            replace(self, **{name: cut(getattr(self, name), slice(i * n, (i + 1) * n)) for name in names})
+            for i in range(count)
         ]
-        terms["contrast"] = torch.stack(contrasts).mean()
-        weights["contrast"] = config.contrast
-    if config.semantic:
-        assert features_of_all is not None
-        spoken, class_ids = made.described.fake
-        terms["semantic"] = weighted_sum(matching_loss(features_of_all, spoken, class_ids, negatives=batch.negatives))
-        weights["semantic"] = config.semantic
-    if made.posterior is not None:
-        terms |= reconstruction(made.fakes, batch, made.posterior)
-        weights |= {"reconstruction": config.reconstruction, "posterior_kl": config.posterior_kl}
-    loss = weighted_sum(terms, weights)
-
-    update(state.generator_optimiser, loss, "the generator", batch.part)
-    for judge in judges:
-        judge.requires_grad_(True)
-    log = {f"generator/{key}": value for key, value in terms.items()} | {"generator/total": loss} | condition_log(out)
-    if features_of_all is not None and features_of_all.shape[1] == made.embedding.shape[1]:
-        log["generator/batch_recall"] = _batch_recall(features_of_all.detach(), made.described)
-    return log
 
 
-def _batch_recall(fake: Tensor, described: Described) -> Tensor:
-    """Share of descriptions whose nearest fake of the batch was made for their class."""
-    nearest = (described.fake.embedding @ fake.T).argmax(dim=1)
-    ids = described.real.class_ids
-    ids = ids if ids is not None else torch.arange(len(nearest), device=nearest.device)
-    return (ids[nearest] == ids).float().mean()
+@dataclass
+class Fakes:
+    """What the generator draws for a batch."""
+
+    images: dict[int, Float[Tensor, "batch 3 _ _"]]
+    """By resolution, from the lowest."""
+    out: GeneratorOutput
+    condition: Float[Tensor, "batch condition"]
+    """mu (or c) of the descriptions that the fakes are drawn for."""
+    real_condition: Float[Tensor, "batch condition"]
+    """mu (or c) of the real images' descriptions: the same, unless an `Extra` draws for other descriptions."""
+    features: Float[Tensor, "batch features"] | None
+    """V of the fakes of the highest scale, where a loss needs it."""
+    matching: int | None = None
+    """The first rows, whose fake is drawn for the description of their real image; None is all of them."""
+
+
+class Extra(nn.Module):
+    """What `training/beyond/` may add to `step`. This one, the paper's method, adds nothing."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.heads = nn.ModuleDict()
+        """By resolution: modules that train with that scale's discriminator."""
+        self.helpers = nn.ModuleDict()
+        """Modules that train with the generator."""
+
+    def head(self, resolution: int) -> nn.Module | None:
+        """The module that trains with one scale's discriminator, where there is one."""
+        return dict(self.heads.named_children()).get(str(resolution))
+
+    def draw(self, state: RDGState, batch: RDGBatch, config: RDGConfig) -> Fakes:
+        """The fakes of a batch."""
+        return draw(state, speech_embedding(state, batch), batch.z, batch, config)
+
+    def discriminator_terms(
+        self, resolution: int, real_map: Float[Tensor, "batch features 4 4"], fakes: Fakes, batch: RDGBatch
+    ) -> Terms:
+        """Further terms of one discriminator's loss; ``real_map`` is what its trunk makes of the real images."""
+        return {}
+
+    def generator_terms(
+        self, fake_maps: Mapping[int, Float[Tensor, "batch features 4 4"]], fakes: Fakes, batch: RDGBatch
+    ) -> Terms:
+        """Further terms of the generator's loss; ``fake_maps`` are what the trunks make of the fakes."""
+        return {}
+
+
+def step(state: RDGState, batch: RDGBatch, config: RDGConfig) -> dict[str, Tensor]:
+    """One step of the paper's algorithm on one batch; returns every loss by name, and the norms of the gradients."""
+    parts = batch.parts(config.accumulate)
+    redraw = len(parts) > 1  # the generator's graph of one part at a time
+    logs: list[dict[str, Tensor]] = [{} for _ in parts]
+
+    for part, log in zip(parts, logs, strict=True):
+        with _without_trace(state) if redraw else nullcontext():
+            fakes = state.extra.draw(state, part, config)
+
+        # Eqs. 11, 12: each scale's discriminator tells real, mismatched and fake images apart.
+        condition = fakes.real_condition.detach()
+        for side, network in state.discriminators.items():
+            real_map = network.features(part.real[side])
+            real = network.logits(real_map, condition)
+            mismatched = network(part.mismatched[side], condition) if config.mismatched else None
+            fake = network(fakes.images[side].detach(), fakes.condition.detach())
+            terms = discriminator_loss(real, fake, mismatched)
+            extra = state.extra.discriminator_terms(side, real_map, fakes, part)
+            log |= _backward(f"discriminator_{side}", terms, {}, extra, config.accumulate)
+            if mismatched is not None:
+                log[f"discriminator_{side}/told_apart"] = (real[0] > mismatched[0]).float().mean()
+
+        # Eq. 8: the relation supervisor tells how an image relates to the ground truth.
+        if state.relation is not None:
+            assert fakes.features is not None
+            ground_truth, drawn = part.relation_features["real"], fakes.features.detach()
+            identical = state.relation(ground_truth, ground_truth)
+            positive = state.relation(ground_truth, part.relation_features["similar"])
+            generated = state.relation(ground_truth[: fakes.matching], drawn[: fakes.matching])
+            negative = state.relation(ground_truth, part.relation_features["negative"])
+            terms = relation_loss(positive, generated, negative, identical if part.identical else None)
+            log |= _backward("relation", terms, {}, {}, config.accumulate)
+
+    optimisers = {f"discriminator_{side}": optimiser for side, optimiser in state.discriminator_optimisers.items()}
+    if state.relation_optimiser is not None:
+        optimisers["relation"] = state.relation_optimiser
+    norms = optimiser_step(optimisers)
+
+    # Eqs. 9, 10: the generator, through the discriminators and the supervisor as they are after their updates.
+    for part, log in zip(parts, logs, strict=True):
+        if redraw:
+            fakes = state.extra.draw(state, part, config)
+        mu, logvar = fakes.out.mu, fakes.out.logvar
+        weights = {"kl": config.kl}
+        with frozen([*state.discriminators.values(), *([state.relation] if state.relation else []), state.extra.heads]):
+            maps = {side: state.discriminators[side].features(image) for side, image in fakes.images.items()}
+            logits = {side: state.discriminators[side].logits(seen, fakes.condition) for side, seen in maps.items()}
+            relation = None
+            if state.relation is not None:
+                assert fakes.features is not None
+                ground_truth = part.relation_features["real"]
+                relation = state.relation(ground_truth[: fakes.matching], fakes.features[: fakes.matching])
+                weights["relation"] = config.relation
+            terms = generator_loss(logits, relation, (mu, logvar))
+            extra = state.extra.generator_terms(maps, fakes, part)
+            log |= _backward("generator", terms, weights, extra, config.accumulate)
+        log |= {"generator/mu": mu.abs().mean(), "generator/variance": logvar.exp().mean()}
+    norms |= optimiser_step({"generator": state.generator_optimiser})
+
+    state.ema.update(state.generator)
+    return {key: torch.stack([log[key].detach() for log in logs]).mean(dim=0) for key in logs[0]} | norms
+
+
+def draw(
+    state: RDGState, embedding: Float[Tensor, "batch embedding"], z: Tensor, batch: RDGBatch, config: RDGConfig
+) -> Fakes:
+    """One forward pass of the generator (Eq. 7), and V of its largest images."""
+    out = state.generator(embedding, z, batch.eps)
+    images = dict(zip(sorted(batch.real), out.images, strict=True))
+    condition = out.mu if config.condition_on == "mu" else out.c
+    features = state.encode(out.images[-1]) if state.relation is not None and state.encode is not None else None
+    return Fakes(images, out, condition, condition, features)
+
+
+def _backward(
+    name: str, terms: Mapping[str, Tensor], weights: Mapping[str, float], extra: Terms, parts: int
+) -> dict[str, Tensor]:
+    """Adds the gradient of a loss; its terms and their weighted sum, by name."""
+    terms = {**terms, **{key: value for key, (_, value) in extra.items()}}
+    loss = weighted_sum(terms, {**weights, **{key: weight for key, (weight, _) in extra.items()}})
+    backward(loss, parts)
+    return {f"{name}/{key}": value for key, value in terms.items()} | {f"{name}/total": loss}
+
+
+@contextmanager
+def _without_trace(state: RDGState) -> Iterator[None]:
+    """Inside, fakes are drawn without gradients and leave running statistics as they are."""
+    with torch.no_grad(), statistics_held(state.generator), statistics_held(state.speech or nn.Identity()):
+        yield
+
+
+def speech_embedding(state: RDGState, batch: RDGBatch) -> Float[Tensor, "batch embedding"]:
+    """A of a batch, from the speech encoder where it trains along."""
+    if isinstance(batch.embedding, Tensor):
+        return batch.embedding
+    assert state.speech is not None
+    embedding: Tensor = state.speech(*batch.embedding)
+    return embedding
+
+
+def build_networks(
+    config: RDGConfig, image_embedding: int
+) -> tuple[Generator, dict[int, Discriminator], RelationSupervisor | None]:
+    """The generator, the discriminators by resolution, and the relation supervisor where there is one; uninitialised.
+
+    Args:
+        image_embedding: dimensions of V.
+    """
+    discriminators = {
+        resolution: Discriminator(
+            DiscriminatorConfig(resolution, width=config.discriminator_width, condition=config.generator.condition)
+        )
+        for resolution in config.generator.resolutions
+    }
+    relation = RelationSupervisor(image_embedding, config.relation_hidden, config.relation_logits)
+    return Generator(config.generator), discriminators, relation if config.relation else None
+
+
+def make_state(
+    config: RDGConfig,
+    *,
+    image_embedding: int,
+    encode: Callable[[Tensor], Tensor] | None,
+    speech: Encoder | None,
+    seed: int,
+    device: torch.device,
+    extra: Extra | None = None,
+) -> RDGState:
+    """Fresh networks, initialised orthogonally and channels last in memory, and their optimisers.
+
+    Args:
+        image_embedding: dimensions of V.
+        encode: the frozen image encoder, as `RDGState.encode`.
+        speech: the speech encoder; it trains along unless ``config.speech`` is "frozen".
+        seed: of the initial weights.
+        device: where the networks lie.
+        extra: what `training/beyond/` adds.
+    """
+    rng = torch.Generator().manual_seed(seed)
+    extra = extra if extra is not None else Extra()
+    generator, discriminators, relation = build_networks(config, image_embedding)
+    for network in (generator, *discriminators.values(), relation, extra):
+        if network is not None:
+            init_weights(network, rng)
+            network.to(device).to(memory_format=torch.channels_last)
+    trained_speech = speech.train() if speech is not None and config.speech != "frozen" else None
+
+    def optimiser(rate: float, *networks: nn.Module | None) -> torch.optim.Optimizer:
+        trained = [network for network in networks if network is not None]
+        return adam((p for network in trained for p in network.parameters()), rate, config.betas)
+
+    return RDGState(
+        generator=generator,
+        discriminators=discriminators,
+        relation=relation,
+        speech=trained_speech,
+        extra=extra,
+        ema=Ema(generator, config.ema_decay),
+        generator_optimiser=optimiser(config.learning_rate, generator, trained_speech, extra.helpers),
+        discriminator_optimisers={
+            resolution: optimiser(config.discriminator_learning_rate, network, extra.head(resolution))
+            for resolution, network in discriminators.items()
+        },
+        relation_optimiser=optimiser(config.learning_rate, relation) if relation is not None else None,
+        encode=encode,
+    )

@@ -1,4 +1,4 @@
-"""Stage 1: the speech embedding network (SEN; paper section 2.1, method.md section 3).
+"""Stage 1: the speech embedding network (SEN; paper section 2.2, docs/method.md section 3).
 
 A speech encoder (SED) and an image encoder (IED) co-embed matched pairs under the matching loss (Eqs. 1-4) and the
 distinctive loss (Eq. 5). The baselines train other encoders here, or the same by distillation.
@@ -19,18 +19,17 @@ from s2igan.models.blocks import seeded
 from s2igan.models.encoders import Encoder, EncoderConfig, build_encoder
 from s2igan.models.image_encoder import ImageEncoder, ImageEncoderConfig
 from s2igan.models.speech_encoder import SpeechEncoderConfig
-from s2igan.training.adam import Adam
 from s2igan.training.augment import SpeechAugment
-from s2igan.training.distributed import gather, gather_together
-from s2igan.training.trainer import LoopConfig, trainable, weighted_sum
-from s2igan.training.update import update
+from s2igan.training.distributed import gather
+from s2igan.training.optimisation import adam, backward, optimiser_step, weighted_sum
+from s2igan.training.trainer import TrainerConfig
 
 
 @dataclass(frozen=True)
 class SENConfig:
     """Stage 1; the defaults are the paper's on CUB."""
 
-    loop: LoopConfig
+    trainer: TrainerConfig
     speech: EncoderConfig = field(default_factory=SpeechEncoderConfig)
     """The speech encoder, or what a baseline has in its place."""
     image: ImageEncoderConfig = field(default_factory=lambda: ImageEncoderConfig(backbone="inception_v3"))
@@ -72,7 +71,7 @@ class SENState:
     speech: Encoder
     image: ImageEncoder
     classifier: nn.Linear | None
-    optimiser: Adam
+    optimiser: torch.optim.Optimizer
 
     def state_dict(self) -> dict[str, Any]:
         """Weights and optimiser; of the image encoder only the head, since its backbone is frozen."""
@@ -121,18 +120,18 @@ def make_state(
         classifier = nn.Linear(config.speech.embedding, n_classes) if classified else None
     image.head.requires_grad_(not distilling)
     networks = [network.to(device) for network in (speech, image, classifier) if network is not None]
-    optimiser = Adam(trainable(networks), config.learning_rate, config.betas, config.weight_decay)
+    parameters = (p for network in networks for p in network.parameters() if p.requires_grad)
+    optimiser = adam(parameters, config.learning_rate, config.betas, config.weight_decay)
     return SENState(speech, image, classifier, optimiser)
 
 
 def step(state: SENState, batch: SENBatch, config: SENConfig) -> dict[str, Tensor]:
-    """One optimiser step on the total loss (Eq. 6); returns its terms."""
+    """One optimiser step on the total loss (Eq. 6); returns its terms and the norm of the gradient."""
     state.speech.train()
     state.image.train(config.objective == "matching")
     v = state.image.project(batch.image_features)
     a = state.speech(batch.mel, batch.lengths)
-    all_v, all_a = gather_together(v, a)  # negatives are those of all processes
-    all_ids = gather(batch.class_ids)
+    all_v, all_a, all_ids = gather(v), gather(a), gather(batch.class_ids)  # a pair's negatives are of all processes
     if config.objective == "distillation":
         losses = distillation_loss(a, v)
     else:
@@ -143,9 +142,10 @@ def step(state: SENState, batch: SENBatch, config: SENConfig) -> dict[str, Tenso
         losses |= {f"distinctive_{key}": term for key, term in terms.items()}
     total = weighted_sum(losses, {key: config.distinctive for key in losses if key.startswith("distinctive")})
 
-    update(state.optimiser, total, "the speech embedding network")
+    backward(total)
+    norms = optimiser_step({"sen": state.optimiser})
     values = {"total": total, **losses, "batch_recall": batch_recall(all_v, all_a, all_ids)}
-    return {key: value.detach() for key, value in values.items()}
+    return {key: value.detach() for key, value in values.items()} | {"gradient_norm": norms["sen/gradient_norm"]}
 
 
 @torch.no_grad()

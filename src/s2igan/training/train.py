@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import time
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -12,21 +11,23 @@ import numpy as np
 import torch
 from rich.console import Console
 
-from s2igan.checkpoint import load_model, save_model
+from s2igan.checkpoint import MODEL_FILES, file_digest, load_model, save_model
 from s2igan.data.dataset import SpeechImageData, embedding_rows, encoder_input
 from s2igan.data.store import Store
 from s2igan.errors import UserError
+from s2igan.files import cache_folder
 from s2igan.models.blocks import seeded
 from s2igan.models.encoders import Encoder, build_encoder, encoder_from_json, encoder_to_json
-from s2igan.models.image_encoder import ImageEncoder, ImageEncoderConfig
+from s2igan.models.image_encoder import ImageEncoder
 from s2igan.models.precomputed import Precomputed, PrecomputedConfig
 from s2igan.recipes import Recipe, resolve
-from s2igan.run_directory import RunDirectory
+from s2igan.run_directory import RunDirectory, differences
 from s2igan.training.distributed import first, rank, start
-from s2igan.training.rdg_stage import RDGStage
-from s2igan.training.sen_stage import SENStage
-from s2igan.training.trainer import run_stage
+from s2igan.training.stages import RDGStage, SENStage
+from s2igan.training.trainer import Trainer
 
+CONFIG_VERSION = 2
+"""Of a run's config.json; s2igan 0.1.0 wrote none."""
 SEN_FOLDER = "sen"
 """Where a run keeps the networks of stage 1 that stage 2 and evaluation use."""
 
@@ -39,8 +40,9 @@ def train_run(
     stage: Literal["sen", "rdg", "both"] = "both",
     resume: bool = False,
     seed: int = 0,
-    size: str | None = None,
+    base: str | None = None,
     sen_from: str | Path | None = None,
+    allow_other_data: bool = False,
     device: str | None = None,
 ) -> Path:
     """Trains a recipe and exports the model; returns the run directory.
@@ -50,35 +52,49 @@ def train_run(
         data: directory with a prepared store.
         out: run directory to make, or with `resume` to go on with.
         stage: which stage to train; "rdg" needs a run whose stage 1 is finished.
+        resume: go on from the newest checkpoint, if there is one.
         seed: of weights, batches and noise.
-        size: the size that a method is applied to.
+        base: the base recipe that a method changes.
         sen_from: another run whose stage 1 to use in place of training it.
+        allow_other_data: take the stage 1 of `sen_from` also where it was trained on another store.
         device: where to compute; a GPU if there is one.
 
     Started by torchrun, all processes call it alike and train together (docs/engine.md).
 
     Raises:
-        UserError: the store, the recipe or the run directory does not fit.
+        UserError: the store, the recipe, the other run or the run directory does not fit.
     """
     console = Console(stderr=True)
-    chosen = resolve(recipe, size) if isinstance(recipe, str) else recipe
+    chosen = resolve(recipe, base) if isinstance(recipe, str) else recipe
     store = Store.open(Path(data))
-    config = {"recipe": dataclasses.asdict(chosen), "data": str(data), "store": store.fingerprint, "seed": seed}
+    config: dict[str, Any] = {
+        "version": CONFIG_VERSION,
+        "recipe": dataclasses.asdict(chosen),
+        "store": store.fingerprint,
+        "seed": seed,
+    }
     if isinstance(chosen.sen.speech, PrecomputedConfig):
         config["text_embeddings"] = check_text_embeddings(chosen.sen.speech, store)
+    if sen_from is not None:
+        config["sen_from"] = check_sen(Path(sen_from), chosen, store, allow_other_data=allow_other_data)
     where = start(device)
     if rank():
         console = Console(quiet=True)
     out = Path(out)
     go_on = (resume or (stage == "rdg" and sen_from is None)) and (out / "config.json").exists()
-    locked = first(lambda: RunDirectory.resume(out, config) if go_on else RunDirectory.create(out, config))
+    located = config | {"data": str(Path(data).resolve())}
+    locked = first(lambda: RunDirectory.resume(out, config) if go_on else RunDirectory.create(out, located))
     with locked if locked is not None else RunDirectory.open(out) as run:
         if sen_from is not None:
-            first(lambda: copy_sen(Path(sen_from), run.path))
+            first(lambda: copy_sen(Path(sen_from), run, config["sen_from"]))
         elif stage in ("sen", "both"):
-            train_sen(chosen, store, run, resume=go_on, seed=seed, device=where, console=console)
+            sen = sen_stage(chosen, store, run, seed=seed, device=where, console=console)
+            Trainer(sen, run, console).run(resume=go_on)
+            first(lambda: leave_sen(chosen, sen, run))
         if stage in ("rdg", "both"):
-            train_rdg(chosen, store, run, resume=go_on, seed=seed, device=where, console=console)
+            rdg = rdg_stage(chosen, store, run, seed=seed, device=where, console=console)
+            Trainer(rdg, run, console).run(resume=go_on)
+            first(lambda: export(chosen, rdg, run))
     return out
 
 
@@ -93,70 +109,65 @@ def check_text_embeddings(config: PrecomputedConfig, store: Store) -> str:
     return store.text_embeddings.fingerprint
 
 
-def train_sen(
-    recipe: Recipe, store: Store, run: RunDirectory, *, resume: bool, seed: int, device: torch.device, console: Console
-) -> None:
-    """Stage 1; leaves the networks with the best validation score in RUN/sen."""
-    started = time.monotonic()
-    train, validation = _splits(store, recipe.sen.image_size)
-    stage = SENStage(recipe.sen, train, validation, seed=seed, device=device, console=console)
-    run_stage(stage, stage.config.loop, run, resume=resume, console=console)
+def sen_stage(
+    recipe: Recipe, store: Store, run: RunDirectory, *, seed: int, device: torch.device, console: Console
+) -> SENStage:
+    """Stage 1 of a recipe on a store."""
+    train, validation = _splits(store, "sen", recipe.sen.image_size)
+    given: dict[str, Any] = {"seed": seed, "device": device, "console": console, "cache": cache_folder(run.path)}
+    return SENStage(recipe.sen, train, validation, **given)
+
+
+def leave_sen(recipe: Recipe, stage: SENStage, run: RunDirectory) -> None:
+    """Writes the networks of stage 1 with the best validation score to RUN/sen, and how they were trained."""
     weights = {f"speech_encoder.{key}": value for key, value in stage.best["speech"].items()}
     weights |= {f"image_head.{key}": value for key, value in stage.best["image"].items()}
-    facts = {"step": stage.best["step"], "score": stage.best["score"]}
+    store = stage.train.store.fingerprint
+    config = {
+        **_networks(stage.state.speech, stage.state.image, recipe.sen.image_size),
+        "step": stage.best["step"],
+        "score": stage.best["score"],
+        "trained": {"recipe": recipe.name, "sen": dataclasses.asdict(recipe.sen), "store": store},
+    }
+    save_model(run.path / SEN_FOLDER, _json(config), weights)
+    run.log(f"sen: kept the weights of step {stage.best['step']}")
 
-    def leave() -> None:
-        save_model(run.path / SEN_FOLDER, _json({**_networks(recipe), **facts}), weights)
-        run.log(f"sen: {time.monotonic() - started:.0f} s; kept the weights of step {stage.best['step']}")
 
-    first(leave)
+def rdg_stage(
+    recipe: Recipe, store: Store, run: RunDirectory, *, seed: int, device: torch.device, console: Console
+) -> RDGStage:
+    """Stage 2 of a recipe on a store, with the stage 1 that the run has.
 
-
-def train_rdg(
-    recipe: Recipe, store: Store, run: RunDirectory, *, resume: bool, seed: int, device: torch.device, console: Console
-) -> None:
-    """Stage 2; leaves the model for use in RUN/model."""
-    started = time.monotonic()
-    train, validation = _splits(store, recipe.rdg.generator.resolutions[-1])
+    Raises:
+        UserError: stage 1 of the run is not finished.
+    """
+    train, validation = _splits(store, "rdg", recipe.rdg.generator.resolutions[-1])
     speech, image = load_sen(run.path, device)
     if recipe.rdg.speech == "scratch":
         with seeded(seed):
-            speech = build_encoder(recipe.sen.speech).to(device)
-    stage = RDGStage(
-        recipe.rdg,
-        train,
-        validation,
-        speech=speech,
-        image=image,
-        samples=run.samples,
-        seed=seed,
-        device=device,
-        console=console,
+            speech = build_encoder(speech.config).to(device)
+    given: dict[str, Any] = {"seed": seed, "device": device, "console": console, "cache": cache_folder(run.path)}
+    return RDGStage(
+        recipe.rdg, recipe.beyond, train, validation, speech=speech, image=image, samples=run.samples, **given
     )
-    run_stage(stage, stage.config.loop, run, resume=resume, console=console)
-
-    def leave() -> None:
-        export(recipe, stage, run)
-        run.log(f"rdg: {time.monotonic() - started:.0f} s; the model is in {run.model}")
-
-    first(leave)
 
 
 def export(recipe: Recipe, stage: RDGStage, run: RunDirectory) -> None:
-    """Writes what use and evaluation need: speech encoder, averaged generator, image head; no optimiser."""
+    """Writes what use and evaluation need: speech encoder, averaged generator, image head, each with its own sizes; no
+    optimiser."""
     generator = stage.averaged()
     weights = {f"speech_encoder.{key}": value for key, value in stage.speech.state_dict().items()}
     weights |= {f"generator.{key}": value for key, value in generator.state_dict().items()}
     weights |= {f"image_head.{key}": value for key, value in stage.image.head.state_dict().items()}
-    front_end = {"window": stage.train.store.window, "pad_mode": "reflect"}
     config: dict[str, Any] = {
-        **_networks(recipe),
+        **_networks(stage.speech, stage.image, recipe.sen.image_size),
         "generator": dataclasses.asdict(generator.config),
-        "front_end": front_end,
-        "candidates": recipe.rdg.candidates,
+        "front_end": {"window": stage.train.store.window, "pad_mode": "reflect"},
+        "rerank": recipe.beyond.in_use.rerank,
         "recipe": recipe.name,
     }
     save_model(run.model, _json(config), {key: value.detach().cpu().contiguous() for key, value in weights.items()})
+    run.log(f"rdg: the model is in {run.model}")
 
 
 def load_sen(run: Path, device: torch.device) -> tuple[Encoder, ImageEncoder]:
@@ -165,27 +176,62 @@ def load_sen(run: Path, device: torch.device) -> tuple[Encoder, ImageEncoder]:
     Raises:
         UserError: stage 1 of the run is not finished.
     """
-    directory = run / SEN_FOLDER
-    if not directory.is_dir():
-        raise UserError(f"{run} has no finished stage 1; train it first with s2igan train ... --stage sen.")
-    config, weights = load_model(directory)
-    speech = build_encoder(encoder_from_json(config["speech_encoder"], directory / "config.json"))
-    image = ImageEncoder(ImageEncoderConfig(**config["image_encoder"]))
+    config, weights = _finished_sen(run)
+    file = run / SEN_FOLDER / MODEL_FILES[0]
+    speech = build_encoder(encoder_from_json(config["speech_encoder"], file))
+    image = ImageEncoder.of_model(config, file)
     speech.load_state_dict(_below(weights, "speech_encoder."))
     image.head.load_state_dict(_below(weights, "image_head."))
     return speech.to(device).eval(), image.to(device).eval()
 
 
-def copy_sen(source: Path, target: Path) -> None:
-    """Takes over stage 1 of another run.
+def check_sen(source: Path, recipe: Recipe, store: Store, *, allow_other_data: bool) -> dict[str, Any]:
+    """Whether a recipe can go on with the stage 1 of another run: it was trained with the same settings of stage 1, but
+    for those of the trainer, and on the same store.
+
+    Returns:
+        What the run records of it: recipe, store, SHA-256 of the weights, and whether the store is another one.
 
     Raises:
-        UserError: that run has no finished stage 1.
+        UserError: it cannot; each difference is named.
     """
-    if not (source / SEN_FOLDER).is_dir():
-        raise UserError(f"{source} has no finished stage 1; name a run whose stage sen is finished.")
-    config, weights = load_model(source / SEN_FOLDER)
-    save_model(target / SEN_FOLDER, config, weights)
+    config, _ = _finished_sen(source)
+    trained = config.get("trained")
+    if trained is None:
+        raise UserError(
+            f"{source}: its stage 1 was trained by s2igan 0.1.0, which recorded no settings; train it anew."
+        )
+    asked = {name: value for name, value in _json(dataclasses.asdict(recipe.sen)).items() if name != "trainer"}
+    known = {name: value for name, value in trained["sen"].items() if name != "trainer"}
+    if changes := differences(known, asked):
+        raise UserError(
+            f"{source}: its stage 1 is not that of the recipe {recipe.name} ({'; '.join(changes)}); name a run with "
+            "the same stage 1, or leave --sen-from out to train it."
+        )
+    other = trained["store"] != store.fingerprint
+    if other and not allow_other_data:
+        raise UserError(
+            f"{source}: its stage 1 was trained on another store than {store.directory}, and may have met the pictures "
+            "that this run is tested on; name a run on the same store, or add --allow-other-data."
+        )
+    digest = file_digest(source / SEN_FOLDER / MODEL_FILES[1])
+    return {"recipe": trained["recipe"], "store": trained["store"], "sha256": digest, "other_data": other}
+
+
+def copy_sen(source: Path, run: RunDirectory, facts: dict[str, Any]) -> None:
+    """Takes over the stage 1 of another run, once: what a run has it keeps when it is resumed."""
+    weights_file = run.path / SEN_FOLDER / MODEL_FILES[1]
+    if weights_file.exists() and file_digest(weights_file) == facts["sha256"]:
+        return
+    config, weights = _finished_sen(source)
+    save_model(run.path / SEN_FOLDER, config, weights)
+    run.log(f"sen: taken from a run of {facts['recipe']}, weights {facts['sha256'][:16]}")
+
+
+def _finished_sen(run: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+    if not (run / SEN_FOLDER).is_dir():
+        raise UserError(f"{run} has no finished stage 1; train it first with s2igan train ... --stage sen.")
+    return load_model(run / SEN_FOLDER)
 
 
 def _below(weights: dict[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:
@@ -197,15 +243,19 @@ def _json(config: dict[str, Any]) -> dict[str, Any]:
     return cast(dict[str, Any], json.loads(json.dumps(config)))
 
 
-def _networks(recipe: Recipe) -> dict[str, Any]:
+def _networks(speech: Encoder, image: ImageEncoder, image_size: int) -> dict[str, Any]:
+    """The sizes of the encoders as they are."""
     return {
-        "speech_encoder": encoder_to_json(recipe.sen.speech),
-        "image_encoder": dataclasses.asdict(recipe.sen.image),
-        "image_size": recipe.sen.image_size,
+        "speech_encoder": encoder_to_json(speech.config),
+        "image_encoder": dataclasses.asdict(image.config),
+        "image_encoder_weights": image.weights_digest,
+        "image_size": image_size,
     }
 
 
-def _splits(store: Store, image_size: int) -> tuple[SpeechImageData, SpeechImageData | None]:
-    train = SpeechImageData(store, "train", image_size)
+def _splits(
+    store: Store, stage: Literal["sen", "rdg"], image_size: int
+) -> tuple[SpeechImageData, SpeechImageData | None]:
+    train = SpeechImageData(store, store.training_splits(stage), image_size)
     held_out = np.asarray(store.split_indices("validation"))
     return train, SpeechImageData(store, "validation", image_size) if len(held_out) else None

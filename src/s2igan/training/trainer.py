@@ -1,10 +1,10 @@
-"""What both stages share: the loop over steps, its randomness, its records, its checkpoints, and the moving average.
+"""The trainer that both stages share: steps, records, evaluations, checkpoints, resuming.
 
-A step is a function of (weights, seed, step number) and of nothing else: `streams` derives every random draw of a step
-from the three numbers (seed, stage, step), in every process, and so is the place in the data (`SpeechImageData.
-positions`). That is why a resumed run equals an uninterrupted one, bit for bit, without a random state of any process
-or a sampler's position in the checkpoint, and why a run may go on with another number of processes: its batches stay
-the same, their sums are taken in another order.
+A step is a function of (weights, seed, step number) and of nothing else: `prefetch.streams` derives every random draw
+of a step, and the place in the data, from the three numbers (seed, stage, step), in every process. That is why a
+resumed run equals an uninterrupted one, bit for bit, without a random state or a sampler's position in the checkpoint,
+and why a run may go on with another number of processes: its batches stay the same, their sums are taken in another
+order.
 """
 
 from __future__ import annotations
@@ -13,40 +13,39 @@ import math
 import signal
 import threading
 import time
-import zlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, Literal, Protocol, runtime_checkable
 
-import numpy as np
 import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
 from s2igan.checkpoint import checkpoint_path, load_checkpoint, load_latest, prune, save_checkpoint
 from s2igan.errors import UserError
 from s2igan.files import disk_errors
+from s2igan.models.blocks import seeded
 from s2igan.run_directory import LOG, RunDirectory
-from s2igan.training.ahead import Ahead
 from s2igan.training.distributed import anywhere, first, means, rank, same_everywhere, tell, world_size
+from s2igan.training.optimisation import GRADIENT_NORM
 from s2igan.training.precision import Precision, autocast, choose_precision
-from s2igan.training.update import NotFiniteError
+from s2igan.training.prefetch import Reader, read_steps, step_seed
 
 PLAIN_LOG_SECONDS = 30.0
 """Where the output is no terminal, a line this often takes the progress bar's place."""
 
 
 @dataclass(frozen=True)
-class LoopConfig:
-    """How long a stage runs and what it leaves behind."""
+class TrainerConfig:
+    """How long a stage trains and what it leaves behind."""
 
     steps: int = 0
     """Optimiser steps."""
     epochs: int | None = None
-    """Passes over the training images in place of `steps`; see `in_steps`."""
+    """Passes over the training images in place of `steps`."""
     log_every: int = 20
     """Steps between two records in metrics.jsonl (each the mean over those steps)."""
     evaluate_every: int = 500
@@ -60,239 +59,245 @@ class LoopConfig:
     the stage begins, whether the machine is faster in bf16; a resumed run keeps what was chosen then."""
     compile: bool = False
     """Have torch.compile translate the networks that train: on a CPU it takes minutes at the start and gains a few
-    hundredths (docs/engine.md)."""
-    sync_batch_norm: bool = False
-    """With several processes, batch norms use the statistics of the whole batch, so that the number of processes
-    changes nothing but rounding; without, each process's of its share, which is faster."""
+    hundredths."""
+    workers: int | None = None
+    """Processes that prefetch batches from the store; unless given, 4 with a GPU and none without."""
     loss_limit: float = 1e6
     """A loss beyond it has exploded: the stage goes back to its last checkpoint, as after one that is not finite."""
 
-    def in_steps(self, steps_per_epoch: int) -> LoopConfig:
+    def __post_init__(self) -> None:
+        for name in ("log_every", "evaluate_every", "keep"):
+            if getattr(self, name) < 1:
+                raise UserError(f"{name} {getattr(self, name)} must be 1 or more.")
+
+    def in_steps(self, steps_per_epoch: int) -> TrainerConfig:
         """The same with `epochs`, where given, turned into `steps`."""
         return self if self.epochs is None else replace(self, steps=self.epochs * steps_per_epoch, epochs=None)
 
 
 @runtime_checkable
 class Stage(Protocol):
-    """What the loop asks of a stage."""
+    """What a trainer asks of a stage (`training/stages.py`)."""
 
     name: str
+    seed: int
     device: torch.device
+    config: Any
+    """The stage's settings, with the trainer's in `trainer`."""
+    state: Any
+    """All that it trains."""
     images_per_step: int
     """Of all processes."""
     steps_per_epoch: int
 
-    def read(self, index: int) -> Any:
-        """What a step takes from the store; called in another thread, while the step before is taken."""
+    @property
+    def reader(self) -> Reader:
+        """Reads its batches."""
 
-    def step(self, index: int, read: Any = None) -> dict[str, Tensor]:
-        """One optimiser step on what was read for it (read now where it was not); returns its losses and other scalars,
-        detached."""
+    def update(self, step: int) -> Callable[[Any, Any, Any], dict[str, Tensor]]:
+        """Sets the learning rates of a step, and returns the function that takes it: (state, batch, config) -> losses
+        and other scalars, detached."""
 
-    def describe_batch(self, step: int) -> str:
-        """The first items of that step's batch, for the message that a failed step gives."""
+    def batch(self, read: dict[str, Any]) -> Any:
+        """What the reader read, on the device, with images encoded."""
 
-    def batch_items(self, step: int) -> list[str]:
-        """The names of all items of that step's batch, for the log."""
-
-    def evaluate(self, step: int, final: bool) -> dict[str, float]:
+    def evaluate(self, step: int) -> dict[str, float]:
         """Scores on the validation split; may write samples and keep the best weights."""
 
     def state_dict(self) -> dict[str, Any]:
-        """All that the stage trains, nested dicts of tensors and plain values."""
+        """All that a checkpoint holds of the stage: nested dicts of tensors and plain values."""
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Takes back what `state_dict` gave."""
 
 
-def streams(seed: int, stage: str, step: int) -> tuple[np.random.Generator, torch.Generator]:
-    """The random streams of one step, for numpy and for torch (on the CPU, whatever the device)."""
-    sequence = np.random.SeedSequence([seed, zlib.crc32(stage.encode()), step])
-    numpy_seed, torch_seed = sequence.generate_state(2, np.uint64)
-    return np.random.default_rng(numpy_seed), torch.Generator().manual_seed(int(torch_seed >> np.uint64(1)))
+class Trainer:
+    """Trains one stage in a run directory.
 
+    With several processes all take the steps, and the first one alone evaluates, records and saves.
 
-class Ema:
-    """Exponential moving average of a module's parameters (method.md 4): average = decay * average + (1 - decay) *
-    parameter.
-
-    Buffers are no part of it, as in the reference. The live weights are never overwritten.
+    Args:
+        stage: what to train.
+        run: where it is trained; locked by the first process.
+        console: where progress is shown; stderr unless given.
     """
 
-    def __init__(self, module: nn.Module, decay: float) -> None:
-        self.decay = decay
-        self.parameters = {name: parameter.detach().clone() for name, parameter in module.named_parameters()}
+    def __init__(self, stage: Stage, run: RunDirectory, console: Console | None = None) -> None:
+        self.stage, self.run_directory = stage, run
+        self.config: TrainerConfig = stage.config.trainer
+        self.console = console or Console(stderr=True)
+        self.checkpoints = run.checkpoints(stage.name)
+        self.writes = rank() == 0
+        self.step = 0
+        self.precision: Literal["float32", "bf16"] = "float32"
+        self._seconds_before, self._started = 0.0, time.monotonic()
+        self._last_saved = self._started
+        self._writer: SummaryWriter | None = None
+        self._window: dict[str, list[Tensor]] = {}
 
-    @torch.no_grad()
-    def update(self, module: nn.Module) -> None:
-        """Takes one step towards the module's present parameters."""
-        live = [parameter.detach() for _, parameter in module.named_parameters()]
-        torch._foreach_lerp_(list(self.parameters.values()), live, 1.0 - self.decay)
+    def run(self, *, resume: bool) -> None:
+        """Trains to the last step.
 
-    def copy_to(self, module: nn.Module) -> None:
-        """Writes the average into another module of the same shape."""
-        with torch.no_grad():
-            for name, parameter in module.named_parameters():
-                parameter.copy_(self.parameters[name])
+        After a step whose losses or gradients are not finite, or whose losses are beyond the limit, the stage goes back
+        to its last checkpoint, once.
 
+        Raises:
+            UserError: a step broke again, or there was no checkpoint; the message names step and batch, the log all its
+                items. Or the disk is full. The last checkpoint stays.
+            KeyboardInterrupt: after the checkpoint is written.
+        """
+        if not (resume and self.restore()):
+            self.precision = choose_precision(self.config.precision, self.stage.device)
+        same_everywhere(self.stage.state_dict())
+        self._open_writer()
+        stage, went_back = self.stage, ""
+        with _interruptible() as interrupted, _progress(stage, self.config.steps, self.step, self.console) as show:
+            steps = self._steps()
+            while self.step < self.config.steps:
+                update = stage.update(self.step)
+                # Dropout draws from PyTorch's own stream, which the step seeds.
+                with seeded(step_seed(stage.seed, self.step), stage.device), autocast(self.precision, stage.device):
+                    losses = means(update(stage.state, stage.batch(next(steps)), stage.config))
+                if trouble := self._trouble(losses):
+                    went_back = self._go_back(trouble, went_back)
+                    steps = self._steps()
+                    show(self._window, self.step)
+                    continue
+                for key, value in losses.items():
+                    self._window.setdefault(key, []).append(value)
+                self.step += 1
+                show(self._window, self.step)
+                self._after_step(interrupted.is_set())
+        self._close_writer()
+        self.log(f"finished {self.config.steps} steps in {self.seconds():.0f} s")
 
-def run_stage(
-    stage: Stage, config: LoopConfig, run: RunDirectory, *, resume: bool, console: Console | None = None
-) -> None:
-    """Runs a stage to its last step: steps, records, evaluations, checkpoints; Ctrl-C saves before it stops.
-
-    With several processes all run the steps, and the first one alone evaluates, records and saves. After a step whose
-    losses are not finite, or beyond the limit, the stage goes back to its last checkpoint, once.
-
-    Raises:
-        UserError: the losses broke again, or there was no checkpoint; the message names step and batch, the log all
-            its items. Or the disk is full. The last checkpoint stays.
-        KeyboardInterrupt: after the checkpoint is written.
-    """
-    console = console or Console(stderr=True)
-    checkpoints = run.checkpoints(stage.name)
-    writes = rank() == 0
-    precision: Literal["float32", "bf16"] | None = None
-    seconds_before = 0.0
-
-    def restore() -> tuple[int, str]:
-        """Takes the newest whole checkpoint, the same in every process; its step and name, (0, "") without one."""
-        nonlocal seconds_before, precision
-        found = first(lambda: load_latest(checkpoints))
-        name = tell(found[0].name if found is not None else "")
-        if not name:
-            return 0, ""
-        saved: Any = found[1] if found is not None else load_checkpoint(checkpoints / name)
-        stage.load_state_dict(saved["stage"])
-        seconds_before, precision = saved["seconds"], saved.get("precision", "float32")
-        before = saved.get("processes", 1)
-        others = f"; by {world_size()} processes where there were {before}" if before != world_size() else ""
-        log(f"resumed at step {saved['step']} from {name}{others}")
-        return saved["step"], name
-
-    def log(text: str) -> None:
-        if writes:
-            run.log(f"{stage.name}: {text}")
-
-    step = restore()[0] if resume else 0
-    same_everywhere(stage.state_dict())
-    chosen = precision or choose_precision(config.precision, stage.device)
-
-    def open_writer() -> SummaryWriter | None:
-        """Also drops the records after the present step, which will be written again."""
-        if not writes:
-            return None
-        with disk_errors(run.tensorboard):
-            run.rewind(stage.name, step)
-            return SummaryWriter(log_dir=str(run.tensorboard / stage.name), purge_step=step)
-
-    writer = open_writer()
-    started = time.monotonic()
-    last_saved = started
-
-    def seconds() -> float:
-        return seconds_before + time.monotonic() - started
-
-    def record(step: int, values: dict[str, float]) -> None:
-        if writer is None:
-            return
-        named = {f"{stage.name}/{key}": value for key, value in values.items()}
-        run.metrics(
-            {
-                "stage": stage.name,
-                "step": step,
-                "epoch": step // stage.steps_per_epoch,
-                "seconds": round(seconds(), 2),
-                **named,
-            }
+    def _steps(self) -> Iterator[dict[str, Any]]:
+        """What the reader reads for this step and the later ones."""
+        return read_steps(
+            self.stage.reader, range(self.step, self.config.steps), self.stage.device, self.config.workers
         )
-        with disk_errors(run.tensorboard):
-            for key, value in named.items():
-                writer.add_scalar(key, value, step)
 
-    def save(step: int) -> None:
-        nonlocal last_saved
-        if not writes:
-            return
-        state = {
-            "step": step,
-            "seconds": seconds(),
-            "precision": chosen,
-            "processes": world_size(),
-            "stage": stage.state_dict(),
-        }
-        save_checkpoint(checkpoint_path(checkpoints, step), state)
-        prune(checkpoints, keep=config.keep)
-        last_saved = time.monotonic()
-
-    def attempt(step: int) -> tuple[dict[str, Tensor], str]:
-        """The losses of a step, means over the processes; and what is wrong with them, nothing if it is empty."""
-        try:
-            with autocast(chosen, stage.device):
-                losses = means(stage.step(step, ahead(step)))
-        except NotFiniteError as error:
-            return {}, f"a value that is not finite ({error})"
+    def _trouble(self, losses: dict[str, Tensor]) -> str:
+        """What is wrong with the losses and norms of a step; nothing if it is empty."""
         values = torch.stack([value.detach().float() for value in losses.values()]).tolist()
         named = dict(zip(losses, values, strict=True))
         if broken := sorted(key for key, value in named.items() if not math.isfinite(value)):
-            return losses, f"a value that is not finite ({', '.join(broken)})"
-        if broken := sorted(key for key, value in named.items() if abs(value) > config.loss_limit):
-            return losses, f"a value beyond {config.loss_limit:g} ({', '.join(broken)})"
-        return losses, ""
+            return f"a value that is not finite ({', '.join(broken)})"
+        limit = self.config.loss_limit
+        if broken := sorted(k for k, value in named.items() if abs(value) > limit and not k.endswith(GRADIENT_NORM)):
+            return f"a value beyond {limit:g} ({', '.join(broken)})"
+        return ""
 
-    went_back = ""
-    window: dict[str, list[Tensor]] = {}
-    with (
-        _interruptible() as interrupted,
-        _progress(stage, config.steps, step, console) as advance,
-        Ahead(stage.read, config.steps, stage.device) as ahead,
-    ):
-        while step < config.steps:
-            losses, trouble = attempt(step)
-            if trouble:
-                batch = stage.describe_batch(step)
-                log(f"step {step} gave {trouble}; its items: {', '.join(stage.batch_items(step))}")
-                failed = step
-                window.clear()
-                step, name = (0, "") if went_back else restore()
-                if not name:
-                    when = f" again, after going back to {went_back}" if went_back else ""
-                    raise UserError(
-                        f"{stage.name} step {failed} gave {trouble} for {batch}{when}; {run.path / LOG} names all of "
-                        f"the batch, and the last checkpoint in {checkpoints} is kept: check these items or lower the "
-                        "learning rate, then --resume."
-                    )
-                went_back = name
-                if writer is not None:
-                    writer.close()
-                writer = open_writer()
-                if writes:
-                    console.print(f"{stage.name} step {failed} gave {trouble} for {batch}; going back to {name}.")
-                advance(window, step)
-                continue
-            for key, value in losses.items():
-                window.setdefault(key, []).append(value)
-            step += 1
-            advance(window, step)
-            last = step == config.steps
-            if step % config.log_every == 0 or last:
-                record(step, {key: float(torch.stack(values).mean()) for key, values in window.items()})
-                window.clear()
-            if writes and (step % config.evaluate_every == 0 or last):
-                with disk_errors(run.path):
-                    record(step, stage.evaluate(step, final=last))
-            if anywhere(interrupted.is_set(), stage.device) and not last:
-                save(step)
-                if writer is not None:
-                    writer.close()
-                log(f"interrupted and saved at step {step}")
-                raise KeyboardInterrupt(f"saved at step {step}; go on with --resume")
-            if last or time.monotonic() - last_saved > config.checkpoint_seconds:
-                save(step)
-    if writer is not None:
-        with disk_errors(run.tensorboard):
-            writer.close()
-    log(f"finished {config.steps} steps in {seconds():.0f} s")
+    def _go_back(self, trouble: str, went_back: str) -> str:
+        """Takes the last checkpoint back after a broken step; its name.
+
+        Raises:
+            UserError: there is none, or a step broke before.
+        """
+        failed, reader = self.step, self.stage.reader
+        items = reader.items(failed)
+        batch = describe_items(items)
+        self.log(f"step {failed} gave {trouble}; its items: {', '.join(items)}")
+        self._window.clear()
+        name = "" if went_back else self.restore()
+        if not name:
+            when = f" again, after going back to {went_back}" if went_back else ""
+            raise UserError(
+                f"{self.stage.name} step {failed} gave {trouble} for {batch}{when}; {self.run_directory.path / LOG} "
+                f"names all of the batch, and the last checkpoint in {self.checkpoints} is kept: check these items or "
+                "lower the learning rate, then --resume."
+            )
+        self._close_writer()
+        self._open_writer()
+        if self.writes:
+            self.console.print(f"{self.stage.name} step {failed} gave {trouble} for {batch}; going back to {name}.")
+        return name
+
+    def _after_step(self, interrupted: bool) -> None:
+        """Records, evaluates and saves what is due."""
+        config, last = self.config, self.step == self.config.steps
+        if self.step % config.log_every == 0 or last:
+            self.record({key: float(torch.stack(values).mean()) for key, values in self._window.items()})
+            self._window.clear()
+        if self.writes and (self.step % config.evaluate_every == 0 or last):
+            with disk_errors(self.run_directory.path):
+                self.record(self.stage.evaluate(self.step))
+        if anywhere(interrupted, self.stage.device) and not last:
+            self.save()
+            self._close_writer()
+            self.log(f"interrupted and saved at step {self.step}")
+            raise KeyboardInterrupt(f"saved at step {self.step}; go on with --resume")
+        if last or time.monotonic() - self._last_saved > config.checkpoint_seconds:
+            self.save()
+
+    def restore(self) -> str:
+        """Takes the newest whole checkpoint, the same in every process; its name, empty without one."""
+        found = first(lambda: load_latest(self.checkpoints))
+        name = tell(found[0].name if found is not None else "")
+        if not name:
+            return ""
+        saved: Any = found[1] if found is not None else load_checkpoint(self.checkpoints / name)
+        self.stage.load_state_dict(saved["stage"])
+        self.step, self._seconds_before, self.precision = saved["step"], saved["seconds"], saved["precision"]
+        self._started = time.monotonic()
+        before = saved["processes"]
+        others = f"; by {world_size()} processes where there were {before}" if before != world_size() else ""
+        self.log(f"resumed at step {self.step} from {name}{others}")
+        return name
+
+    def save(self) -> None:
+        """Writes a checkpoint and deletes the oldest."""
+        if not self.writes:
+            return
+        state = {
+            "step": self.step,
+            "seconds": self.seconds(),
+            "precision": self.precision,
+            "processes": world_size(),
+            "stage": self.stage.state_dict(),
+        }
+        save_checkpoint(checkpoint_path(self.checkpoints, self.step), state)
+        prune(self.checkpoints, keep=self.config.keep)
+        self._last_saved = time.monotonic()
+
+    def record(self, values: dict[str, float]) -> None:
+        """Appends scalars of this step to metrics.jsonl and TensorBoard."""
+        if self._writer is None:
+            return
+        named = {f"{self.stage.name}/{key}": value for key, value in values.items()}
+        about = {"stage": self.stage.name, "step": self.step, "epoch": self.step // self.stage.steps_per_epoch}
+        self.run_directory.metrics({**about, "seconds": round(self.seconds(), 2), **named})
+        with disk_errors(self.run_directory.tensorboard):
+            for key, value in named.items():
+                self._writer.add_scalar(key, value, self.step)
+
+    def log(self, text: str) -> None:
+        """Appends a line to the run's log."""
+        if self.writes:
+            self.run_directory.log(f"{self.stage.name}: {text}")
+
+    def seconds(self) -> float:
+        """Time that the stage has trained, earlier sessions included."""
+        return self._seconds_before + time.monotonic() - self._started
+
+    def _open_writer(self) -> None:
+        """Also drops the records after the present step, which will be written again."""
+        if self.writes:
+            tensorboard = self.run_directory.tensorboard
+            with disk_errors(tensorboard):
+                self.run_directory.rewind(self.stage.name, self.step)
+                self._writer = SummaryWriter(log_dir=str(tensorboard / self.stage.name), purge_step=self.step)
+
+    def _close_writer(self) -> None:
+        if self._writer is not None:
+            with disk_errors(self.run_directory.tensorboard):
+                self._writer.close()
+
+
+def describe_items(items: list[str], most: int = 4) -> str:
+    """The first items of a batch, and how many more there are."""
+    rest = len(items) - most
+    return f"the batch with {', '.join(items[:most])}" + (f" and {rest} more" if rest > 0 else "")
 
 
 @contextmanager
@@ -364,42 +369,3 @@ def _progress(stage: Stage, steps: int, first: int, console: Console) -> Iterato
 
 def _latest(window: dict[str, list[Tensor]]) -> str:
     return " ".join(f"{key} {float(values[-1]):.3f}" for key, values in list(window.items())[:6])
-
-
-def cosine_or_step(
-    step: int, steps: int, schedule: str, *, decay_every: int = 0, decay: float = 0.1, warmup: int = 0
-) -> float:
-    """Factor on the learning rate: "step" multiplies by `decay` every `decay_every` steps, "cosine" falls to 0 at the
-    last step.
-
-    `warmup` steps rise linearly before either. "constant" stays at 1.
-    """
-    factor = min(1.0, (step + 1) / warmup) if warmup else 1.0
-    if schedule == "cosine":
-        return float(factor * 0.5 * (1.0 + np.cos(np.pi * min(1.0, step / max(1, steps)))))
-    if schedule == "step":
-        return float(factor * decay ** (step // decay_every))
-    return factor
-
-
-def set_learning_rate(optimiser: torch.optim.Optimizer, rate: float) -> None:
-    """Sets the rate of every parameter group."""
-    for group in optimiser.param_groups:
-        group["lr"] = rate
-
-
-def trainable(modules: Iterable[nn.Module]) -> list[nn.Parameter]:
-    """The parameters of the modules that a stage trains."""
-    return [parameter for module in modules for parameter in module.parameters() if parameter.requires_grad]
-
-
-def weighted_sum(terms: Mapping[str, Tensor], weights: Mapping[str, float] | None = None) -> Tensor:
-    """Adds terms up, each times its weight; a term that `weights` does not name has weight 1.
-
-    Raises:
-        KeyError: a weight names no term.
-    """
-    weights = weights or {}
-    if unknown := weights.keys() - terms.keys():
-        raise KeyError(f"weights without a term: {', '.join(sorted(unknown))}")
-    return torch.stack([weights.get(name, 1.0) * term for name, term in terms.items()]).sum()

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 import itertools
 from collections import Counter
+from pathlib import Path
 
 import pytest
 
@@ -13,7 +15,7 @@ from s2igan.corpora.builtin.flowers import DRAWN_SET as FLOWERS
 from s2igan.data.manifest import read_manifest
 from s2igan.data.store import Store
 from s2igan.errors import UserError
-from s2igan.evaluation.drawings import drawing_with
+from s2igan.evaluation.drawings import drawn_set_with
 
 
 @pytest.mark.parametrize(("classes", "train", "validation", "test"), [(40, 29, 3, 8), (10, 7, 1, 2), (60, 44, 4, 12)])
@@ -56,7 +58,7 @@ def test_the_corpus_is_whole_and_known_to_the_evaluation(tmp_path):
         assert (row.speaker.removeprefix("espeak:") in TEST_VOICES) == (row.split == "test")
         assert 2 <= len(row.mentions) <= 5
     store = Store.open(tmp_path)
-    found = drawing_with(store.attributes)
+    found = drawn_set_with(store.attributes)
     assert found is not None
     assert found.name == "flowers"
     with pytest.raises(UserError, match="holds flowers made with seed 5, not seed 6"):
@@ -73,5 +75,18 @@ def test_sentences_of_figure_3_name_what_they_change():
     assert FLOWERS.headlines == FLOWERS.changed_sentences.keys()
 
 
-def test_the_version_is_stable_within_a_process_and_of_the_set():
-    assert version(FLOWERS) == version(FLOWERS)
+def test_the_version_is_that_of_the_source_of_drawings_and_captions(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also of what an attribute's first value does not show."""
+    found = [version(FLOWERS)]
+    for name in ("flower_drawing", "flower_captions", "svg", "phrases", "drawn"):
+        module = importlib.import_module(f"s2igan.corpora.builtin.{name}")
+        assert module.__file__ is not None
+        copy = tmp_path / f"{name}.py"
+        copy.write_bytes(Path(module.__file__).read_bytes())
+        monkeypatch.setattr(module, "__file__", str(copy))
+        assert version(FLOWERS) == found[-1]
+        copy.write_bytes(copy.read_bytes() + b"# changed\n")
+        found.append(version(FLOWERS))
+    assert len(set(found)) == len(found)

@@ -9,6 +9,7 @@ import pytest
 
 from s2igan.corpora.importers.cub import IMPORTER
 from s2igan.corpora.importers.source import Corpus, ReadOptions
+from s2igan.corpora.prepare.splits import with_splits
 from s2igan.errors import UserError
 from sources import is_usable, pictures, reasons, recordings, texts
 
@@ -78,6 +79,31 @@ def test_as_published(tmp_path: Path, end: str) -> None:
     assert [row.text for row in corpus.rows[:10]] == [caption(ALBATROSS, number) for number in range(10)]
     splits = {row.class_name: row.split for row in corpus.rows}
     assert splits == dict(zip(CLASSES.values(), ["test", "train", "train", "test", "train"], strict=True))
+
+
+def test_of_the_papers_150_training_classes_pictures_are_held_out(tmp_path: Path) -> None:
+    """Stage 1 trains on all classes but for a ninth of the pictures, stage 2 on all pictures, neither on the test."""
+    pictures_each = 6
+    keys = [f"{label:03}.Bird/Bird_{label}_{number}" for label in range(1, 201) for number in range(pictures_each)]
+    lists = {
+        "images.txt": "".join(f"{n} {key}.jpg\n" for n, key in enumerate(keys, 1)),
+        "image_class_labels.txt": "".join(f"{n} {int(key[:3])}\n" for n, key in enumerate(keys, 1)),
+        "classes.txt": "".join(f"{label} {label:03}.Bird\n" for label in range(1, 201)),
+        "bounding_boxes.txt": "".join(f"{n} 1 1 9 9\n" for n in range(1, len(keys) + 1)),
+    }
+    texts(tmp_path, lists | {f"images/{key}.jpg": b"" for key in keys} | {f"text_c10/{key}.txt": "a" for key in keys})
+    found = with_splits(read(tmp_path).rows)
+
+    assert found.validation_from_train
+    rows = {split: [row for row in found.rows if row.split == split] for split in ("train", "validation", "test")}
+    assert {split: len(own) for split, own in rows.items()} == {"train": 800, "validation": 100, "test": 300}
+    classes = {split: {row.class_name for row in own} for split, own in rows.items()}
+    assert len(classes["train"]) == 150
+    assert classes["validation"] < classes["train"]
+    assert len(classes["validation"]) == 100  # one of six pictures each, until a ninth of all is held out
+    assert len(classes["test"] - classes["train"]) == 50
+    images = [{row.image for row in own} for own in rows.values()]
+    assert len(set.union(*images)) == sum(map(len, images)) == len(keys)
 
 
 def test_boxes_belong_to_their_pictures_by_number(tmp_path: Path) -> None:

@@ -21,13 +21,14 @@ from s2igan.corpora.importers.pack_embeddings import CaptionEmbeddings
 from s2igan.corpora.importers.source import Importer
 from s2igan.corpora.prepare import corpus as prepare_module
 from s2igan.corpora.prepare.corpus import prepare_corpus
+from s2igan.corpora.prepare.options import PrepareOptions
 from s2igan.data.dataset import encoder_input
 from s2igan.data.store import Store
+from s2igan.dry_run import DataFacts
 from s2igan.errors import UserError
 from s2igan.evaluation.evaluate import evaluate
 from s2igan.pipeline import SpeechToImage
 from s2igan.recipes import resolve
-from s2igan.training.plan import facts_of_store
 from s2igan.training.train import train_run
 from sources import python_2, recordings, texts
 from tiny_corpus import shrunk
@@ -223,7 +224,7 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def prepare(source: Path, out: Path, name: str = "cub", **options) -> list[str]:
     said: list[str] = []
-    prepare_corpus(name, source, out, size=32, jobs=1, progress=False, say=said.append, **options)
+    prepare_corpus(name, source, out, PrepareOptions(**options), size=32, jobs=1, progress=False, say=said.append)
     return said
 
 
@@ -263,7 +264,7 @@ def test_the_baseline_trains_on_a_miniature_of_cub(data: Path, tmp_path: Path, m
         model(store.audio_path(0))
 
     with pytest.raises(UserError, match="have 16 dimensions where the recipe reads 1024"):
-        train_run("stackgan-v2-text-reed", size="cub", data=data, out=tmp_path / "full", device="cpu")
+        train_run("stackgan-v2-text-reed", base="cub", data=data, out=tmp_path / "full", device="cpu")
     assert not (tmp_path / "full").exists()
 
 
@@ -305,7 +306,7 @@ def test_without_embeddings_the_recipe_is_refused(data: Path, tmp_path: Path) ->
     try:
         for refused in (
             lambda: train_run(recipe, data=data, out=tmp_path / "run", device="cpu"),
-            lambda: facts_of_store(recipe, data),
+            lambda: DataFacts.of(recipe, data),
         ):
             with pytest.raises(UserError, match=r"no text embeddings beside this store; .* --text-embeddings"):
                 refused()

@@ -1,5 +1,6 @@
 """Archives: what is in them arrives whole, once, and nothing leaves the folder."""
 
+import gzip
 import io
 import os
 import stat
@@ -227,3 +228,65 @@ def test_accents_in_zip_files_that_do_not_say_how_they_are_written(tmp_path, raw
     (tmp_path / "a.zip").write_bytes((tmp_path / "a.zip").read_bytes().replace(b"#####", raw))
     unpack(tmp_path / "a.zip", tmp_path / "out", progress=False)
     assert [path.name for path in (tmp_path / "out/unpacked").iterdir()] == [name]
+
+
+def sparse(blocks: int) -> bytes:
+    """A file whose list of holes goes on for so many blocks."""
+    info = tarfile.TarInfo("holes")
+    info.type = tarfile.GNUTYPE_SPARSE
+    header = bytearray(info.tobuf(tarfile.GNU_FORMAT))
+    header[482] = 1  # the list goes on behind the header
+    header[148:156] = b" " * 8
+    header[148:156] = b"%06o\0 " % sum(header)
+    block = bytearray(512)
+    block[504] = 1  # and behind this block
+    return bytes(header) + blocks * bytes(block)
+
+
+@pytest.mark.parametrize("kind", ["GNU name", "GNU link", "pax name", "pax comment", "holes"])
+def test_headers_that_would_fill_the_memory_are_refused(tmp_path, kind):
+    archive, size = tmp_path / "a.tgz", 8 * archives.MAX_HEADER_BYTES
+    with tarfile.open(archive, "w:gz", format=tarfile.GNU_FORMAT if "GNU" in kind else tarfile.PAX_FORMAT) as file:
+        file.addfile(tarfile.TarInfo("first"))
+        info = tarfile.TarInfo("a" * size if "name" in kind else "a")
+        if "link" in kind:
+            info.type, info.linkname = tarfile.SYMTYPE, "a" * size
+        if "comment" in kind:
+            info.pax_headers = {"comment": "a" * size}
+        if kind == "holes":
+            file.fileobj.write(sparse(size // 512))
+        else:
+            file.addfile(info)
+    assert archive.stat().st_size < 100_000
+    asked: list[int] = []
+
+    class Watched(gzip.GzipFile):
+        def read(self, size=-1):
+            asked.append(size)
+            return super().read(size)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(archives.COMPRESSIONS, b"\x1f\x8b", lambda raw: Watched(fileobj=raw))
+        with pytest.raises(UserError, match=r"a\.tgz: .*a file in it has a name or header of over 1 MB"):
+            unpack(archive, tmp_path / "out", progress=False)
+    assert 0 <= min(asked) <= sum(asked) < 2 * archives.MAX_HEADER_BYTES
+    assert [path.name for path in (tmp_path / "out/unpacked").iterdir()] == ["first"]
+
+
+def test_long_names_and_headers_are_read(tmp_path):
+    archive = tmp_path / "a.tar"
+    with tarfile.open(archive, "w", format=tarfile.PAX_FORMAT) as file:
+        info = tarfile.TarInfo("/".join(["folder"] * 50) + "/é.txt")
+        info.pax_headers = {"comment": "a" * 100_000}
+        info.size = 2
+        file.addfile(info, io.BytesIO(b"ok"))
+    assert unpacked(archive, tmp_path / "out") == ({info.name: b"ok"}, {})
+
+
+@pytest.mark.parametrize("name", ["a.zip", "a.tgz", "a.tar"])
+def test_archives_of_too_many_files_are_refused(tmp_path, monkeypatch, name):
+    monkeypatch.setattr(archives, "MAX_MEMBERS", 20)
+    exactly, more = ({f"{i}.txt": b"" for i in range(n)} for n in (20, 21))
+    assert len(unpacked(pack(tmp_path / name, exactly), tmp_path / "out")[0]) == 20
+    with pytest.raises(UserError, match=rf"{name}: holds over 20 files and folders"):
+        unpack(pack(tmp_path / name, more), tmp_path / "other", progress=False)

@@ -22,10 +22,12 @@ from own_corpus import own_corpus, picture, recording
 from s2igan.audio import load_audio, log_mel
 from s2igan.corpora import registry
 from s2igan.corpora.importers.folder import IMPORTER
-from s2igan.corpora.importers.source import Corpus, Problem
+from s2igan.corpora.importers.source import Corpus, Problem, ReadOptions
 from s2igan.corpora.prepare import corpus as prepare_module
 from s2igan.corpora.prepare.corpus import kind_of, prepare_corpus
+from s2igan.corpora.prepare.options import PrepareOptions
 from s2igan.corpora.prepare.validate import validate_source
+from s2igan.data.dataset import SpeechImageData
 from s2igan.data.images import load_image
 from s2igan.data.manifest import Utterance, read_manifest
 from s2igan.data.pack import build_store
@@ -42,11 +44,10 @@ def one_thread():
     torch.set_num_threads(threads)
 
 
-def prepared(source: Path, out: Path, name: str = "folder", **options):
+def prepared(source: Path, out: Path, name: str = "folder", *, seed: int = 0, jobs: int = 1, part=None, **options):
     said: list[str] = []
-    report = prepare_corpus(
-        name, source, out, **({"size": 16, "jobs": 1, "progress": False} | options), say=said.append
-    )
+    beside = {"size": 16, "seed": seed, "jobs": jobs, "part": part, "progress": False, "say": said.append}
+    report = prepare_corpus(name, source, out, PrepareOptions(**options), **beside)
     return report, "\n".join(said)
 
 
@@ -64,6 +65,39 @@ def given(monkeypatch, corpus: Corpus, name: str = "folder") -> None:
     """Let an importer find a corpus."""
     importer = replace(IMPORTER, name=name, read=lambda folder, options: corpus)
     monkeypatch.setitem(sys.modules, f"s2igan.corpora.importers.{name}", SimpleNamespace(IMPORTER=importer))
+
+
+def test_stage_2_alone_trains_on_what_is_held_out_of_a_published_training_set(tmp_path, monkeypatch):
+    """And no stage on what is tested on; a corpus without splits, or with all three, holds validation out of both."""
+
+    def data(name: str, split_of: dict[int, str]) -> Store:
+        source, out = own_corpus(tmp_path / name, n=30, classes=5, recordings=1), tmp_path / f"{name}-out"
+        found = IMPORTER.read(source, ReadOptions())
+        rows = [replace(row, split=split_of.get(int(row.class_name[-1]))) for row in found.rows]
+        given(monkeypatch, replace(found, rows=rows))
+        prepared(source, out)
+        again, said = prepared(source, out)  # from the manifest that is there
+        assert again["validation_from_train"] == ("stage 2 trains on all of it" in said)
+        return Store.open(out)
+
+    def images(store: Store, *splits: str) -> set[int]:
+        return set(store.image_index[store.split_indices(*splits)].tolist())
+
+    store = data("published", dict.fromkeys(range(3), "train") | {3: "test", 4: "test"})
+    sen, rdg = (SpeechImageData(store, store.training_splits(stage), 16) for stage in ("sen", "rdg"))
+    held_out, test = images(store, "validation"), images(store, "test")
+    assert len(held_out) == 2
+    assert len(test) == 12
+    assert set(rdg.images) - set(sen.images) == held_out
+    assert (len(sen), len(rdg)) == (16, 18)
+    assert sen.n_classes == rdg.n_classes == 3
+    assert sen.class_names_present.tolist() == rdg.class_names_present.tolist()
+    assert not test & set(rdg.images.tolist())
+
+    for splits in ({}, dict.fromkeys(range(3), "train") | {3: "validation", 4: "test"}):
+        store = data(f"own{len(splits)}", splits)
+        assert images(store, "validation")
+        assert store.training_splits("sen") == store.training_splits("rdg") == ("train",)
 
 
 def test_everything_of_the_source_is_in_the_store(tmp_path):
@@ -379,21 +413,21 @@ def test_captions_are_spoken_by_the_voices_named(tmp_path, monkeypatch):
     given(monkeypatch, Corpus(written(tmp_path / "source")))
     with pytest.raises(UserError, match=r"10 descriptions in writing and no recording; .*--voice espeak:en-us"):
         prepared(tmp_path / "source", tmp_path / "out")
-    report, said = prepared(tmp_path / "source", tmp_path / "out", voices=("espeak:fr", "espeak:de"), seed=3)
+    report, said = prepared(tmp_path / "source", tmp_path / "out", voice=("espeak:fr", "espeak:de"), seed=3)
     assert calls == [(("espeak:fr", "espeak:de"), 3)]
     assert report["utterances"] == 10
     assert "10 captions are spoken by espeak:fr, espeak:de" in said
     store = Store.open(tmp_path / "out")
     assert store.audio_path(0).parent == tmp_path / "out/speech"
     assert store.speaker(0) == "espeak:fr"
-    prepared(tmp_path / "source", tmp_path / "out", voices=("espeak:fr", "espeak:de"), seed=3)
+    prepared(tmp_path / "source", tmp_path / "out", voice=("espeak:fr", "espeak:de"), seed=3)
     assert len(calls) == 1
 
 
 def test_a_misspelt_voice_is_told_although_everything_was_recorded(tmp_path):
     own_corpus(tmp_path / "source")
     with pytest.raises(UserError, match=r"espeek:fr.*no such voice"):
-        prepared(tmp_path / "source", tmp_path / "out", voices=("espeak:fr", "espeek:fr"))
+        prepared(tmp_path / "source", tmp_path / "out", voice=("espeak:fr", "espeek:fr"))
     assert not (tmp_path / "out").exists()
 
 
@@ -460,21 +494,6 @@ def test_an_unknown_corpus_is_refused(tmp_path):
 
 
 # --------------------------------------------------------------------------------------------------------------- words
-
-
-def test_a_long_job_is_projected_from_a_sample_of_itself(tmp_path, monkeypatch):
-    source = own_corpus(tmp_path / "source", n=12, recordings=2)
-    _, said = prepared(source, tmp_path / "small")
-    assert "will take" not in said
-    monkeypatch.setattr(prepare_module, "PROJECT_FROM", 30)
-    clock = iter(np.arange(0, 1e6, 3.0))
-    monkeypatch.setattr(prepare_module.time, "perf_counter", lambda: float(next(clock)))
-    heard = []
-    monkeypatch.setattr(prepare_module, "_hear", lambda row, root: heard.append(row) or 150.0)
-    _, said = prepared(source, tmp_path / "large")
-    # Two readings of the clock for an item and two more: 24 utterances in (1 + 7) items before 20 s are over.
-    assert "24 utterances (about 1.0 h of speech) and 12 pictures will take about" in said
-    assert len(heard) == 1 + 7
 
 
 def test_reasons_are_counted_by_what_they_have_in_common():

@@ -1,6 +1,7 @@
 """Splits: nothing leaks, the proportions hold, small and odd corpora get a sentence."""
 
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
@@ -111,14 +112,46 @@ def test_speakers_go_before_classes():
     assert "There is 1 class that share no" in found.notes[0]
 
 
-def test_what_the_corpus_brings_stays_and_validation_is_held_out_of_training():
-    rows = [replace(row, split="test" if int(row.image[:-4]) % 20 >= 15 else "train") for row in corpus(classes=20)]
+def brought(rows: list[Utterance], is_test: Callable[[int], bool]) -> list[Utterance]:
+    """Rows whose corpus splits them into train and test, by number of the picture."""
+    return [replace(row, split="test" if is_test(int(row.image[:-4])) else "train") for row in rows]
+
+
+def test_what_the_corpus_brings_stays_and_pictures_of_every_class_are_held_out():
+    rows = brought(corpus(n=300, classes=20), lambda picture: picture % 20 >= 15)
     found = with_splits(rows)
+    assert found.validation_from_train
     assert [row.split == "test" for row in found.rows] == [row.split == "test" for row in rows]
-    assert Counter(of(found, "class_name").values()) == {"train": 13, "validation": 2, "test": 5}
-    assert "10 pictures of its training split are held out" in found.notes[0]
+    assert Counter(of(found, "image").values()) == {"train": 200, "validation": 25, "test": 75}
+    per_class = Counter(row.class_name for row in found.rows if row.split == "validation")
+    assert set(per_class) == {f"class {k}" for k in range(15)}
+    assert set(per_class.values()) <= {2, 4}  # one or two pictures of two captions: 15 / 9 is 1.67
+    assert "25 pictures of its training split are held out to choose stage 1" in found.notes[0]
+    assert with_splits(rows, seed=1).rows != found.rows
     complete = [replace(row, split=("train", "validation", "test")[i % 3]) for i, row in enumerate(corpus(captions=1))]
     assert with_splits(complete) == Splits(complete)
+
+
+def test_of_small_classes_nothing_is_held_out():
+    sizes = {"large": 30, "three": 3, "pair": 2, "one": 1}
+    names = [name for name, size in sizes.items() for _ in range(size)]
+    rows = [Utterance(f"{i}.wav", f"{i}.jpg", class_name=name, split="train") for i, name in enumerate(names)]
+    left = Counter(row.class_name for row in with_splits(rows).rows if row.split == "train")
+    assert left == {"large": 26, **{name: sizes[name] for name in ("three", "pair", "one")}}
+    few = with_splits(rows[-3:])
+    assert {row.split for row in few.rows} == {"train"}
+    assert not few.validation_from_train
+    assert "too few pictures for training to hold any of them out" in few.notes[0]
+
+
+def test_what_is_held_out_shares_nothing_with_what_is_left():
+    rows = [replace(row, speaker=f"speaker {int(row.image[:-4]) % 10}") for row in corpus(classes=4)]
+    rows = brought(rows, lambda picture: picture % 10 == 9)
+    same = {f"{i}.jpg": "0.jpg" for i in range(4, 40, 4)}  # of one class
+    found = with_splits(rows, same=same, speaker_disjoint=True)
+    splits = of(found, "image")
+    assert len({splits[path] for path in same}) == 1
+    assert "validation" in of(found, "speaker").values()
 
 
 def test_brought_splits_with_a_speaker_in_two_refuse_the_request():

@@ -11,9 +11,11 @@ What is drawn and how it is described is a `DrawnSet`; `birds` and `flowers` are
 from __future__ import annotations
 
 import hashlib
+import importlib.metadata
 import io
 import json
 import random
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,13 +25,13 @@ import numpy as np
 from jaxtyping import Int64, UInt8
 from PIL import Image
 
-from s2igan.corpora.prepare.speak import flac
+from s2igan.corpora.builtin import phrases, svg
 from s2igan.data.layout import stored_size
 from s2igan.data.manifest import Utterance, write_manifest
 from s2igan.errors import UserError
 from s2igan.files import abandoned, atomic_write_json, disk_errors, has_content, write_whole
-from s2igan.parallel import each_done
-from s2igan.speech import parse_voice
+from s2igan.parallel import each_done, progress_bars
+from s2igan.speech import flac, parse_voice
 
 TEST_SHARE, VALIDATION_SHARE = 12 / 60, 4 / 60  # of the classes; CUB's proportions with a validation split beside them
 MAX_CLASSES = 1000
@@ -384,9 +386,6 @@ def prepare(
 
 
 def _make_all(pictures: Sequence[_Picture], jobs: int | None, progress: bool) -> None:
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
     root = pictures[0].root
     with disk_errors(root):
         for kind in ("images", "audio"):
@@ -396,8 +395,7 @@ def _make_all(pictures: Sequence[_Picture], jobs: int | None, progress: bool) ->
                 if abandoned(temporary):
                     temporary.unlink(missing_ok=True)
     todo = [picture for picture in pictures if not picture.finished()]
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), disable=not progress) as bars:
+    with progress_bars(progress) as bars:
         bar = bars.add_task(
             f"{pictures[0].drawn.name} drawn and described", total=len(pictures), completed=len(pictures) - len(todo)
         )
@@ -424,11 +422,13 @@ def _claim(out: Path, name: str, settings: dict[str, Any]) -> None:
 
 
 def version(drawn: DrawnSet) -> str:
-    """Changes when drawings, captions or voices do, so that files of two versions are not mixed."""
-    first = {name: values[0] for name, values in drawn.attributes.items()}
-    described = (describe(drawn, first, split, random.Random(k)) for split in ("train", "test") for k in range(50))
-    sample = [drawn.svg(first, 0), *map(repr, described)]
-    return hashlib.sha256("\n".join(sample).encode()).hexdigest()[:12]
+    """Changes when the source of drawings, captions or voices does, or the renderer, so that files of two versions are
+    not mixed."""
+    digest = hashlib.sha256(importlib.metadata.version("resvg-py").encode())
+    own = (importlib.import_module(function.__module__) for function in (drawn.draw, drawn.caption, drawn.class_name))
+    for module in dict.fromkeys([*own, svg, phrases, sys.modules[__name__]]):
+        digest.update(Path(module.__file__ or "").read_bytes())
+    return digest.hexdigest()[:12]
 
 
 def _png(pixels: UInt8[np.ndarray, "side side 3"]) -> bytes:

@@ -5,15 +5,19 @@ next to `cvpr2016_cub.tar.gz`. Everything in archives goes to `OUT/unpacked`, ot
 and importers see one folder. `OUT/unpacked.json` says which archives are finished.
 
 An archive is not trusted: nothing is written outside of the folder, links become copies of what they name inside the
-archive or are left out, devices are left out, and what would fill the disk is refused. Each file appears whole or not
-at all, so that an interrupted unpacking goes on.
+archive or are left out, devices are left out, and what would fill the disk or the memory is refused. Each file appears
+whole or not at all, so that an interrupted unpacking goes on.
 """
 
 from __future__ import annotations
 
+import bz2
+import gzip
 import io
+import itertools
 import json
 import lzma
+import math
 import os
 import re
 import shutil
@@ -24,12 +28,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import IO, Any, cast
 
 from s2igan.corpora.importers.folder import LITTER
 from s2igan.corpora.importers.source import Problem
 from s2igan.errors import UserError
 from s2igan.files import TEMPORARY_SUFFIX, atomic_write_json, disk_errors, temporary_path
+from s2igan.parallel import progress_bars
 
 TAR_SUFFIXES = (".tar", ".tgz", ".tar.gz", ".tbz", ".tbz2", ".tar.bz2", ".txz", ".tar.xz")
 SUFFIXES = (".zip", *TAR_SUFFIXES)
@@ -38,6 +43,17 @@ RESERVE_BYTES = 512 * 1024**2
 """Free disk that unpacking leaves."""
 UTF8_FLAG = 0x800  # of the members of a zip
 BLOCK = 1024**2
+MAX_MEMBERS = 10_000_000
+"""Of an archive: four times the pictures of Places205, the largest set that is known here."""
+MAX_HEADER_BYTES = 1024**2
+"""Of a file in a tar: its name, its extended headers, its map of holes. Python reads them whole, whatever size they
+declare."""
+COMPRESSIONS: dict[bytes, Callable[[IO[bytes]], Any]] = {
+    b"\x1f\x8b": lambda raw: gzip.GzipFile(fileobj=raw),
+    b"BZh": bz2.BZ2File,
+    b"\xfd7zXZ": lzma.LZMAFile,
+}
+"""By the first bytes of a compressed tar."""
 UNREADABLE = (tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, NotImplementedError)
 """What reading a damaged archive raises; the last is zipfile's word for a compression that it does not know."""
 ODD_NAME = re.compile(r"[\0\n\r]")
@@ -165,6 +181,7 @@ def _damaged(archive: Path, error: Exception) -> UserError:
 def _zip_members(archive: Path) -> Iterator[_Member]:
     with zipfile.ZipFile(archive) as file:
         done = 0
+        _check_number(len(file.infolist()), archive)
         for info in file.infolist():
             done += info.compress_size
             if info.is_dir():
@@ -191,22 +208,56 @@ def _zip_name(info: zipfile.ZipInfo) -> str:
         return info.filename
 
 
+class _Metered:
+    """A tar, decompressed, of which no more than `left` bytes may be read."""
+
+    def __init__(self, raw: IO[bytes]) -> None:
+        start = raw.read(8)
+        raw.seek(0)
+        opened = next((of for magic, of in COMPRESSIONS.items() if start.startswith(magic)), None)
+        self._tar = opened(raw) if opened else raw
+        self.seek, self.tell = self._tar.seek, self._tar.tell
+        self.left: float = MAX_HEADER_BYTES
+
+    def read(self, size: int) -> bytes:
+        self.left -= size
+        if self.left < 0:
+            raise tarfile.ReadError(f"a file in it has a name or header of over {MAX_HEADER_BYTES / 1e6:.0f} MB")
+        return self._tar.read(size)
+
+
 def _tar_members(archive: Path) -> Iterator[_Member]:
-    with archive.open("rb") as raw, tarfile.open(fileobj=raw, mode="r:*") as file:
-        for info in file:
-            if info.isdir():
-                continue
-            if info.issym() or info.islnk():
-                base = info.name.rpartition("/")[0] if info.issym() else ""
-                link = os.path.normpath(f"{base}/{info.linkname}" if base else info.linkname)
-                if info.linkname.startswith("/"):
-                    link = info.linkname
-                yield _Member(info.name, 0, raw.tell(), link=link, what="a link")
-            elif not info.isreg():
-                yield _Member(info.name, 0, raw.tell(), what="no regular file")
-            else:
-                yield _Member(info.name, info.size, raw.tell(), partial(_content, file, info))
-            file.members = []  # type: ignore[attr-defined]  # or a million names stay in memory
+    with archive.open("rb") as raw:
+        metered = _Metered(raw)
+        with tarfile.open(fileobj=cast(IO[bytes], metered), mode="r:") as file:
+            for number in itertools.count(1):
+                metered.left = MAX_HEADER_BYTES
+                info = file.next()
+                metered.left = math.inf  # the content is read in blocks
+                if info is None:
+                    return
+                _check_number(number, archive)
+                file.members = []  # type: ignore[attr-defined]  # or a million names stay in memory
+                if info.isdir():
+                    continue
+                if info.issym() or info.islnk():
+                    base = info.name.rpartition("/")[0] if info.issym() else ""
+                    link = os.path.normpath(f"{base}/{info.linkname}" if base else info.linkname)
+                    if info.linkname.startswith("/"):
+                        link = info.linkname
+                    yield _Member(info.name, 0, raw.tell(), link=link, what="a link")
+                elif not info.isreg():
+                    yield _Member(info.name, 0, raw.tell(), what="no regular file")
+                else:
+                    yield _Member(info.name, info.size, raw.tell(), partial(_content, file, info))
+
+
+def _check_number(number: int, archive: Path) -> None:
+    if number > MAX_MEMBERS:
+        raise UserError(
+            f"{archive}: holds over {MAX_MEMBERS:,} files and folders, more than any corpus; unpack what is needed of "
+            "it by hand and name the folder."
+        )
 
 
 def _content(file: tarfile.TarFile, info: tarfile.TarInfo) -> io.BufferedIOBase:
@@ -229,12 +280,10 @@ def _is_litter(name: str) -> bool:
 
 
 def _unpack_one(archive: Path, target: Path, others: list[str], progress: bool) -> list[Problem]:
-    from rich.console import Console
-    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.progress import DownloadColumn
 
     problems, links = [], []
-    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), disable=not progress) as bars:
+    with progress_bars(progress, DownloadColumn) as bars:
         bar = bars.add_task(f"unpacking {archive.name}", total=archive.stat().st_size)
         for member in _members(archive):
             bars.update(bar, completed=member.done)

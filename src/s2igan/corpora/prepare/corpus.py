@@ -14,28 +14,27 @@ import hashlib
 import json
 import os
 import re
-import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from s2igan.corpora.importers.source import Corpus, Problem, ReadOptions
 from s2igan.corpora.importers.source_files import Tree, base_name, stem
 from s2igan.corpora.prepare.archives import is_archive, unpack
 from s2igan.corpora.prepare.duplicates import Cleaned, cleaned, equal_files, published
-from s2igan.corpora.prepare.splits import PROPORTIONS, with_splits
+from s2igan.corpora.prepare.options import PrepareOptions
+from s2igan.corpora.prepare.splits import with_splits
 from s2igan.corpora.registry import IMPORTERS, PUBLISHED, importer
-from s2igan.data.images import Box, load_image
-from s2igan.data.layout import REJECTED, stored_size
+from s2igan.data.images import Box
+from s2igan.data.layout import REJECTED
 from s2igan.data.manifest import FORMATS, Utterance, iter_manifest, write_manifest
 from s2igan.errors import UserError
 from s2igan.files import atomic_write_json, disk_errors, only_one
-from s2igan.parallel import usable_cores
 
 SOURCE, MANIFEST, STATE, LOCK = "source", "manifest.jsonl", "prepare.json", ".prepare.lock"
-VERSION = 1
+VERSION = 2
 """Of the manifests made here; another one is made again."""
 MIN_SECONDS = 0.3
 """Shorter recordings are no descriptions: a click, or a button pressed twice; and the speech encoder needs 0.21 s."""
@@ -43,11 +42,6 @@ DEFAULT_VOICES = ("espeak:en-us",)
 """Speaks the captions of published corpora, which are in English, where no voice is named."""
 THREADS = 16
 MISNAMED = "the name of the file is not UTF-8 or has a line break; rename it"
-
-SAMPLE_SHARE, MIN_SAMPLE, SAMPLE_SECONDS = 0.01, 48, 20.0
-"""Of the projected time: how much of the work is measured first, in items and seconds at most."""
-PROJECT_FROM = 3000
-"""Pictures and utterances from which on the time is projected; fewer are done before anyone would read it."""
 
 
 @dataclass(frozen=True)
@@ -58,22 +52,18 @@ class Imported:
     boxes: dict[str, Box]
     problems: tuple[Problem, ...]
     notes: tuple[str, ...]
+    validation_from_train: bool
+    """As in `Splits`."""
 
 
 def prepare_corpus(
     name: str,
     source: str | Path,
     out: str | Path,
+    options: PrepareOptions = PrepareOptions(),
     *,
     size: int = 64,
-    window: Literal["hann", "hamming"] = "hann",
     seed: int = 0,
-    voices: Sequence[str] = (),
-    proportions: tuple[float, float, float] = PROPORTIONS,
-    speaker_disjoint: bool = False,
-    keep_personal_data: bool = False,
-    allow_rejected: bool = False,
-    text_embeddings: bool = False,
     jobs: int | None = None,
     part: tuple[int, int] | None = None,
     progress: bool = True,
@@ -87,15 +77,9 @@ def prepare_corpus(
         name: of the importer.
         source: folder, archive, folder of archives, or for "folder" a manifest.
         out: directory to make; not inside the source.
+        options: how to read and split the source, and who speaks what is only written.
         size: side in pixels of the largest images to be trained on.
-        window: of the log-mel (method.md section 8, line 1).
         seed: of splits and of who speaks which caption.
-        voices: voice strings that speak captions without a recording.
-        proportions: of train, validation and test, where the corpus brings no splits.
-        speaker_disjoint: no speaker is in two splits.
-        keep_personal_data: keep what the corpus says of its speakers as persons.
-        allow_rejected: go on where over 20 % of the corpus cannot be used.
-        text_embeddings: keep published embeddings of the captions beside the store, for the recipe that reads them.
         jobs: processes; one per usable core unless given.
         part: (i, n): write only the i-th of every n shards, for n machines that share `out`.
         progress: show progress bars.
@@ -109,19 +93,19 @@ def prepare_corpus(
     from s2igan.data.store import Store
     from s2igan.speech import parse_voice
 
-    for voice in voices:  # a misspelt one is told now, and also where nothing has to be spoken
+    for voice in options.voice:  # a misspelt one is told now, and also where nothing has to be spoken
         parse_voice(voice)
     source, out = Path(source), Path(out)
     settings = {
         "version": VERSION,
         "corpus": name,
         "seed": seed,
-        "voices": list(voices),
-        "proportions": list(proportions),
-        "speaker_disjoint": speaker_disjoint,
-        "keep_personal_data": keep_personal_data,
+        "voices": list(options.voice),
+        "proportions": list(options.proportions),
+        "speaker_disjoint": options.speaker_disjoint,
+        "keep_personal_data": options.keep_personal_data,
     }
-    if importer(name).text_embeddings is None and text_embeddings:
+    if importer(name).text_embeddings is None and options.text_embeddings:
         having = ", ".join(other for other in IMPORTERS if importer(other).text_embeddings is not None)
         raise UserError(f"{name}: nobody has published embeddings of its captions; --text-embeddings is for {having}.")
     _check_places(source, out)
@@ -129,15 +113,15 @@ def prepare_corpus(
         out.mkdir(parents=True, exist_ok=True)
 
     def waiting(holder: str) -> None:
-        say(f"Waiting for {holder or 'another process'}, which is reading the corpus.")
+        say(f"Waiting for {holder}, which is reading the corpus.")
 
     with only_one(out / LOCK, waiting):
         _claim(out, settings, shared=part is not None)
         folder, left_out = unpack_source(source, out, progress=progress)
         link_source(folder, out)
-        corpus = read_corpus(name, entry_of(source, folder), ReadOptions(keep_personal_data))
+        corpus = read_corpus(name, entry_of(source, folder), ReadOptions(options.keep_personal_data))
         corpus = replace(corpus, problems=(*left_out, *corpus.problems))
-        if text_embeddings:
+        if options.text_embeddings:
             keep_text_embeddings(name, folder, corpus.rows, out, say=say)
         imported = _manifest_rows(name, corpus, out, settings, jobs=jobs, progress=progress, say=say)
     for note in imported.notes:
@@ -145,22 +129,21 @@ def prepare_corpus(
     problems = [problem.record() for problem in imported.problems]
     lost = sum(problem.lost for problem in imported.problems)
     total = len(imported.rows) + lost
-    if lost > MAX_REJECTED * total and not allow_rejected:
+    if lost > MAX_REJECTED * total and not options.allow_rejected:
         write_rejected(out, problems)
         raise too_many_rejected(out, source, problems, lost, total)
-    if part is None or part[0] == 1:
-        project_time(imported.rows, imported.boxes, out, size=size, jobs=jobs, say=say)
     report = build_store(
         out / MANIFEST,
         out,
         image_size=size,
-        window=window,
+        window=options.window,
         boxes=imported.boxes,
         min_seconds=MIN_SECONDS,
         left_out=problems,
+        validation_from_train=imported.validation_from_train,
         jobs=jobs,
         progress=progress,
-        allow_rejected=allow_rejected,
+        allow_rejected=options.allow_rejected,
         part=part,
     )
     if report["complete"]:
@@ -300,7 +283,7 @@ def _manifest_rows(
     if state.get("key") == key and state.get("manifest") == _digest(out / MANIFEST):
         left_out = tuple(Problem(*problem) for problem in state["left_out"])
         written_rows = [row for _, row in iter_manifest(out / MANIFEST) if isinstance(row, Utterance)]
-        return Imported(written_rows, boxes, left_out, tuple(state["notes"]))
+        return Imported(written_rows, boxes, left_out, tuple(state["notes"]), state["validation_from_train"])
 
     notes: list[str] = []
     rows, unspoken = speak(name, rows, out, settings, jobs=jobs, progress=progress, say=say)
@@ -325,9 +308,10 @@ def _manifest_rows(
             "manifest": _digest(out / MANIFEST),
             "left_out": [[problem.path, problem.reason, problem.lost] for problem in problems],
             "notes": notes,
+            "validation_from_train": split.validation_from_train,
         },
     )
-    return Imported(split.rows, boxes, problems, tuple(notes))
+    return Imported(split.rows, boxes, problems, tuple(notes), split.validation_from_train)
 
 
 def below(row: Utterance) -> Utterance:
@@ -373,7 +357,6 @@ def speak(
     from s2igan.corpora.prepare.speak import speak_rows
 
     say(f"{len(silent):,} captions are spoken by {', '.join(voices)}.")
-    _project_speaking(silent, voices, jobs, say)
     unspoken: list[Problem] = []
     spoken = speak_rows(
         rows, voices, out, seed=settings["seed"], jobs=jobs, progress=progress, on_problem=unspoken.append
@@ -447,109 +430,6 @@ def keep_text_embeddings(
         )
     written = write_text_embeddings(out, found.texts, found.rows, made_from=made_from)
     say(f"{written}: {len(found.texts):,} text embeddings of {found.rows.shape[1]:,} dimensions.")
-
-
-# ---------------------------------------------------------------------------------------------------------- the time
-
-
-def project_time(
-    rows: Sequence[Utterance],
-    boxes: Mapping[str, Box],
-    root: Path,
-    *,
-    size: int,
-    jobs: int | None,
-    say: Callable[[str], None],
-) -> None:
-    """Say how long decoding will take, from a sample of the files that is decoded now; nothing of a small corpus."""
-    pictures = list(dict.fromkeys(row.image for row in rows))
-    if len(rows) + len(pictures) < PROJECT_FROM:
-        return
-    import torch
-
-    jobs = jobs or usable_cores()
-    seconds_of_speech: list[float] = []
-
-    def decode(path: str) -> None:
-        load_image(root / path, stored_size(size), boxes.get(path))
-
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # as in the processes that will do it
-    try:
-        per_picture = _seconds_each(pictures, decode)
-        per_utterance = _seconds_each(rows, lambda row: seconds_of_speech.append(_hear(row, root)))
-    finally:
-        torch.set_num_threads(threads)
-    hours = sum(seconds_of_speech) / max(1, len(seconds_of_speech)) * len(rows) / 3600
-    work = per_picture * len(pictures) + per_utterance * len(rows)
-    share = f"{SAMPLE_SHARE:.0%}"
-    say(
-        f"{len(rows):,} utterances (about {hours:.1f} h of speech) and {len(pictures):,} pictures will take about "
-        f"{in_words(work / jobs)} in {jobs} process{'es' * (jobs > 1)}: a sample of {share} took "
-        f"{1000 * per_utterance:.1f} ms an utterance and {1000 * per_picture:.1f} ms a picture. What is finished "
-        "already is not done again."
-    )
-
-
-def _hear(row: Utterance, root: Path) -> float:
-    """Seconds of speech in an utterance that is decoded and transformed as for the store."""
-    import torch
-
-    from s2igan.audio import SAMPLE_RATE, load_audio, log_mel
-
-    wave = load_audio(root / row.audio, row.start_seconds, row.end_seconds)
-    log_mel(torch.from_numpy(wave)).half()
-    return len(wave) / SAMPLE_RATE
-
-
-def _project_speaking(
-    silent: Sequence[Utterance], voices: Sequence[str], jobs: int | None, say: Callable[[str], None]
-) -> None:
-    """Say how long speaking will take, from captions that are spoken now and thrown away."""
-    if len(silent) < PROJECT_FROM:
-        return
-    from s2igan.speech import parse_voice
-
-    speakers = [parse_voice(voice) for voice in voices]
-    heard: list[float] = []
-
-    def pronounce(numbered: tuple[int, Utterance]) -> None:
-        speaker = speakers[numbered[0] % len(speakers)]
-        heard.append(len(speaker.synthesize(numbered[1].text or "")) / speaker.sample_rate)
-
-    each = _seconds_each(list(enumerate(silent)), pronounce)
-    jobs = jobs or usable_cores()
-    hours = sum(heard) / max(1, len(heard)) * len(silent) / 3600
-    say(
-        f"Speaking them, about {hours:.1f} h, will take about {in_words(each * len(silent) / jobs)} in {jobs} "
-        f"process{'es' * (jobs > 1)}, by a sample of {len(heard):,}."
-    )
-
-
-def _seconds_each(items: Sequence[Any], work: Callable[[Any], None]) -> float:
-    """Time an item takes: of 1 %, evenly spread, at least 48, or as many as 20 s allow. Bad items count too."""
-    count = max(MIN_SAMPLE, round(SAMPLE_SHARE * len(items)))
-    sample = items[:: max(1, len(items) // count)]
-    _try(work, sample[0])  # what is imported or cached by the first
-    started, done = time.perf_counter(), 0
-    for item in sample:
-        _try(work, item)
-        done += 1
-        if time.perf_counter() - started > SAMPLE_SECONDS:
-            break
-    return (time.perf_counter() - started) / done
-
-
-def _try(work: Callable[[Any], None], item: Any) -> None:
-    with contextlib.suppress(UserError):
-        work(item)
-
-
-def in_words(seconds: float) -> str:
-    """A time as people say it."""
-    if seconds < 90:
-        return f"{max(1, round(seconds))} s"
-    return f"{round(seconds / 60)} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 # ------------------------------------------------------------------------------------------------------------ rejected

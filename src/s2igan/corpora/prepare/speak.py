@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -11,36 +10,17 @@ from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path, PurePosixPath
 
-import numpy as np
-
 from s2igan.corpora.importers.source import Problem
 from s2igan.data.manifest import Utterance
 from s2igan.errors import UserError
 from s2igan.files import abandoned, disk_errors, has_content, write_whole
-from s2igan.parallel import each_result
-from s2igan.speech import Synthesizer, parse_voice
+from s2igan.parallel import each_result, progress_bars
+from s2igan.speech import flac, parse_voice
 
 FOLDER = "speech"  # under the folder of the corpus
-FLAC_BITS = 16
 CAPTIONS_PER_TASK = 8  # few enough that Ctrl-C does not wait long for a slow voice, enough that a task costs nothing
 GIVE_UP_AFTER = 50  # captions that a voice could not speak, where it has spoken none
 MAX_STEM = 40  # letters of the picture's name in a recording's name, for people who look into the folder
-
-
-def flac(voice: Synthesizer, text: str, bits: int = FLAC_BITS) -> bytes:
-    """A text spoken by a voice, as the bytes of a FLAC file of `bits` precision, at most 16.
-
-    Raises:
-        UserError: if the voice cannot speak the text.
-    """
-    import soundfile
-
-    unused = 16 - bits  # bits left zero, which FLAC does not store
-    full_scale = 2 ** (bits - 1)
-    rounded = np.round(voice.synthesize(text) * full_scale).clip(-full_scale, full_scale - 1)
-    file = io.BytesIO()
-    soundfile.write(file, rounded.astype(np.int16) << unused, voice.sample_rate, format="FLAC", subtype="PCM_16")
-    return file.getvalue()
 
 
 def speak_rows(
@@ -78,9 +58,6 @@ def speak_rows(
         UserError: if there is no voice or no such voice, a voice could not speak any of its first 50 captions, or the
             disk is full.
     """
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
     captions = _captions(rows, voices, out, seed)
     if captions and not voices:
         raise UserError(
@@ -98,8 +75,7 @@ def speak_rows(
     reasons: dict[Path, str] = {}
     failed: Counter[str] = Counter()
     spoke: set[str] = set()
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), disable=not progress or not captions) as bars:
+    with progress_bars(progress and bool(captions)) as bars:
         bar = bars.add_task("captions spoken", total=len(captions), completed=len(captions) - len(todo))
         for task, results in each_result(_speak, tasks, jobs):
             for caption, reason in zip(task, results, strict=True):

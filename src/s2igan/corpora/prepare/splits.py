@@ -1,23 +1,26 @@
 """Splits for corpora that bring none, and a validation split for those that bring only train and test.
 
 What hangs together stays together: rows of one picture, rows of one sound (the same recording, or parts of it that
-overlap), and files that hold the same bytes under two names. Where there are classes, whole classes are shared out, as
-in the paper; elsewhere pictures. On request, all that one speaker says stays together as well.
+overlap), and files that hold the same bytes under two names. Where a corpus brings no splits and has classes, whole
+classes are shared out, as in the paper; elsewhere pictures are. On request, all that one speaker says stays together.
+
+A corpus that brings only train and test was published to be trained on with all of its `train`. Pictures of every large
+enough class are held out of it to choose the weights of stage 1; stage 2 trains on them too.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from s2igan.corpora.prepare.options import PROPORTIONS
 from s2igan.data.manifest import SPLITS, Utterance
 from s2igan.errors import UserError
 from s2igan.text_utils import counted
 
-PROPORTIONS = (0.8, 0.1, 0.1)
-"""Of the pictures, for train, validation and test."""
 MIN_CLASSES = 4
 """Fewer classes than this are not shared out whole: training would be left with a single one."""
 MIN_TRAINING_PARTS = 2
@@ -32,6 +35,8 @@ class Splits:
     rows: list[Utterance]
     notes: tuple[str, ...] = ()
     """Sentences that a user should read."""
+    validation_from_train: bool = False
+    """Whether the validation split is held out of a `train` that the corpus brings, all of which stage 2 trains on."""
 
 
 @dataclass
@@ -83,7 +88,7 @@ def with_splits(
     if len(classes) != 1 or classes == {None}:
         return found
     note = f"All pictures for training are of the class {classes.pop()!r}: that is as good as no classes, and left out."
-    return Splits([replace(row, class_name=None) for row in found.rows], (*found.notes, note))
+    return replace(found, rows=[replace(row, class_name=None) for row in found.rows], notes=(*found.notes, note))
 
 
 def _shared(
@@ -101,19 +106,55 @@ def _shared(
     without = sum(row.split is None for row in rows)
     if without:
         notes.append(f"{without:,} of {len(rows):,} utterances have no split while others have one: they are not used.")
+    held_out = 0
     if "train" in brought and "validation" not in brought and proportions[1] > 0:
-        training = [i for i, row in enumerate(rows) if row.split == "train"]
-        both = proportions[0] + proportions[1]
-        shares = {"train": proportions[0] / both, "validation": proportions[1] / both}
-        held_out = _shared_out(rows, training, shares, seed, speaker_disjoint, same)
-        rows, notes = held_out.rows, [*notes, *held_out.notes]
-        n = len({row.image for row in rows if row.split == "validation"})
-        if n:
-            kept_back = f"{counted(n, 'picture')} of its training split {'is' if n == 1 else 'are'} held out"
-            notes.append(f"The corpus brings no validation split: {kept_back}.")
+        share = proportions[1] / (proportions[0] + proportions[1])
+        held_out = _hold_out(rows, share, seed, speaker_disjoint, same)
+        notes.append(
+            f"The corpus brings no validation split: {counted(held_out, 'picture')} of its training split "
+            f"{'is' if held_out == 1 else 'are'} held out to choose stage 1; stage 2 trains on all of it."
+            if held_out
+            else "The corpus brings no validation split, and too few pictures for training to hold any of them out."
+        )
     if "test" not in brought:
         notes.append("The corpus brings no test split: what is trained on it can only be scored on another split.")
-    return Splits(rows, tuple(notes))
+    return Splits(rows, tuple(notes), validation_from_train=held_out > 0)
+
+
+def _hold_out(rows: list[Utterance], share: float, seed: int, speaker_disjoint: bool, same: Mapping[str, str]) -> int:
+    """Make about `share` of the training pictures the validation split, in place; returns how many.
+
+    Every class gives its share, and keeps `MIN_TRAINING_PARTS`: stage 1 must know all classes that stage 2 meets.
+    """
+    training = [i for i, row in enumerate(rows) if row.split == "train"]
+    parts = _parts(rows, training, same, by_class=False, by_speaker=speaker_disjoint)
+    _check_apart(rows, training, parts, speaker_disjoint)
+    classes = [{rows[i].class_name for i in part} for part in parts]
+    pictures = [len({same.get(rows[i].image, rows[i].image) for i in part}) for part in parts]
+    n_parts = Counter(name for names in classes for name in names)
+    drawn: Counter[str | None] = Counter()
+    order = []  # of every class the same share, as far as one goes
+    for number in np.random.default_rng([seed, 0x401D]).permutation(len(parts)).tolist():
+        drawn.update(classes[number])
+        order.append((max(drawn[name] / n_parts[name] for name in classes[number]), number))
+
+    left = Counter(n_parts)
+
+    def spare(number: int) -> bool:
+        return all(left[name] > MIN_TRAINING_PARTS for name in classes[number])
+
+    room, held_out = share * sum(pictures), list[int]()
+    for _, number in sorted(order):
+        if pictures[number] / 2 <= room and spare(number):
+            held_out.append(number)
+            room -= pictures[number]
+            left.subtract(classes[number])
+    if not held_out:  # every part is larger than the share
+        held_out = sorted(filter(spare, range(len(parts))), key=pictures.__getitem__)[:1]
+    for number in held_out:
+        for i in parts[number]:
+            rows[i] = replace(rows[i], split="validation")
+    return sum(pictures[number] for number in held_out)
 
 
 def _check_speakers(rows: Sequence[Utterance]) -> None:
@@ -156,12 +197,7 @@ def _shared_out(
             parts = []
     if not parts:
         parts = _parts(rows, chosen, same, by_class=False, by_speaker=speaker_disjoint)
-    if speaker_disjoint and len(parts) == 1:
-        speakers = len({rows[i].speaker for i in chosen})
-        raise UserError(
-            f"--speaker-disjoint: no split keeps the {speakers} speaker{'s' * (speakers > 1)} apart, since the "
-            f"pictures that they share tie all {len(chosen):,} utterances together; {BY_SPEAKER_REMEDY}."
-        )
+    _check_apart(rows, chosen, parts, speaker_disjoint)
     sizes = [len({same.get(rows[i].image, rows[i].image) for i in part}) for part in parts]
     names = _share_out(sizes, shares, seed)
     for part, name in zip(parts, names, strict=True):
@@ -175,6 +211,17 @@ def _shared_out(
             f"share{'s' * (n == 1)} no picture or recording with the rest, and training keeps {MIN_TRAINING_PARTS}."
         )
     return Splits(rows, tuple(notes))
+
+
+def _check_apart(
+    rows: Sequence[Utterance], chosen: Sequence[int], parts: Sequence[object], speaker_disjoint: bool
+) -> None:
+    if speaker_disjoint and len(parts) == 1:
+        speakers = len({rows[i].speaker for i in chosen})
+        raise UserError(
+            f"--speaker-disjoint: no split keeps the {speakers} speaker{'s' * (speakers > 1)} apart, since the "
+            f"pictures that they share tie all {len(chosen):,} utterances together; {BY_SPEAKER_REMEDY}."
+        )
 
 
 def _parts(

@@ -25,7 +25,7 @@ from s2igan.corpora.registry import IMPORTERS, importer
 from s2igan.data.images import Box, load_image
 from s2igan.data.manifest import SPLITS, Utterance
 from s2igan.errors import UserError
-from s2igan.parallel import each_result
+from s2igan.parallel import each_result, progress_bars
 from s2igan.text_utils import counted
 
 EXAMPLES = 3
@@ -212,9 +212,6 @@ def _told_once(rows: Sequence[Utterance]) -> tuple[list[Utterance], list[dict[st
 def _decode_all(
     rows: Sequence[Utterance], boxes: dict[str, Box], root: Path, jobs: int | None, progress: bool
 ) -> _Heard:
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
     pictures = list(dict.fromkeys(row.image for row in rows))
     sounds = list(dict.fromkeys((row.audio, row.start_seconds, row.end_seconds) for row in rows if row.audio))
     shares = [
@@ -228,8 +225,7 @@ def _decode_all(
     if len(shares) <= 4:
         jobs = 1  # other processes take longer to start than this takes
     everything = _Heard()
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), disable=not progress) as bars:
+    with progress_bars(progress) as bars:
         bar = bars.add_task("pictures and recordings decoded", total=len(pictures) + len(sounds))
         for share, heard in each_result(_decode, shares, jobs):
             everything.bad |= heard.bad

@@ -1,0 +1,285 @@
+"""What a recipe will take, before it is trained: its complete configuration, the networks' parameters, time and memory.
+
+Time and memory are measured: real steps of each stage on made-up data, on this machine. Other programs slow them down.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import soundfile
+import torch
+from PIL import Image
+from rich.console import Console
+from torch import nn
+
+from s2igan.audio import FRAMES_PER_SECOND, SAMPLE_RATE
+from s2igan.data.dataset import SpeechImageData
+from s2igan.data.manifest import Utterance, write_manifest
+from s2igan.data.pack import build_store
+from s2igan.data.store import Store
+from s2igan.data.text_embeddings import write_text_embeddings
+from s2igan.devices import choose_device
+from s2igan.models.encoders import build_encoder, encoder_to_json
+from s2igan.models.image_encoder import ImageEncoder, build_backbone
+from s2igan.models.precomputed import PrecomputedConfig
+from s2igan.recipes import Recipe
+from s2igan.training.beyond.small_recipes import SmallExtra
+from s2igan.training.precision import autocast, choose_precision
+from s2igan.training.rdg import build_networks
+from s2igan.training.stages import RDGStage, SENStage
+from s2igan.training.train import check_text_embeddings
+from s2igan.training.trainer import TrainerConfig
+
+SMALL_BATCH = 4
+"""Images in the first measured steps."""
+PATIENCE_SECONDS = 10.0
+"""Steps at the recipe's own batch size are measured where they take less than this."""
+TYPICAL_FRAMES = 500
+"""Length of the made-up utterances where no store tells a mean: 5 s, a spoken sentence of 15 words."""
+MADE_UP_CLASSES, MADE_UP_IMAGES = 4, 4
+"""Classes of the made-up set, and images of each."""
+
+
+@dataclass(frozen=True)
+class DataFacts:
+    """What the estimates need to know of a set."""
+
+    images: int | None = None
+    """Of the training split; None where no set is known."""
+    classes: int | None = None
+    """0 where the set has none; None where no set is known."""
+    frames: int = TYPICAL_FRAMES
+    """Mean length of an utterance."""
+    store: str | None = None
+    """The prepared store that this was read from."""
+
+    @classmethod
+    def of(cls, recipe: Recipe, directory: str | Path | None = None) -> DataFacts:
+        """Those of a store's training split; without one, those of the set that the recipe is meant for.
+
+        Raises:
+            UserError: there is no store, or one of the recipe's stages cannot use it.
+        """
+        if directory is None:
+            known = recipe.training_set
+            return cls() if known is None else cls(known.images, known.classes)
+        store = Store.open(Path(directory))
+        if isinstance(recipe.sen.speech, PrecomputedConfig):
+            check_text_embeddings(recipe.sen.speech, store)
+        train = SpeechImageData(store, "train", max(recipe.sen.image_size, recipe.rdg.generator.resolutions[-1]))
+        frames = round(float(store.n_frames[train.utterances].mean()))
+        return cls(len(train), train.n_classes if train.has_classes else 0, frames, str(directory))
+
+
+class Part(NamedTuple):
+    """A network of a stage."""
+
+    parameters: int
+    trained: bool
+
+
+def dry_run(recipe: Recipe, *, data: str | Path | None = None, device: str | None = None) -> dict[str, Any]:
+    """Everything that a training of a recipe would take, ready for JSON.
+
+    Args:
+        recipe: the complete configuration.
+        data: a prepared store, for its number of images and classes and its utterances' length.
+        device: where to measure; a GPU if there is one.
+
+    Raises:
+        UserError: the store or the device does not exist, or the recipe cannot be trained on the store.
+    """
+    where = choose_device(device)
+    facts = DataFacts.of(recipe, data)
+    configuration = dataclasses.asdict(recipe)
+    configuration["sen"]["speech"] = encoder_to_json(recipe.sen.speech)
+    return {
+        "recipe": configuration,
+        "data": dataclasses.asdict(facts),
+        "parts": {
+            stage: {name: part._asdict() for name, part in networks.items()}
+            for stage, networks in parts(recipe, facts.classes).items()
+        },
+        "device": machine(where),
+        "measured": measure(recipe, facts, where),
+    }
+
+
+def machine(device: torch.device) -> str:
+    """What computes."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else f"cpu, {torch.get_num_threads()} threads"
+
+
+def parts(recipe: Recipe, classes: int | None) -> dict[str, dict[str, Part]]:
+    """The networks of each stage by name; those that a recipe leaves out are not listed.
+
+    Args:
+        classes: of the training split; 0 or None leaves out the classifier of stage 1.
+    """
+
+    def part(trained: bool, *modules: nn.Module) -> Part:
+        return Part(sum(p.numel() for module in modules for p in module.parameters()), trained)
+
+    with torch.device("meta"):  # counted, never filled
+        speech = build_encoder(recipe.sen.speech)
+        image = ImageEncoder(recipe.sen.image, pretrained=False)
+        backbone = build_backbone(recipe.sen.image.backbone)
+        generator, discriminators, relation = build_networks(recipe.rdg, recipe.sen.image.embedding)
+        extra = SmallExtra(recipe.beyond.small, recipe.rdg)
+    trains = takes_steps(recipe.sen.trainer)
+    matching = recipe.sen.objective == "matching"
+    sen = {
+        "speech encoder": part(trains, speech),
+        "image head": part(trains and matching, image.head),
+        "image backbone": part(False, backbone),
+    }
+    if matching and recipe.sen.distinctive and classes:
+        sen["classifier"] = Part((recipe.sen.speech.embedding + 1) * classes, trains)
+    rdg = {"generator": part(True, generator)}
+    rdg |= {f"discriminator {side}": part(True, network) for side, network in discriminators.items()}
+    if relation is not None:
+        rdg["relation supervisor"] = part(True, relation)
+    if any(True for _ in extra.parameters()):
+        rdg["beyond the paper"] = part(True, extra)
+    rdg["speech encoder"] = part(recipe.rdg.speech != "frozen", speech)
+    rdg["image encoder"] = part(False, image.head, backbone)
+    return {"sen": sen, "rdg": rdg}
+
+
+def takes_steps(trainer: TrainerConfig) -> bool:
+    """Whether a stage trains at all."""
+    return bool(trainer.steps or trainer.epochs)
+
+
+# ----------------------------------------------------------------------------------------------------------- measuring
+
+
+def measure(
+    recipe: Recipe,
+    facts: DataFacts,
+    device: torch.device,
+    precision: Literal["float32", "bf16"] | None = None,
+    *,
+    patience_seconds: float = PATIENCE_SECONDS,
+) -> dict[str, dict[str, Any]]:
+    """Steps of the stages that train, full-size networks on made-up data.
+
+    Args:
+        precision: of the steps; the recipe's unless given.
+        patience_seconds: longest step at the recipe's batch size; where it would take longer, a smaller one is
+            measured, and the time at the recipe's batch size is in proportion.
+    """
+
+    def two_steps(trainer: TrainerConfig) -> TrainerConfig:
+        return replace(trainer, steps=2 if takes_steps(trainer) else 0, epochs=None)
+
+    shortened = replace(
+        recipe,
+        sen=replace(recipe.sen, trainer=two_steps(recipe.sen.trainer)),
+        rdg=replace(recipe.rdg, trainer=two_steps(recipe.rdg.trainer)),
+    )
+    found = {}
+    for stage in made_up_stages(shortened, facts, device):
+        config = getattr(recipe, stage.name)
+        chosen = precision or choose_precision(config.trainer.precision, device)
+        measured = min(SMALL_BATCH, config.batch_size)
+        seconds, memory = _warm_step(stage, measured, chosen)
+        if measured < config.batch_size and seconds / measured * config.batch_size <= patience_seconds:
+            measured = config.batch_size
+            seconds, memory = _warm_step(stage, measured, chosen)
+        seconds *= config.batch_size / measured
+        found[stage.name] = {
+            "precision": chosen,
+            "batch_size": config.batch_size,
+            "measured_batch_size": measured,
+            "seconds_per_step": round(seconds, 4),
+            "images_per_second": round(config.batch_size / seconds, 3),
+            "peak_memory_gib_at_measured_batch_size": round(memory / 2**30, 2),
+        }
+        if config.trainer.epochs is None or facts.images is not None:
+            steps = config.trainer.in_steps(max(1, (facts.images or 0) // config.batch_size)).steps
+            found[stage.name] |= {"steps": steps, "hours": round(steps * seconds / 3600, 3)}
+    return found
+
+
+def _warm_step(stage: SENStage | RDGStage, batch: int, precision: Literal["float32", "bf16"]) -> tuple[float, int]:
+    """Seconds of the second of two steps at a batch size, and the most memory in bytes until then.
+
+    On a GPU that is the memory of the two steps; on a CPU the most that this process ever held, 0 on Windows, where
+    it is unknown.
+    """
+    device = stage.device
+    config: Any = replace(stage.config, batch_size=batch)
+    reader = replace(stage.reader, config=config, rows=slice(0, batch))
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    seconds = 0.0
+    for index in range(2):
+        started = time.perf_counter()
+        with autocast(precision, device):
+            stage.update(index)(stage.state, stage.batch(reader.read(index)), config)
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        seconds = time.perf_counter() - started
+    if device.type == "cuda":
+        return seconds, torch.cuda.max_memory_allocated(device)
+    if sys.platform == "win32":
+        return seconds, 0
+    import resource
+
+    unit = 1 if sys.platform == "darwin" else 1024
+    return seconds, unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+def made_up_stages(recipe: Recipe, facts: DataFacts, device: torch.device) -> Iterator[SENStage | RDGStage]:
+    """The stages that train, one after the other: full-size networks on made-up data.
+
+    Stage 2 is as in most of its steps: without the reconstruction warm-up.
+    """
+    side = max(recipe.sen.image_size, recipe.rdg.generator.resolutions[-1])
+    with tempfile.TemporaryDirectory(prefix="s2igan-dry-run-") as folder:
+        quiet = Console(quiet=True)
+        options: dict[str, Any] = {"seed": 0, "device": device, "console": quiet, "cache": Path(folder)}
+        store = made_up_store(Path(folder), side, facts, recipe.sen.speech.embedding)
+        image = ImageEncoder(recipe.sen.image, pretrained=False).to(device)
+        if takes_steps(recipe.sen.trainer):
+            train = SpeechImageData(store, "train", recipe.sen.image_size)
+            yield SENStage(recipe.sen, train, None, image=image, **options)
+        train = SpeechImageData(store, "train", recipe.rdg.generator.resolutions[-1])
+        speech = build_encoder(recipe.sen.speech).to(device).eval()
+        beyond = replace(recipe.beyond, small=replace(recipe.beyond.small, warmup_steps=0))
+        options |= {"speech": speech, "image": image.eval(), "samples": Path(folder)}
+        yield RDGStage(recipe.rdg, beyond, train, None, **options)
+
+
+def made_up_store(folder: Path, image_size: int, facts: DataFacts, embedding: int = 1024) -> Store:
+    """A prepared store of noise: pictures large enough, utterances of the expected length, classes if there are any.
+
+    Args:
+        embedding: dimensions of the embedding of its one text.
+    """
+    rng = np.random.default_rng(0)
+    text = "a description of this picture, of about as many words as a sentence has"
+    rows = []
+    for label in range(MADE_UP_CLASSES):
+        for number in range(MADE_UP_IMAGES):
+            name = f"{label}-{number}"
+            pixels = rng.integers(0, 256, (image_size, image_size, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(folder / f"{name}.png")
+            wave = 0.1 * rng.standard_normal(round(facts.frames / FRAMES_PER_SECOND * SAMPLE_RATE))
+            soundfile.write(folder / f"{name}.wav", wave, SAMPLE_RATE)
+            class_name = None if facts.classes == 0 else str(label)
+            rows.append(Utterance(f"{name}.wav", f"{name}.png", class_name=class_name, split="train", text=text))
+    write_manifest(folder / "manifest.jsonl", rows)
+    build_store(folder / "manifest.jsonl", image_size=image_size, jobs=1, progress=False)
+    write_text_embeddings(folder, [text], rng.standard_normal((1, embedding)).astype(np.float16))
+    return Store.open(folder)

@@ -1,0 +1,106 @@
+"""Was a run trained on the store that it is evaluated on, and if not, had it met what is evaluated?"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from s2igan.data.store import Store
+from s2igan.errors import UserError
+from s2igan.run_directory import DATA, RunDirectory
+
+if TYPE_CHECKING:
+    from s2igan.evaluation.evaluation_split import EvaluationSplit
+
+
+def data_record(run: RunDirectory, split: EvaluationSplit, *, allow_other_data: bool) -> dict[str, Any]:
+    """What the record of an evaluation says about its data (docs/metrics.md).
+
+    Raises:
+        UserError: the run was trained on another store, and ``allow_other_data`` is not set.
+    """
+    store = split.store
+    record = {"name": store.directory.resolve().name, "fingerprint": store.fingerprint}
+    if run.config.get("store") == store.fingerprint:
+        return {**record, "trained_on": True}
+    if not allow_other_data:
+        raise UserError(
+            f"{store.directory}: the run {run.path} was trained on another prepared set ({run.config.get('data')}) and "
+            "may have met these pictures; evaluate it on that set, or add --allow-other-data, and record and report "
+            "will say so."
+        )
+    own = _store_of(run)
+    counts = {"pictures": len(split.images), "recordings": len(split.utterances)}
+    shared = dict.fromkeys(counts, None) if own is None else _shared(split, own)
+    return {**record, "trained_on": False, **counts, **{f"shared_{kind}": count for kind, count in shared.items()}}
+
+
+def about_data(record: Mapping[str, Any]) -> str:
+    """A `data_record` as a sentence for people; empty where the run was trained on this very store."""
+    if record["trained_on"]:
+        return ""
+
+    def share(kind: str) -> str:
+        count = record[f"shared_{kind}"]
+        return f"{'an unknown number' if count is None else f'{count:,}'} of its {record[kind]:,} {kind}"
+
+    return (
+        f"Evaluated on {record['name']}, a set that the run was not trained on; {share('pictures')} and "
+        f"{share('recordings')} were trained on."
+    )
+
+
+def _store_of(run: RunDirectory) -> Store | None:
+    """The store that the run was trained on, if it is still where it was."""
+    for directory in (run.config.get("data", run.path), run.path / DATA):
+        with contextlib.suppress(UserError):
+            store = Store.open(directory)
+            if store.fingerprint == run.config.get("store"):
+                return store
+    return None
+
+
+def _shared(split: EvaluationSplit, own: Store) -> dict[str, int | None]:
+    """How many pictures and recordings of the split are in the training split of ``own`` as well, by their content.
+
+    Compared is what the stores hold; where that differs by how they were prepared (another size, another window), the
+    files that they were prepared from. None where these are gone.
+    """
+    trained_on = own.split_indices("train")
+    picture = _pixels if split.store.image_size == own.image_size else _image_file
+    recording = _mel if split.store.window == own.window else _audio_file
+    found: dict[str, int | None] = {}
+    for kind, content, evaluated, known in (
+        ("pictures", picture, split.images, np.unique(own.image_index[trained_on])),
+        ("recordings", recording, split.utterances, trained_on),
+    ):
+        try:
+            digests = {_digest(content(own, int(index))) for index in known}
+            found[kind] = sum(_digest(content(split.store, int(index))) in digests for index in evaluated)
+        except OSError:
+            found[kind] = None
+    return found
+
+
+def _pixels(store: Store, image: int) -> bytes:
+    return store.images[image].tobytes()
+
+
+def _image_file(store: Store, image: int) -> bytes:
+    return store.image_path(image).read_bytes()
+
+
+def _mel(store: Store, utterance: int) -> bytes:
+    return store.mel(utterance).tobytes()
+
+
+def _audio_file(store: Store, utterance: int) -> bytes:
+    return store.audio_path(utterance).read_bytes() + repr(store.segment(utterance)).encode()
+
+
+def _digest(content: bytes) -> bytes:
+    return hashlib.blake2b(content, digest_size=20).digest()

@@ -1,0 +1,366 @@
+"""Both stages as a trainer runs them: networks, readers, schedules, scores and samples while training."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from rich.console import Console
+from torch import Tensor
+
+from s2igan.data.dataset import SpeechImageData
+from s2igan.files import disk_errors
+from s2igan.metrics.retrieval import cosine_similarity, mean_average_precision, same_label
+from s2igan.models.encoders import Encoder
+from s2igan.models.generator import Generator, noise
+from s2igan.models.image_encoder import ImageEncoder
+from s2igan.training import rdg, sen
+from s2igan.training.beyond import Beyond
+from s2igan.training.beyond.condition_start import start_condition
+from s2igan.training.beyond.in_use import calibrate_batch_norm
+from s2igan.training.beyond.small_recipes import SmallExtra
+from s2igan.training.data import RDGReader, SENReader, crops_of, pyramid
+from s2igan.training.distributed import share, synchronise_batch_norms
+from s2igan.training.frozen import ImageFeatures, speech_embeddings
+from s2igan.training.optimisation import Ema, set_learning_rate
+from s2igan.training.precision import compile_networks
+from s2igan.training.rdg import RDGBatch, RDGConfig
+from s2igan.training.sen import SENBatch, SENConfig
+
+SAMPLE_ROWS = 8
+"""Descriptions in the sample sheet written while training."""
+SAMPLE_COLUMNS = 4
+"""Samples of each."""
+SCORED_DESCRIPTIONS = 256
+"""Validation descriptions that stage 2 is scored on while training."""
+SCORED_QUERIES = 1000
+"""Validation utterances that stage 1 is scored on while training."""
+
+
+class SENStage:
+    """Stage 1 on a corpus (see `training.trainer.Stage`).
+
+    Args:
+        config: its settings.
+        train: what it trains on.
+        validation: what chooses the best weights; None keeps the last ones.
+        seed: of weights and batches.
+        device: where to compute.
+        console: where progress is shown.
+        cache: folder for image features that are encoded once.
+        image: an image encoder to use in place of building one.
+    """
+
+    name = "sen"
+
+    def __init__(
+        self,
+        config: SENConfig,
+        train: SpeechImageData,
+        validation: SpeechImageData | None,
+        *,
+        seed: int,
+        device: torch.device,
+        console: Console,
+        cache: Path,
+        image: ImageEncoder | None = None,
+    ) -> None:
+        self.train, self.validation, self.seed, self.device = train, validation, seed, device
+        self.images_per_step = config.batch_size
+        self.steps_per_epoch = train.steps_per_epoch(config.batch_size)
+        self.config = config = replace(config, trainer=config.trainer.in_steps(self.steps_per_epoch))
+        n_classes = train.n_classes if train.has_classes else 0
+        self.state = sen.make_state(config, n_classes, seed=seed, device=device, image=image)
+        features = None
+        if config.image_views:
+            features = ImageFeatures.compute(
+                train.store,
+                self.state.image,
+                config.image_size,
+                config.image_views,
+                cache=cache,
+                console=console,
+                device=device,
+            )
+        rows = share(config.batch_size)
+        self.reader = SENReader(config, train, features, self.state.speech.reads, seed, rows)
+        if config.objective == "distillation":
+            sen.fit_principal_components(self.state.image, self._image_features(train))
+        for network in (self.state.speech, self.state.image.head):
+            synchronise_batch_norms(network, device)
+        if config.trainer.compile:
+            compile_networks([self.state.speech, self.state.image.head, self.state.image.backbone])
+        self.best: dict[str, Any] = {}
+        self._keep(-1.0, 0)
+
+    def update(self, step: int) -> Callable[..., dict[str, Tensor]]:
+        """The paper's step, at the scheduled learning rate."""
+        factor = schedule(
+            step,
+            self.config.trainer.steps,
+            self.config.schedule,
+            decay_every=self.config.decay_epochs * self.steps_per_epoch,
+            warmup=self.config.warmup_steps,
+        )
+        set_learning_rate(self.state.optimiser, self.config.learning_rate * factor)
+        return sen.step
+
+    def batch(self, read: dict[str, Any]) -> SENBatch:
+        """The batch on the device, its images encoded."""
+        features = to(read["features"], self.device) if "features" in read else self._encode(read["crops"])
+        return SENBatch(to(read["mel"], self.device), read["lengths"], features, to(read["class_ids"], self.device))
+
+    def _image_features(self, data: SpeechImageData) -> Tensor:
+        """Frozen features of all images of a split, as evaluation sees them."""
+        if self.reader.features is not None:
+            return self.reader.features.draw(data.images, None).to(self.device)
+        return self._encode(list(crops_of(data, np.arange(len(data)), None)))
+
+    @torch.no_grad()
+    def _encode(self, images: list[Tensor]) -> Tensor:
+        return torch.cat([self.state.image.features(to(part, self.device)) for part in images])
+
+    def evaluate(self, step: int) -> dict[str, float]:
+        """mAP of spoken queries against the images of the validation split; keeps the best weights (docs/method.md,
+        section 8, row 10)."""
+        if self.validation is None:
+            self._keep(float(step), step)
+            return {}
+        score = self.validation_map(self.validation)
+        if score >= self.best["score"]:
+            self._keep(score, step)
+        return {"validation_map": score}
+
+    def validation_map(self, data: SpeechImageData) -> float:
+        """Class mAP of (up to `SCORED_QUERIES`, evenly spaced) spoken queries of a split against all its images."""
+        utterances = data.utterances[:: max(1, len(data.utterances) // SCORED_QUERIES)]
+        a = speech_embeddings(data.store, self.state.speech, utterances, device=self.device)
+        with torch.no_grad():
+            v = self.state.image.project(self._image_features(data)).cpu()
+        position = {int(image): index for index, image in enumerate(data.images)}
+        query_class = data.classes[[position[int(data.store.image_index[index])] for index in utterances]]
+        similarity = cosine_similarity(a.numpy(), v.numpy())
+        return float(mean_average_precision(similarity, same_label(query_class, data.classes)))
+
+    def _keep(self, score: float, step: int) -> None:
+        copies = {
+            "speech": {key: value.detach().clone() for key, value in self.state.speech.state_dict().items()},
+            "image": {key: value.detach().clone() for key, value in self.state.image.head.state_dict().items()},
+        }
+        self.best = {"score": score, "step": step, **copies}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Trained state and the best weights so far."""
+        return {"state": self.state.state_dict(), "best": self.best}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Takes back what `state_dict` gave."""
+        self.state.load_state_dict(state["state"])
+        self.best = state["best"]
+
+
+class RDGStage:
+    """Stage 2 on a corpus (see `training.trainer.Stage`).
+
+    Args:
+        config: its settings.
+        beyond: what goes beyond the paper.
+        train: what it trains on.
+        validation: whose descriptions are drawn while training; None draws training descriptions.
+        speech: the speech encoder of stage 1.
+        image: the image encoder of stage 1; stays frozen.
+        samples: folder for sample sheets.
+        seed: of weights, batches and noise.
+        device: where to compute.
+        console: where progress is shown.
+        cache: folder for image features that are encoded once.
+    """
+
+    name = "rdg"
+
+    def __init__(
+        self,
+        config: RDGConfig,
+        beyond: Beyond,
+        train: SpeechImageData,
+        validation: SpeechImageData | None,
+        *,
+        speech: Encoder,
+        image: ImageEncoder,
+        samples: Path,
+        seed: int,
+        device: torch.device,
+        console: Console,
+        cache: Path,
+    ) -> None:
+        self.train, self.validation, self.seed, self.device = train, validation, seed, device
+        self.image, self.speech, self.samples, self.beyond = image.requires_grad_(False), speech, samples, beyond
+        self.images_per_step = config.batch_size
+        self.steps_per_epoch = train.steps_per_epoch(config.batch_size)
+        self.config = config = replace(config, trainer=config.trainer.in_steps(self.steps_per_epoch))
+        self.extra = SmallExtra(beyond.small, config) if beyond.small.on else None
+        self.state = rdg.make_state(
+            config,
+            image_embedding=image.config.embedding,
+            encode=self.image,
+            speech=speech,
+            seed=seed,
+            device=device,
+            extra=self.extra,
+        )
+        start_condition(self.state.generator, beyond.condition_start)
+        self.state.ema = Ema(self.state.generator, config.ema_decay)
+        for network in (self.state.generator, *self.state.discriminators.values()):
+            synchronise_batch_norms(network, device)
+        if config.trainer.compile:  # discriminators are called by their parts
+            trunks = [network.trunk for network in self.state.discriminators.values()]
+            compile_networks([self.state.generator, *trunks], one_size=True)
+        embeddings = None
+        if config.speech == "frozen":
+            embeddings = speech_embeddings(train.store, speech, train.utterances, device=device, console=console)
+        views = None
+        if config.image_views:
+            features = ImageFeatures.compute(
+                train.store, image, train.image_size, config.image_views, cache=cache, console=console, device=device
+            ).features
+            with torch.no_grad():
+                flat = features.flatten(0, 1).float()
+                projected = torch.cat([image.project(part.to(device)).cpu() for part in flat.split(4096)])
+            views = projected.view(*features.shape[:2], -1)
+        rows = share(config.batch_size)
+        self.reader = RDGReader(config, beyond.small, train, views, embeddings, speech.reads, seed, rows)
+
+    def update(self, step: int) -> Callable[..., dict[str, Tensor]]:
+        """The paper's step, or one of the warm-up, at the scheduled learning rates."""
+        if self.extra is not None:
+            self.extra.at(step)
+            if step < self.beyond.small.warmup_steps:
+                return self.extra.warmup_step
+        factor = schedule(step, self.config.trainer.steps, self.config.schedule)
+        set_learning_rate(self.state.generator_optimiser, self.config.learning_rate * factor)
+        for optimiser in self.state.discriminator_optimisers.values():
+            set_learning_rate(optimiser, self.config.discriminator_learning_rate * factor)
+        return rdg.step
+
+    def batch(self, read: dict[str, Any]) -> RDGBatch:
+        """The batch on the device, its images encoded."""
+        device = self.device
+        embedding: Any = (read["mel"], read["lengths"]) if "mel" in read else read["embedding"]
+        with torch.no_grad():
+            relation = {
+                name: to(images, device) if images.dim() == 2 else self.image(to(images, device))
+                for name, images in read["relation"].items()
+            }
+        return RDGBatch(
+            real=self._scales(read["real"]),
+            mismatched=self._scales(read["mismatched"]) if "mismatched" in read else {},
+            embedding=to(embedding, device)
+            if isinstance(embedding, Tensor)
+            else (to(embedding[0], device), embedding[1]),
+            z=to(read["z"], device),
+            eps=to(read["eps"], device),
+            class_ids=to(read["class_ids"], device),
+            relation_features=relation,
+            identical=self.train.has_classes,
+            extra={name: to(value, device) for name, value in read["extra"].items()},
+            shared={name: to(value, device) for name, value in read["shared"].items()},
+        )
+
+    def _scales(self, images: Tensor) -> dict[int, Tensor]:
+        """Images at every scale, on the device."""
+        return pyramid(to(images, self.device), self.config.generator.resolutions)
+
+    def averaged(self) -> Generator:
+        """The generator for use and evaluation: moving-average weights."""
+        embeddings = self.reader.speech_embeddings
+        if embeddings is None:
+            utterances = self.train.utterances[:: max(1, len(self.train.utterances) // 1024)]
+            embeddings = speech_embeddings(self.train.store, self.speech, utterances, device=self.device)
+        config, images = self.config.generator, None
+        if self.extra is not None:
+            rng = np.random.default_rng([self.seed, 0x517])
+            chosen = rng.permutation(len(self.train))[: self.beyond.small.noise_components]
+            images = self.train.crops(chosen, rng)
+            config = self.extra.generator_in_use(config, len(images))
+        averaged = Generator(config).to(self.device).to(memory_format=torch.channels_last)
+        averaged.load_state_dict(self.state.generator.state_dict(), strict=False)
+        self.state.ema.copy_to(averaged)
+        if self.extra is not None:
+            self.extra.finish(averaged, embeddings, images)
+        if self.beyond.in_use.calibrate_batch_norm:
+            calibrate_batch_norm(averaged, embeddings, 2 * self.config.batch_size, seed=self.seed)
+        return averaged.eval()
+
+    def evaluate(self, step: int) -> dict[str, float]:
+        """Writes a sample sheet for validation descriptions; how well their images fit, by the frozen encoders."""
+        data = self.validation if self.validation is not None else self.train
+        generator = self.averaged()
+        chosen = data.utterances[:: max(1, len(data.utterances) // SCORED_DESCRIPTIONS)][:SCORED_DESCRIPTIONS]
+        embeddings = speech_embeddings(data.store, self.speech, chosen, device=self.device)
+        rng = torch.Generator().manual_seed(self.seed)
+        with torch.no_grad():
+            images, fitting = [], []
+            for part in embeddings.split(64):
+                images.append(self._draw(generator, part, rng))
+                fitting.append((self.image(images[-1]).cpu() * part).sum(dim=1))
+            rows = torch.linspace(0, len(chosen) - 1, SAMPLE_ROWS).long()
+            sheet = self._draw(generator, embeddings[rows].repeat_interleave(SAMPLE_COLUMNS, 0), rng).cpu()
+        positions = np.searchsorted(data.images, np.asarray(data.store.image_index)[chosen[rows.numpy()]])
+        self._write_sheet(step, data.crops(positions, None), sheet)
+        return {
+            "validation_cosine": float(torch.cat(fitting).mean()),
+            "diversity": float(torch.cat(images).std(dim=0).mean()),
+        }
+
+    def _draw(self, generator: Generator, embedding: Tensor, rng: torch.Generator) -> Tensor:
+        """The largest images of descriptions."""
+        z, eps = noise(self.config.generator, len(embedding), rng)
+        images: Tensor = generator(*(tensor.to(self.device) for tensor in (embedding, z, eps))).images[-1]
+        return images
+
+    def _write_sheet(self, step: int, real: Tensor, fakes: Tensor) -> None:
+        """A row for each description: the real image, then the samples."""
+        size = fakes.shape[-1]
+        rows = fakes.view(SAMPLE_ROWS, SAMPLE_COLUMNS, 3, size, size)
+        sheet = torch.cat([real.view(SAMPLE_ROWS, 1, 3, size, size), rows], dim=1)
+        pixels = sheet.permute(0, 3, 1, 4, 2).reshape(SAMPLE_ROWS * size, (1 + SAMPLE_COLUMNS) * size, 3)
+        path = self.samples / f"rdg-{step:08d}.png"
+        with disk_errors(path):
+            self.samples.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(to_uint8(pixels).numpy()).save(path)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Trained state."""
+        return self.state.state_dict()
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Takes back what `state_dict` gave."""
+        self.state.load_state_dict(state)
+
+
+def schedule(step: int, steps: int, kind: str, *, decay_every: int = 0, decay: float = 0.1, warmup: int = 0) -> float:
+    """Factor on the learning rate: "step" multiplies by `decay` every `decay_every` steps, "cosine" falls to 0 at the
+    last step, "constant" stays at 1. `warmup` steps rise linearly before any of them."""
+    factor = min(1.0, (step + 1) / warmup) if warmup else 1.0
+    if kind == "cosine":
+        return float(factor * 0.5 * (1.0 + np.cos(np.pi * min(1.0, step / max(1, steps)))))
+    if kind == "step":
+        return float(factor * decay ** (step // decay_every))
+    return factor
+
+
+def to(x: Tensor, device: torch.device) -> Tensor:
+    """The tensor on a device, images channels last; from pinned memory without waiting."""
+    if x.dim() == 4:
+        return x.to(device, memory_format=torch.channels_last, non_blocking=True)
+    return x.to(device, non_blocking=True)
+
+
+def to_uint8(images: Tensor) -> Tensor:
+    """[-1, 1] -> 0 ... 255."""
+    return images.add(1).mul(127.5).round().clamp(0, 255).to(torch.uint8)

@@ -1,0 +1,78 @@
+import json
+import re
+
+import numpy as np
+import pytest
+from small_birds import SIDE, TEST_VOICE, KnownPictures
+from toy_drawing import draw_square
+
+from s2igan.corpora.builtin.bird_drawing import ATTRIBUTES
+from s2igan.errors import UserError
+from s2igan.evaluation import figure3
+from s2igan.evaluation.drawings import drawn_set_with
+from s2igan.evaluation.evaluation_split import EvaluationSplit
+from s2igan.evaluation.figure3 import Changed, change_word, figure3_group, fill, followed, write_changed
+from s2igan.evaluation.generated import Evaluation
+from s2igan.speech import parse_voice
+
+
+@pytest.fixture
+def evaluation(model, bird_store, quiet) -> Evaluation:
+    return Evaluation(model, EvaluationSplit.of(bird_store, "test"), 0, quiet)
+
+
+def test_the_article_fits():
+    assert fill("a bird with a {} belly", "red") == "a bird with a red belly"
+    assert fill("a bird with a {} belly", "orange") == "a bird with an orange belly"
+    assert fill("a bird with {} wings", "orange") == "a bird with orange wings"
+
+
+def test_figure_3_speaks_with_a_voice_of_the_split(tmp_path, evaluation, bird_store):
+    drawing = drawn_set_with(ATTRIBUTES)
+    group = figure3_group(evaluation, KnownPictures(bird_store), drawing, tmp_path)
+    assert [score.key for score in group.scores] == [f"figure3/{part}_colour" for part in ("belly", "wing", "head")]
+    for score in group.scores:
+        assert score.chance == 0.1
+        # The classifier knows none of these pictures and calls each of them red, which one sentence in ten says.
+        assert score.value == pytest.approx(0.1)
+        assert score.protocol["voice"].startswith(TEST_VOICE)
+    assert len(list(tmp_path.glob("*.png"))) == 40
+    assert len(list(tmp_path.glob("*.wav"))) == 10
+
+
+def test_figure_3_is_left_out_where_nobody_can_speak(tmp_path, evaluation, bird_store, monkeypatch):
+    def fail(voice: str) -> None:
+        raise UserError("no engine")
+
+    monkeypatch.setattr(figure3, "parse_voice", fail)
+    drawing = drawn_set_with(ATTRIBUTES)
+    assert figure3_group(evaluation, KnownPictures(bird_store), drawing, tmp_path) is None
+
+
+def test_one_word_changes_and_the_noise_does_not(tmp_path, model):
+    voice = parse_voice("espeak:en-us")
+    changed = change_word(model, voice, "belly_colour", "a {} bird", ("red", "red", "orange"), samples=3, seed=2)
+    assert changed.texts == ("a red bird", "a red bird", "an orange bird")
+    assert changed.pictures.shape == (3, 3, SIDE, SIDE, 3)
+    np.testing.assert_array_equal(changed.pictures[0], changed.pictures[1])
+    assert not (changed.pictures[0] == changed.pictures[2]).all()
+    assert not (changed.pictures[0, 0] == changed.pictures[0, 1]).all()
+    content = write_changed(tmp_path, changed, voice.name, seed=2)
+    assert content == json.loads((tmp_path / "figure3.json").read_text())
+    for row in content["rows"]:
+        assert re.search(rf"\b{row['word']}\b", row["text"])
+        assert (tmp_path / row["audio"]).is_file()
+        assert all((tmp_path / name).is_file() for name in row["samples"])
+
+
+@pytest.mark.parametrize(("spoken", "share"), [(("red", "green", "blue"), 1.0), (("green", "green", "blue"), 2 / 3)])
+def test_followed_counts_the_pictures_that_show_what_was_spoken(toy_classifier, spoken, share):
+    shown = ("red", "green", "blue")
+    pictures = np.stack(
+        [
+            np.stack([draw_square({"colour": colour, "extent": "large"}, seed, 16) for seed in range(10)])
+            for colour in shown
+        ]
+    )
+    changed = Changed("colour", "a {} square", spoken, spoken, (), 22050, pictures)
+    assert followed(changed, toy_classifier) == pytest.approx(share, abs=0.1)
