@@ -22,6 +22,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from s2igan.training.rdg_config import RDGConfig
 
 from s2igan.checkpoint import flatten_state, load_latest, load_model
 from s2igan.dry_run import DataFacts, made_up_store
@@ -30,7 +31,6 @@ from s2igan.models.image_encoder import ImageEncoderConfig
 from s2igan.models.speech_encoder import SpeechEncoderConfig
 from s2igan.recipes import Recipe
 from s2igan.training.augment import SpeechAugment
-from s2igan.training.rdg_config import RDGConfig
 from s2igan.training.sen import SENConfig
 from s2igan.training.train import train_run
 from s2igan.training.trainer import LoopConfig

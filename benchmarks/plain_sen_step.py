@@ -31,7 +31,7 @@ from s2igan.models.speech_encoder import SpeechEncoder, conv_length
 from s2igan.recipes import resolve
 from s2igan.training import sen
 from s2igan.training.precision import autocast
-from s2igan.training.trainer import LoopConfig
+from s2igan.training.trainer import TrainerConfig
 
 CPU = torch.device("cpu")
 SECONDS = (2.5, 7.5)
@@ -104,13 +104,13 @@ class Step:
 def of_recipe(name: str, precision: str, batch: int, *, cached: bool = False) -> Step:
     """The step in a recipe's sizes."""
     sen_config = resolve(name).sen
-    return Step(replace(sen_config, loop=LoopConfig(steps=1), batch_size=batch), precision, cached=cached)
+    return Step(replace(sen_config, trainer=TrainerConfig(steps=1), batch_size=batch), precision, cached=cached)
 
 
 def compare(batch: int, repeats: int) -> dict[str, Any]:
     """Times of all steps, in turns."""
     config = sen.SENConfig(
-        loop=LoopConfig(steps=1), batch_size=batch, image=ImageEncoderConfig(backbone="inception_v3")
+        trainer=TrainerConfig(steps=1), batch_size=batch, image=ImageEncoderConfig(backbone="inception_v3")
     )
     steps = {
         "plain": Step(config, "float32", written_plainly=True),

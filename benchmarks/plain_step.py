@@ -18,7 +18,6 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -28,13 +27,14 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from s2igan.losses import kl_loss
 from s2igan.models.blocks import ConcatConv3x3, UpBlock
-from s2igan.models.generator import GeneratorConfig
+from s2igan.models.generator import GeneratorConfig, noise
 from s2igan.models.image_encoder import ImageEncoder, ImageEncoderConfig, build_backbone
 from s2igan.models.relation import Relation
 from s2igan.recipes import resolve
-from s2igan.training import rdg, rdg_config, rdg_state
+from s2igan.training import rdg
+from s2igan.training.data import pyramid
 from s2igan.training.precision import autocast, convolution_gflops
-from s2igan.training.trainer import LoopConfig
+from s2igan.training.trainer import TrainerConfig
 
 CPU = torch.device("cpu")
 INCEPTION = ImageEncoderConfig(backbone="inception_v3")
@@ -58,9 +58,10 @@ class PlainUpBlock(UpBlock):
 PLAIN: dict[type[nn.Module], type[nn.Module]] = {ConcatConv3x3: PlainConcatConv3x3, UpBlock: PlainUpBlock}
 
 
-def plain(state: rdg_state.RDGState) -> rdg_state.RDGState:
-    """The same networks, plainly computed."""
+def plain(state: rdg.RDGState) -> rdg.RDGState:
+    """The same networks, plainly computed and contiguous."""
     for network in (state.generator, *state.discriminators.values()):
+        network.to(memory_format=torch.contiguous_format)
         for part in network.modules():
             if type(part) in PLAIN:
                 part.__class__ = PLAIN[type(part)]
@@ -93,7 +94,7 @@ def take(optimiser: torch.optim.Optimizer, loss: Tensor) -> None:
     optimiser.step()
 
 
-def plain_step(state: rdg_state.RDGState, batch: rdg_state.RDGBatch, config: rdg_config.RDGConfig) -> dict[str, Tensor]:
+def plain_step(state: rdg.RDGState, batch: rdg.RDGBatch, config: rdg.RDGConfig) -> dict[str, Tensor]:
     """What `rdg.step` does with the paper's options, term after term, under the same names."""
     assert isinstance(batch.embedding, Tensor)
     assert state.encode is not None
@@ -158,7 +159,7 @@ class Step:
 
     def __init__(
         self,
-        config: rdg_config.RDGConfig,
+        config: rdg.RDGConfig,
         precision: str | None,
         *,
         cached: bool = False,
@@ -170,7 +171,7 @@ class Step:
         self.image = image_encoder(image, plain=precision is None).eval()
         self.image.requires_grad_(False)
         n = image.embedding
-        state = rdg_state.make_state(config, image_embedding=n, encode=self.image, speech=None, seed=0, device=CPU)
+        state = rdg.make_state(config, image_embedding=n, encode=self.image, speech=None, seed=0, device=CPU)
         self.state = plain(state) if precision is None else state
 
     def __call__(self, seed: int) -> dict[str, Tensor]:
@@ -179,22 +180,22 @@ class Step:
         with autocast(self.precision, CPU):  # type: ignore[arg-type]
             return rdg.step(self.state, self.batch(seed), self.config)
 
-    def batch(self, seed: int) -> rdg_state.RDGBatch:
+    def batch(self, seed: int) -> rdg.RDGBatch:
         """Noise in the place of images and embeddings."""
         config, rng = self.config, torch.Generator().manual_seed(seed)
         n, sides = config.batch_size, config.generator.resolutions
         images = [torch.rand(n, 3, sides[-1], sides[-1], generator=rng) * 2 - 1 for _ in range(3)]
-        images = [image.contiguous(memory_format=rdg_state.memory_format(config)) for image in images]
-        z, eps = rdg_state.noise(config.generator, n, rng)
+        if self.precision is not None:
+            images = [image.contiguous(memory_format=torch.channels_last) for image in images]
+        z, eps = noise(config.generator, n, rng)
         if self.cached:
-            noise = torch.randn(3, n, self.image.config.embedding, generator=rng)
-            features = list(F.normalize(noise, dim=2))
+            features = list(F.normalize(torch.randn(3, n, self.image.config.embedding, generator=rng), dim=2))
         else:
             with torch.no_grad():
                 features = [self.image(image) for image in images]
-        return rdg_state.RDGBatch(
-            real=rdg_state.pyramid(images[0], sides),
-            mismatched=rdg_state.pyramid(images[1], sides),
+        return rdg.RDGBatch(
+            real=pyramid(images[0], sides),
+            mismatched=pyramid(images[1], sides),
             embedding=F.normalize(torch.randn(n, config.generator.embedding, generator=rng), dim=1),
             z=z,
             eps=eps,
@@ -206,8 +207,8 @@ class Step:
 def of_recipe(name: str, precision: str | None, batch: int, *, cached: bool = False) -> Step:
     """The paper's step in a recipe's sizes."""
     recipe = resolve(name)
-    config = rdg_config.RDGConfig(
-        loop=LoopConfig(steps=1),
+    config = rdg.RDGConfig(
+        trainer=TrainerConfig(steps=1),
         generator=recipe.rdg.generator,
         discriminator_width=recipe.rdg.discriminator_width,
         batch_size=batch,
@@ -217,13 +218,13 @@ def of_recipe(name: str, precision: str | None, batch: int, *, cached: bool = Fa
 
 def compare(batch: int, repeats: int, width: int, sides: tuple[int, ...], bf16: bool = True) -> dict[str, Any]:
     """Times of the plain step and of ours, in turns."""
-    config = rdg_config.RDGConfig(
-        loop=LoopConfig(steps=1),
+    config = rdg.RDGConfig(
+        trainer=TrainerConfig(steps=1),
         generator=GeneratorConfig(width=width, resolutions=sides),
         discriminator_width=width,
         batch_size=batch,
     )
-    steps = {"plain": Step(replace(config, channels_last=False), None), "float32": Step(config, "float32")}
+    steps = {"plain": Step(config, None), "float32": Step(config, "float32")}
     if bf16:
         steps["bf16"] = Step(config, "bf16")
         steps["bf16_cached_views"] = Step(config, "bf16", cached=True)

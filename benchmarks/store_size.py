@@ -26,6 +26,8 @@ import numpy as np
 import safetensors.numpy
 import torch
 from rich.console import Console
+from s2igan.training.rdg_stage import RDGStage
+from s2igan.training.sen_stage import SENStage
 from store import FRAMES, IMAGE_ITEMS, IMAGE_SIZE, MEL_ITEMS, MELS, shards_of, write_tables
 
 from s2igan.data.dataset import SpeechImageData
@@ -34,8 +36,6 @@ from s2igan.data.store import Store
 from s2igan.models.encoders import build_encoder
 from s2igan.models.image_encoder import ImageEncoder
 from s2igan.recipes import resolve
-from s2igan.training.rdg_stage import RDGStage
-from s2igan.training.sen_stage import SENStage
 
 CPU = torch.device("cpu")
 UTTERANCES_OF_AN_IMAGE = 10

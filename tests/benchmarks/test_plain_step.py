@@ -27,7 +27,7 @@ def run():
     """`run` of the golden test with the plain step and plain networks in the place of ours."""
     with pytest.MonkeyPatch.context() as patch:
         made = golden.rdg.make_state
-        patch.setattr(golden.rdg_state, "make_state", lambda *args, **options: yardstick.plain(made(*args, **options)))
+        patch.setattr(golden.rdg, "make_state", lambda *args, **options: yardstick.plain(made(*args, **options)))
         patch.setattr(golden.rdg, "step", yardstick.plain_step)
         return golden.run.__wrapped__()
 
