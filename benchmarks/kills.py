@@ -22,7 +22,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from s2igan.training.rdg_config import RDGConfig
 
 from s2igan.checkpoint import flatten_state, load_latest, load_model
 from s2igan.dry_run import DataFacts, made_up_store
@@ -31,9 +30,11 @@ from s2igan.models.image_encoder import ImageEncoderConfig
 from s2igan.models.speech_encoder import SpeechEncoderConfig
 from s2igan.recipes import Recipe
 from s2igan.training.augment import SpeechAugment
+from s2igan.training.beyond import Beyond, SmallRecipes
+from s2igan.training.rdg import RDGConfig
 from s2igan.training.sen import SENConfig
 from s2igan.training.train import train_run
-from s2igan.training.trainer import LoopConfig
+from s2igan.training.trainer import TrainerConfig
 
 SIZE = 16
 STUCK_AFTER = 40
@@ -42,25 +43,22 @@ STUCK_AFTER = 40
 
 def recipe(precision: str, steps: int) -> Recipe:
     """Everything that has a state: augmentation, dropout, a speech encoder that trains along, batch-norm statistics."""
-    loop = LoopConfig(steps=steps, log_every=5, evaluate_every=20, checkpoint_seconds=0.05, precision=precision)
+    loop = TrainerConfig(steps=steps, log_every=5, evaluate_every=20, checkpoint_seconds=0.05, precision=precision)
     speech = SpeechEncoderConfig(conv_channels=(6, 8), hidden=8, layers=1, attention_hidden=4)
     image = ImageEncoderConfig(pooling="pyramid", input_size=32, feature_dropout=0.3, embedding=speech.embedding)
     sen = SENConfig(
-        loop=loop, speech=speech, image=image, image_size=SIZE, batch_size=6, image_views=2, augment=SpeechAugment()
+        trainer=loop, speech=speech, image=image, image_size=SIZE, batch_size=6, image_views=2, augment=SpeechAugment()
     )
     rdg = RDGConfig(
-        loop=loop,
+        trainer=loop,
         generator=GeneratorConfig(embedding=speech.embedding, condition=4, z=4, width=8, resolutions=(8, 16)),
         discriminator_width=2,
         relation_hidden=8,
         batch_size=6,
-        contrast=0.5,
-        contrast_dim=4,
-        semantic=0.3,
         image_views=2,
         speech="finetuned",
     )
-    return Recipe("kills", sen, rdg)
+    return Recipe("kills", sen, rdg, Beyond(small=SmallRecipes(contrast=0.5, contrast_dim=4, semantic=0.3)))
 
 
 def live(chosen: Recipe, data: Path, out: Path) -> int:

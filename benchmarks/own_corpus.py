@@ -64,8 +64,8 @@ def part_of(rows: Sequence[Utterance], images: int, recordings: int, seed: int) 
 def recipe_of(steps: int, drawing_steps: int) -> Recipe:
     """The recipe `birds` with other numbers of steps."""
     base = birds()
-    sen = replace(base.sen, loop=replace(base.sen.loop, steps=steps, evaluate_every=max(1, steps // 10)))
-    rdg = replace(base.rdg, loop=replace(base.rdg.loop, steps=drawing_steps or base.rdg.loop.steps))
+    sen = replace(base.sen, trainer=replace(base.sen.trainer, steps=steps, evaluate_every=max(1, steps // 10)))
+    rdg = replace(base.rdg, trainer=replace(base.rdg.trainer, steps=drawing_steps or base.rdg.trainer.steps))
     return replace(base, name=f"birds, {steps} + {drawing_steps} steps", sen=sen, rdg=rdg)
 
 

@@ -33,14 +33,15 @@ def recipe_in(name: str, precision: Precision, steps: int) -> Recipe:
     """A recipe with so many steps of each stage in one precision; the phases of the second keep their shares."""
     base = resolve(name)
     sen, rdg = (
-        replace(stage, loop=replace(stage.loop, steps=steps, epochs=None, precision=precision))
+        replace(stage, trainer=replace(stage.trainer, steps=steps, epochs=None, precision=precision))
         for stage in (base.sen, base.rdg)
     )
-    if base.rdg.loop.steps:
-        share = steps / base.rdg.loop.steps
-        practice, late = round(base.rdg.practice_steps * share), round(base.rdg.late_steps * share)
-        rdg = replace(rdg, practice_steps=practice, late_steps=late)
-    return replace(base, name=f"{name}, {steps} steps, {precision}", sen=sen, rdg=rdg)
+    beyond = base.beyond
+    if base.rdg.trainer.steps:
+        share = steps / base.rdg.trainer.steps
+        warmup, late = round(beyond.small.warmup_steps * share), round(beyond.small.late_steps * share)
+        beyond = replace(beyond, small=replace(beyond.small, warmup_steps=warmup, late_steps=late))
+    return replace(base, name=f"{name}, {steps} steps, {precision}", sen=sen, rdg=rdg, beyond=beyond)
 
 
 def measure(name: str, precision: Precision, options: argparse.Namespace) -> dict[str, Any]:

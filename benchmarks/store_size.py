@@ -26,8 +26,6 @@ import numpy as np
 import safetensors.numpy
 import torch
 from rich.console import Console
-from s2igan.training.rdg_stage import RDGStage
-from s2igan.training.sen_stage import SENStage
 from store import FRAMES, IMAGE_ITEMS, IMAGE_SIZE, MEL_ITEMS, MELS, shards_of, write_tables
 
 from s2igan.data.dataset import SpeechImageData
@@ -36,6 +34,7 @@ from s2igan.data.store import Store
 from s2igan.models.encoders import build_encoder
 from s2igan.models.image_encoder import ImageEncoder
 from s2igan.recipes import resolve
+from s2igan.training.stages import RDGStage, SENStage
 
 CPU = torch.device("cpu")
 UTTERANCES_OF_AN_IMAGE = 10
@@ -67,16 +66,18 @@ def stages_of(store: Store, recipe_name: str) -> list[SENStage | RDGStage]:
     recipe, quiet = resolve(recipe_name), Console(quiet=True)
     image = ImageEncoder(recipe.sen.image, pretrained=False)
     sen = replace(recipe.sen, image_views=0)
-    rdg = replace(recipe.rdg, image_views=0, speech="finetuned", negatives=0, practice_steps=0)
+    rdg = replace(recipe.rdg, image_views=0, speech="finetuned")
+    beyond = replace(recipe.beyond, small=replace(recipe.beyond.small, negatives=0, warmup_steps=0))
     rdg_data = SpeechImageData(store, "train", rdg.generator.resolutions[-1])
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         speech = build_encoder(sen.speech).eval()
     sen_data = SpeechImageData(store, "train", sen.image_size)
     return [
-        SENStage(sen, sen_data, None, seed=0, device=CPU, console=quiet, image=image),
+        SENStage(sen, sen_data, None, seed=0, device=CPU, console=quiet, cache=store.directory, image=image),
         RDGStage(
             rdg,
+            beyond,
             rdg_data,
             None,
             speech=speech,
@@ -85,8 +86,14 @@ def stages_of(store: Store, recipe_name: str) -> list[SENStage | RDGStage]:
             seed=0,
             device=CPU,
             console=quiet,
+            cache=store.directory,
         ),
     ]
+
+
+def step_of(stage: SENStage | RDGStage) -> Callable[[int], Any]:
+    """Takes a step of a stage, given its number."""
+    return lambda index: stage.update(index)(stage.state, stage.batch(stage.reader.read(index)), stage.config)
 
 
 def processor_seconds(run: Callable[[int], Any], index: int) -> float:
@@ -99,7 +106,7 @@ def processor_seconds(run: Callable[[int], Any], index: int) -> float:
 def compare(stages: dict[int, SENStage | RDGStage], steps: int) -> dict[str, Any]:
     """Microseconds an image for each size of the store, and the ratio."""
     found: dict[str, Any] = {}
-    for name, call in (("read", lambda stage: stage.read), ("step", lambda stage: stage.step)):
+    for name, call in (("read", lambda stage: stage.reader.read), ("step", step_of)):
         times: dict[int, list[float]] = {size: [] for size in stages}
         for index in range(steps + 1):  # the first is not counted
             for size, stage in stages.items():

@@ -1,5 +1,6 @@
 import pytest
 import torch
+from torch import nn
 
 from s2igan.models.blocks import init_weights
 from s2igan.models.discriminator import Discriminator, DiscriminatorConfig
