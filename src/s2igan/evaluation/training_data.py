@@ -70,7 +70,7 @@ def _shared(split: EvaluationSplit, own: Store) -> dict[str, int | None]:
     Compared is what the stores hold; where that differs by how they were prepared (another size, another window), the
     files that they were prepared from. None where these are gone.
     """
-    trained_on = own.split_indices("train")
+    trained_on = own.split_indices(*own.training_splits("rdg"))
     picture = _pixels if split.store.image_size == own.image_size else _image_file
     recording = _mel if split.store.window == own.window else _audio_file
     found: dict[str, int | None] = {}
