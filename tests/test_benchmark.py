@@ -8,7 +8,7 @@ import torch
 
 from s2igan import benchmark as module
 from s2igan import cli
-from s2igan.recipes import TrainingSet
+from s2igan.training.recipe import TrainingSet
 from tiny_corpus import tiny_recipe
 
 CPU = torch.device("cpu")

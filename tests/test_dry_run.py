@@ -9,7 +9,8 @@ import torch
 from s2igan import cli, dry_run
 from s2igan.dry_run import DataFacts, measure, parts
 from s2igan.errors import UserError
-from s2igan.recipes import TrainingSet, resolve
+from s2igan.recipes import resolve
+from s2igan.training.recipe import TrainingSet
 from s2igan.training.trainer import TrainerConfig
 from tiny_corpus import shrunk, tiny_recipe
 

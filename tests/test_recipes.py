@@ -134,9 +134,9 @@ def with_settings(recipe, **settings):
 def test_changed_hyper_parameters_are_in_the_name():
     birds = resolve("birds")
     sen = replace(birds.sen, learning_rate=1e-3, augment=None)
-    recipe = with_settings(birds, sen=sen, rdg=replace(birds.rdg, loop=replace(birds.rdg.loop, steps=7)))
-    assert recipe.name == "birds, sen.learning_rate 0.001, sen.augment None, rdg.loop.steps 7"
-    assert (recipe.sen, recipe.rdg.loop.steps) == (sen, 7)
+    recipe = with_settings(birds, sen=sen, rdg=replace(birds.rdg, loop=replace(birds.rdg.trainer, steps=7)))
+    assert recipe.name == "birds, sen.learning_rate 0.001, sen.augment None, rdg.trainer.steps 7"
+    assert (recipe.sen, recipe.rdg.trainer.steps) == (sen, 7)
     assert with_settings(birds) == birds
     on = with_settings(resolve("cub"), sen=replace(resolve("cub").sen, augment=SpeechAugment(noise=0.5)))
     assert on.name == "cub, sen.augment on, sen.augment.noise 0.5"

@@ -14,9 +14,10 @@ import torch
 
 from s2igan.devices import choose_device
 from s2igan.dry_run import PATIENCE_SECONDS, DataFacts, machine, measure
-from s2igan.recipes import Recipe, resolve
+from s2igan.recipes import resolve
 from s2igan.run_directory import environment
 from s2igan.training.precision import choose_precision, convolution_gflops, product_gflops
+from s2igan.training.recipe import Recipe
 
 RECIPES = ("cub", "birds")
 """The paper's full size, and the built-in set's."""

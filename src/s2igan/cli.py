@@ -30,7 +30,7 @@ from s2igan.corpora.registry import BUILT_IN, IMPORTERS, drawn_set
 from s2igan.errors import UserError
 
 if TYPE_CHECKING:
-    from s2igan.recipes import Recipe
+    from s2igan.training.recipe import Recipe
 
 FAILED = 1
 """Exit status after a failure that the user can mend."""
@@ -266,6 +266,7 @@ def train(
     base: str | None = None,
     stage: Literal["sen", "rdg", "both"] = "both",
     sen_from: Path | None = None,
+    allow_other_data: bool = False,
     resume: bool = False,
     seed: Seed = 0,
     image_encoder_weights: ImageEncoderWeights = None,
@@ -283,7 +284,8 @@ def train(
         out: run directory to make, or to go on with; a dry run writes nothing
         base: for a method such as no-dense, the recipe that it changes; birds unless given
         stage: which stage to train
-        sen_from: another run whose first stage to use in place of training it
+        sen_from: another run whose first stage to use in place of training it; it must have the recipe's first stage
+        allow_other_data: use the first stage of sen_from also where it was trained on another set
         resume: go on from the newest checkpoint in the run directory, if there is one
         seed: of weights, batches and noise
         dry_run: only print, as JSON, the complete configuration, the networks' parameters, and the time and memory of a
@@ -302,7 +304,17 @@ def train(
         raise UserError("training needs --data and --out: the directory that s2igan prepare made, and one for the run.")
     from s2igan.training.train import train_run
 
-    train_run(chosen, data=data, out=out, stage=stage, resume=resume, seed=seed, sen_from=sen_from, device=device)
+    train_run(
+        chosen,
+        data=data,
+        out=out,
+        stage=stage,
+        resume=resume,
+        seed=seed,
+        sen_from=sen_from,
+        allow_other_data=allow_other_data,
+        device=device,
+    )
 
 
 app.command(run)

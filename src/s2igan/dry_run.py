@@ -31,10 +31,10 @@ from s2igan.devices import choose_device
 from s2igan.models.encoders import build_encoder, encoder_to_json
 from s2igan.models.image_encoder import ImageEncoder, build_backbone
 from s2igan.models.precomputed import PrecomputedConfig
-from s2igan.recipes import Recipe
 from s2igan.training.beyond.small_recipes import SmallExtra
 from s2igan.training.precision import autocast, choose_precision
 from s2igan.training.rdg import build_networks
+from s2igan.training.recipe import Recipe
 from s2igan.training.stages import RDGStage, SENStage
 from s2igan.training.train import check_text_embeddings
 from s2igan.training.trainer import TrainerConfig

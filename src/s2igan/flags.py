@@ -16,7 +16,8 @@ from typing import Annotated, Any, get_args, get_type_hints
 
 from tyro.conf import AvoidSubcommands, DisallowNone, FlagConversionOff
 
-from s2igan.recipes import Recipe, customised, groups
+from s2igan.recipes import customised, groups
+from s2igan.training.recipe import Recipe
 
 
 def with_flags(

@@ -15,45 +15,14 @@ Importing this module is cheap: what needs torch is imported when a recipe is ca
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, fields, is_dataclass, replace
+from dataclasses import fields, is_dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from s2igan.errors import UserError
+from s2igan.training.recipe import Recipe, TrainingSet
 
 if TYPE_CHECKING:
     from s2igan.training.beyond import Beyond
-    from s2igan.training.rdg import RDGConfig
-    from s2igan.training.sen import SENConfig
-
-
-@dataclass(frozen=True)
-class TrainingSet:
-    """The set that a base recipe is meant for: a dry run counts its images where no store is given."""
-
-    images: int
-    classes: int
-    """0 where the set has none."""
-
-
-def _paper_only() -> Beyond:
-    from s2igan.training.beyond import Beyond
-
-    return Beyond()
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """Both stages, complete."""
-
-    name: str
-    sen: SENConfig
-    rdg: RDGConfig
-    beyond: Beyond = field(default_factory=_paper_only)
-    training_set: TrainingSet | None = None
-    """Only estimates use it."""
-
-    def __post_init__(self) -> None:
-        self.beyond.small.check(self.rdg)
 
 
 def demo() -> Recipe:

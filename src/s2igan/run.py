@@ -20,7 +20,7 @@ from s2igan.files import atomic_write_json
 from s2igan.run_directory import DATA
 
 if TYPE_CHECKING:
-    from s2igan.recipes import Recipe
+    from s2igan.training.recipe import Recipe
 
 PREPARED, TRAINED, EVALUATED = ".prepared.json", ".trained.json", ".evaluated.json"
 """Marks of finished parts, with what was asked for."""
