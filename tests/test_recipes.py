@@ -134,7 +134,7 @@ def with_settings(recipe, **settings):
 def test_changed_hyper_parameters_are_in_the_name():
     birds = resolve("birds")
     sen = replace(birds.sen, learning_rate=1e-3, augment=None)
-    recipe = with_settings(birds, sen=sen, rdg=replace(birds.rdg, loop=replace(birds.rdg.trainer, steps=7)))
+    recipe = with_settings(birds, sen=sen, rdg=replace(birds.rdg, trainer=replace(birds.rdg.trainer, steps=7)))
     assert recipe.name == "birds, sen.learning_rate 0.001, sen.augment None, rdg.trainer.steps 7"
     assert (recipe.sen, recipe.rdg.trainer.steps) == (sen, 7)
     assert with_settings(birds) == birds
