@@ -24,7 +24,8 @@ OPTIONS = sorted(
 )
 PAGES = {
     str(path.relative_to(ROOT)): path.read_text()
-    for path in [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("models/*/*.md"), *ROOT.glob("benchmarks/*.md")]
+    for folder in ("", "docs/", "models/*/", "benchmarks/")
+    for path in ROOT.glob(f"{folder}*.md")
 }
 OLD_NAMES = "CHANGELOG.md"
 """Also names what is gone."""
