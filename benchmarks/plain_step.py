@@ -45,7 +45,7 @@ class PlainConcatConv3x3(ConcatConv3x3):
 
     def forward(self, c: Tensor, h: Tensor) -> Tensor:
         tiled = c[:, :, None, None].expand(-1, -1, *h.shape[-2:])
-        return F.conv2d(torch.cat((tiled, h), dim=1), self.weight, self.bias, padding=1)
+        return F.conv2d(torch.cat((tiled, h), dim=1), self.weight, padding=1)
 
 
 class PlainUpBlock(UpBlock):
@@ -59,12 +59,12 @@ PLAIN: dict[type[nn.Module], type[nn.Module]] = {ConcatConv3x3: PlainConcatConv3
 
 
 def plain(state: rdg.RDGState) -> rdg.RDGState:
-    """The same networks, plainly computed."""
+    """The same networks, plainly computed and contiguous."""
     for network in (state.generator, *state.discriminators.values()):
+        network.to(memory_format=torch.contiguous_format)
         for part in network.modules():
             if type(part) in PLAIN:
                 part.__class__ = PLAIN[type(part)]
-        network.to(memory_format=torch.contiguous_format)
     return state
 
 
@@ -172,7 +172,6 @@ class Step:
         self.image.requires_grad_(False)
         n = image.embedding
         state = rdg.make_state(config, image_embedding=n, encode=self.image, speech=None, seed=0, device=CPU)
-        self.layout = torch.contiguous_format if precision is None else torch.channels_last
         self.state = plain(state) if precision is None else state
 
     def __call__(self, seed: int) -> dict[str, Tensor]:
@@ -186,11 +185,11 @@ class Step:
         config, rng = self.config, torch.Generator().manual_seed(seed)
         n, sides = config.batch_size, config.generator.resolutions
         images = [torch.rand(n, 3, sides[-1], sides[-1], generator=rng) * 2 - 1 for _ in range(3)]
-        images = [image.to(memory_format=self.layout) for image in images]
+        if self.precision is not None:
+            images = [image.contiguous(memory_format=torch.channels_last) for image in images]
         z, eps = noise(config.generator, n, rng)
         if self.cached:
-            drawn = torch.randn(3, n, self.image.config.embedding, generator=rng)
-            features = list(F.normalize(drawn, dim=2))
+            features = list(F.normalize(torch.randn(3, n, self.image.config.embedding, generator=rng), dim=2))
         else:
             with torch.no_grad():
                 features = [self.image(image) for image in images]

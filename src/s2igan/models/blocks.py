@@ -11,7 +11,6 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn.utils import parametrize
 
 from s2igan.models.small_maps import as_product, convolve
 
@@ -31,24 +30,21 @@ class ConcatConv3x3(nn.Module):
     one weight of the plain convolution, ``c``'s channels first.
     """
 
-    def __init__(self, condition: int, channels: int, out_channels: int, *, bias: bool = False) -> None:
+    def __init__(self, condition: int, channels: int, out_channels: int) -> None:
         super().__init__()
         self.condition = condition
-        plain = nn.Conv2d(condition + channels, out_channels, 3, padding=1, bias=bias)
-        self.weight = plain.weight
-        self.bias = plain.bias
+        self.weight = nn.Conv2d(condition + channels, out_channels, 3).weight
 
     def forward(
         self, c: Float[Tensor, "batch condition"], h: Float[Tensor, "batch channels height width"]
     ) -> Float[Tensor, "batch out height width"]:
         """For maps of 2 pixels a side or more."""
-        # Read once: a parametrisation computes the weight at every access.
         for_c, for_h = self.weight.split([self.condition, h.shape[1]], dim=1)
         response = F.conv2d(c[:, :, None, None].expand(-1, -1, 3, 3), for_c, padding=1)
         for dim in (2, 3):
             first, middle, last = response.split(1, dim)
             response = torch.cat((first, middle.repeat_interleave(h.shape[dim] - 2, dim), last), dim)
-        return F.conv2d(h, for_h, self.bias, padding=1) + response
+        return F.conv2d(h, for_h, padding=1) + response
 
 
 def gate(x: Float[Tensor, "batch twice *map"]) -> Float[Tensor, "batch channels *map"]:
@@ -115,16 +111,12 @@ def init_weights(module: nn.Module, generator: torch.Generator | None = None) ->
     """
     for part in module.modules():
         if isinstance(part, nn.Conv2d | ConcatConv3x3 | nn.Linear):
-            weight = part.weight
-            if parametrize.is_parametrized(part, "weight"):
-                weight = part.get_parameter("parametrizations.weight.original")
-            nn.init.orthogonal_(weight, generator=generator)
-            if part.bias is not None:
-                if isinstance(part, nn.Linear):
-                    nn.init.zeros_(part.bias)
-                else:
-                    bound = 1 / math.sqrt(weight[0].numel())
-                    nn.init.uniform_(part.bias, -bound, bound, generator=generator)
+            nn.init.orthogonal_(part.weight, generator=generator)
+            if isinstance(part, nn.Linear) and part.bias is not None:
+                nn.init.zeros_(part.bias)
+            elif isinstance(part, nn.Conv2d) and part.bias is not None:
+                bound = 1 / math.sqrt(part.weight[0].numel())
+                nn.init.uniform_(part.bias, -bound, bound, generator=generator)
         elif isinstance(part, nn.BatchNorm1d | nn.BatchNorm2d):
             nn.init.normal_(part.weight, 1.0, BATCH_NORM_SPREAD, generator=generator)
             nn.init.zeros_(part.bias)

@@ -4,11 +4,9 @@ import math
 from dataclasses import dataclass
 from itertools import pairwise
 
-import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn.utils.parametrizations import spectral_norm
 
 from s2igan.errors import UserError
 from s2igan.models.blocks import LEAKY_SLOPE, ConcatConv3x3
@@ -34,14 +32,6 @@ class DiscriminatorConfig:
     """Channels of the first convolution of the 64 px ladder."""
     condition: int = 128
     """Dimensions of mu."""
-    batch_norm: bool = True
-    """Batch norm after every convolution but the first; without it those convolutions have biases."""
-    spectral_norm: bool = False
-    """Divide every convolution's weight by its largest singular value."""
-    match_dim: int | None = None
-    """Dimensions of an additional head that embeds images beside speech; None, as in the paper, leaves it out."""
-    embedding: int = 1024
-    """Dimensions of the speech embedding, which only the additional head sees."""
 
     def __post_init__(self) -> None:
         if self.resolution not in (FEATURE_SIDE * 2**halvings for halvings in range(1, MAX_HALVINGS + 1)):
@@ -65,93 +55,53 @@ class DiscriminatorConfig:
 
 
 class ConvBlock(nn.Module):
-    """Convolution, batch norm where asked for, leaky ReLU. ``stride`` 2 is a 4x4 kernel, 1 a 3x3 kernel."""
+    """Convolution without bias, batch norm unless it is the first, leaky ReLU. ``stride`` 2 is a 4x4 kernel, 1 a 3x3
+    kernel."""
 
-    def __init__(self, in_channels: int, out_channels: int, *, stride: int, batch_norm: bool, bias: bool) -> None:
+    def __init__(self, in_channels: int, out_channels: int, *, stride: int = 2, batch_norm: bool = True) -> None:
         super().__init__()
         self.stride = stride
         kernel = {1: 3, 2: 4}[stride]
-        self.conv = nn.Conv2d(in_channels, out_channels, kernel, stride=stride, padding=1, bias=bias)
+        self.conv = nn.Conv2d(in_channels, out_channels, kernel, stride=stride, padding=1, bias=False)
         self.norm = nn.BatchNorm2d(out_channels) if batch_norm else nn.Identity()
 
-    def forward(self, x: Float[Tensor, "batch in _ _"], groups: int = 1) -> Float[Tensor, "batch out _ _"]:
-        x = convolve(x, self.conv.weight, self.conv.bias, self.stride)
-        return F.leaky_relu(normalise(self.norm, x, groups), LEAKY_SLOPE, inplace=True)
-
-
-class Trunk(nn.Sequential):
-    """Convolution blocks, one after the other."""
-
-    def forward(self, x: Float[Tensor, "batch 3 side side"], groups: int = 1) -> Float[Tensor, "batch features 4 4"]:
-        for block in self:
-            x = block(x, groups)
-        return x
-
-
-def normalise(norm: nn.Module, x: Float[Tensor, "batch channels _ _"], groups: int) -> Tensor:
-    """Batch norm of each of ``groups`` equal parts of the batch by itself, in their order."""
-    if groups == 1 or isinstance(norm, nn.Identity):
-        y: Tensor = norm(x)
-        return y
-    return torch.cat([norm(part) for part in x.chunk(groups)])
+    def forward(self, x: Float[Tensor, "batch in _ _"]) -> Float[Tensor, "batch out _ _"]:
+        return F.leaky_relu(self.norm(convolve(x, self.conv.weight, self.stride)), LEAKY_SLOPE, inplace=True)
 
 
 class Discriminator(nn.Module):
-    """A trunk that ends at 4x4, an unconditional head and a head conditioned on mu. Logits out, never probabilities.
-
-    A batch may be several of equal size, such as real images and then fakes: ``groups`` of them. It costs less than as
-    many passes, and batch norms do not mix them.
-    """
+    """A trunk that ends at 4x4, an unconditional head and a head conditioned on mu. Logits out, never probabilities."""
 
     def __init__(self, config: DiscriminatorConfig) -> None:
         super().__init__()
         self.config = config
-        norm, features = config.batch_norm, config.features
-        ladder = config.ladder
-        trunk = [ConvBlock(3, ladder[0], stride=2, batch_norm=False, bias=False)]
-        for i, o in pairwise(ladder):
-            trunk.append(ConvBlock(i, o, stride=2, batch_norm=norm, bias=not norm))
+        ladder, features = config.ladder, config.features
+        trunk = [ConvBlock(3, ladder[0], batch_norm=False), *(ConvBlock(i, o) for i, o in pairwise(ladder))]
         channels = ladder[-1]
         while channels > features:  # large images climb past 8 widths and come back
-            trunk.append(ConvBlock(channels, channels // 2, stride=1, batch_norm=norm, bias=not norm))
+            trunk.append(ConvBlock(channels, channels // 2, stride=1))
             channels //= 2
-        self.trunk = Trunk(*trunk)
-        self.joint = ConcatConv3x3(config.condition, features, features, bias=not norm)
-        self.joint_norm = nn.BatchNorm2d(features) if norm else nn.Identity()
+        self.trunk = nn.Sequential(*trunk)
+        self.joint = ConcatConv3x3(config.condition, features, features)
+        self.joint_norm = nn.BatchNorm2d(features)
         self.conditional_out = nn.Conv2d(features, 1, FEATURE_SIDE)
         self.unconditional_out = nn.Conv2d(features, 1, FEATURE_SIDE)
-        if config.match_dim is not None:
-            self.match_image_out = nn.Conv2d(features, config.match_dim, FEATURE_SIDE)
-            self.match_speech_out = nn.Linear(config.embedding, config.match_dim)
-        if config.spectral_norm:
-            for part in list(self.modules()):
-                if isinstance(part, nn.Conv2d | ConcatConv3x3):
-                    spectral_norm(part)
 
-    def features(
-        self, images: Float[Tensor, "batch 3 side side"], groups: int = 1
-    ) -> Float[Tensor, "batch features 4 4"]:
-        """The trunk's last map, which every head reads."""
-        return self.trunk(images, groups)
+    def features(self, images: Float[Tensor, "batch 3 side side"]) -> Float[Tensor, "batch features 4 4"]:
+        """The trunk's last map, which both heads read."""
+        features: Tensor = self.trunk(images)
+        return features
 
     def conditional(
-        self, features: Float[Tensor, "batch features 4 4"], mu: Float[Tensor, "batch condition"], groups: int = 1
+        self, features: Float[Tensor, "batch features 4 4"], mu: Float[Tensor, "batch condition"]
     ) -> Float[Tensor, " batch"]:
         """Logit of "a real image that fits mu"."""
-        joint = F.leaky_relu(normalise(self.joint_norm, self.joint(mu, features), groups), LEAKY_SLOPE)
+        joint = F.leaky_relu(self.joint_norm(self.joint(mu, features)), LEAKY_SLOPE)
         return self.conditional_out(joint).flatten()
 
     def unconditional(self, features: Float[Tensor, "batch features 4 4"]) -> Float[Tensor, " batch"]:
         """Logit of "a real image"."""
         return self.unconditional_out(features).flatten()
-
-    def match(self, features: Float[Tensor, "batch features 4 4"]) -> Float[Tensor, "batch match"]:
-        """Images embedded at unit length beside `match_speech`; needs ``match_dim``."""
-        return F.normalize(self.match_image_out(features).flatten(1), dim=1)
-
-    def match_speech(self, embedding: Float[Tensor, "batch embedding"]) -> Float[Tensor, "batch match"]:
-        """Speech embedded at unit length beside `match`; needs ``match_dim``."""
-        return F.normalize(self.match_speech_out(embedding), dim=1)
 
     def forward(
         self, images: Float[Tensor, "batch 3 side side"], mu: Float[Tensor, "batch condition"]

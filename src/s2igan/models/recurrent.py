@@ -2,9 +2,8 @@
 
 On a GPU that is what a packed sequence is for. On a CPU, PyTorch's backward pass of a packed sequence writes the
 gradient of the whole sequence anew for every frame. So there each direction of each layer runs on the padded sequences,
-and the second direction reads every utterance from its own end; the numbers are the same. The packed form takes
-18 % longer in a step of stage 1 of `birds`, and twice as long at the paper's size in bf16 (benchmarks/README.md,
-`benchmarks/tricks.py birds-sen cub-sen`).
+and the second direction reads every utterance from its own end; the numbers are the same. With packed sequences a step
+of stage 1 takes 13 % longer in `birds`, and 86 % longer at the paper's size in bf16 (benchmarks/README.md).
 """
 
 from __future__ import annotations

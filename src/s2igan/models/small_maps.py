@@ -23,13 +23,13 @@ def as_product(pixels: int, weight: Tensor) -> bool:
 
 
 def convolve(
-    x: Float[Tensor, "batch in _ _"], weight: Float[Tensor, "out in k k"], bias: Tensor | None = None, stride: int = 1
+    x: Float[Tensor, "batch in _ _"], weight: Float[Tensor, "out in k k"], stride: int = 1
 ) -> Float[Tensor, "batch out _ _"]:
-    """Convolution with zero padding 1."""
+    """Convolution with zero padding 1, without bias."""
     kernel = weight.shape[-1]
     height, width = ((side + 2 - kernel) // stride + 1 for side in x.shape[-2:])
     if not as_product(height * width, weight):
-        return F.conv2d(x, weight, bias, stride, padding=1)
+        return F.conv2d(x, weight, stride=stride, padding=1)
     patches = F.unfold(x, kernel, padding=1, stride=stride).unflatten(1, (x.shape[1], -1)).permute(0, 3, 2, 1)
     matrix = weight.permute(0, 2, 3, 1).flatten(1)  # as the weight lies: channels last
-    return F.linear(patches.flatten(2), matrix, bias).transpose(1, 2).unflatten(2, (height, width))
+    return F.linear(patches.flatten(2), matrix).transpose(1, 2).unflatten(2, (height, width))
