@@ -104,6 +104,18 @@ def test_links_lead_somewhere(page):
             assert heading in {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles}, target
 
 
+def test_the_pages_that_the_code_cites_exist():
+    for folder in ("src", "tests", "benchmarks"):
+        for path in (ROOT / folder).rglob("*.py"):
+            if path == Path(__file__):
+                continue
+            text = " ".join(path.read_text().split())
+            for page in re.findall(r"docs/[\w-]+\.md", text):
+                assert (ROOT / page).exists(), path
+            for section in re.findall(r"method\.md,? (?:section )?(\d+)", text):
+                assert 1 <= int(section) <= 9, path
+
+
 @pytest.fixture(scope="module")
 def flags_of():
     """The flags that a command's help lists."""
