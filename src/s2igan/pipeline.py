@@ -1,4 +1,4 @@
-"""A trained model in use: a recording in, images out. Command line, report and web page all go through here."""
+"""A trained model in use: a recording in, images out. The command line and the evaluation go through here."""
 
 from __future__ import annotations
 

@@ -47,10 +47,10 @@ def demo() -> Recipe:
 def birds() -> Recipe:
     """The built-in birds at 16, 32 and 64 px, 60 to 90 minutes on two cores.
 
-    The paper's stages, networks and losses at smaller widths, and what docs/concepts.md lists as changed in the small
-    recipes: a reconstruction warm-up on real images, contrastive terms in place of mismatched pairs, a condition that
-    begins at full strength, distorted speech, image features with a place that are encoded once; and batches of
-    utterances of similar length.
+    The paper's stages, networks and losses at smaller widths, with the additions of docs/method.md, section 9: a
+    reconstruction warm-up on real images, contrastive terms in place of mismatched pairs, a condition that begins at
+    full strength, distorted speech, image features with a place that are encoded once; and batches of utterances of
+    similar length.
     """
     from s2igan.models.generator import GeneratorConfig
     from s2igan.models.image_encoder import ImageEncoderConfig

@@ -2,8 +2,8 @@
 
 `torchrun --nproc-per-node N -m s2igan train ...` starts N processes that hold the same networks. Every process draws
 the batch of a step as one process would, from (seed, stage, step), and computes its `share` of the rows. Gradients are
-averaged by one all-reduce for each optimiser step. A loss that compares the rows of a batch sees the rows of all
-processes: `gather`.
+averaged by one all-reduce for each optimiser step. The matching loss of stage 1, which compares the rows of a batch,
+sees the rows of all processes: `gather`.
 """
 
 from __future__ import annotations
