@@ -53,7 +53,8 @@ def contours(images: Float[Tensor, "batch 3 side side"]) -> Float[Tensor, "batch
         return F.avg_pool2d(padded, NEIGHBOURHOOD, stride=1)
 
     reduced = F.interpolate(images.float(), size=(SIDE, SIDE), mode="area")
-    lightness = (reduced * reduced.new_tensor(LUMA).view(1, 3, 1, 1)).sum(dim=1, keepdim=True)
+    luma = torch.stack([reduced.new_full((1, 1), weight) for weight in LUMA])  # a copy of a tuple would stop a GPU
+    lightness = (reduced * luma).sum(dim=1, keepdim=True)
     difference = lightness - around(lightness)
     return difference.abs() / (around(difference.square()) + FLOOR**2).sqrt()
 
