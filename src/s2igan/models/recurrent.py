@@ -33,7 +33,7 @@ def over_utterances(
     order = lengths.argsort(descending=True)
     there, back = (index.to(x.device, non_blocking=True) for index in (order, order.argsort()))
     with torch.autocast(x.device.type, enabled=False):
-        packed = pack_padded_sequence(x[there].to(rnn.weight_ih_l0.dtype), lengths[order], batch_first=True)
+        packed = pack_padded_sequence(x[there].to(next(rnn.parameters()).dtype), lengths[order], batch_first=True)
         return pad_packed_sequence(rnn(packed)[0], batch_first=True)[0][back]
 
 
