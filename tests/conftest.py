@@ -28,7 +28,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     if not torch.cuda.is_available():
         reason = pytest.mark.skip(reason="PyTorch finds no GPU here; make gpu runs this on a machine that has one")
         for item in items:
-            if "gpu" in item.keywords:
+            if item.get_closest_marker("gpu"):
                 item.add_marker(reason)
 
 

@@ -6,12 +6,10 @@ import numpy as np
 import pytest
 import torch
 from absent_gpu import ABSENT, AbsentGpu
-from rich.console import Console
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils.rnn import pack_padded_sequence
 
 from s2igan.audio import SAMPLE_RATE
-from s2igan.data.dataset import SpeechImageData
 from s2igan.models.blocks import seeded
 from s2igan.models.encoders import build_encoder
 from s2igan.models.generator import Generator
@@ -19,38 +17,10 @@ from s2igan.models.image_encoder import ImageEncoder
 from s2igan.pipeline import FrontEnd, SpeechToImage
 from s2igan.recipes import resolve
 from s2igan.training import stages
-from s2igan.training.stages import RDGStage, SENStage
-from tiny_corpus import shrunk, with_rdg
+from tiny_corpus import shrunk
+from toy_stages import RECIPES, take_steps, toy_stage
 
 CPU = torch.device("cpu")
-RECIPES = {
-    "cub": lambda: shrunk(resolve("cub"), 4),
-    "birds": lambda: shrunk(resolve("birds"), 4),
-    "end-to-end": lambda: with_rdg(shrunk(resolve("end-to-end", "cub"), 4), accumulate=2),
-    "li2020": lambda: shrunk(resolve("li2020", "cub"), 4),
-    "text": lambda: shrunk(resolve("stackgan-v2-text", "cub"), 4),
-}
-
-
-def made(name, stage, store, folder, device):
-    recipe = RECIPES[name]()
-    data, held_out = (SpeechImageData(store, split, 32) for split in ("train", "validation"))
-    options = {"seed": 0, "device": device, "console": Console(quiet=True), "cache": folder}
-    with seeded(0):
-        image = ImageEncoder(recipe.sen.image, pretrained=False).to(device).eval()
-        speech = build_encoder(recipe.sen.speech).to(device).eval()
-    if stage == "sen":
-        return SENStage(recipe.sen, data, held_out, image=image, **options)
-    return RDGStage(recipe.rdg, recipe.beyond, data, held_out, speech=speech, image=image, samples=folder, **options)
-
-
-def losses(stage, steps=3):
-    found = []
-    for step in range(steps):
-        batch = stage.batch(stage.reader.read(step))
-        with seeded(step):
-            found.append(stage.update(step)(stage.state, batch, stage.config))
-    return found
 
 
 @pytest.fixture(autouse=True)
@@ -64,11 +34,11 @@ def _no_autocast(monkeypatch):
 @pytest.mark.parametrize("name", RECIPES)
 def test_a_step_on_a_gpu_that_is_not_there(name, stage, store, tmp_path):
     """It mixes no devices and never waits, and the losses are those of the CPU; scores and samples may wait."""
-    expected = losses(made(name, stage, store, tmp_path, CPU))
+    expected = take_steps(toy_stage(name, stage, store, tmp_path, CPU), range(3))
     with AbsentGpu(may_wait=True):
-        there = made(name, stage, store, tmp_path, ABSENT)
+        there = toy_stage(name, stage, store, tmp_path, ABSENT)
     with AbsentGpu(may_wait=False):
-        actual = losses(there)
+        actual = take_steps(there, range(3))
     with AbsentGpu(may_wait=True):
         assert there.evaluate(3)
     for ours, theirs in zip(actual, expected, strict=True):
@@ -83,7 +53,7 @@ def test_a_step_on_a_gpu_that_is_not_there(name, stage, store, tmp_path):
 def test_every_batch_norm_that_trains_is_synchronised(stage, store, tmp_path, monkeypatch):
     given = []
     monkeypatch.setattr(stages, "synchronise_batch_norms", lambda network, device: given.extend(network.modules()))
-    state = made("end-to-end", stage, store, tmp_path, CPU).state
+    state = toy_stage("end-to-end", stage, store, tmp_path, CPU).state
     if stage == "sen":
         trained = [state.speech, state.image.head]
     else:
