@@ -6,6 +6,7 @@ Time and memory are measured: real steps of each stage on made-up data, on this 
 from __future__ import annotations
 
 import dataclasses
+import json
 import sys
 import tempfile
 import time
@@ -15,22 +16,21 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
-import soundfile
 import torch
-from PIL import Image
 from rich.console import Console
+from safetensors.numpy import save_file
 from torch import nn
 
-from s2igan.audio import FRAMES_PER_SECOND, SAMPLE_RATE
 from s2igan.data.dataset import SpeechImageData
-from s2igan.data.manifest import Utterance, write_manifest
-from s2igan.data.pack import build_store
+from s2igan.data.layout import HEADER, INDEX, STORE, VERSION, Kind, column_types, shard_name, stored_size
+from s2igan.data.pack import write_index
 from s2igan.data.store import Store
 from s2igan.data.text_embeddings import write_text_embeddings
 from s2igan.devices import choose_device
 from s2igan.models.encoders import build_encoder, encoder_to_json
 from s2igan.models.image_encoder import ImageEncoder, build_backbone
 from s2igan.models.precomputed import PrecomputedConfig
+from s2igan.models.speech_encoder import SpeechEncoderConfig
 from s2igan.training.beyond.small_recipes import SmallExtra
 from s2igan.training.precision import autocast, choose_precision
 from s2igan.training.rdg import build_networks
@@ -262,24 +262,42 @@ def made_up_stages(recipe: Recipe, facts: DataFacts, device: torch.device) -> It
 
 
 def made_up_store(folder: Path, image_size: int, facts: DataFacts, embedding: int = 1024) -> Store:
-    """A prepared store of noise: pictures large enough, utterances of the expected length, classes if there are any.
+    """A prepared store of noise: pictures large enough, log-mels of the expected length, classes if there are any.
+
+    It is written as it is, so that measuring needs no library that decodes sound.
 
     Args:
         embedding: dimensions of the embedding of its one text.
     """
     rng = np.random.default_rng(0)
+    n, side, bands = MADE_UP_CLASSES * MADE_UP_IMAGES, stored_size(image_size), SpeechEncoderConfig.n_mels
+    rows = np.arange(n, dtype=np.int32)
+    noise = rng.standard_normal((n * facts.frames, bands), dtype=np.float32)
+    images = {"images": rng.integers(0, 256, (n * side, side, 3), dtype=np.uint8), "wide": np.zeros(n, bool)}
+    made: dict[Kind, dict[str, np.ndarray]] = {"images": images, "mels": {"mels": noise.astype(np.float16)}}
+    offsets = {"images": side * np.arange(n + 1), "mels": facts.frames * np.arange(n + 1)}
+    (folder / STORE).mkdir()
+    shards = {}
+    for kind, tensors in made.items():
+        path = folder / STORE / shard_name(kind, 0)
+        save_file(tensors | {"rows": rows, "offsets": offsets[kind]}, path, {HEADER: json.dumps({"rejected": {}})})
+        shards[path.name] = path.stat().st_size
     text = "a description of this picture, of about as many words as a sentence has"
-    rows = []
-    for label in range(MADE_UP_CLASSES):
-        for number in range(MADE_UP_IMAGES):
-            name = f"{label}-{number}"
-            pixels = rng.integers(0, 256, (image_size, image_size, 3), dtype=np.uint8)
-            Image.fromarray(pixels).save(folder / f"{name}.png")
-            wave = 0.1 * rng.standard_normal(round(facts.frames / FRAMES_PER_SECOND * SAMPLE_RATE))
-            soundfile.write(folder / f"{name}.wav", wave, SAMPLE_RATE)
-            class_name = None if facts.classes == 0 else str(label)
-            rows.append(Utterance(f"{name}.wav", f"{name}.png", class_name=class_name, split="train", text=text))
-    write_manifest(folder / "manifest.jsonl", rows)
-    build_store(folder / "manifest.jsonl", image_size=image_size, jobs=1, progress=False)
+    names = [f"{label}-{number}" for label in range(MADE_UP_CLASSES) for number in range(MADE_UP_IMAGES)]
+    utterances: dict[str, Any] = {name: [None] * n for name in column_types()[INDEX]}
+    utterances |= {"image": rows, "shard": 0 * rows, "offset": offsets["mels"][:-1], "n_frames": [facts.frames] * n}
+    utterances |= {"split": ["train"] * n, "audio": [f"{name}.wav" for name in names], "text": [text] * n}
+    pictures: dict[str, Any] = {
+        "path": [f"{name}.png" for name in names],
+        "class": [None if facts.classes == 0 else name[0] for name in names],
+        "shard": 0 * rows,
+        "offset": offsets["images"][:-1],
+        "length": [side] * n,
+        "wide": images["wide"],
+        "attributes": ["{}"] * n,
+    }
+    sizes = {"image_size": image_size, "stored_size": side, "window": "hann", "validation_from_train": False}
+    counts = {"version": VERSION, "corpus": ".", "rows": n, "rejected": 0, "attributes": {}, "shards": shards}
+    write_index(folder, utterances, pictures, counts | sizes)
     write_text_embeddings(folder, [text], rng.standard_normal((1, embedding)).astype(np.float16))
     return Store.open(folder)

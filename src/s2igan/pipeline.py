@@ -152,7 +152,7 @@ class SpeechToImage:
             raise UserError(f"this model reads {what} and cannot hear: it was trained as the baseline {baseline}.")
         wave = torch.from_numpy(waveform(audio)).to(self.device)
         mel = log_mel(wave, window=self.front_end.window, pad_mode=self.front_end.pad_mode)[None]
-        embedding = self.speech_encoder(mel, torch.tensor([mel.shape[1]], device=self.device))
+        embedding = self.speech_encoder(mel, torch.tensor([mel.shape[1]]))
         return cast(Tensor, embedding[0].cpu())
 
     def noise(self, samples: int, seed: int) -> tuple[Float[Tensor, "images z"], Float[Tensor, "images condition"]]:

@@ -215,8 +215,10 @@ class RDGStage:
         )
         start_condition(self.state.generator, beyond.condition_start)
         self.state.ema = Ema(self.state.generator, config.ema_decay)
-        for network in (self.state.generator, *self.state.discriminators.values()):
-            synchronise_batch_norms(network, device)
+        trained = (self.state.generator, *self.state.discriminators.values(), self.state.relation, self.state.speech)
+        for network in trained:
+            if network is not None:
+                synchronise_batch_norms(network, device)
         if config.trainer.compile:  # discriminators are called by their parts
             trunks = [network.trunk for network in self.state.discriminators.values()]
             compile_networks([self.state.generator, *trunks], one_size=True)
