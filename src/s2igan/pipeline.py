@@ -12,13 +12,12 @@ from typing import Any, TypeVar, cast
 
 import numpy as np
 import soundfile
-import soxr
 import torch
 from jaxtyping import Float, Int, UInt8
 from PIL import Image
 from torch import Tensor
 
-from s2igan.audio import SAMPLE_RATE, PadMode, Window, check_waveform, load_audio, log_mel
+from s2igan.audio import PadMode, Window, load_audio, log_mel, resampled
 from s2igan.checkpoint import load_model
 from s2igan.devices import choose_device
 from s2igan.errors import UserError
@@ -150,8 +149,8 @@ class SpeechToImage:
         if self.speech_encoder.reads != "speech":
             what, baseline = CANNOT_HEAR[self.speech_encoder.reads]
             raise UserError(f"this model reads {what} and cannot hear: it was trained as the baseline {baseline}.")
-        wave = torch.from_numpy(waveform(audio)).to(self.device)
-        mel = log_mel(wave, window=self.front_end.window, pad_mode=self.front_end.pad_mode)[None]
+        wave = torch.from_numpy(waveform(audio))
+        mel = log_mel(wave, window=self.front_end.window, pad_mode=self.front_end.pad_mode)[None].to(self.device)
         embedding = self.speech_encoder(mel, torch.tensor([mel.shape[1]], device=self.device))
         return cast(Tensor, embedding[0].cpu())
 
@@ -251,11 +250,7 @@ def waveform(audio: Audio) -> Float[np.ndarray, " samples"]:
         wave = ((samples.astype(np.float64) - limits.min) / half - 1.0).astype(np.float32)
     if wave.ndim == 2:
         wave = wave.mean(axis=1)
-    if rate != SAMPLE_RATE:
-        wave = soxr.resample(wave, rate, SAMPLE_RATE)
-    wave = np.ascontiguousarray(wave, dtype=np.float32)
-    check_waveform(wave, name)
-    return wave
+    return resampled(wave, rate, name)
 
 
 def to_pixels(images: Float[Tensor, "batch 3 height width"]) -> UInt8[np.ndarray, "batch height width 3"]:
