@@ -14,7 +14,6 @@ from collections import Counter
 from pathlib import Path
 
 import numpy as np
-from rich.console import Console
 
 from s2igan.data.store import Store
 from s2igan.evaluation.attributes import attribute_accuracy, load_or_train_classifier
@@ -31,7 +30,6 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("--split", default="test")
     parser.add_argument("--seed", type=int, default=0, help="of the captions, as in s2igan evaluate")
-    parser.add_argument("--jobs", type=int, default=None)
     options = parser.parse_args()
 
     store = Store.open(options.data)
@@ -39,7 +37,7 @@ def main() -> None:
     drawing = drawn_set_with(store.attributes)
     if drawing is None:
         raise SystemExit(f"{options.data}: holds no pictures that this package draws.")
-    classifier = load_or_train_classifier(drawing, jobs=options.jobs, console=Console(stderr=True))
+    classifier = load_or_train_classifier(drawing)
 
     seen = classifier.predict(as_images(store.images[split.images], store.image_size))
     truths = classifier.codes([store.image_attributes(int(image)) for image in split.images])

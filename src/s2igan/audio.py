@@ -131,8 +131,8 @@ def _open(path: Path) -> Iterator[soundfile.SoundFile]:
 def _missing_frames(file: soundfile.SoundFile, path: Path, unread: int) -> int:
     """Samples that the header promises and the file does not hold.
 
-    libsndfile's log tells of the headers of wav, aiff and au files. Elsewhere it is what could not be read, but of an mp3
-    file without a header of its encoder, whose length is an estimate.
+    libsndfile's log tells of the headers of wav, aiff and au files. Of others it is what could not be read, but for an
+    mp3 file without a header of its encoder, whose length is an estimate.
     """
     for promised, found in (map(int, chunk) for chunk in re.findall(SHORT_CHUNK, file.extra_info)):
         if 0 < found < promised < UNKNOWN_LENGTH:

@@ -24,8 +24,8 @@ def split(bird_store) -> EvaluationSplit:
 
 
 @pytest.fixture
-def evaluation(model, split, quiet) -> Evaluation:
-    return Evaluation(model, split, 0, quiet)
+def evaluation(model, split) -> Evaluation:
+    return Evaluation(model, split, 0)
 
 
 def real_pictures(store, captions: np.ndarray) -> np.ndarray:

@@ -109,7 +109,7 @@ def test_from_the_publishers_folders_to_the_queries(tmp_path: Path) -> None:
     assert asked == [key.partition("/")[2] for key in map_queries("oxford102") if key in keys]
 
 
-def test_the_map_asks_the_list(bird_store, model, quiet, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_map_asks_the_list(bird_store, model, monkeypatch: pytest.MonkeyPatch) -> None:
     split = EvaluationSplit.of(bird_store, "test")
     chosen = np.array([8, 0, 3])
     asked: list[tuple[list[int], int]] = []
@@ -120,7 +120,7 @@ def test_the_map_asks_the_list(bird_store, model, quiet, monkeypatch: pytest.Mon
         return Fakes(captions, per_caption, pictures, self.seed + noise)
 
     monkeypatch.setattr(Evaluation, "draw", fake_draw)
-    evaluation = Evaluation(model, split, 5, quiet)
+    evaluation = Evaluation(model, split, 5)
     monkeypatch.setattr(generated.PaperQueries, "of", lambda _: PaperQueries("cub", chosen, 100, 1000))
     group = paper_map_group(evaluation, evaluation.real_features(split.images, 32))
     captions = [int(u) for u in split.utterances if bird_store.image_index[u] in split.images[chosen]]
@@ -220,7 +220,7 @@ def test_from_the_importers_to_the_recall(tmp_path: Path) -> None:
     assert (found.name, len(found.positions)) == ("places", 1400)
 
 
-def test_the_recall_asks_the_list(bird_store, model, quiet, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_recall_asks_the_list(bird_store, model, monkeypatch: pytest.MonkeyPatch) -> None:
     """One fake of every caption of the listed images, whatever was generated before; each belongs to its image."""
     split = EvaluationSplit.of(bird_store, "test")
     chosen = np.array([7, 0, 3, 5])  # not in the order of the store
@@ -234,7 +234,7 @@ def test_the_recall_asks_the_list(bird_store, model, quiet, monkeypatch: pytest.
         return Fakes(captions, per_caption, real[:, margin : margin + 32, margin : margin + 32], self.seed + noise)
 
     monkeypatch.setattr(Evaluation, "draw", fake_draw)
-    evaluation = Evaluation(model, split, 5, quiet)
+    evaluation = Evaluation(model, split, 5)
     before = evaluation.draw(split.utterances[:3], 2)
     features = evaluation.real_features(split.images, 32), evaluation.fake_features(before)
     asked.clear()

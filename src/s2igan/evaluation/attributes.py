@@ -15,7 +15,6 @@ import time
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -36,9 +35,8 @@ from s2igan.models.blocks import seeded
 
 VERSION = 1
 """Of the recipe below beyond its settings; classifiers of another version are trained anew."""
-
-HELD_OUT_SEED_STEP = 1
-"""Held-out drawings are drawn from the next seed, whose individuals are other ones."""
+SEED, HELD_OUT_SEED = 0, 1
+"""Of the training and its drawings, and of the held-out drawings, whose individuals are other ones."""
 
 
 @dataclass(frozen=True)
@@ -120,23 +118,10 @@ def _conv(in_channels: int, out_channels: int, *, stride: int) -> nn.Sequential:
     return nn.Sequential(conv, nn.BatchNorm2d(out_channels), nn.ReLU(inplace=True))
 
 
-def load_or_train_classifier(
-    drawn: DrawnSet,
-    config: ClassifierConfig | None = None,
-    *,
-    cache: Path | None = None,
-    seed: int = 0,
-    jobs: int | None = None,
-    console: Console | None = None,
-) -> AttributeClassifier:
-    """The classifier of a drawn set from the cache, or a new one, kept there for the next time.
+def load_or_train_classifier(drawn: DrawnSet, config: ClassifierConfig | None = None) -> AttributeClassifier:
+    """The classifier of a drawn set from the user's cache folder, or a new one, kept there for the next time.
 
-    The cache is keyed by the drawing's source, the settings and the seed: a change to any of them trains anew.
-
-    Args:
-        cache: the folder; that of the user unless given.
-        jobs: processes that draw; as many as there are usable cores unless given.
-        console: where progress is shown; nowhere unless given.
+    It is keyed by the drawing's source and the settings: a change to either trains anew.
 
     Raises:
         UserError: the cached file is damaged, or there is no room for a new one.
@@ -148,41 +133,35 @@ def load_or_train_classifier(
         "fingerprint": fingerprint(drawn),
         "attributes": {name: list(values) for name, values in drawn.attributes.items()},
         "settings": dataclasses.asdict(config),
-        "seed": seed,
+        "seed": SEED,
     }
     key = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
-    directory = (cache or cache_folder(None)) / "attribute_classifiers" / f"{drawn.name}-{key}"
+    directory = cache_folder(None) / "attribute_classifiers" / f"{drawn.name}-{key}"
     if directory.is_dir():
         stored, weights = load_model(directory)
         classifier = AttributeClassifier(drawn.attributes, config)
         classifier.load_state_dict(weights)
         classifier.record = stored["record"]
         return classifier.eval().requires_grad_(False)
-    classifier = train_classifier(drawn, config, seed=seed, jobs=jobs, console=console)
+    classifier = train_classifier(drawn, config)
     save_model(directory, {**facts, "record": classifier.record}, classifier.state_dict())
     return classifier
 
 
-def train_classifier(
-    drawn: DrawnSet,
-    config: ClassifierConfig,
-    *,
-    seed: int = 0,
-    jobs: int | None = None,
-    console: Console | None = None,
-) -> AttributeClassifier:
-    """Draws the pictures, trains, and measures on held-out drawings; arguments as `load_or_train_classifier`."""
+def train_classifier(drawn: DrawnSet, config: ClassifierConfig) -> AttributeClassifier:
+    """Draws the pictures, trains, and measures on held-out drawings."""
     started = time.monotonic()
     side, steps_per_epoch = stored_size(config.image_size), config.drawings // config.batch_size
-    with Progress(console=console, disable=console is None or not console.is_terminal) as bar:
+    console = Console(stderr=True)
+    with Progress(console=console, disable=not console.is_terminal) as bar:
         drawing = bar.add_task("Attribute classifier: drawing", total=config.drawings + config.held_out)
         training = bar.add_task("Attribute classifier: training", total=config.epochs * steps_per_epoch)
-        draw = partial(draw_random, drawn, side=side, jobs=jobs, advance=lambda done: bar.advance(drawing, done))
-        pictures, codes = draw(config.drawings, seed=2 * seed)
-        unseen, unseen_codes = draw(config.held_out, seed=2 * seed + HELD_OUT_SEED_STEP)
+        draw = partial(draw_random, drawn, side=side, advance=lambda done: bar.advance(drawing, done))
+        pictures, codes = draw(config.drawings, seed=SEED)
+        unseen, unseen_codes = draw(config.held_out, seed=HELD_OUT_SEED)
         drawing_seconds = time.monotonic() - started
-        rng = np.random.default_rng([seed, 0xC1A5])
-        with seeded(seed):  # the weights and the dropout
+        rng = np.random.default_rng([SEED, 0xC1A5])
+        with seeded(SEED):  # the weights and the dropout
             classifier = AttributeClassifier(drawn.attributes, config).to(memory_format=torch.channels_last)
             optimiser = torch.optim.AdamW(
                 classifier.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
@@ -212,7 +191,7 @@ def train_classifier(
         },
         "drawing_seconds": round(drawing_seconds, 1),
         "training_seconds": round(time.monotonic() - started - drawing_seconds, 1),
-        "seed": seed,
+        "seed": SEED,
         "fingerprint": fingerprint(drawn),
     }
     return classifier

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -66,7 +67,7 @@ def evaluate(
             there is no such device.
     """
     started = time.monotonic()
-    out, console = Console(), Console(stderr=True)
+    out = Console()
     where = choose_device(device)
     run = RunDirectory.open(run_directory)
     chosen = EvaluationSplit.of(Store.open(data_dir), split)
@@ -76,10 +77,10 @@ def evaluate(
     for folder in (SAMPLE_SHEET, FIGURE3):  # those of an earlier evaluation, which may have been of other data
         shutil.rmtree(run.evaluation / folder, ignore_errors=True)
 
-    groups = [stage_1_group(networks, chosen, seed=seed, console=console)]
+    groups = [stage_1_group(networks, chosen, seed=seed)]
     if networks.model is not None:
         check_size(networks.model, chosen.store)
-        evaluation = Evaluation(networks.model, chosen, seed, console)
+        evaluation = Evaluation(networks.model, chosen, seed)
         write_sample_sheet(evaluation, run.evaluation / SAMPLE_SHEET)
         captions = np.random.default_rng([seed, 0xCA9]).permutation(chosen.utterances)[:max_captions]
         groups += generated_groups(evaluation, captions, samples_per_caption, classifier, run.evaluation / FIGURE3)
@@ -103,18 +104,17 @@ def evaluate(
     return content
 
 
-def stage_1_group(networks: Networks, split: EvaluationSplit, *, seed: int, console: Console) -> Group:
+def stage_1_group(networks: Networks, split: EvaluationSplit, *, seed: int) -> Group:
     """How well stage 1 finds images by speech and speech by images (method.md section 6)."""
     store, utterances = split.store, split.utterances
     device = next(networks.image.parameters()).device
-    speech = speech_embeddings(store, networks.speech, utterances, device=device, console=console)
+    speech = speech_embeddings(store, networks.speech, utterances, device=device, console=Console(stderr=True))
     images = image_features(
         networks.image,
         store.images,
         split.images,
         crop=networks.image_size,
         project=True,
-        console=console,
         description="Image embeddings",
     )
     disagreement, oracle = None, ""
@@ -149,12 +149,12 @@ def generated_groups(
     figure3: Path,
 ) -> list[Group]:
     """Scores of the images that the model generates for captions; Figure 3 is kept in a folder."""
-    split, console = evaluation.split, evaluation.console
+    split = evaluation.split
     fakes = evaluation.draw(captions, samples_per_caption)
     groups = []
     drawn = drawn_set_with(split.store.attributes)
     if drawn is not None:
-        classifier = load_or_train_classifier(drawn, classifier_config, console=console)
+        classifier = load_or_train_classifier(drawn, classifier_config)
         groups.append(attribute_group(classifier, split, fakes, drawn.headlines))
         changed = figure3_group(evaluation, classifier, drawn, figure3)
         groups += [changed] if changed is not None else []
@@ -165,5 +165,5 @@ def generated_groups(
         groups.append(fake_recall_group(evaluation, fakes, real, generated))
     if min(len(split.images), len(fakes.pictures)) >= 2:
         return [*groups, distance_group(evaluation, fakes, real, generated)]
-    console.print("Distances are left out: they need two real and two generated images.", highlight=False)
+    print("Distances are left out: they need two real and two generated images.", file=sys.stderr)
     return groups

@@ -11,7 +11,6 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int, UInt8
 from rich.console import Console
-from rich.progress import track
 from torch import Tensor
 
 from s2igan.evaluation.attributes import Accuracy, AttributeClassifier, attribute_accuracy
@@ -30,6 +29,7 @@ from s2igan.metrics.retrieval import (
     same_label,
 )
 from s2igan.models.image_encoder import ImageEncoder, ImageEncoderConfig
+from s2igan.parallel import track
 from s2igan.pipeline import SpeechToImage
 from s2igan.training.frozen import speech_embeddings
 
@@ -92,16 +92,14 @@ class Evaluation:
     model: SpeechToImage
     split: EvaluationSplit
     seed: int
-    console: Console
-    """Where progress is shown."""
 
     def draw(self, captions: Int[np.ndarray, " captions"], per_caption: int = 1, *, noise: int = 0) -> Fakes:
         """``per_caption`` images of each caption at the highest resolution; other numbers ``noise``, other images."""
         model, seed = self.model, self.seed + noise
         speech = speech_embeddings(
-            self.split.store, model.speech_encoder, captions, device=model.device, console=self.console
+            self.split.store, model.speech_encoder, captions, device=model.device, console=Console(stderr=True)
         )
-        pictures = draw_pictures(model, speech.repeat_interleave(per_caption, dim=0), seed=seed, console=self.console)
+        pictures = draw_pictures(model, speech.repeat_interleave(per_caption, dim=0), seed=seed)
         return Fakes(captions, per_caption, pictures, seed, model.rerank)
 
     @cached_property
@@ -112,28 +110,26 @@ class Evaluation:
 
     def real_features(self, images: Int[np.ndarray, " images"], side: int) -> Float[np.ndarray, "images features"]:
         """Features of the centre crops, of ``side`` pixels as training crops them, of images of the store."""
-        pictures, description = self.split.store.images, "Features of real images"
-        return image_features(self.encoder, pictures, images, crop=side, console=self.console, description=description)
+        return image_features(
+            self.encoder, self.split.store.images, images, crop=side, description="Features of real images"
+        )
 
     def fake_features(self, fakes: Fakes) -> Float[np.ndarray, "images features"]:
         """Features of generated images, in their order."""
-        description = "Features of generated images"
-        return image_features(self.encoder, fakes.pictures, console=self.console, description=description)
+        return image_features(self.encoder, fakes.pictures, description="Features of generated images")
 
 
 @torch.inference_mode()
 def draw_pictures(
-    model: SpeechToImage, embeddings: Float[Tensor, "images embedding"], *, seed: int, console: Console | None = None
+    model: SpeechToImage, embeddings: Float[Tensor, "images embedding"], *, seed: int
 ) -> UInt8[np.ndarray, "images side side 3"]:
     """One picture per embedding at the highest resolution, each with noise of its own from ``seed``."""
     config = model.generator.config
     stream = torch.Generator().manual_seed(seed)
     noise = torch.randn(len(embeddings) * model.rerank, config.z + config.condition, generator=stream)
     z, eps = noise.split([config.z, config.condition], dim=1)
-    silent = console is None or not console.is_terminal
     parts = []
-    starts = range(0, len(embeddings), DRAWN_AT_ONCE)
-    for start in track(starts, description="Generating", console=console, disable=silent):
+    for start in track(range(0, len(embeddings), DRAWN_AT_ONCE), "Generating"):
         rows = slice(start * model.rerank, (start + DRAWN_AT_ONCE) * model.rerank)
         parts.append(model.draw(embeddings[start : start + DRAWN_AT_ONCE], z[rows], eps[rows])[-1])
     return np.concatenate(parts)
