@@ -6,7 +6,7 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
@@ -69,13 +69,13 @@ def progress_bars(shown: bool, amount: type[ProgressColumn] | None = None) -> It
         yield bars
 
 
-def track(items: Sequence[Item], description: str) -> Iterator[Item]:
-    """The items, with a bar on stderr where that is a terminal."""
+def track(items: Iterable[Item], description: str, total: int | None = None) -> Iterator[Item]:
+    """The items, with a bar on stderr where that is a terminal; `total` where their number cannot be asked."""
     from rich import progress
     from rich.console import Console
 
     console = Console(stderr=True)
-    yield from progress.track(items, description, console=console, disable=not console.is_terminal)
+    yield from progress.track(items, description, total, console=console, disable=not console.is_terminal)
 
 
 def _start_worker() -> None:

@@ -14,15 +14,12 @@ import json
 import time
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
-from rich.console import Console
-from rich.progress import Progress
 from torch import Tensor, nn
 
 from s2igan.checkpoint import load_model, save_model
@@ -32,6 +29,7 @@ from s2igan.data.layout import stored_size
 from s2igan.evaluation.drawings import draw_random, fingerprint
 from s2igan.files import cache_folder
 from s2igan.models.blocks import seeded
+from s2igan.parallel import track
 
 VERSION = 1
 """Of the recipe below beyond its settings; classifiers of another version are trained anew."""
@@ -152,42 +150,32 @@ def train_classifier(drawn: DrawnSet, config: ClassifierConfig) -> AttributeClas
     """Draws the pictures, trains, and measures on held-out drawings."""
     started = time.monotonic()
     side, steps_per_epoch = stored_size(config.image_size), config.drawings // config.batch_size
-    console = Console(stderr=True)
-    with Progress(console=console, disable=not console.is_terminal) as bar:
-        drawing = bar.add_task("Attribute classifier: drawing", total=config.drawings + config.held_out)
-        training = bar.add_task("Attribute classifier: training", total=config.epochs * steps_per_epoch)
-        draw = partial(draw_random, drawn, side=side, advance=lambda done: bar.advance(drawing, done))
-        pictures, codes = draw(config.drawings, seed=SEED)
-        unseen, unseen_codes = draw(config.held_out, seed=HELD_OUT_SEED)
-        drawing_seconds = time.monotonic() - started
-        rng = np.random.default_rng([SEED, 0xC1A5])
-        with seeded(SEED):  # the weights and the dropout
-            classifier = AttributeClassifier(drawn.attributes, config).to(memory_format=torch.channels_last)
-            optimiser = torch.optim.AdamW(
-                classifier.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
-            )
-            schedule = torch.optim.lr_scheduler.OneCycleLR(
-                optimiser, config.learning_rate, total_steps=config.epochs * steps_per_epoch, pct_start=0.2
-            )
-            for _ in range(config.epochs):
-                order = rng.permutation(len(pictures))[: steps_per_epoch * config.batch_size]
-                for chosen in order.reshape(steps_per_epoch, config.batch_size):
-                    images = degrade(crop_and_flip(pictures[chosen], config.image_size, rng), config, rng)
-                    targets = torch.from_numpy(codes[chosen].T)
-                    losses = [
-                        F.cross_entropy(logits, target, label_smoothing=config.label_smoothing)
-                        for logits, target in zip(classifier(images), targets, strict=True)
-                    ]
-                    optimiser.zero_grad(set_to_none=True)
-                    torch.stack(losses).sum().backward()
-                    optimiser.step()
-                    schedule.step()
-                    bar.advance(training)
-    found = classifier.eval().requires_grad_(False).predict(crop_and_flip(unseen, config.image_size, None))
+    pictures, codes = draw_random(drawn, config.drawings, side, seed=SEED)
+    unseen, unseen_codes = draw_random(drawn, config.held_out, side, seed=HELD_OUT_SEED)
+    drawing_seconds = time.monotonic() - started
+    rng = np.random.default_rng([SEED, 0xC1A5])
+    with seeded(SEED):  # the weights and the dropout
+        classifier = AttributeClassifier(drawn.attributes, config).to(memory_format=torch.channels_last)
+        optimiser = torch.optim.AdamW(classifier.parameters(), config.learning_rate, weight_decay=config.weight_decay)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(
+            optimiser, config.learning_rate, total_steps=config.epochs * steps_per_epoch, pct_start=0.2
+        )
+        for _ in track(range(config.epochs), "Training the attribute classifier"):
+            order = rng.permutation(len(pictures))[: steps_per_epoch * config.batch_size]
+            for chosen in order.reshape(steps_per_epoch, config.batch_size):
+                images = degrade(crop_and_flip(pictures[chosen], config.image_size, rng), config, rng)
+                losses = [
+                    F.cross_entropy(logits, target, label_smoothing=config.label_smoothing)
+                    for logits, target in zip(classifier(images), torch.from_numpy(codes[chosen].T), strict=True)
+                ]
+                optimiser.zero_grad(set_to_none=True)
+                torch.stack(losses).sum().backward()
+                optimiser.step()
+                schedule.step()
+    seen = classifier.eval().requires_grad_(False).predict(crop_and_flip(unseen, config.image_size, None))
     classifier.record = {
         "held_out_accuracy": {
-            name: float((seen == known).mean())
-            for (name, seen), known in zip(found.items(), unseen_codes.T, strict=True)
+            name: float((seen[name] == known).mean()) for name, known in zip(seen, unseen_codes.T, strict=True)
         },
         "drawing_seconds": round(drawing_seconds, 1),
         "training_seconds": round(time.monotonic() - started - drawing_seconds, 1),

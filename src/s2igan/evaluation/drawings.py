@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from PIL import Image
 from s2igan.corpora.builtin import svg
 from s2igan.corpora.builtin.drawn import OVERSAMPLING, DrawnSet
 from s2igan.corpora.registry import BUILT_IN, drawn_set
-from s2igan.parallel import each_result
+from s2igan.parallel import each_result, track
 
 DRAWINGS_PER_TASK = 50
 """About a second of drawing: few enough for a progress bar, many enough that a task costs nothing."""
@@ -67,14 +67,12 @@ def draw_random(
     *,
     seed: int,
     jobs: int | None = None,
-    advance: Callable[[int], None] = lambda count: None,
 ) -> tuple[UInt8[np.ndarray, "count side side 3"], Int[np.ndarray, "count attributes"]]:
     """Pictures with attributes drawn uniformly and independently of each other, and the numbers of their values.
 
     Args:
         seed: of the attributes and the individuals; other seeds give other individuals.
         jobs: processes; one per usable core unless given.
-        advance: told how many pictures are finished, as they are.
 
     Raises:
         UserError: a process was killed.
@@ -85,7 +83,6 @@ def draw_random(
     pictures = np.empty((count, side, side, 3), np.uint8)
     shares = [(start, codes[start : start + DRAWINGS_PER_TASK]) for start in range(0, count, DRAWINGS_PER_TASK)]
     work = partial(_draw, drawn, side, FIRST_INDIVIDUAL * (seed + 1))
-    for (start, _), made in each_result(work, shares, jobs):
+    for (start, _), made in track(each_result(work, shares, jobs), "Drawing", total=len(shares)):
         pictures[start : start + len(made)] = made
-        advance(len(made))
     return pictures, codes

@@ -20,6 +20,7 @@ from s2igan.evaluation.paper_queries import PaperQueries
 from s2igan.evaluation.scores import Group, Score
 from s2igan.metrics.fid import fid, kid
 from s2igan.metrics.retrieval import (
+    CHANCE_TRIALS,
     REFERENCE_OFFSET,
     chance_map,
     cosine_similarity,
@@ -51,22 +52,15 @@ DRAWN_AT_ONCE = 64
 
 @dataclass(frozen=True)
 class Fakes:
-    """Images generated for captions."""
+    """Images generated for captions, one for each."""
 
-    captions: Int[np.ndarray, " captions"]
+    captions: Int[np.ndarray, " images"]
     """Numbers of the utterances in the store."""
-    per_caption: int
     pictures: UInt8[np.ndarray, "images side side 3"]
-    """``per_caption`` of each caption after the other."""
     seed: int
     """Of the noise."""
     rerank: int = 1
     """Images of which the encoders of stage 1 kept one, for each picture."""
-
-    @property
-    def utterances(self) -> Int[np.ndarray, " images"]:
-        """The caption of each image."""
-        return np.repeat(self.captions, self.per_caption)
 
     @property
     def side(self) -> int:
@@ -78,7 +72,7 @@ class Fakes:
         """What scores of these images have in their record."""
         return {
             "captions": len(self.captions),
-            "images_per_caption": self.per_caption,
+            "images_per_caption": 1,
             "rerank": self.rerank,
             "image_size": self.side,
             "seed": self.seed,
@@ -93,14 +87,13 @@ class Evaluation:
     split: EvaluationSplit
     seed: int
 
-    def draw(self, captions: Int[np.ndarray, " captions"], per_caption: int = 1, *, noise: int = 0) -> Fakes:
-        """``per_caption`` images of each caption at the highest resolution; other numbers ``noise``, other images."""
+    def draw(self, captions: Int[np.ndarray, " captions"], *, noise: int = 0) -> Fakes:
+        """An image of each caption at the highest resolution; other numbers ``noise``, other images."""
         model, seed = self.model, self.seed + noise
         speech = speech_embeddings(
             self.split.store, model.speech_encoder, captions, device=model.device, console=Console(stderr=True)
         )
-        pictures = draw_pictures(model, speech.repeat_interleave(per_caption, dim=0), seed=seed)
-        return Fakes(captions, per_caption, pictures, seed, model.rerank)
+        return Fakes(captions, draw_pictures(model, speech, seed=seed), seed, model.rerank)
 
     @cached_property
     def encoder(self) -> ImageEncoder:
@@ -139,15 +132,14 @@ def attribute_group(
     classifier: AttributeClassifier, split: EvaluationSplit, fakes: Fakes, headlines: Collection[str] = ()
 ) -> Group:
     """Do generated images show what their captions name? The ceiling asks the same about the captions' real images."""
-    store, utterances = split.store, fakes.utterances
+    store, utterances = split.store, fakes.captions
     images, row_of = np.unique(store.image_index[utterances], return_inverse=True)
     seen = classifier.predict(as_images(store.images[images], fakes.side))
     truths = classifier.codes([store.image_attributes(int(store.image_index[u])) for u in utterances])
     mentions = [store.mentions(int(utterance)) for utterance in utterances]
     n_values = {name: len(values) for name, values in classifier.attributes.items()}
     generated = attribute_accuracy(classifier.predict(as_images(fakes.pictures)), truths, mentions, n_values)
-    real = {name: codes[row_of] for name, codes in seen.items()}
-    ceiling = attribute_accuracy(real, truths, mentions, n_values)
+    ceiling = attribute_accuracy({name: codes[row_of] for name, codes in seen.items()}, truths, mentions, n_values)
     protocol = {**split.protocol, **fakes.protocol, "classifier": classifier.record}
 
     def score(key: str, name: str, found: Accuracy, best: Accuracy, **more: Any) -> Score:
@@ -169,7 +161,7 @@ def attribute_group(
         for name, found in generated.items()
     ]
     words = (
-        f"{len(utterances)} images of {len(fakes.captions)} {split.name} captions, asked only what the caption "
+        f"{len(utterances)} images of {len(utterances)} {split.name} captions, asked only what the caption "
         "names; seen by a classifier trained on drawings with random attributes. The ceiling is its accuracy on the "
         "real images of those captions."
     )
@@ -215,7 +207,7 @@ def paper_map_group(evaluation: Evaluation, real: Features) -> Group:
         if np.isin(gallery_class, classes[others]).all():
             stand_ins = [rng.choice(others[classes[others] == label]) for label in gallery_class]
             ceilings.append(score(queries, real[stand_ins], relevant))
-    chance = chance_map(relevant, seed=evaluation.seed)
+    chance, _ = chance_map(relevant, seed=evaluation.seed)
     n_queries, n_fakes = relevant.shape
     protocol = {
         **split.protocol,
@@ -224,7 +216,7 @@ def paper_map_group(evaluation: Evaluation, real: Features) -> Group:
         "noise_draws": MAP_DRAWS,
         "image_size": evaluation.model.resolutions[-1],
         "seed": evaluation.seed,
-        "chance": f"simulated, {chance.trials} random rankings",
+        "chance": f"simulated, {CHANCE_TRIALS} random rankings",
     }
     only = Score(
         "fakes/map",
@@ -232,7 +224,7 @@ def paper_map_group(evaluation: Evaluation, real: Features) -> Group:
         float(np.mean(values)),
         protocol,
         std=float(np.std(values)),
-        chance=chance.mean,
+        chance=chance,
         ceiling=float(np.mean(ceilings)) if ceilings else None,
         ceiling_name="real images" if ceilings else None,
         headline=True,
@@ -268,13 +260,13 @@ def fake_recall_group(evaluation: Evaluation, fakes: Fakes, real: Features, gene
     split = evaluation.split
     paper = PaperQueries.of(split)
     if paper is None:
-        queries = np.searchsorted(split.images, np.unique(split.store.image_index[fakes.utterances]))
+        queries = np.searchsorted(split.images, np.unique(split.store.image_index[fakes.captions]))
     else:
         queries = paper.positions
         fakes = evaluation.draw(split.captions_of(queries))
         generated = evaluation.fake_features(fakes)
     order = np.argsort(queries)
-    described = np.searchsorted(split.images, split.store.image_index[fakes.utterances])
+    described = np.searchsorted(split.images, split.store.image_index[fakes.captions])
     own = order[np.searchsorted(queries, described, sorter=order)]
     relevant = same_label(np.arange(len(queries)), own)
     protocol = {
