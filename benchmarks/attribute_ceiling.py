@@ -15,11 +15,11 @@ from pathlib import Path
 
 import numpy as np
 
+from s2igan.data.dataset import crop_and_flip
 from s2igan.data.store import Store
 from s2igan.evaluation.attributes import attribute_accuracy, load_or_train_classifier
 from s2igan.evaluation.drawings import drawn_set_with
 from s2igan.evaluation.evaluation_split import EvaluationSplit
-from s2igan.evaluation.features import as_images
 
 MAX_CAPTIONS = 1000  # as `evaluate` takes them
 CONFUSED = 3
@@ -39,7 +39,7 @@ def main() -> None:
         raise SystemExit(f"{options.data}: holds no pictures that this package draws.")
     classifier = load_or_train_classifier(drawing)
 
-    seen = classifier.predict(as_images(store.images[split.images], store.image_size))
+    seen = classifier.predict(crop_and_flip(store.images[split.images], store.image_size, None))
     truths = classifier.codes([store.image_attributes(int(image)) for image in split.images])
     captions = np.random.default_rng([options.seed, 0xCA9]).permutation(split.utterances)[:MAX_CAPTIONS]
     row = np.searchsorted(split.images, store.image_index[captions])

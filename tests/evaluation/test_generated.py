@@ -4,8 +4,8 @@ import torch
 from small_birds import SIDE, KnownPictures
 
 from s2igan.corpora.builtin.bird_drawing import ATTRIBUTES
+from s2igan.data.dataset import crop_and_flip
 from s2igan.evaluation.evaluation_split import EvaluationSplit
-from s2igan.evaluation.features import as_images
 from s2igan.evaluation.generated import (
     Evaluation,
     Fakes,
@@ -30,7 +30,7 @@ def evaluation(model, split) -> Evaluation:
 
 def real_pictures(store, captions: np.ndarray) -> np.ndarray:
     """The pictures that a perfect generator would draw: those that the captions describe."""
-    return to_pixels(as_images(store.images[store.image_index[captions]], SIDE))
+    return to_pixels(crop_and_flip(store.images[store.image_index[captions]], SIDE, None))
 
 
 def test_a_perfect_generator_reaches_the_ceiling(bird_store, split):

@@ -21,6 +21,7 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
+from torchvision.ops import Conv2dNormActivation
 
 from s2igan.checkpoint import load_model, save_model
 from s2igan.corpora.builtin.drawn import DrawnSet
@@ -74,11 +75,11 @@ class AttributeClassifier(nn.Module):
         """Accuracy on held-out drawings per attribute, seconds it took, seed, fingerprint of the drawing."""
         w, side = config.width, config.image_size // 16
         self.trunk = nn.Sequential(
-            _conv(3, w, stride=2),
-            _conv(w, 2 * w, stride=2),
-            _conv(2 * w, 4 * w, stride=2),
-            _conv(4 * w, 4 * w, stride=1),
-            _conv(4 * w, 6 * w, stride=2),
+            Conv2dNormActivation(3, w, 4, stride=2, padding=1),
+            Conv2dNormActivation(w, 2 * w, 4, stride=2, padding=1),
+            Conv2dNormActivation(2 * w, 4 * w, 4, stride=2, padding=1),
+            Conv2dNormActivation(4 * w, 4 * w, 3),
+            Conv2dNormActivation(4 * w, 6 * w, 4, stride=2, padding=1),
             nn.Flatten(),
             nn.Dropout(config.dropout),
         )
@@ -108,12 +109,6 @@ class AttributeClassifier(nn.Module):
             name: np.array([values.index(row[name]) if name in row else -1 for row in facts], dtype=np.int64)
             for name, values in self.attributes.items()
         }
-
-
-def _conv(in_channels: int, out_channels: int, *, stride: int) -> nn.Sequential:
-    kernel = {1: 3, 2: 4}[stride]
-    conv = nn.Conv2d(in_channels, out_channels, kernel, stride=stride, padding=1, bias=False)
-    return nn.Sequential(conv, nn.BatchNorm2d(out_channels), nn.ReLU(inplace=True))
 
 
 def load_or_train_classifier(drawn: DrawnSet, config: ClassifierConfig | None = None) -> AttributeClassifier:
@@ -190,14 +185,11 @@ def degrade(
 ) -> Float[Tensor, "batch 3 side side"]:
     """Images with a random amount of blur and noise each, channels last."""
     n = len(images)
-
-    def amounts(values: np.ndarray) -> Tensor:
-        return torch.from_numpy(values.astype(np.float32)).view(n, 1, 1, 1)
-
+    shares = rng.random(n) * (rng.random(n) < config.blur_share)
     blurred = F.avg_pool2d(F.pad(images, (1, 1, 1, 1), mode="replicate"), 3, stride=1)
-    images = torch.lerp(images, blurred, amounts(rng.random(n) * (rng.random(n) < config.blur_share)))
-    noise = torch.from_numpy(rng.standard_normal(tuple(images.shape), dtype=np.float32))
-    images = images + noise * amounts(rng.random(n) * config.noise)
+    images = torch.lerp(images, blurred, torch.from_numpy(shares.astype(np.float32)).view(n, 1, 1, 1))
+    noise = rng.standard_normal(tuple(images.shape), dtype=np.float32)
+    images = images + torch.from_numpy(noise * (rng.random((n, 1, 1, 1)) * config.noise).astype(np.float32))
     return images.contiguous(memory_format=torch.channels_last)
 
 

@@ -17,13 +17,6 @@ from s2igan.parallel import track
 BATCH = 64
 
 
-def as_images(
-    pictures: UInt8[np.ndarray, "batch side side 3"], crop: int | None = None
-) -> Float[Tensor, "batch 3 height width"]:
-    """Bytes to [-1, 1], the centre crop of ``crop`` pixels (the whole picture unless given), as training sees it."""
-    return crop_and_flip(pictures, crop or pictures.shape[1], None)
-
-
 def image_features(
     encoder: ImageEncoder,
     pictures: UInt8[np.ndarray, "pictures side side 3"] | StoredImages,
@@ -47,6 +40,6 @@ def image_features(
     parts = []
     with torch.inference_mode():
         for start in track(range(0, len(rows), BATCH), description):
-            images = as_images(pictures[rows[start : start + BATCH]], crop)
+            images = crop_and_flip(pictures[rows[start : start + BATCH]], crop or pictures.shape[1], None)
             parts.append(compute(images.to(device)).float().cpu().numpy())
     return np.concatenate(parts)

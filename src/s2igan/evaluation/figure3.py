@@ -13,10 +13,9 @@ from jaxtyping import UInt8
 from PIL import Image
 
 from s2igan.corpora.builtin.drawn import DrawnSet
+from s2igan.data.dataset import crop_and_flip
 from s2igan.errors import UserError
 from s2igan.evaluation.attributes import AttributeClassifier
-from s2igan.evaluation.evaluation_split import EvaluationSplit
-from s2igan.evaluation.features import as_images
 from s2igan.evaluation.generated import Evaluation
 from s2igan.evaluation.scores import FIGURE3, Group, Score
 from s2igan.files import atomic_write_json
@@ -50,8 +49,9 @@ def figure3_group(
     model, seed = evaluation.model, evaluation.seed
     if model.speech_encoder.reads != "speech":
         return None
+    speaker = evaluation.split.store.speaker(int(evaluation.split.utterances[0]))
     try:
-        voice = parse_voice(_voice_of(evaluation.split))
+        voice = parse_voice(speaker if speaker is not None and speaker.startswith("espeak:") else DEFAULT_VOICE)
     except UserError as error:
         print(f"Figure 3 is left out: {error}", file=sys.stderr)
         return None
@@ -88,12 +88,6 @@ def figure3_group(
     return Group("figure3", "One word changed (Figure 3)", words, scores)
 
 
-def _voice_of(split: EvaluationSplit) -> str:
-    """A voice of this split, if its utterances were synthesized by voices that are known here."""
-    speaker = split.store.speaker(int(split.utterances[0]))
-    return speaker if speaker is not None and speaker.startswith("espeak:") else DEFAULT_VOICE
-
-
 def change_word(
     model: SpeechToImage, voice: Synthesizer, template: str, values: Sequence[str], *, samples: int, seed: int
 ) -> list[Spoken]:
@@ -116,7 +110,8 @@ def fill(template: str, value: str) -> str:
 
 def followed(rows: Sequence[Spoken], attribute: str, classifier: AttributeClassifier) -> float:
     """Share of the pictures in which the classifier sees the value that was spoken."""
-    found = classifier.predict(as_images(np.concatenate([row.pictures for row in rows])))[attribute]
+    pictures = np.concatenate([row.pictures for row in rows])
+    found = classifier.predict(crop_and_flip(pictures, pictures.shape[1], None))[attribute]
     known = classifier.attributes[attribute]
     spoken = [known.index(row.word) for row in rows for _ in row.pictures]
     return float((found == spoken).mean())

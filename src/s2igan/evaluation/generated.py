@@ -13,9 +13,10 @@ from jaxtyping import Bool, Float, Int, UInt8
 from rich.console import Console
 from torch import Tensor
 
+from s2igan.data.dataset import crop_and_flip
 from s2igan.evaluation.attributes import Accuracy, AttributeClassifier, attribute_accuracy
 from s2igan.evaluation.evaluation_split import EvaluationSplit
-from s2igan.evaluation.features import as_images, image_features
+from s2igan.evaluation.features import image_features
 from s2igan.evaluation.paper_queries import PaperQueries
 from s2igan.evaluation.scores import Group, Score
 from s2igan.metrics.fid import fid, kid
@@ -134,12 +135,15 @@ def attribute_group(
     """Do generated images show what their captions name? The ceiling asks the same about the captions' real images."""
     store, utterances = split.store, fakes.captions
     images, row_of = np.unique(store.image_index[utterances], return_inverse=True)
-    seen = classifier.predict(as_images(store.images[images], fakes.side))
+    real, fake = (
+        classifier.predict(crop_and_flip(pictures, fakes.side, None))
+        for pictures in (store.images[images], fakes.pictures)
+    )
     truths = classifier.codes([store.image_attributes(int(store.image_index[u])) for u in utterances])
     mentions = [store.mentions(int(utterance)) for utterance in utterances]
     n_values = {name: len(values) for name, values in classifier.attributes.items()}
-    generated = attribute_accuracy(classifier.predict(as_images(fakes.pictures)), truths, mentions, n_values)
-    ceiling = attribute_accuracy({name: codes[row_of] for name, codes in seen.items()}, truths, mentions, n_values)
+    generated = attribute_accuracy(fake, truths, mentions, n_values)
+    ceiling = attribute_accuracy({name: codes[row_of] for name, codes in real.items()}, truths, mentions, n_values)
     protocol = {**split.protocol, **fakes.protocol, "classifier": classifier.record}
 
     def score(key: str, name: str, found: Accuracy, best: Accuracy, **more: Any) -> Score:

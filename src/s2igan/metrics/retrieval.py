@@ -20,21 +20,6 @@ CHANCE_TRIALS = 200
 """Random rankings that `chance_map` simulates."""
 
 
-def unit_rows(
-    features: Float[np.ndarray, "items features"], *, offset: float = 0.0
-) -> Float[np.ndarray, "items features"]:
-    """Rows of ``features + offset`` divided by their L2 norm, in float64.
-
-    Raises ValueError on a zero or non-finite row.
-    """
-    shifted = features.astype(np.float64) + offset
-    norms = np.linalg.norm(shifted, axis=1, keepdims=True)
-    if not np.isfinite(norms).all() or (norms == 0).any():
-        raise ValueError("a row of the features is zero or not finite: its direction is not defined")
-    unit: np.ndarray = shifted / norms
-    return unit
-
-
 def cosine_similarity(
     queries: Float[np.ndarray, "queries features"],
     gallery: Float[np.ndarray, "gallery features"],
@@ -46,7 +31,14 @@ def cosine_similarity(
     ``offset`` is added to every component first; the reference's mAP uses ``REFERENCE_OFFSET``, its paired recall 0.
     Raises ValueError where a row is zero or not finite.
     """
-    return unit_rows(queries, offset=offset) @ unit_rows(gallery, offset=offset).T
+    unit = []
+    for features in (queries, gallery):
+        shifted = features.astype(np.float64) + offset
+        norms = np.linalg.norm(shifted, axis=1, keepdims=True)
+        if not np.isfinite(norms).all() or (norms == 0).any():
+            raise ValueError("a row of the features is zero or not finite: its direction is not defined")
+        unit.append(shifted / norms)
+    return unit[0] @ unit[1].T
 
 
 def same_label(
