@@ -77,9 +77,10 @@ def load_audio(
             if total == 0:
                 raise UserError(f"{path}: the sound file is empty; record it again or leave it out.")
             if not 0 <= start < stop:
-                part = f"from {_seconds(start_seconds, 'the start')} to {_seconds(end_seconds, 'the end')}"
+                first = "the start" if start_seconds is None else f"{start_seconds:g} s"
+                last = "the end" if end_seconds is None else f"{end_seconds:g} s"
                 raise UserError(
-                    f"{path}: the part {part} does not lie in this recording of {total / rate:.2f} s; "
+                    f"{path}: the part from {first} to {last} does not lie in this recording of {total / rate:.2f} s; "
                     "correct start_seconds and end_seconds."
                 )
             if end - total > MAX_MISSING_SECONDS * rate:
@@ -179,10 +180,6 @@ def _check_duration(seconds: float, name: str) -> None:
             f"{name}: too long, {seconds:.1f} s where at most {MAX_SECONDS:.0f} s are read as one description; "
             "cut it, or name a part of it by start_seconds and end_seconds."
         )
-
-
-def _seconds(value: float | None, otherwise: str) -> str:
-    return otherwise if value is None else f"{value:g} s"
 
 
 # --------------------------------------------------------------------------------------------------------- spectrograms

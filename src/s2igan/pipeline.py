@@ -79,13 +79,8 @@ class SpeechToImage:
     ) -> None:
         """Takes over networks that fit together.
 
-        Args:
-            speech_encoder: gives the unit-length embedding of a recording.
-            generator: draws images of it.
-            front_end: how the log-mels were made that the encoder learnt from.
-            device: where to compute.
-            image_encoder: that of stage 1, needed for re-ranking alone (ValueError).
-            rerank: images generated for each sample, of which the one nearest to the speech embedding is kept.
+        Of `rerank` images generated for each sample, the one nearest to the speech embedding is kept. This alone needs
+        `image_encoder`, that of stage 1; ValueError without it.
         """
         if rerank > 1 and image_encoder is None:
             raise ValueError(f"rerank = {rerank} needs the image encoder of stage 1")
@@ -99,11 +94,7 @@ class SpeechToImage:
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], device: str | torch.device | None = None) -> SpeechToImage:
-        """Reads a run directory, or the exported model in it (`config.json` and `weights.safetensors`).
-
-        Args:
-            path: the directory.
-            device: where to compute; a GPU if there is one.
+        """Reads a run directory, or the exported model in it; computes on a GPU if there is one, or on `device`.
 
         Raises:
             UserError: there is no such directory or device, it holds no finished model, or its files do not fit

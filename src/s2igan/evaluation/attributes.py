@@ -220,27 +220,19 @@ def attribute_accuracy(
     mentions: Sequence[Collection[str]],
     n_values: Mapping[str, int],
 ) -> dict[str, Accuracy]:
-    """Accuracy per attribute, asking of each image only what its caption mentions.
+    """Accuracy per attribute that some caption mentions, asking of each image only what its own caption does.
 
     Args:
         predictions: by attribute, the number of the value that each image shows.
         truths: the same numbers as the caption has it.
         mentions: the attributes that each image's caption names.
         n_values: how many values each attribute has.
-
-    Attributes that no caption mentions are left out.
     """
     found = {}
     for name, predicted in predictions.items():
-        asked = np.array([name in row for row in mentions], dtype=bool)
-        if not asked.any():
-            continue
-        p, t = predicted[asked], truths[name][asked]
-        shares = [np.bincount(codes, minlength=n_values[name]) / len(codes) for codes in (p, t)]
-        found[name] = Accuracy(
-            accuracy=float((p == t).mean()),
-            n=int(asked.sum()),
-            chance=1 / n_values[name],
-            shuffled=float(shares[0] @ shares[1]),
-        )
+        asked = [name in row for row in mentions]
+        if any(asked):
+            p, t = predicted[asked], truths[name][asked]
+            shares = [np.bincount(codes, minlength=n_values[name]) / len(codes) for codes in (p, t)]
+            found[name] = Accuracy(float((p == t).mean()), len(p), 1 / n_values[name], float(shares[0] @ shares[1]))
     return found

@@ -70,12 +70,8 @@ def draw_random(
 ) -> tuple[UInt8[np.ndarray, "count side side 3"], Int[np.ndarray, "count attributes"]]:
     """Pictures with attributes drawn uniformly and independently of each other, and the numbers of their values.
 
-    Args:
-        seed: of the attributes and the individuals; other seeds give other individuals.
-        jobs: processes; one per usable core unless given.
-
-    Raises:
-        UserError: a process was killed.
+    Other seeds give other individuals. As many processes draw as there are usable cores, or ``jobs``; UserError where
+    one was killed.
     """
     rng = np.random.default_rng([seed, 0xD8A3])
     sizes = [len(values) for values in drawn.attributes.values()]

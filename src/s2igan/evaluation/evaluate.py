@@ -107,13 +107,9 @@ def stage_1_group(networks: Networks, split: EvaluationSplit, *, seed: int) -> G
     store, utterances = split.store, split.utterances
     device = next(networks.image.parameters()).device
     speech = speech_embeddings(store, networks.speech, utterances, device=device, console=Console(stderr=True))
+    size, description = networks.image_size, "Image embeddings"
     images = image_features(
-        networks.image,
-        store.images,
-        split.images,
-        crop=networks.image_size,
-        project=True,
-        description="Image embeddings",
+        networks.image, store.images, split.images, crop=size, project=True, description=description
     )
     disagreement, oracle = None, ""
     if store.attributes and any(store.mentions(int(utterance)) for utterance in utterances):
@@ -123,7 +119,7 @@ def stage_1_group(networks: Networks, split: EvaluationSplit, *, seed: int) -> G
             " The oracle ranks by how many of the attributes that a caption names an image lacks, fewest first, ties "
             "in random order."
         )
-    extractor = f"the run's own encoders, images at {networks.image_size} px"
+    extractor = f"the run's own encoders, images at {size} px"
     protocol = (
         f"{len(utterances)} {split.name} utterances, voices: {split.voices}; {len(images)} real images; cosine of "
         f"the embeddings.{oracle}"

@@ -74,7 +74,6 @@ class Networks:
     """What a run offers: both encoders of stage 1, and the model in use once stage 2 is trained."""
 
     speech: Encoder
-    """The paper's, or what a baseline has in its place."""
     image: ImageEncoder
     image_size: int
     """Side in pixels of the images that the image encoder was trained on."""

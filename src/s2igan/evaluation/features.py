@@ -32,7 +32,6 @@ def image_features(
         pictures: an array, or all pictures of a store, of which only those asked for are read.
         rows: which of them, in this order; all unless given.
         crop: side in pixels of the centre crop; the whole picture unless given.
-        description: of the progress bar.
     """
     device = next(encoder.parameters()).device
     compute: Callable[[Tensor], Tensor] = encoder if project else encoder.features

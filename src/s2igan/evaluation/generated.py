@@ -189,11 +189,7 @@ def paper_map_group(evaluation: Evaluation, real: Features) -> Group:
     of_class = [np.flatnonzero(described & (classes == label)) for label in np.unique(classes[described])]
     paper = PaperQueries.of(split)
 
-    def score(
-        queries: Int[np.ndarray, " queries"],
-        gallery: Float[np.ndarray, "gallery features"],
-        relevant: Bool[np.ndarray, "queries gallery"],
-    ) -> float:
+    def score(queries: np.ndarray, gallery: np.ndarray, relevant: np.ndarray) -> float:
         return mean_average_precision(cosine_similarity(real[queries], gallery, offset=REFERENCE_OFFSET), relevant)
 
     values, ceilings = [], []
@@ -273,12 +269,8 @@ def fake_recall_group(evaluation: Evaluation, fakes: Fakes, real: Features, gene
     described = np.searchsorted(split.images, split.store.image_index[fakes.captions])
     own = order[np.searchsorted(queries, described, sorter=order)]
     relevant = same_label(np.arange(len(queries)), own)
-    protocol = {
-        **split.protocol,
-        **fakes.protocol,
-        **_ranking_protocol(relevant, paper),
-        "chance": "expected over all rankings",
-    }
+    how = {"chance": "expected over all rankings"}
+    protocol = {**split.protocol, **fakes.protocol, **_ranking_protocol(relevant, paper), **how}
     scores = [
         Score(
             f"fakes/recall@{k}",

@@ -30,7 +30,7 @@ from jaxtyping import Float
 from s2igan.errors import UserError
 from s2igan.wav_header import mend_length
 
-SAMPLE_RATE = 22_050  # Hz, what everything in this package hears
+SAMPLE_RATE = 22_050  # Hz, as in s2igan.audio, which imports torch
 TIMEOUT_SECONDS = 60.0  # for one text, which is a sentence
 MAX_WAV_BYTES = 1 << 28  # far more than a sentence needs, at any rate
 PLACEHOLDER = re.compile(r"\{(text|wav)\}")
@@ -71,11 +71,7 @@ class Command:
         return SAMPLE_RATE
 
     def synthesize(self, text: str) -> Float[np.ndarray, " samples"]:
-        """The spoken text, mono float32 in [-1, 1] at 22,050 Hz.
-
-        Raises:
-            UserError: if the text is empty, or the program fails, takes too long, or gives no sound.
-        """
+        """See `s2igan.speech.Synthesizer`; UserError also where the program fails, takes too long or gives no sound."""
         line = " ".join(text.split())
         if not line or "\0" in line:
             raise UserError(f"voice {self.name!r}: nothing to speak in the text {text!r}; give it words.")

@@ -70,11 +70,7 @@ class Espeak:
         return SAMPLE_RATE
 
     def synthesize(self, text: str) -> Float[np.ndarray, " samples"]:
-        """The spoken text, mono float32 in [-1, 1] at 22,050 Hz, the same samples for the same text always.
-
-        Raises:
-            UserError: if the text holds nothing that can be spoken.
-        """
+        """See `s2igan.speech.Synthesizer`."""
         with _lock:
             samples = _speak(text, _identifier(self.voice), self.rate, self.pitch, self.range)
         if not samples.any():  # a pause
