@@ -127,9 +127,8 @@ class SpeechToImage:
             UserError: the recording cannot be read, is silent, under two frames or over 60 s long, or `samples`
                 or `seed` is out of range.
         """
-        z, eps = self.noise(samples, seed)
-        scales = self.draw(self.embed(audio)[None].expand(samples, -1), z, eps)
-        return [Image.fromarray(pixels) for pixels in scales[-1]]
+        pictures = self.draw(self.embed(audio)[None].expand(samples, -1), *self.noise(samples, seed))
+        return [Image.fromarray(picture) for picture in pictures]
 
     @torch.inference_mode()
     def embed(self, audio: Audio) -> Float[Tensor, " embedding"]:
@@ -166,8 +165,8 @@ class SpeechToImage:
         embeddings: Float[Tensor, "samples embedding"],
         z: Float[Tensor, "images z"],
         eps: Float[Tensor, "images condition"],
-    ) -> list[UInt8[np.ndarray, "samples _ _ 3"]]:
-        """Pixels for embeddings and noise, one array per resolution, from the lowest.
+    ) -> UInt8[np.ndarray, "samples side side 3"]:
+        """Pixels for embeddings and noise, at the highest resolution.
 
         There are `rerank` rows of noise for each embedding, one embedding after the other.
         """
@@ -177,12 +176,9 @@ class SpeechToImage:
             speech = embeddings[first : first + at_once].to(self.device)
             rows = slice(first * self.rerank, (first + at_once) * self.rerank)
             repeated = speech.repeat_interleave(self.rerank, dim=0)
-            images = self.generator(repeated, z[rows].to(self.device), eps[rows].to(self.device)).images
-            if self.image_encoder is not None:
-                best = self._best(images[-1], speech)
-                images = tuple(scale[best] for scale in images)
-            passes.append(images)
-        return [to_pixels(torch.cat(scale)) for scale in zip(*passes, strict=True)]
+            images = self.generator(repeated, z[rows].to(self.device), eps[rows].to(self.device)).images[-1]
+            passes.append(images if self.image_encoder is None else images[self._best(images, speech)])
+        return to_pixels(torch.cat(passes))
 
     def _best(
         self, images: Float[Tensor, "images 3 _ _"], speech: Float[Tensor, "samples embedding"]

@@ -68,7 +68,7 @@ def test_every_image_that_is_reranked_has_noise_of_its_own(model, monkeypatch):
     def draw(embeddings, z, eps):
         assert len(z) == len(eps) == 3 * len(embeddings)
         given.append(z)
-        return [np.zeros((len(embeddings), SIDE, SIDE, 3), np.uint8)]
+        return np.zeros((len(embeddings), SIDE, SIDE, 3), np.uint8)
 
     monkeypatch.setattr(model, "rerank", 3)
     monkeypatch.setattr(model, "draw", draw)
@@ -79,7 +79,7 @@ def test_every_image_that_is_reranked_has_noise_of_its_own(model, monkeypatch):
 
 def test_the_record_says_among_how_many_each_picture_was_chosen(evaluation, model, monkeypatch):
     monkeypatch.setattr(model, "rerank", 2)
-    monkeypatch.setattr(model, "draw", lambda speech, z, eps: [np.zeros((len(speech), SIDE, SIDE, 3), np.uint8)])
+    monkeypatch.setattr(model, "draw", lambda speech, z, eps: np.zeros((len(speech), SIDE, SIDE, 3), np.uint8))
     fakes = evaluation.draw(evaluation.split.utterances[:3])
     assert fakes.protocol["rerank"] == 2
 

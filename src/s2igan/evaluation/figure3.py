@@ -98,7 +98,7 @@ def change_word(
         text = fill(template, value)
         wave = voice.synthesize(text)
         embeddings = model.embed((wave, voice.sample_rate)).expand(samples, -1)
-        rows.append(Spoken(value, text, wave, model.draw(embeddings, z, eps)[-1]))
+        rows.append(Spoken(value, text, wave, model.draw(embeddings, z, eps)))
     return rows
 
 

@@ -125,7 +125,7 @@ def draw_pictures(
     parts = []
     for start in track(range(0, len(embeddings), DRAWN_AT_ONCE), "Generating"):
         rows = slice(start * model.rerank, (start + DRAWN_AT_ONCE) * model.rerank)
-        parts.append(model.draw(embeddings[start : start + DRAWN_AT_ONCE], z[rows], eps[rows])[-1])
+        parts.append(model.draw(embeddings[start : start + DRAWN_AT_ONCE], z[rows], eps[rows]))
     return np.concatenate(parts)
 
 

@@ -43,7 +43,7 @@ def write_sample_sheet(evaluation: Evaluation, folder: Path) -> list[dict[str, A
         recording = store.audio_path(utterance)
         real_picture = crop_and_flip(store.images[[image]], model.resolutions[-1], None)
         pictures = {f"{number:02d}-real.png": to_pixels(real_picture)[0]}
-        for sample, picture in enumerate(model.draw(embedding.expand(SAMPLES, -1), z, eps)[-1], start=1):
+        for sample, picture in enumerate(model.draw(embedding.expand(SAMPLES, -1), z, eps), start=1):
             pictures[f"{number:02d}-{sample}.png"] = picture
         for name, picture in pictures.items():
             write_picture(folder / name, Image.fromarray(picture))
