@@ -135,7 +135,7 @@ def test_reranking_travels_to_the_model_and_into_the_records(store, tmp_path):
     assert model.rerank == 3
     z, eps = model.noise(2, 0)
     assert len(z) == 6
-    assert len(model.draw(torch.randn(2, model.generator.config.embedding), z, eps)[-1]) == 2
+    assert len(model.draw(torch.randn(2, model.generator.config.embedding), z, eps)) == 2
     _, image = load_sen(run, torch.device("cpu"))
     assert torch.equal(model.image_encoder.head.weight, image.head.weight)
     assert SpeechToImage.load(train(tiny_recipe(1), store, tmp_path / "plain")).image_encoder is None

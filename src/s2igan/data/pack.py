@@ -40,7 +40,7 @@ from s2igan.data.manifest import Utterance, check_rows, iter_manifest
 from s2igan.data.store import Store
 from s2igan.errors import UserError
 from s2igan.files import abandoned, atomic_write, atomic_write_json, disk_errors
-from s2igan.parallel import each_done, progress_bars
+from s2igan.parallel import each_result, progress_bars
 
 MEL_SHARD_ITEMS = 1024  # utterances; 37 MB of 4 s sentences
 IMAGE_SHARD_ITEMS = 512  # pictures; 9 MB at 76 px, 142 MB at 304 px
@@ -280,7 +280,7 @@ def _build_shards(tasks: Sequence[_Task], jobs: int | None, progress: bool) -> N
             total = sum(len(task.items) for task in tasks if task.kind == kind)
             left = sum(len(task.items) for task in todo if task.kind == kind)
             bars[kind] = bar.add_task(words, total=total, completed=total - left)
-        for task in each_done(_write_shard, todo, jobs):
+        for task, _ in each_result(_write_shard, todo, jobs):
             bar.advance(bars[task.kind], len(task.items))
 
 

@@ -30,7 +30,7 @@ from s2igan.data.layout import stored_size
 from s2igan.data.manifest import Utterance, write_manifest
 from s2igan.errors import UserError
 from s2igan.files import abandoned, atomic_write_json, disk_errors, has_content, write_whole
-from s2igan.parallel import each_done, progress_bars
+from s2igan.parallel import each_result, progress_bars
 from s2igan.speech import flac, parse_voice
 
 TEST_SHARE, VALIDATION_SHARE = 12 / 60, 4 / 60  # of the classes; CUB's proportions with a validation split beside them
@@ -399,7 +399,7 @@ def _make_all(pictures: Sequence[_Picture], jobs: int | None, progress: bool) ->
         bar = bars.add_task(
             f"{pictures[0].drawn.name} drawn and described", total=len(pictures), completed=len(pictures) - len(todo)
         )
-        for _ in each_done(_Picture.make, todo, jobs):
+        for _ in each_result(_Picture.make, todo, jobs):
             bars.advance(bar)
 
 
