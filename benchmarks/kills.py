@@ -47,7 +47,13 @@ def recipe(precision: str, steps: int) -> Recipe:
     speech = SpeechEncoderConfig(conv_channels=(6, 8), hidden=8, layers=1, attention_hidden=4)
     image = ImageEncoderConfig(pooling="pyramid", input_size=32, feature_dropout=0.3, embedding=speech.embedding)
     sen = SENConfig(
-        trainer=loop, speech=speech, image=image, image_size=SIZE, batch_size=6, image_views=2, augment=SpeechAugment()
+        trainer=loop,
+        speech=speech,
+        image=image,
+        image_size=SIZE,
+        batch_size=6,
+        image_views=2,
+        augment=SpeechAugment(strength=1.0),
     )
     rdg = RDGConfig(
         trainer=loop,

@@ -501,7 +501,7 @@ def _run(words: list[str]) -> None:
         if recipe is not None:
             from s2igan.flags import with_flags
 
-            command, words = with_flags(command, recipe, words)
+            command = with_flags(command, recipe)
         app.command(name=words[0])(command)
     app.cli(
         prog="s2igan",

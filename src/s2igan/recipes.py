@@ -120,7 +120,7 @@ def birds() -> Recipe:
         warmup_steps=20,
         length_window=9,
         image_views=4,
-        augment=SpeechAugment(),
+        augment=SpeechAugment(strength=1.0),
     )
     rdg = RDGConfig(
         trainer=TrainerConfig(steps=6700, evaluate_every=500, precision="auto"),
@@ -216,10 +216,11 @@ def stackgan_v2_text(base: Recipe) -> Recipe:
     s2igan train stackgan-v2-text --base cub --data DATA --out RUN
     """
     from s2igan.models.text_encoder import TextEncoderConfig
+    from s2igan.training.augment import SpeechAugment
 
     speech = base.sen.speech
     text = TextEncoderConfig(embedding=speech.embedding, normalize_pooled=speech.normalize_pooled)
-    return replace(stackgan_v2_speech(base), sen=replace(base.sen, speech=text, augment=None))
+    return replace(stackgan_v2_speech(base), sen=replace(base.sen, speech=text, augment=SpeechAugment()))
 
 
 def stackgan_v2_text_reed(base: Recipe) -> Recipe:
@@ -233,12 +234,13 @@ def stackgan_v2_text_reed(base: Recipe) -> Recipe:
     s2igan train stackgan-v2-text-reed --base cub --data DATA --out RUN
     """
     from s2igan.models.precomputed import PrecomputedConfig
+    from s2igan.training.augment import SpeechAugment
 
     text = PrecomputedConfig(normalize_pooled=base.sen.speech.normalize_pooled)
     method, n = stackgan_v2_speech(base), text.embedding
     return replace(
         method,
-        sen=replace(base.sen, speech=text, image=replace(base.sen.image, embedding=n), augment=None),
+        sen=replace(base.sen, speech=text, image=replace(base.sen.image, embedding=n), augment=SpeechAugment()),
         rdg=replace(method.rdg, generator=replace(method.rdg.generator, embedding=n)),
     )
 
@@ -394,9 +396,6 @@ def customised(recipe: Recipe, settings: dict[str, Any]) -> Recipe:
 
 def changes(old: Any, new: Any, name: str) -> Iterator[str]:
     """The fields in which a configuration differs from another of its class, with their new values."""
-    if old is None and is_dataclass(new) and not isinstance(new, type):
-        yield f"{name} on"
-        old = type(new)()
     if is_dataclass(new) and type(old) is type(new):
         for field in fields(new):
             yield from changes(getattr(old, field.name), getattr(new, field.name), f"{name}.{field.name}")

@@ -118,7 +118,7 @@ def test_no_batch_holds_features_of_another_split(store, sen_stage, rdg_stage, m
 
 @pytest.mark.parametrize("length_window", [1, 2])
 def test_a_batch_of_stage_1_pairs_utterances_with_their_images(store, sen_stage, length_window):
-    stage = sen_stage(image_views=1, augment=None, length_window=length_window)
+    stage = sen_stage(image_views=1, augment=SpeechAugment(), length_window=length_window)
     for index in range(4):
         batch = batch_of(stage, index)
         for row in range(len(batch.mel)):
@@ -145,7 +145,7 @@ def test_a_window_of_one_batch_leaves_batches_as_they_were_drawn(store, sen_stag
 @pytest.mark.parametrize("length_window", [1, 2])
 def test_the_shares_of_two_processes_make_up_the_batch_of_one(sen_stage, length_window):
     """Distorted speech and images cropped in the step, for each of which the draws are those of all."""
-    stage = sen_stage(image_views=0, length_window=length_window, augment=SpeechAugment(rises=(0, 0)))
+    stage = sen_stage(image_views=0, length_window=length_window, augment=SpeechAugment(strength=1.0, rises=(0, 0)))
     for step in (3, 0):
         whole = batch_of(stage, step)
         shares = [replace(stage.reader, rows=rows) for rows in (slice(0, 3), slice(3, 6))]
@@ -159,7 +159,7 @@ def test_batches_by_length_have_less_padding(sen_stage):
     """The tiny set has utterances of two lengths, so that most batches of a pair can be of one."""
 
     def padding(**options):
-        stage = sen_stage(augment=None, **options)
+        stage = sen_stage(augment=SpeechAugment(), **options)
         batches = [batch_of(stage, step) for step in range(20)]
         return 1 - sum(int(batch.lengths.sum()) for batch in batches) / sum(
             batch.mel[..., 0].numel() for batch in batches

@@ -52,7 +52,7 @@ class SENReader:
         rng, torch_rng = streams(self.seed, "sen", step)
         positions, utterances = self._pairs(step, rng)
         mel, lengths = encoder_input(self.train.store, utterances, self.reads)
-        if self.config.augment is not None:
+        if self.config.augment.strength:
             distortions = self.config.augment.at(step / self.config.trainer.steps)
             mel, lengths = augment_speech(mel, lengths, distortions, torch_rng)
         read: dict[str, Any] = {

@@ -56,7 +56,7 @@ class SENConfig:
     image_views: int = 0
     """0: every image is cropped, flipped and encoded anew in each step, as in the paper. k: k fixed views, encoded
     once."""
-    augment: SpeechAugment | None = None
+    augment: SpeechAugment = field(default_factory=SpeechAugment)
     """Distortions of the log-mel while training; none in the paper."""
 
     def __post_init__(self) -> None:
