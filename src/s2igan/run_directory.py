@@ -56,9 +56,6 @@ class RunDirectory:
         if lock is not None:
             logging.getLogger("s2igan").addHandler(self._handler)
 
-    # ----------------------------------------------------------------------------------------------- opening and
-    # closing
-
     @classmethod
     def create(cls, path: str | Path, config: dict[str, Any]) -> RunDirectory:
         """Begin a run in a new or empty directory: lock it, write `config.json` and `environment.json`.
@@ -152,9 +149,6 @@ class RunDirectory:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    # -------------------------------------------------------------------------------------------------------------
-    # paths
-
     @property
     def samples(self) -> Path:
         """Images made while training."""
@@ -180,9 +174,6 @@ class RunDirectory:
     def checkpoints(self, stage: str) -> Path:
         """The parent of a stage's checkpoints."""
         return self.path / "checkpoints" / stage
-
-    # --------------------------------------------------------------------------------------------------- log and
-    # metrics
 
     def log(self, text: str) -> None:
         """Append a line to `log.txt`, with the time; UserError when the disk is full."""

@@ -20,7 +20,7 @@ def test_discriminator(resolution, mode):
     image = DATA["image64"].repeat_interleave(times, 2).repeat_interleave(times, 3).requires_grad_()
     mu = DATA["mu"].clone().requires_grad_()
     features = model.features(image)
-    cond, uncond = model.conditional(features, mu), model.unconditional(features)
+    cond, uncond = model.logits(features, mu)
     check(features, recorded["features"], TOLERANCE)
     check(cond, recorded["cond_logit"], TOLERANCE)
     check(uncond, recorded["uncond_logit"], TOLERANCE)

@@ -226,10 +226,11 @@ def step(state: RDGState, batch: RDGBatch, config: RDGConfig) -> dict[str, Tenso
         # Eqs. 11, 12: each scale's discriminator tells real, mismatched and fake images apart.
         condition = fakes.real_condition.detach()
         for side, network in state.discriminators.items():
-            real_map = network.features(part.real[side])
-            real = network.logits(real_map, condition)
-            mismatched = network(part.mismatched[side], condition) if config.mismatched else None
-            fake = network(fakes.images[side].detach(), fakes.condition.detach())
+            seen = [(part.real[side], condition), (fakes.images[side].detach(), fakes.condition.detach())]
+            if config.mismatched:
+                seen.insert(1, (part.mismatched[side], condition))
+            (real_map, real), *others, (_, fake) = network.each(*seen)
+            mismatched = others[0][1] if config.mismatched else None
             terms = discriminator_loss(real, fake, mismatched)
             extra = state.extra.discriminator_terms(side, real_map, fakes, part)
             log |= _backward(f"discriminator_{side}", terms, {}, extra, config.accumulate)

@@ -72,7 +72,7 @@ def changed(module, before):
 def conditions_of(state, resolution):
     """Collects what the conditional head of one discriminator is given for each group of images."""
     conditions = []
-    state.discriminators[resolution].joint.register_forward_hook(lambda *args: conditions.append(args[1][0]))
+    state.discriminators[resolution].joint.register_forward_hook(lambda *args: conditions.extend(args[1][0].split(4)))
     return conditions
 
 
