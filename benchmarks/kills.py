@@ -28,10 +28,10 @@ from s2igan.dry_run import DataFacts, made_up_store
 from s2igan.models.generator import GeneratorConfig
 from s2igan.models.image_encoder import ImageEncoderConfig
 from s2igan.models.speech_encoder import SpeechEncoderConfig
-from s2igan.recipes import Recipe
 from s2igan.training.augment import SpeechAugment
 from s2igan.training.beyond import Beyond, SmallRecipes
 from s2igan.training.rdg import RDGConfig
+from s2igan.training.recipe import Recipe
 from s2igan.training.sen import SENConfig
 from s2igan.training.train import train_run
 from s2igan.training.trainer import TrainerConfig

@@ -29,8 +29,9 @@ import numpy as np
 from s2igan.data.manifest import Utterance, read_manifest, write_manifest
 from s2igan.data.pack import build_store
 from s2igan.evaluation.evaluate import evaluate
-from s2igan.recipes import Recipe, birds
+from s2igan.recipes import birds
 from s2igan.run_directory import RunDirectory
+from s2igan.training.recipe import Recipe
 from s2igan.training.train import train_run
 
 SCORES = {

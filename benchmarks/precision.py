@@ -20,9 +20,10 @@ from statistics import mean
 from typing import Any, Literal
 
 from s2igan.evaluation.evaluate import evaluate
-from s2igan.recipes import Recipe, resolve
+from s2igan.recipes import resolve
 from s2igan.run_directory import RunDirectory
 from s2igan.training.precision import Precision
+from s2igan.training.recipe import Recipe
 from s2igan.training.train import train_run
 
 PRECISIONS: tuple[Precision, ...] = ("float32", "bf16")

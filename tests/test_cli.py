@@ -61,9 +61,6 @@ def calls(monkeypatch):
         lambda *args, **kwargs: made.append(("validate", args, kwargs)) or found,
     )
     monkeypatch.setattr("s2igan.dry_run.dry_run", lambda *args, **kwargs: made.append(("dry_run", args, kwargs)) or {})
-    monkeypatch.setattr(
-        "s2igan.benchmark.benchmark", lambda *args, **kwargs: made.append(("benchmark", args, kwargs)) or {}
-    )
     monkeypatch.setattr("s2igan.pipeline.speak_to_file", lambda sentence, voice, path: path)
     monkeypatch.setattr("s2igan.report.write_report", lambda model: model / "report.html")
     monkeypatch.setattr("s2igan.report.headlines", lambda model: ["score 1"])
@@ -150,7 +147,6 @@ def test_without_a_command_the_help_is_printed(capsys, words, command):
         "generate a.wav --model m",
         "speak hello --model m",
         "evaluate --model m --data d",
-        "benchmark",
         "train birds --dry-run",
         "run birds --out o",
     ],
@@ -168,7 +164,7 @@ def test_every_command_says_the_same_about_its_device(tmp_path, monkeypatch, cap
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("command", ["train", "run", "evaluate", "generate", "speak", "benchmark"])
+@pytest.mark.parametrize("command", ["train", "run", "evaluate", "generate", "speak"])
 def test_the_option_device_reads_the_same_everywhere(capsys, command):
     with pytest.raises(SystemExit, match="0"):
         cli.main([command, "--help"])

@@ -21,9 +21,9 @@ from s2igan.models.li2020 import CnnLstmConfig
 from s2igan.models.precomputed import PrecomputedConfig
 from s2igan.models.speech_encoder import SpeechEncoderConfig
 from s2igan.models.text_encoder import TextEncoderConfig
-from s2igan.recipes import Recipe
 from s2igan.training.augment import SpeechAugment
 from s2igan.training.rdg import RDGConfig
+from s2igan.training.recipe import Recipe
 from s2igan.training.sen import SENConfig
 from s2igan.training.trainer import TrainerConfig
 

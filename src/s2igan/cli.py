@@ -30,7 +30,7 @@ from s2igan.corpora.registry import BUILT_IN, IMPORTERS, drawn_set
 from s2igan.errors import UserError
 
 if TYPE_CHECKING:
-    from s2igan.recipes import Recipe
+    from s2igan.training.recipe import Recipe
 
 FAILED = 1
 """Exit status after a failure that the user can mend."""
@@ -286,8 +286,8 @@ def train(
         sen_from: another run whose first stage to use in place of training it
         resume: go on from the newest checkpoint in the run directory, if there is one
         seed: of weights, batches and noise
-        dry_run: only print, as JSON, the complete configuration, the networks' parameters, and the time and memory of a
-            step on this machine
+        dry_run: only print, as JSON, the complete configuration, the networks' parameters, how fast this machine is,
+            and the time and memory of a step on it
     """
     from s2igan.recipes import resolve
 
@@ -307,18 +307,6 @@ def train(
 
 app.command(run)
 app.command(train)
-
-
-@app.command
-def benchmark(recipes: tuple[str, ...] = ("cub", "birds"), device: Device = None) -> None:
-    """Measure this machine and the speed of training on it; one JSON object on stdout.
-
-    Args:
-        recipes: whose steps to measure, full-size networks on made-up data
-    """
-    from s2igan.benchmark import benchmark as measure
-
-    print(json.dumps(measure(recipes, device=device), indent=2))
 
 
 @app.command

@@ -13,7 +13,8 @@ from typing import Annotated, Any, get_type_hints
 
 from tyro.conf import AvoidSubcommands, DisallowNone, FlagConversionOff
 
-from s2igan.recipes import Recipe, customised, groups
+from s2igan.recipes import customised, groups
+from s2igan.training.recipe import Recipe
 
 
 def with_flags(command: Callable[..., None], recipe: Recipe) -> Callable[..., None]:

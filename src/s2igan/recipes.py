@@ -15,45 +15,11 @@ Importing this module is cheap: what needs torch is imported when a recipe is ca
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, fields, is_dataclass, replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import fields, is_dataclass, replace
+from typing import Any, Literal
 
 from s2igan.errors import UserError
-
-if TYPE_CHECKING:
-    from s2igan.training.beyond import Beyond
-    from s2igan.training.rdg import RDGConfig
-    from s2igan.training.sen import SENConfig
-
-
-@dataclass(frozen=True)
-class TrainingSet:
-    """The set that a base recipe is meant for: a dry run counts its images where no store is given."""
-
-    images: int
-    classes: int
-    """0 where the set has none."""
-
-
-def _paper_only() -> Beyond:
-    from s2igan.training.beyond import Beyond
-
-    return Beyond()
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """Both stages, complete."""
-
-    name: str
-    sen: SENConfig
-    rdg: RDGConfig
-    beyond: Beyond = field(default_factory=_paper_only)
-    training_set: TrainingSet | None = None
-    """Only estimates use it."""
-
-    def __post_init__(self) -> None:
-        self.beyond.small.check(self.rdg)
+from s2igan.training.recipe import Recipe, TrainingSet
 
 
 def demo() -> Recipe:
@@ -285,7 +251,7 @@ def no_sen(base: Recipe) -> Recipe:
     s2igan train no-sen --base cub --data DATA --out RUN
     """
     untrained = replace(base.sen, objective="distillation", trainer=replace(base.sen.trainer, steps=0, epochs=None))
-    return replace(base, sen=untrained, rdg=replace(base.rdg, speech="scratch"), beyond=_without_negatives(base.beyond))
+    return replace(_with_speech_training(base, "scratch"), sen=untrained)
 
 
 def end_to_end(base: Recipe) -> Recipe:
@@ -294,12 +260,13 @@ def end_to_end(base: Recipe) -> Recipe:
     CUB 7.38 / 21.54 / 4.29.
     s2igan train end-to-end --base cub --data DATA --out RUN --sen-from S2IGAN-RUN
     """
-    return replace(base, rdg=replace(base.rdg, speech="finetuned"), beyond=_without_negatives(base.beyond))
+    return _with_speech_training(base, "finetuned")
 
 
-def _without_negatives(beyond: Beyond) -> Beyond:
-    """Negatives are embeddings that are computed once, which needs a frozen speech encoder."""
-    return replace(beyond, small=replace(beyond.small, negatives=0))
+def _with_speech_training(base: Recipe, speech: Literal["scratch", "finetuned"]) -> Recipe:
+    """Without negatives, which are embeddings that are computed once, by a frozen speech encoder."""
+    small = replace(base.beyond.small, negatives=0)
+    return replace(base, rdg=replace(base.rdg, speech=speech), beyond=replace(base.beyond, small=small))
 
 
 def no_distinctive(base: Recipe) -> Recipe:
@@ -312,24 +279,22 @@ def no_distinctive(base: Recipe) -> Recipe:
 
 
 BASES: dict[str, Callable[[], Recipe]] = {
-    "demo": demo,
-    "birds": birds,
-    "cub": cub,
-    "oxford102": oxford102,
-    "flickr8k": flickr8k,
-    "places": places,
+    base.__name__: base for base in (demo, birds, cub, oxford102, flickr8k, places)
 }
 METHODS: dict[str, Callable[[Recipe], Recipe]] = {
-    "s2igan": s2igan,
-    "stackgan-v2-speech": stackgan_v2_speech,
-    "stackgan-v2-text": stackgan_v2_text,
-    "stackgan-v2-text-reed": stackgan_v2_text_reed,
-    "li2020": li2020,
-    "no-dense": no_dense,
-    "no-rs": no_rs,
-    "no-sen": no_sen,
-    "end-to-end": end_to_end,
-    "no-distinctive": no_distinctive,
+    method.__name__.replace("_", "-"): method
+    for method in (
+        s2igan,
+        stackgan_v2_speech,
+        stackgan_v2_text,
+        stackgan_v2_text_reed,
+        li2020,
+        no_dense,
+        no_rs,
+        no_sen,
+        end_to_end,
+        no_distinctive,
+    )
 }
 RECIPES: dict[str, Callable[..., Recipe]] = {**BASES, **METHODS}
 

@@ -32,3 +32,12 @@ def test_compile_needs_a_compiler(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(UserError, match=r"needs a C\+\+ compiler and there is none"):
         precision.compile_networks(layers)
+
+
+def test_the_peak_is_that_of_the_operation(monkeypatch):
+    """A half second's work of a known size: forward, and backward to the input and to the weight."""
+    monkeypatch.setattr(precision, "seconds", lambda run, device: (run(), 0.5)[1])
+    precision.convolution_gflops.cache_clear()
+    found = precision.convolution_gflops(torch.float32, torch.device("cpu"), batch=2, channels=4, side=8)
+    assert found == pytest.approx(3 * 2 * 9 * 4 * 4 * 2 * 8 * 8 / 0.5 / 1e9)
+    precision.convolution_gflops.cache_clear()

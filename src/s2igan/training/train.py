@@ -20,9 +20,9 @@ from s2igan.models.blocks import seeded
 from s2igan.models.encoders import Encoder, build_encoder, encoder_from_json, encoder_to_json
 from s2igan.models.image_encoder import ImageEncoder
 from s2igan.models.precomputed import Precomputed, PrecomputedConfig
-from s2igan.recipes import Recipe, resolve
 from s2igan.run_directory import RunDirectory, differences
 from s2igan.training.distributed import first, rank, start
+from s2igan.training.recipe import Recipe
 from s2igan.training.stages import RDGStage, SENStage
 from s2igan.training.trainer import Trainer
 
@@ -33,14 +33,13 @@ SEN_FOLDER = "sen"
 
 
 def train_run(
-    recipe: str | Recipe,
+    recipe: Recipe,
     *,
     data: str | Path,
     out: str | Path,
     stage: Literal["sen", "rdg", "both"] = "both",
     resume: bool = False,
     seed: int = 0,
-    base: str | None = None,
     sen_from: str | Path | None = None,
     allow_other_data: bool = False,
     device: str | None = None,
@@ -48,13 +47,12 @@ def train_run(
     """Trains a recipe and exports the model; returns the run directory.
 
     Args:
-        recipe: name of a recipe, or a complete one.
+        recipe: what to train.
         data: directory with a prepared store.
         out: run directory to make, or with `resume` to go on with.
         stage: which stage to train; "rdg" needs a run whose stage 1 is finished.
         resume: go on from the newest checkpoint, if there is one.
         seed: of weights, batches and noise.
-        base: the base recipe that a method changes.
         sen_from: another run whose stage 1 to use in place of training it.
         allow_other_data: take the stage 1 of `sen_from` also where it was trained on another store.
         device: where to compute; a GPU if there is one.
@@ -65,18 +63,17 @@ def train_run(
         UserError: the store, the recipe, the other run or the run directory does not fit.
     """
     console = Console(stderr=True)
-    chosen = resolve(recipe, base) if isinstance(recipe, str) else recipe
     store = Store.open(Path(data))
     config: dict[str, Any] = {
         "version": CONFIG_VERSION,
-        "recipe": dataclasses.asdict(chosen),
+        "recipe": dataclasses.asdict(recipe),
         "store": store.fingerprint,
         "seed": seed,
     }
-    if isinstance(chosen.sen.speech, PrecomputedConfig):
-        config["text_embeddings"] = check_text_embeddings(chosen.sen.speech, store)
+    if isinstance(recipe.sen.speech, PrecomputedConfig):
+        config["text_embeddings"] = check_text_embeddings(recipe.sen.speech, store)
     if sen_from is not None:
-        config["sen_from"] = check_sen(Path(sen_from), chosen, store, allow_other_data=allow_other_data)
+        config["sen_from"] = check_sen(Path(sen_from), recipe, store, allow_other_data=allow_other_data)
     where = start(device)
     if rank():
         console = Console(quiet=True)
@@ -88,13 +85,13 @@ def train_run(
         if sen_from is not None:
             first(lambda: copy_sen(Path(sen_from), run, config["sen_from"]))
         elif stage in ("sen", "both"):
-            sen = sen_stage(chosen, store, run, seed=seed, device=where, console=console)
+            sen = sen_stage(recipe, store, run, seed=seed, device=where, console=console)
             Trainer(sen, run, console).run(resume=go_on)
-            first(lambda: leave_sen(chosen, sen, run))
+            first(lambda: leave_sen(recipe, sen, run))
         if stage in ("rdg", "both"):
-            rdg = rdg_stage(chosen, store, run, seed=seed, device=where, console=console)
+            rdg = rdg_stage(recipe, store, run, seed=seed, device=where, console=console)
             Trainer(rdg, run, console).run(resume=go_on)
-            first(lambda: export(chosen, rdg, run))
+            first(lambda: export(recipe, rdg, run))
     return out
 
 

@@ -264,7 +264,7 @@ def test_the_baseline_trains_on_a_miniature_of_cub(data: Path, tmp_path: Path, m
         model(store.audio_path(0))
 
     with pytest.raises(UserError, match="have 16 dimensions where the recipe reads 1024"):
-        train_run("stackgan-v2-text-reed", base="cub", data=data, out=tmp_path / "full", device="cpu")
+        train_run(resolve("stackgan-v2-text-reed", "cub"), data=data, out=tmp_path / "full", device="cpu")
     assert not (tmp_path / "full").exists()
 
 
