@@ -28,14 +28,8 @@ from s2igan.parallel import usable_cores
 if TYPE_CHECKING:
     from filelock import BaseFileLock
 
-LOCK, HOLDER, CONFIG, ENVIRONMENT, METRICS, LOG = (
-    ".lock",
-    ".lock-holder",
-    "config.json",
-    "environment.json",
-    "metrics.jsonl",
-    "log.txt",
-)
+LOCK, HOLDER = ".lock", ".lock-holder"
+CONFIG, ENVIRONMENT, METRICS, LOG = "config.json", "environment.json", "metrics.jsonl", "log.txt"
 DATA = "data"
 """Where `s2igan run` prepares the corpus of a run, before there is a run."""
 
@@ -101,8 +95,8 @@ class RunDirectory:
             before = {name: run.config.get(name) for name in asked}
             if before["version"] != asked["version"]:
                 raise UserError(
-                    f"{run.path}: this run was made by s2igan {run._made_by()}, whose settings are others; train anew "
-                    "with another --out, or use that version."
+                    f"{run.path}: this run was made by another version of s2igan, whose settings are others; train "
+                    "anew with another --out, or use that version."
                 )
             changes = differences(before, asked)
             if changes:
@@ -128,13 +122,6 @@ class RunDirectory:
         except (OSError, ValueError) as error:
             raise UserError(f"{path / CONFIG}: not readable ({error}); restore it or start a new run.") from error
         return cls(path, config, None)
-
-    def _made_by(self) -> str:
-        """The version of s2igan that made the run."""
-        try:
-            return str(json.loads((self.path / ENVIRONMENT).read_bytes())["s2igan"])
-        except (OSError, ValueError, KeyError, TypeError):
-            return "0.1.0"
 
     def close(self) -> None:
         """Release the lock. A second call does nothing."""

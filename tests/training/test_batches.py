@@ -15,7 +15,7 @@ from s2igan.models.image_encoder import ImageEncoder
 from s2igan.models.speech_encoder import SpeechEncoder
 from s2igan.training.augment import SpeechAugment
 from s2igan.training.beyond import Beyond, SmallRecipes
-from s2igan.training.frozen import ImageFeatures, speech_embeddings
+from s2igan.training.frozen import draw_views, image_features, speech_embeddings
 from s2igan.training.prefetch import read_steps, streams
 from s2igan.training.rdg import RDGConfig
 from s2igan.training.stages import RDGStage, SENStage
@@ -95,15 +95,15 @@ def test_no_batch_holds_anything_of_another_split(store, sen_stage, rdg_stage, t
 def test_no_batch_holds_features_of_another_split(store, sen_stage, rdg_stage, monkeypatch):
     """The same where images were encoded once: the table has all images, batches look up those of the split."""
     views, drawn = 2, []
-    draw = ImageFeatures.draw
+    draw = draw_views
 
-    def spy(self, images, rng):
+    def spy(features, images, rng):
         drawn.append(images)
-        return draw(self, images, rng)
+        return draw(features, images, rng)
 
-    monkeypatch.setattr(ImageFeatures, "draw", spy)
+    monkeypatch.setattr("s2igan.training.data.draw_views", spy)
     sen = sen_stage(image_views=views)
-    assert sen.reader.features.features.shape[:2] == (24, views)
+    assert sen.reader.features.shape[:2] == (24, views)
     for index in range(STEPS):
         batch_of(sen, index)
     of_train = set(np.unique(store.image_index[store.split_indices("train")]).tolist())
@@ -177,9 +177,9 @@ def test_a_batch_of_stage_2_pairs_speech_images_and_relations(store, rdg_stage, 
     stage = rdg_stage(image_views=1)
     data = stage.train
     embedded = speech_embeddings(store, stage.speech, data.utterances, device=CPU)
-    cached = ImageFeatures.compute(store, stage.image, 32, 1, cache=tmp_path, console=QUIET, device=CPU)
+    cached = image_features(store, stage.image, 32, 1, cache=tmp_path, console=QUIET, device=CPU)
     with torch.no_grad():
-        crops = stage.image.project(cached.features[:, 0].float())
+        crops = stage.image.project(cached[:, 0].float())
     by_image = {tuple(row.tolist()): image for image, row in enumerate(crops)}
     classes = np.asarray(store.image_class)
     for index in range(2):

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
 from rich.console import Console
 from torch import Tensor
+from torchvision.utils import save_image
 
 from s2igan.data.dataset import SpeechImageData
 from s2igan.files import disk_errors
@@ -26,7 +26,7 @@ from s2igan.training.beyond.in_use import calibrate_batch_norm
 from s2igan.training.beyond.small_recipes import SmallExtra
 from s2igan.training.data import RDGReader, SENReader, crops_of, pyramid
 from s2igan.training.distributed import share, synchronise_batch_norms
-from s2igan.training.frozen import ImageFeatures, speech_embeddings
+from s2igan.training.frozen import draw_views, image_features, speech_embeddings
 from s2igan.training.optimisation import Ema, set_learning_rate
 from s2igan.training.precision import compile_networks
 from s2igan.training.rdg import RDGBatch, RDGConfig
@@ -78,7 +78,7 @@ class SENStage:
         self.state = sen.make_state(config, n_classes, seed=seed, device=device, image=image)
         features = None
         if config.image_views:
-            features = ImageFeatures.compute(
+            features = image_features(
                 train.store,
                 self.state.image,
                 config.image_size,
@@ -118,7 +118,7 @@ class SENStage:
     def _image_features(self, data: SpeechImageData) -> Tensor:
         """Frozen features of all images of a split, as evaluation sees them."""
         if self.reader.features is not None:
-            return self.reader.features.draw(data.images, None).to(self.device)
+            return draw_views(self.reader.features, data.images, None).to(self.device)
         return self._encode(list(crops_of(data, np.arange(len(data)), None)))
 
     @torch.no_grad()
@@ -225,9 +225,9 @@ class RDGStage:
             embeddings = speech_embeddings(train.store, speech, train.utterances, device=device, console=console)
         views = None
         if config.image_views:
-            features = ImageFeatures.compute(
+            features = image_features(
                 train.store, image, train.image_size, config.image_views, cache=cache, console=console, device=device
-            ).features
+            )
             with torch.no_grad():
                 flat = features.flatten(0, 1).float()
                 projected = torch.cat([image.project(part.to(device)).cpu() for part in flat.split(4096)])
@@ -311,7 +311,13 @@ class RDGStage:
             rows = torch.linspace(0, len(chosen) - 1, SAMPLE_ROWS).long()
             sheet = self._draw(generator, embeddings[rows].repeat_interleave(SAMPLE_COLUMNS, 0), rng).cpu()
         positions = np.searchsorted(data.images, np.asarray(data.store.image_index)[chosen[rows.numpy()]])
-        self._write_sheet(step, data.crops(positions, None), sheet)
+        # A row for each description: the real image, then the samples.
+        sheet = torch.cat([data.crops(positions, None)[:, None], sheet.unflatten(0, (SAMPLE_ROWS, -1))], dim=1)
+        path = self.samples / f"rdg-{step:08d}.png"
+        with disk_errors(path):
+            self.samples.mkdir(parents=True, exist_ok=True)
+            tiles = {"nrow": 1 + SAMPLE_COLUMNS, "padding": 0, "normalize": True, "value_range": (-1, 1)}
+            save_image(sheet.flatten(0, 1), path, **tiles)
         return {
             "validation_cosine": float(torch.cat(fitting).mean()),
             "diversity": float(torch.cat(images).std(dim=0).mean()),
@@ -322,17 +328,6 @@ class RDGStage:
         z, eps = noise(self.config.generator, len(embedding), rng)
         images: Tensor = generator(*(tensor.to(self.device) for tensor in (embedding, z, eps))).images[-1]
         return images
-
-    def _write_sheet(self, step: int, real: Tensor, fakes: Tensor) -> None:
-        """A row for each description: the real image, then the samples."""
-        size = fakes.shape[-1]
-        rows = fakes.view(SAMPLE_ROWS, SAMPLE_COLUMNS, 3, size, size)
-        sheet = torch.cat([real.view(SAMPLE_ROWS, 1, 3, size, size), rows], dim=1)
-        pixels = sheet.permute(0, 3, 1, 4, 2).reshape(SAMPLE_ROWS * size, (1 + SAMPLE_COLUMNS) * size, 3)
-        path = self.samples / f"rdg-{step:08d}.png"
-        with disk_errors(path):
-            self.samples.mkdir(parents=True, exist_ok=True)
-            Image.fromarray(to_uint8(pixels).numpy()).save(path)
 
     def state_dict(self) -> dict[str, Any]:
         """Trained state."""
@@ -359,8 +354,3 @@ def to(x: Tensor, device: torch.device) -> Tensor:
     if x.dim() == 4:
         return x.to(device, memory_format=torch.channels_last, non_blocking=True)
     return x.to(device, non_blocking=True)
-
-
-def to_uint8(images: Tensor) -> Tensor:
-    """[-1, 1] -> 0 ... 255."""
-    return images.add(1).mul(127.5).round().clamp(0, 255).to(torch.uint8)

@@ -324,48 +324,30 @@ def _interruptible() -> Iterator[threading.Event]:
 @contextmanager
 def _progress(stage: Stage, steps: int, first: int, console: Console) -> Iterator[Any]:
     """A bar with images/s and time left on a terminal, a line now and then elsewhere; yields what advances it."""
-    started = time.monotonic()
-    done = first
-    last_line = started
+    started = last_line = time.monotonic()
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]:.1f} images/s"),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
+        task = progress.add_task(stage.name.upper(), total=steps, completed=first, rate=0.0)
 
-    def rate() -> float:
-        return (done - first) * stage.images_per_step / max(1e-9, time.monotonic() - started)
+        def advance(window: dict[str, list[Tensor]], step: int) -> None:
+            nonlocal last_line
+            now = time.monotonic()
+            steps_a_second = (step - first) / max(1e-9, now - started)
+            rate = steps_a_second * stage.images_per_step
+            progress.update(task, completed=step, rate=rate)
+            if not console.is_terminal and step > first and now - last_line >= PLAIN_LOG_SECONDS:
+                last_line = now
+                left = (steps - step) / steps_a_second / 60
+                latest = " ".join(f"{key} {float(values[-1]):.3f}" for key, values in list(window.items())[:6])
+                text = f"{stage.name.upper()} {step}/{steps}, {rate:.1f} images/s, {left:.1f} min left, {latest}"
+                console.print(text, highlight=False)
 
-    if console.is_terminal:
-        columns = (
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[rate]:.1f} images/s"),
-            TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(),
-        )
-        with Progress(*columns, console=console) as progress:
-            task = progress.add_task(stage.name.upper(), total=steps, completed=first, rate=0.0)
-
-            def advance_bar(window: dict[str, list[Tensor]], step: int) -> None:
-                nonlocal done
-                done = step
-                progress.update(task, completed=step, rate=rate())
-
-            yield advance_bar
-        return
-
-    def advance_line(window: dict[str, list[Tensor]], step: int) -> None:
-        nonlocal done, last_line
-        done = step
-        if done > first and time.monotonic() - last_line >= PLAIN_LOG_SECONDS:
-            last_line = time.monotonic()
-            left = (steps - done) * (last_line - started) / (done - first)
-            console.print(
-                f"{stage.name.upper()} {done}/{steps}, {rate():.1f} images/s, {left / 60:.1f} min left, "
-                f"{_latest(window)}",
-                highlight=False,
-            )
-
-    yield advance_line
-
-
-def _latest(window: dict[str, list[Tensor]]) -> str:
-    return " ".join(f"{key} {float(values[-1]):.3f}" for key, values in list(window.items())[:6])
+        yield advance
