@@ -68,9 +68,9 @@ def flatten_state(state: State) -> tuple[dict[str, Tensor], Any]:
         if place in tensors:
             raise TypeError(f"{place} is the name of two tensors; a checkpoint takes one")
         tensors[place] = value
-        if value.is_contiguous() or not _is_channels_last(value):
-            return {"tensor": place}
-        return {"tensor": place, "layout": "channels_last"}
+        channels_last = value.dim() == 4 and value.is_contiguous(memory_format=torch.channels_last)
+        layout = {"layout": "channels_last"} if channels_last and not value.is_contiguous() else {}
+        return {"tensor": place, **layout}
 
     description = encode(state, "")
     return tensors, description
@@ -98,10 +98,6 @@ def unflatten_state(tensors: Mapping[str, Tensor], description: Any) -> State:
         return tensor.contiguous(memory_format=torch.channels_last) if "layout" in value else tensor
 
     return decode(description)
-
-
-def _is_channels_last(tensor: Tensor) -> bool:
-    return tensor.dim() == 4 and tensor.is_contiguous(memory_format=torch.channels_last)
 
 
 # -------------------------------------------------------------------------------------------------------- checkpoints
@@ -241,7 +237,8 @@ def _write(directory: Path, names: tuple[str, str], tensors: Mapping[str, Tensor
             text = json.dumps(whole, indent=1).replace("{\n ", "{", 1) + "\n"
             (temporary / json_name).write_bytes(_with_digest(text.encode()))
             for name in names:
-                _sync_file(temporary / name)
+                with (temporary / name).open("rb+") as file:
+                    os.fsync(file.fileno())
             sync_directory(temporary)
             if directory.exists():
                 _delete(directory, replacement=temporary)
@@ -275,11 +272,6 @@ def _save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
         if number is None:
             raise
         raise OSError(int(number[1]), os.strerror(int(number[1])), str(path)) from error
-
-
-def _sync_file(path: Path) -> None:
-    with path.open("rb+") as file:
-        os.fsync(file.fileno())
 
 
 def file_digest(path: Path) -> str:

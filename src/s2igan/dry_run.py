@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import numpy as np
 import soundfile
@@ -82,13 +82,6 @@ class DataFacts:
         return cls(len(train), train.n_classes if train.has_classes else 0, frames, str(directory))
 
 
-class Part(NamedTuple):
-    """A network of a stage."""
-
-    parameters: int
-    trained: bool
-
-
 def dry_run(recipe: Recipe, *, data: str | Path | None = None, device: str | None = None) -> dict[str, Any]:
     """Everything that a training of a recipe would take, ready for JSON.
 
@@ -107,10 +100,7 @@ def dry_run(recipe: Recipe, *, data: str | Path | None = None, device: str | Non
     return {
         "recipe": configuration,
         "data": dataclasses.asdict(facts),
-        "parts": {
-            stage: {name: part._asdict() for name, part in networks.items()}
-            for stage, networks in parts(recipe, facts.classes).items()
-        },
+        "parts": parts(recipe, facts.classes),
         "machine": environment(),
         "device": str(where),
         "convolution_gflops": {
@@ -121,15 +111,17 @@ def dry_run(recipe: Recipe, *, data: str | Path | None = None, device: str | Non
     }
 
 
-def parts(recipe: Recipe, classes: int | None) -> dict[str, dict[str, Part]]:
-    """The networks of each stage by name; those that a recipe leaves out are not listed.
+def parts(recipe: Recipe, classes: int | None) -> dict[str, dict[str, dict[str, int | bool]]]:
+    """The networks of each stage by name, their parameters and whether they are trained; those that a recipe leaves out
+    are not listed.
 
     Args:
         classes: of the training split; 0 or None leaves out the classifier of stage 1.
     """
 
-    def part(trained: bool, *modules: nn.Module) -> Part:
-        return Part(sum(p.numel() for module in modules for p in module.parameters()), trained)
+    def part(trained: bool, *modules: nn.Module) -> dict[str, int | bool]:
+        parameters = sum(p.numel() for module in modules for p in module.parameters())
+        return {"parameters": parameters, "trained": trained}
 
     with torch.device("meta"):  # counted, never filled
         speech = build_encoder(recipe.sen.speech)
@@ -145,7 +137,7 @@ def parts(recipe: Recipe, classes: int | None) -> dict[str, dict[str, Part]]:
         "image backbone": part(False, backbone),
     }
     if matching and recipe.sen.distinctive and classes:
-        sen["classifier"] = Part((recipe.sen.speech.embedding + 1) * classes, trains)
+        sen["classifier"] = part(trains, nn.Linear(recipe.sen.speech.embedding, classes, device="meta"))
     rdg = {"generator": part(True, generator)}
     rdg |= {f"discriminator {side}": part(True, network) for side, network in discriminators.items()}
     if relation is not None:

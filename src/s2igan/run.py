@@ -78,14 +78,20 @@ def run_corpus(
         atomic_write_json(out / mark, asked)
 
     def prepare() -> None:
-        if source is None:
-            _prepare_built_in(corpus, data, size=size, seed=seed, jobs=jobs, options=options)
-            return
-        if corpus in BUILT_IN:
-            raise UserError(f"{corpus}: is built in and has no source; leave --source out, or name another corpus.")
-        from s2igan.corpora.prepare.corpus import prepare_corpus
+        if corpus not in BUILT_IN:
+            from s2igan.corpora.prepare.corpus import prepare_corpus
 
-        prepare_corpus(corpus, source, data, options, size=size, seed=seed, jobs=jobs, say=say)
+            if source is None:
+                raise UserError(f"{corpus}: needs a --source, the folder or archive that the corpus is in.")
+            prepare_corpus(corpus, source, data, options, size=size, seed=seed, jobs=jobs, say=say)
+            return
+        from s2igan.corpora.builtin import drawn
+
+        if source is not None:
+            raise UserError(f"{corpus}: is built in and has no source; leave --source out, or name another corpus.")
+        if changed := [name for name, value in vars(options).items() if value != getattr(PrepareOptions(), name)]:
+            raise UserError(f"{corpus}: is made here and knows no --{changed[0].replace('_', '-')}; leave it out.")
+        drawn.prepare(drawn_set(corpus), data, BUILT_IN[corpus].classes, size=size, seed=seed, jobs=jobs)
 
     def train() -> None:
         from s2igan.training.train import train_run
@@ -157,16 +163,3 @@ def _is_done(out: Path, mark: str, asked: dict[str, Any]) -> bool:
             f"{out}: was begun with {was}, not {now}; choose another --out, or give the same options again."
         )
     return True
-
-
-def _prepare_built_in(
-    corpus: str, data: Path, *, size: int, seed: int, jobs: int | None, options: PrepareOptions
-) -> None:
-    if corpus not in BUILT_IN:
-        raise UserError(f"{corpus}: needs a --source, the folder or archive that the corpus is in.")
-    usual = asdict(PrepareOptions())
-    if changed := [name for name, value in asdict(options).items() if value != usual[name]]:
-        raise UserError(f"{corpus}: is made here and knows no --{changed[0].replace('_', '-')}; leave it out.")
-    from s2igan.corpora.builtin import drawn
-
-    drawn.prepare(drawn_set(corpus), data, BUILT_IN[corpus].classes, size=size, seed=seed, jobs=jobs)

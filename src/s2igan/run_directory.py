@@ -45,6 +45,8 @@ class RunDirectory:
         self.path = path
         self.config = config
         """As read from, or written to, `config.json`."""
+        self.samples, self.tensorboard, self.model = path / "samples", path / "tensorboard", path / "model"
+        self.evaluation, self.report = path / "evaluation", path / "report.html"
         self._lock = lock
         self._handler = _LogHandler(self)
         if lock is not None:
@@ -135,28 +137,6 @@ class RunDirectory:
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-    @property
-    def samples(self) -> Path:
-        """Images made while training."""
-        return self.path / "samples"
-
-    @property
-    def tensorboard(self) -> Path:
-        return self.path / "tensorboard"
-
-    @property
-    def model(self) -> Path:
-        """The exported model."""
-        return self.path / "model"
-
-    @property
-    def evaluation(self) -> Path:
-        return self.path / "evaluation"
-
-    @property
-    def report(self) -> Path:
-        return self.path / "report.html"
 
     def checkpoints(self, stage: str) -> Path:
         """The parent of a stage's checkpoints."""

@@ -125,7 +125,7 @@ def test_a_batch_of_stage_1_pairs_utterances_with_their_images(store, sen_stage,
             mel = batch.mel[row, : batch.lengths[row]].half().numpy()
             (utterance,) = [u for u in stage.train.utterances if np.array_equal(store.mel(int(u)), mel)]
             image = int(store.image_index[utterance])
-            torch.testing.assert_close(batch.image_features[row], stage.reader.features.features[image, 0].float())
+            torch.testing.assert_close(batch.image_features[row], stage.reader.features[image, 0].float())
             position = int(np.flatnonzero(stage.train.images == image)[0])
             assert batch.class_ids[row] == stage.train.classes[position]
 
@@ -137,7 +137,7 @@ def test_a_window_of_one_batch_leaves_batches_as_they_were_drawn(store, sen_stag
         rng, _ = streams(0, "sen", step)
         positions = stage.train.positions(step, 6, 0)
         utterances = stage.train.caption(positions, rng)
-        features = stage.reader.features.draw(stage.train.images[positions], rng)
+        features = draw_views(stage.reader.features, stage.train.images[positions], rng)
         assert stage.reader.items(step) == [str(store.audio_path(int(utterance))) for utterance in utterances]
         torch.testing.assert_close(batch_of(stage, step).image_features, features, rtol=0, atol=0)
 

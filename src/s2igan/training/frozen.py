@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -101,17 +100,12 @@ def speech_embeddings(
     was_training = encoder.training
     encoder.eval()
     order = np.argsort(np.asarray(store.n_frames)[utterances], kind="stable")
-    out: Tensor | None = None
-    starts: Iterable[int] = range(0, len(order), BATCH)
-    if console is not None:
-        starts = track(starts, description="Speech embeddings", console=console, disable=not console.is_terminal)
-    for start in starts:
+    out = torch.empty(len(order), encoder.config.embedding)
+    starts = range(0, len(order), BATCH)
+    shown = console is not None and console.is_terminal
+    for start in track(starts, description="Speech embeddings", console=console, disable=not shown):
         rows = order[start : start + BATCH]
         mel, lengths = encoder_input(store, utterances[rows], encoder.reads)
-        embedded = encoder(mel.to(device), lengths).cpu()
-        if out is None:
-            out = torch.empty(len(order), embedded.shape[1])
-        out[torch.from_numpy(rows)] = embedded
+        out[torch.from_numpy(rows)] = encoder(mel.to(device), lengths).cpu()
     encoder.train(was_training)
-    assert out is not None, "no utterances to embed"
     return out

@@ -31,6 +31,7 @@ from s2igan.training.optimisation import Ema, set_learning_rate
 from s2igan.training.precision import compile_networks
 from s2igan.training.rdg import RDGBatch, RDGConfig
 from s2igan.training.sen import SENBatch, SENConfig
+from s2igan.training.trainer import Stage
 
 SAMPLE_ROWS = 8
 """Descriptions in the sample sheet written while training."""
@@ -42,8 +43,8 @@ SCORED_QUERIES = 1000
 """Validation utterances that stage 1 is scored on while training."""
 
 
-class SENStage:
-    """Stage 1 on a corpus (see `training.trainer.Stage`).
+class SENStage(Stage):
+    """Stage 1 on a corpus as a trainer runs it.
 
     Args:
         config: its settings.
@@ -100,14 +101,9 @@ class SENStage:
 
     def update(self, step: int) -> Callable[..., dict[str, Tensor]]:
         """The paper's step, at the scheduled learning rate."""
-        factor = schedule(
-            step,
-            self.config.trainer.steps,
-            self.config.schedule,
-            decay_every=self.config.decay_epochs * self.steps_per_epoch,
-            warmup=self.config.warmup_steps,
-        )
-        set_learning_rate(self.state.optimiser, self.config.learning_rate * factor)
+        config, decay_every = self.config, self.config.decay_epochs * self.steps_per_epoch
+        factor = schedule(step, config.trainer.steps, config.schedule, decay_every, config.warmup_steps)
+        set_learning_rate(self.state.optimiser, config.learning_rate * factor)
         return sen.step
 
     def batch(self, read: dict[str, Any]) -> SENBatch:
@@ -142,8 +138,7 @@ class SENStage:
         a = speech_embeddings(data.store, self.state.speech, utterances, device=self.device)
         with torch.no_grad():
             v = self.state.image.project(self._image_features(data)).cpu()
-        position = {int(image): index for index, image in enumerate(data.images)}
-        query_class = data.classes[[position[int(data.store.image_index[index])] for index in utterances]]
+        query_class = data.classes[np.searchsorted(data.images, np.asarray(data.store.image_index)[utterances])]
         similarity = cosine_similarity(a.numpy(), v.numpy())
         return float(mean_average_precision(similarity, same_label(query_class, data.classes)))
 
@@ -164,8 +159,8 @@ class SENStage:
         self.best = state["best"]
 
 
-class RDGStage:
-    """Stage 2 on a corpus (see `training.trainer.Stage`).
+class RDGStage(Stage):
+    """Stage 2 on a corpus as a trainer runs it.
 
     Args:
         config: its settings.
@@ -250,7 +245,8 @@ class RDGStage:
     def batch(self, read: dict[str, Any]) -> RDGBatch:
         """The batch on the device, its images encoded."""
         device = self.device
-        embedding: Any = (read["mel"], read["lengths"]) if "mel" in read else read["embedding"]
+        speech = to(read["mel" if "mel" in read else "embedding"], device)
+        embedding = (speech, read["lengths"]) if "mel" in read else speech
         with torch.no_grad():
             relation = {
                 name: to(images, device) if images.dim() == 2 else self.image(to(images, device))
@@ -259,9 +255,7 @@ class RDGStage:
         return RDGBatch(
             real=self._scales(read["real"]),
             mismatched=self._scales(read["mismatched"]) if "mismatched" in read else {},
-            embedding=to(embedding, device)
-            if isinstance(embedding, Tensor)
-            else (to(embedding[0], device), embedding[1]),
+            embedding=embedding,
             z=to(read["z"], device),
             eps=to(read["eps"], device),
             class_ids=to(read["class_ids"], device),
@@ -329,23 +323,15 @@ class RDGStage:
         images: Tensor = generator(*(tensor.to(self.device) for tensor in (embedding, z, eps))).images[-1]
         return images
 
-    def state_dict(self) -> dict[str, Any]:
-        """Trained state."""
-        return self.state.state_dict()
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Takes back what `state_dict` gave."""
-        self.state.load_state_dict(state)
-
-
-def schedule(step: int, steps: int, kind: str, *, decay_every: int = 0, decay: float = 0.1, warmup: int = 0) -> float:
-    """Factor on the learning rate: "step" multiplies by `decay` every `decay_every` steps, "cosine" falls to 0 at the
-    last step, "constant" stays at 1. `warmup` steps rise linearly before any of them."""
+def schedule(step: int, steps: int, kind: str, decay_every: int = 0, warmup: int = 0) -> float:
+    """Factor on the learning rate: "step" falls tenfold every `decay_every` steps, "cosine" falls to 0 at the last
+    step, "constant" stays at 1. `warmup` steps rise linearly before any of them."""
     factor = min(1.0, (step + 1) / warmup) if warmup else 1.0
     if kind == "cosine":
         return float(factor * 0.5 * (1.0 + np.cos(np.pi * min(1.0, step / max(1, steps)))))
     if kind == "step":
-        return float(factor * decay ** (step // decay_every))
+        return float(factor * 0.1 ** (step // decay_every))
     return factor
 
 

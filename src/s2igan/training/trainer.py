@@ -13,10 +13,11 @@ import math
 import signal
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Any, Literal
 
 import torch
 from rich.console import Console
@@ -32,7 +33,7 @@ from s2igan.run_directory import LOG, RunDirectory
 from s2igan.training.distributed import anywhere, first, means, rank, same_everywhere, tell, world_size
 from s2igan.training.optimisation import GRADIENT_NORM
 from s2igan.training.precision import Precision, autocast, choose_precision
-from s2igan.training.prefetch import Reader, read_steps, step_seed
+from s2igan.training.prefetch import read_steps, step_seed
 
 PLAIN_LOG_SECONDS = 30.0
 """Where the output is no terminal, a line this often takes the progress bar's place."""
@@ -75,9 +76,8 @@ class TrainerConfig:
         return self if self.epochs is None else replace(self, steps=self.epochs * steps_per_epoch, epochs=None)
 
 
-@runtime_checkable
-class Stage(Protocol):
-    """What a trainer asks of a stage (`training/stages.py`)."""
+class Stage(ABC):
+    """What a trainer asks of a stage; those of the paper are in `training/stages.py`."""
 
     name: str
     seed: int
@@ -86,29 +86,33 @@ class Stage(Protocol):
     """The stage's settings, with the trainer's in `trainer`."""
     state: Any
     """All that it trains."""
+    reader: Any
+    """Reads its batches (`prefetch.Reader`)."""
     images_per_step: int
     """Of all processes."""
     steps_per_epoch: int
 
-    @property
-    def reader(self) -> Reader:
-        """Reads its batches."""
-
+    @abstractmethod
     def update(self, step: int) -> Callable[[Any, Any, Any], dict[str, Tensor]]:
         """Sets the learning rates of a step, and returns the function that takes it: (state, batch, config) -> losses
         and other scalars, detached."""
 
+    @abstractmethod
     def batch(self, read: dict[str, Any]) -> Any:
         """What the reader read, on the device, with images encoded."""
 
+    @abstractmethod
     def evaluate(self, step: int) -> dict[str, float]:
         """Scores on the validation split; may write samples and keep the best weights."""
 
     def state_dict(self) -> dict[str, Any]:
         """All that a checkpoint holds of the stage: nested dicts of tensors and plain values."""
+        state: dict[str, Any] = self.state.state_dict()
+        return state
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Takes back what `state_dict` gave."""
+        self.state.load_state_dict(state)
 
 
 class Trainer:
