@@ -300,8 +300,8 @@ def train(
         out: run directory to make, or to go on with; a dry run writes nothing
         base: for a method such as no-dense, the recipe that it changes; birds unless given
         stage: which stage to train
-        sen_from: another run whose first stage to use in place of training it
-        allow_other_data: use it also where it was trained on another set than --data; the run records so
+        sen_from: another run whose first stage to use in place of training it; it must have the recipe's first stage
+        allow_other_data: use the first stage of sen_from also where it was trained on another set
         resume: go on from the newest checkpoint in the run directory, if there is one
         seed: of weights, batches and noise
         dry_run: only print, as JSON, the complete configuration, the networks' parameters, how fast this machine is,

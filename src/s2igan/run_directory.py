@@ -94,7 +94,8 @@ class RunDirectory:
         run = cls.open(path)
         if config is not None:
             asked = {"sen_from": None, "version": None} | json.loads(json.dumps(config))
-            before = {name: run.config.get(name) for name in asked}
+            before = {name: run.config.get(name) for name in asked if name != "data"}  # whose fingerprint counts
+            asked = {name: asked[name] for name in before}
             if before["version"] != asked["version"]:
                 raise UserError(
                     f"{run.path}: this run was made by another version of s2igan, whose settings are others; train "

@@ -28,8 +28,7 @@ def both(store, tmp_path_factory):
     paths = [str(HERE), str(HERE.parent), str(HERE.parents[1] / "src")]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    sen_run = train_run(work.RECIPE, data=store.directory, out=out / "sen", device="cpu", seed=3, stage="sen")
-    command += [str(HERE / "two_processes.py"), str(store.directory), str(sen_run), str(out)]
+    command += [str(HERE / "two_processes.py"), str(store.directory), str(out)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=180)
     assert done.returncode == 0, done.stderr[-4000:]
     return out
@@ -95,7 +94,9 @@ def losses(run):
 def test_a_run_of_two_processes_is_that_of_one_that_accumulates(both, store, tmp_path):
     """Stage 2 on one stage 1: the same batches, whole records, one set of files."""
     recipe = with_rdg(work.RECIPE, accumulate=2)
-    alone = train_run(recipe, data=store.directory, out=tmp_path / "alone", device="cpu", seed=3, sen_from=both / "sen")
+    alone = train_run(
+        recipe, data=store.directory, out=tmp_path / "alone", device="cpu", seed=3, sen_from=both / "first"
+    )
     expected, actual = losses(alone), losses(both / "whole")
     assert expected.keys() == actual.keys()
     start = [key for key in expected if key[1] == 2 and "total" in key[2]]

@@ -166,7 +166,7 @@ def one_backbone() -> None:
     image_encoder._load_lite0 = lambda network: None
 
 
-def main(data: Path, sen_run: Path, out: Path) -> None:
+def main(data: Path, out: Path) -> None:
     left = out / f"left-{os.environ['RANK']}"
     atexit.register(lambda: left.write_text(str(not dist.is_initialized())))  # after what `start` registers
     distributed.start("cpu")
@@ -179,8 +179,8 @@ def main(data: Path, sen_run: Path, out: Path) -> None:
         )
     (out / f"told-{distributed.rank()}.json").write_text(json.dumps(refusals()))
     store = Store.open(data)
-    train_run(RECIPE, data=store.directory, out=out / "whole", device="cpu", seed=3, sen_from=sen_run)
     train_run(RECIPE, data=store.directory, out=out / "first", device="cpu", seed=3, stage="sen")
+    train_run(RECIPE, data=store.directory, out=out / "whole", device="cpu", seed=3, sen_from=out / "first")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What a run trains: both stages, complete. Importing it is cheap."""
+"""A recipe: the complete configuration of both stages. Importing this module does not import torch."""
 
 from __future__ import annotations
 
