@@ -167,12 +167,11 @@ def measure(recipe: Recipe, facts: DataFacts, device: torch.device) -> dict[str,
     for stage in made_up_stages(recipe, facts, device):
         config = getattr(recipe, stage.name)
         chosen = choose_precision(config.trainer.precision, device)
-        measured = min(SMALL_BATCH, config.batch_size)
-        seconds, memory = _warm_step(stage, measured, chosen)
-        if measured < config.batch_size and seconds / measured * config.batch_size <= PATIENCE_SECONDS:
-            measured = config.batch_size
+        for measured in sorted({min(SMALL_BATCH, config.batch_size), config.batch_size}):
             seconds, memory = _warm_step(stage, measured, chosen)
-        seconds *= config.batch_size / measured
+            seconds *= config.batch_size / measured
+            if seconds > PATIENCE_SECONDS:
+                break
         found[stage.name] = {
             "precision": chosen,
             "batch_size": config.batch_size,

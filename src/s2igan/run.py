@@ -154,8 +154,6 @@ def _is_done(out: Path, mark: str, asked: dict[str, Any]) -> bool:
         found = json.loads((out / mark).read_text(encoding="utf-8"))
     except FileNotFoundError:
         return False
-    except (OSError, ValueError):
-        found = {}
     if found != asked:
         differ = [name for name in asked if found.get(name) != asked[name]]
         was, now = (", ".join(f"{name} {values.get(name)}" for name in differ) for values in (found, asked))

@@ -175,11 +175,8 @@ class RunDirectory:
             file.writelines((json.dumps(record) + "\n").encode() for record in kept)
 
     def _append(self, name: str, text: str) -> None:
-        with disk_errors(self.path / name), (self.path / name).open("ab", buffering=0) as file:
-            data = text.encode()
-            written = file.write(data)
-            if written < len(data):  # the disk filled up within the line; the next attempt raises
-                file.write(data[written:])
+        with disk_errors(self.path / name), (self.path / name).open("ab") as file:
+            file.write(text.encode())
 
 
 class _LogHandler(logging.Handler):
@@ -207,12 +204,10 @@ def _acquire(path: Path) -> BaseFileLock:
     try:
         lock.acquire(blocking=False)
     except Timeout:
+        holder = "another process"
         with contextlib.suppress(OSError):  # nobody has to know who it is
             holder = (path / HOLDER).read_text().strip()
-            raise UserError(
-                f"{path}: {holder} is training here; wait until it ends, or choose another --out."
-            ) from None
-        raise UserError(f"{path}: another process is training here; wait, or choose another --out.") from None
+        raise UserError(f"{path}: {holder} is training here; wait until it ends, or choose another --out.") from None
     try:
         (path / HOLDER).write_text(f"process {os.getpid()} on {socket.gethostname()}\n")
     except BaseException:

@@ -14,6 +14,7 @@ from s2igan.models.image_encoder import ImageEncoder, ImageEncoderConfig
 from s2igan.models.li2020 import CnnLstmConfig
 from s2igan.training import data, sen, stages
 from s2igan.training.augment import SpeechAugment
+from s2igan.training.frozen import draw_views
 from tiny_corpus import batch_of, take_step, tiny_recipe
 
 CPU = torch.device("cpu")
@@ -92,7 +93,7 @@ class TestDistillation:
 
     def test_the_teacher_and_its_space_are_fixed(self, distilled):
         assert distilled.state.classifier is None
-        features = distilled.reader.features.draw(distilled.train.images, None)
+        features = draw_views(distilled.reader.features, distilled.train.images, None)
         v = distilled.state.image.project(features)
         head = copy(distilled.state.image.head)
         speech = copy(distilled.state.speech)

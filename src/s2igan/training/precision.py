@@ -73,12 +73,9 @@ def seconds(run: Callable[[], Any], device: torch.device) -> float:
     return min(times[1:])
 
 
-def compile_networks(networks: Iterable[nn.Module], *, one_size: bool = False) -> None:
-    """Has `torch.compile` translate the forward and backward passes of networks when they are first called.
-
-    Args:
-        one_size: each size of input that a network sees is translated for itself, as for networks of images, which
-            always see the same; else sizes that vary, such as lengths of utterances, are left open.
+def compile_networks(networks: Iterable[nn.Module]) -> None:
+    """Has `torch.compile` translate the forward and backward passes of networks when they are first called; sizes that
+    turn out to vary, such as lengths of utterances, are left open.
 
     Raises:
         UserError: there is no C++ compiler, which it needs on a CPU.
@@ -88,4 +85,4 @@ def compile_networks(networks: Iterable[nn.Module], *, one_size: bool = False) -
     if not torch.cuda.is_available() and not any(map(shutil.which, (os.environ.get("CXX", "g++"), "clang++"))):
         raise UserError("compile needs a C++ compiler and there is none; install g++, or leave compile off.")
     for network in networks:
-        network.compile(dynamic=False if one_size else None)
+        network.compile()

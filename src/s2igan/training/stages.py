@@ -47,12 +47,7 @@ class SENStage(Stage):
     """Stage 1 on a corpus as a trainer runs it.
 
     Args:
-        config: its settings.
-        train: what it trains on.
         validation: what chooses the best weights; None keeps the last ones.
-        seed: of weights and batches.
-        device: where to compute.
-        console: where progress is shown.
         cache: folder for image features that are encoded once.
         image: an image encoder to use in place of building one.
     """
@@ -163,16 +158,10 @@ class RDGStage(Stage):
     """Stage 2 on a corpus as a trainer runs it.
 
     Args:
-        config: its settings.
-        beyond: what goes beyond the paper.
-        train: what it trains on.
         validation: whose descriptions are drawn while training; None draws training descriptions.
         speech: the speech encoder of stage 1.
         image: the image encoder of stage 1; stays frozen.
         samples: folder for sample sheets.
-        seed: of weights, batches and noise.
-        device: where to compute.
-        console: where progress is shown.
         cache: folder for image features that are encoded once.
     """
 
@@ -214,7 +203,7 @@ class RDGStage(Stage):
             synchronise_batch_norms(network, device)
         if config.trainer.compile:  # discriminators are called by their parts
             trunks = [network.trunk for network in self.state.discriminators.values()]
-            compile_networks([self.state.generator, *trunks], one_size=True)
+            compile_networks([self.state.generator, *trunks])
         embeddings = None
         if config.speech == "frozen":
             embeddings = speech_embeddings(train.store, speech, train.utterances, device=device, console=console)

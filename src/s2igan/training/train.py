@@ -48,15 +48,12 @@ def train_run(
     """Trains a recipe and exports the model; returns the run directory.
 
     Args:
-        recipe: what to train.
-        data: directory with a prepared store.
         out: run directory to make, or with `resume` to go on with.
         stage: which stage to train; "rdg" needs a run whose stage 1 is finished.
         resume: go on from the newest checkpoint, if there is one.
         seed: of weights, batches and noise.
         sen_from: another run whose stage 1 to use in place of training it.
         allow_other_data: take the stage 1 of `sen_from` also where it was trained on another store.
-        device: where to compute; a GPU if there is one.
 
     Started by torchrun, all processes call it alike and train together (docs/engine.md).
 
