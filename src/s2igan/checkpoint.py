@@ -77,11 +77,7 @@ def flatten_state(state: State) -> tuple[dict[str, Tensor], Any]:
 
 
 def unflatten_state(tensors: Mapping[str, Tensor], description: Any) -> State:
-    """The nested state that `flatten_state` split.
-
-    Raises:
-        KeyError, TypeError, ValueError: if the tensors and the description do not belong together.
-    """
+    """The nested state that `flatten_state` split."""
 
     def decode(value: Any) -> State:
         if isinstance(value, list):
@@ -125,12 +121,8 @@ def load_checkpoint(directory: str | Path) -> State:
     Raises:
         UserError: naming the file that is missing, torn, altered or of another version.
     """
-    directory = Path(directory)
-    content, tensors = _read(directory, STATE_FILES)
-    try:
-        return unflatten_state(tensors, content["state"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise _damaged(directory / STATE_FILES[0], f"does not fit its tensors ({error})") from error
+    content, tensors = _read(Path(directory), STATE_FILES)
+    return unflatten_state(tensors, content["state"])
 
 
 def load_latest(parent: str | Path) -> tuple[Path, State] | None:
@@ -318,12 +310,8 @@ def _read(directory: Path, names: tuple[str, str]) -> tuple[dict[str, Any], dict
     path = directory / names[1]
     if file_digest(path) != content["tensors"]["sha256"]:
         raise _damaged(path, "is altered (its checksum differs)")
-    try:
-        mapped = safetensors.torch.load_file(path)
-    except (SafetensorError, OSError) as error:
-        raise _damaged(path, f"is not readable ({error})") from error
     # Copied, since what is mapped would change or vanish with the file.
-    return content, {name: tensor.clone() for name, tensor in mapped.items()}
+    return content, {name: tensor.clone() for name, tensor in safetensors.torch.load_file(path).items()}
 
 
 def _damaged(path: Path, what: str) -> UserError:

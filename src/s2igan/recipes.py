@@ -14,11 +14,12 @@ Importing this module is cheap: what needs torch is imported when a recipe is ca
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import fields, is_dataclass, replace
+from collections.abc import Callable
+from dataclasses import asdict, fields, replace
 from typing import Any, Literal
 
 from s2igan.errors import UserError
+from s2igan.run_directory import differences
 from s2igan.training.recipe import Recipe, TrainingSet
 
 
@@ -355,14 +356,6 @@ def customised(recipe: Recipe, settings: dict[str, Any]) -> Recipe:
             "out."
         )
     settings = {**settings, "sen": sen, "rdg": rdg}
-    changed = [line for name, old in groups(recipe).items() for line in changes(old, settings[name], name)]
+    old, new = ({name: asdict(group) for name, group in of.items()} for of in (groups(recipe), settings))
+    changed = [f"{name} {value}" for name, _, value in differences(old, new)]
     return replace(recipe, name=", ".join([recipe.name, *changed]), **settings)
-
-
-def changes(old: Any, new: Any, name: str) -> Iterator[str]:
-    """The fields in which a configuration differs from another of its class, with their new values."""
-    if is_dataclass(new) and type(old) is type(new):
-        for field in fields(new):
-            yield from changes(getattr(old, field.name), getattr(new, field.name), f"{name}.{field.name}")
-    elif old != new:
-        yield f"{name} {new}"

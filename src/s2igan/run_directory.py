@@ -16,7 +16,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -101,10 +101,9 @@ class RunDirectory:
                     f"{run.path}: this run was made by another version of s2igan, whose settings are others; train "
                     "anew with another --out, or use that version."
                 )
-            changes = differences(before, asked)
-            if changes:
+            if changes := in_words(before, asked):
                 raise UserError(
-                    f"{run.path / CONFIG}: the run was started with another configuration ({'; '.join(changes)}); "
+                    f"{run.path / CONFIG}: the run was started with another configuration ({changes}); "
                     "resume it with the same, or start a new one with another --out."
                 )
         with disk_errors(run.path):
@@ -230,16 +229,19 @@ def _plain(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def differences(old: Any, new: Any, name: str = "") -> list[str]:
-    """What differs between two JSON values, in words."""
+def differences(old: Any, new: Any, name: str = "") -> Iterator[tuple[str, Any, Any]]:
+    """Name, old and new value of what differs between two nestings of dicts."""
     if isinstance(old, dict) and isinstance(new, dict):
-        keys = list(dict.fromkeys([*old, *new]))
-        return [
-            line
-            for key in keys
-            for line in differences(old.get(key), new.get(key), f"{name}.{key}" if name else str(key))
-        ]
-    return [] if old == new else [f"{name} was {json.dumps(old)}, is now {json.dumps(new)}"]
+        for key in dict.fromkeys([*old, *new]):
+            yield from differences(old.get(key), new.get(key), f"{name}.{key}" if name else str(key))
+    elif old != new:
+        yield name, old, new
+
+
+def in_words(old: Any, new: Any) -> str:
+    """What differs between two JSON values; empty where nothing does."""
+    found = differences(old, new)
+    return "; ".join(f"{name} was {json.dumps(was)}, is now {json.dumps(now)}" for name, was, now in found)
 
 
 def environment() -> dict[str, Any]:

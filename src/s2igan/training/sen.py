@@ -21,7 +21,7 @@ from s2igan.models.image_encoder import ImageEncoder, ImageEncoderConfig
 from s2igan.models.speech_encoder import SpeechEncoderConfig
 from s2igan.training.augment import SpeechAugment
 from s2igan.training.distributed import gather
-from s2igan.training.optimisation import adam, backward, optimiser_step, weighted_sum
+from s2igan.training.optimisation import TrainedState, adam, backward, optimiser_step, weighted_sum
 from s2igan.training.trainer import TrainerConfig
 
 
@@ -65,7 +65,7 @@ class SENConfig:
 
 
 @dataclass
-class SENState:
+class SENState(TrainedState):
     """All that stage 1 trains. A step is `step(state, batch, config)`."""
 
     speech: Encoder
@@ -73,22 +73,10 @@ class SENState:
     classifier: nn.Linear | None
     optimiser: torch.optim.Optimizer
 
-    def state_dict(self) -> dict[str, Any]:
+    def parts(self) -> dict[str, Any]:
         """Weights and optimiser; of the image encoder only the head, since its backbone is frozen."""
-        return {
-            "speech": self.speech.state_dict(),
-            "image": self.image.head.state_dict(),
-            "classifier": self.classifier.state_dict() if self.classifier is not None else None,
-            "optimiser": self.optimiser.state_dict(),
-        }
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Takes back what `state_dict` gave."""
-        self.speech.load_state_dict(state["speech"])
-        self.image.head.load_state_dict(state["image"])
-        if self.classifier is not None:
-            self.classifier.load_state_dict(state["classifier"])
-        self.optimiser.load_state_dict(state["optimiser"])
+        optimiser = self.optimiser
+        return {"speech": self.speech, "image": self.image.head, "classifier": self.classifier, "optimiser": optimiser}
 
 
 @dataclass

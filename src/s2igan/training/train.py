@@ -21,7 +21,7 @@ from s2igan.models.blocks import seeded
 from s2igan.models.encoders import Encoder, build_encoder, encoder_from_json, encoder_to_json
 from s2igan.models.image_encoder import ImageEncoder
 from s2igan.models.precomputed import Precomputed, PrecomputedConfig
-from s2igan.run_directory import RunDirectory, differences
+from s2igan.run_directory import RunDirectory, in_words
 from s2igan.training.distributed import first, rank, start
 from s2igan.training.recipe import Recipe
 from s2igan.training.stages import RDGStage, SENStage
@@ -174,9 +174,9 @@ def check_sen(source: Path, recipe: Recipe, store: Store, *, allow_other_data: b
         )
     asked = {name: value for name, value in _json(dataclasses.asdict(recipe.sen)).items() if name != "trainer"}
     known = {name: value for name, value in trained["sen"].items() if name != "trainer"}
-    if changes := differences(known, asked):
+    if changes := in_words(known, asked):
         raise UserError(
-            f"{source}: its stage 1 is not that of the recipe {recipe.name} ({'; '.join(changes)}); name a run with "
+            f"{source}: its stage 1 is not that of the recipe {recipe.name} ({changes}); name a run with "
             "the same stage 1, or leave --sen-from out to train it."
         )
     other = trained["store"] != store.fingerprint
