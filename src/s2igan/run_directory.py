@@ -150,12 +150,13 @@ class RunDirectory:
     def metrics(self, record: Mapping[str, Any]) -> None:
         """Append a record to `metrics.jsonl` in one write, so that no reader sees half of it.
 
-        Numbers of torch and numpy are taken; NaN and infinities, for which JSON has no word, become null.
+        NaN and infinities, for which JSON has no word, become null.
 
         Raises:
             UserError: when the disk is full.
         """
-        self._append(METRICS, json.dumps({name: _plain(value) for name, value in record.items()}) + "\n")
+        known = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in record.items()}
+        self._append(METRICS, json.dumps(known) + "\n")
 
     def read_metrics(self) -> list[dict[str, Any]]:
         """All records so far; a line that a kill or a full disk cut short is passed over."""
@@ -163,7 +164,11 @@ class RunDirectory:
             lines = (self.path / METRICS).read_bytes().splitlines()
         except FileNotFoundError:
             return []
-        return [record for line in lines if (record := _record(line)) is not None]
+        records = []
+        for line in lines:
+            with contextlib.suppress(ValueError):
+                records.append(json.loads(line))
+        return records
 
     def rewind(self, stage: str, step: int) -> None:
         """Drop the records of `stage` after `step`, which a resumed run will write again, and any line cut short."""
@@ -213,20 +218,6 @@ def _acquire(path: Path) -> BaseFileLock:
         lock.release()
         raise
     return lock
-
-
-def _record(line: bytes) -> dict[str, Any] | None:
-    try:
-        record = json.loads(line)
-    except ValueError:
-        return None
-    return record if isinstance(record, dict) else None
-
-
-def _plain(value: Any) -> Any:
-    if not isinstance(value, str | int | float | bool | None):
-        value = value.item()
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def differences(old: Any, new: Any, name: str = "") -> Iterator[tuple[str, Any, Any]]:

@@ -6,10 +6,8 @@ parts of a network several times, with and without gradients for its weights.
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -20,24 +18,6 @@ from s2igan.training.precision import full_precision
 
 GRADIENT_NORM = "gradient_norm"
 """Last part of the names under which `optimiser_step` returns norms."""
-
-
-class TrainedState(ABC):
-    """What a stage trains, as a checkpoint holds it."""
-
-    @abstractmethod
-    def parts(self) -> dict[str, Any]:
-        """Networks, optimisers and averages by name; None where there is none."""
-
-    def state_dict(self) -> dict[str, Any]:
-        """The state of each part."""
-        return {name: part.state_dict() for name, part in self.parts().items() if part is not None}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Takes back what `state_dict` gave."""
-        for name, part in self.parts().items():
-            if part is not None:
-                part.load_state_dict(state[name])
 
 
 def adam(

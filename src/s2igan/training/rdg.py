@@ -23,17 +23,8 @@ from s2igan.models.discriminator import Discriminator, DiscriminatorConfig
 from s2igan.models.encoders import Encoder
 from s2igan.models.generator import Generator, GeneratorConfig, GeneratorOutput
 from s2igan.models.relation import RelationSupervisor
-from s2igan.training.optimisation import (
-    Ema,
-    TrainedState,
-    adam,
-    backward,
-    frozen,
-    optimiser_step,
-    statistics_held,
-    weighted_sum,
-)
-from s2igan.training.trainer import TrainerConfig
+from s2igan.training.optimisation import Ema, adam, backward, frozen, optimiser_step, statistics_held, weighted_sum
+from s2igan.training.trainer import TrainedState, TrainerConfig
 
 Terms = dict[str, tuple[float, Tensor]]
 """Further terms of a loss by name: weight and value."""
@@ -99,7 +90,7 @@ class RDGState(TrainedState):
     encode: Callable[[Tensor], Tensor] | None
     """The frozen image encoder: images (batch, 3, side, side) of the highest scale -> V (batch, embedding)."""
 
-    def parts(self) -> dict[str, Any]:
+    def members(self) -> dict[str, Any]:
         """Weights, moving average and optimisers."""
         return {
             "ema": self.ema,

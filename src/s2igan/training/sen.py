@@ -21,8 +21,8 @@ from s2igan.models.image_encoder import ImageEncoder, ImageEncoderConfig
 from s2igan.models.speech_encoder import SpeechEncoderConfig
 from s2igan.training.augment import SpeechAugment
 from s2igan.training.distributed import gather
-from s2igan.training.optimisation import TrainedState, adam, backward, optimiser_step, weighted_sum
-from s2igan.training.trainer import TrainerConfig
+from s2igan.training.optimisation import adam, backward, optimiser_step, weighted_sum
+from s2igan.training.trainer import TrainedState, TrainerConfig
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ class SENState(TrainedState):
     classifier: nn.Linear | None
     optimiser: torch.optim.Optimizer
 
-    def parts(self) -> dict[str, Any]:
+    def members(self) -> dict[str, Any]:
         """Weights and optimiser; of the image encoder only the head, since its backbone is frozen."""
         optimiser = self.optimiser
         return {"speech": self.speech, "image": self.image.head, "classifier": self.classifier, "optimiser": optimiser}

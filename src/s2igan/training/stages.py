@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -138,11 +139,8 @@ class SENStage(Stage):
         return float(mean_average_precision(similarity, same_label(query_class, data.classes)))
 
     def _keep(self, score: float, step: int) -> None:
-        copies = {
-            "speech": {key: value.detach().clone() for key, value in self.state.speech.state_dict().items()},
-            "image": {key: value.detach().clone() for key, value in self.state.image.head.state_dict().items()},
-        }
-        self.best = {"score": score, "step": step, **copies}
+        networks = {"speech": self.state.speech, "image": self.state.image.head}
+        self.best = {"score": score, "step": step} | {k: deepcopy(v.state_dict()) for k, v in networks.items()}
 
     def state_dict(self) -> dict[str, Any]:
         """Trained state and the best weights so far."""

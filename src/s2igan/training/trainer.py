@@ -14,7 +14,7 @@ import signal
 import threading
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -74,6 +74,24 @@ class TrainerConfig:
     def in_steps(self, steps_per_epoch: int) -> TrainerConfig:
         """The same with `epochs`, where given, turned into `steps`."""
         return self if self.epochs is None else replace(self, steps=self.epochs * steps_per_epoch, epochs=None)
+
+
+class TrainedState(ABC):
+    """What a stage trains, as a checkpoint holds it."""
+
+    @abstractmethod
+    def members(self) -> dict[str, Any]:
+        """Networks, optimisers and averages by name; None where there is none."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """The state of each part."""
+        return {name: part.state_dict() for name, part in self.members().items() if part is not None}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Takes back what `state_dict` gave."""
+        for name, part in self.members().items():
+            if part is not None:
+                part.load_state_dict(state[name])
 
 
 class Stage(ABC):
