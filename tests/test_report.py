@@ -96,7 +96,7 @@ def finished(tmp_path_factory):
     metrics = {
         "version": 2,
         "recipe": "demo",
-        "data": {"name": "birds", "fingerprint": "f", "trained_on": True},
+        "data": {"name": "birds", "fingerprint": "f", "trained_on": True, "split_trained_on": False},
         "split": "test",
         "seconds": 74.0,
         "groups": {

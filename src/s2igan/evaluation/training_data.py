@@ -26,7 +26,7 @@ def data_record(run: RunDirectory, split: EvaluationSplit, *, allow_other_data: 
     store = split.store
     record = {"name": store.directory.resolve().name, "fingerprint": store.fingerprint}
     if run.config.get("store") == store.fingerprint:
-        return {**record, "trained_on": True}
+        return {**record, "trained_on": True, "split_trained_on": split.name in store.training_splits("rdg")}
     if not allow_other_data:
         raise UserError(
             f"{store.directory}: the run {run.path} was trained on another prepared set ({run.config.get('data')}) and "

@@ -125,7 +125,7 @@ def met(evaluation: Mapping[str, Any], samples: Sequence[Mapping[str, Any]]) -> 
     """Whether the model met the descriptions of the sample sheet while it learnt, as far as that is known."""
     if not evaluation["data"]["trained_on"]:
         return "the model was trained on another set"
-    if evaluation["split"] == "train":
+    if evaluation["data"]["split_trained_on"]:
         return "the model met them while it learnt"
     new = "them nor their pictures"
     if any(row["class_met"] for row in samples):
