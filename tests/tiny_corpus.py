@@ -73,7 +73,7 @@ def tiny_recipe(steps: int = 4) -> Recipe:
         image_size=32,
         batch_size=6,
         image_views=2,
-        augment=SpeechAugment(),
+        augment=SpeechAugment(strength=1.0),
     )
     rdg = RDGConfig(
         trainer=loop,

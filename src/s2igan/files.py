@@ -18,8 +18,11 @@ TEMPORARY_SUFFIX = ".tmp"
 
 
 @contextlib.contextmanager
-def atomic_write(path: str | Path) -> Iterator[IO[bytes]]:
+def atomic_write(path: str | Path, *, durable: bool = True) -> Iterator[IO[bytes]]:
     """A binary file that appears under `path` when the block ends, and not at all when the block fails.
+
+    Args:
+        durable: force it to the disk, so that a power cut (not a killed process) leaves no empty file either.
 
     Raises:
         UserError: naming the file, when there is no room or no permission for it; what was there before stays.
@@ -31,13 +34,15 @@ def atomic_write(path: str | Path) -> Iterator[IO[bytes]]:
             path.parent.mkdir(parents=True, exist_ok=True)
             with temporary.open("wb") as file:
                 yield file
-                file.flush()
-                os.fsync(file.fileno())
+                if durable:
+                    file.flush()
+                    os.fsync(file.fileno())
             temporary.replace(path)
         except BaseException:
             temporary.unlink(missing_ok=True)
             raise
-        sync_directory(path.parent)
+        if durable:
+            sync_directory(path.parent)
 
 
 def atomic_write_json(path: str | Path, value: Any) -> None:
@@ -47,19 +52,9 @@ def atomic_write_json(path: str | Path, value: Any) -> None:
 
 
 def write_whole(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all, into a folder that is there; UserError as `atomic_write`.
-
-    Unlike `atomic_write` not forced to the disk, which for tens of thousands of small files takes minutes: after a
-    power cut (not after a killed process) a file may be there and empty, which `has_content` tells.
-    """
-    temporary = temporary_path(path)
-    with disk_errors(path):
-        try:
-            temporary.write_bytes(content)
-            temporary.replace(path)
-        except BaseException:
-            temporary.unlink(missing_ok=True)
-            raise
+    """Write one of tens of thousands of small files, atomically; `has_content` tells whether a power cut emptied it."""
+    with atomic_write(path, durable=False) as file:
+        file.write(content)
 
 
 def has_content(path: Path) -> bool:

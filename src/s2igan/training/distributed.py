@@ -20,6 +20,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from s2igan.checkpoint import flatten_state
 from s2igan.devices import choose_device
 from s2igan.errors import UserError
 
@@ -211,17 +212,11 @@ def same_everywhere(state: Any) -> None:
     """Overwrites every tensor of a nested state with the first process's: machines of two kinds round differently."""
     if world_size() == 1:
         return
-    if isinstance(state, Tensor):
+    for tensor in flatten_state(state)[0].values():
         with torch.no_grad(), _together():
-            sent = state.detach().contiguous().to(_exchange_device())
+            sent = tensor.detach().contiguous().to(_exchange_device())
             dist.broadcast(sent, src=0)
-            state.detach().copy_(sent)
-    elif isinstance(state, dict):
-        for value in state.values():
-            same_everywhere(value)
-    elif isinstance(state, list | tuple):
-        for value in state:
-            same_everywhere(value)
+            tensor.detach().copy_(sent)
 
 
 class _Gather(torch.autograd.Function):
