@@ -20,7 +20,7 @@ DEMO_RUN := runs/demo
 # For `make gpu`: the first Python whose PyTorch finds a GPU.
 PYTHON_GPU ?= $(or $(PYTHON),$(shell for candidate in $(BIN)/python python3 python; do \
 	  "$$candidate" -c 'import sys, torch; sys.exit(not torch.cuda.is_available())' >/dev/null 2>&1 && \
-	  { echo "$$candidate"; break; }; done),python3)
+	  { echo "$$candidate"; break; }; done),$(wildcard $(BIN)/python),python3)
 
 .DELETE_ON_ERROR:
 .PHONY: setup demo test check gpu help

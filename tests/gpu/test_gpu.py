@@ -21,9 +21,9 @@ from toy_stages import RECIPES, STEPS, take_steps, toy_stage
 
 CPU = torch.device("cpu")
 STAGES = ["sen", "rdg"]
-BF16_TOLERANCE = 0.06
+BF16_TOLERANCE = 0.08
 """How far a loss of a step in bf16 may be from that in float32, as a share of it or absolutely, whichever is more."""
-DEVICE_TOLERANCE = 2e-3
+DEVICE_TOLERANCE = 1e-2
 """The same for float32 losses on another device, after up to `STEPS` steps."""
 gpu = pytest.mark.gpu
 
