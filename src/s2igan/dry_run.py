@@ -237,11 +237,8 @@ def made_up_stages(recipe: Recipe, facts: DataFacts, device: torch.device) -> It
 
 
 def made_up_store(folder: Path, image_size: int, facts: DataFacts, embedding: int = 1024) -> Store:
-    """A prepared store of noise: pictures large enough, utterances of the expected length, classes if there are any.
-
-    Args:
-        embedding: dimensions of the embedding of its one text.
-    """
+    """A prepared store of noise: pictures large enough, utterances of the expected length, classes if there are any,
+    and one text, whose embedding has ``embedding`` dimensions."""
     rng = np.random.default_rng(0)
     text = "a description of this picture, of about as many words as a sentence has"
     rows = []
