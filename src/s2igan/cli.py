@@ -74,6 +74,8 @@ ImageEncoderWeights = Annotated[
 
 Options = Annotated[PrepareOptions, OmitArgPrefixes, UseAppendAction]
 """Each of them a flag of the command itself."""
+Settings = Suppress[Any]
+"""The recipe that a command line names, with what its flags change (`flags.with_flags`)."""
 
 
 @dataclass(frozen=True)
@@ -237,7 +239,7 @@ def run(
     jobs: Jobs = None,
     image_encoder_weights: ImageEncoderWeights = None,
     device: Device = None,
-    settings: Suppress[Any] = None,
+    settings: Settings = None,
 ) -> None:
     """From a corpus to a report in one command: prepare, train both stages, evaluate, report.
 
@@ -254,17 +256,15 @@ def run(
         max_captions: descriptions that images are drawn for in the evaluation, chosen at random
         jobs: processes of the preparation; one per core unless given
     """
-    from s2igan.recipes import resolve
     from s2igan.run import run_corpus
 
-    chosen = settings or resolve(recipe, base)
-    _use_image_encoder_weights(image_encoder_weights, chosen.sen.image.backbone)
+    _use_image_encoder_weights(image_encoder_weights, settings.sen.image.backbone)
     report = run_corpus(
         corpus,
         source,
         out,
         preparation,
-        recipe=chosen,
+        recipe=settings,
         seed=seed,
         device=device,
         jobs=jobs,
@@ -288,7 +288,7 @@ def train(
     image_encoder_weights: ImageEncoderWeights = None,
     device: Device = None,
     dry_run: bool = False,
-    settings: Suppress[Any] = None,
+    settings: Settings = None,
 ) -> None:
     """Train a recipe: first the speech embedding network (sen), then the generator (rdg).
 
@@ -307,21 +307,18 @@ def train(
         dry_run: only print, as JSON, the complete configuration, the networks' parameters, how fast this machine is,
             and the time and memory of a step on it
     """
-    from s2igan.recipes import resolve
-
-    chosen = settings or resolve(recipe, base)
-    _use_image_encoder_weights(image_encoder_weights, chosen.sen.image.backbone)
+    _use_image_encoder_weights(image_encoder_weights, settings.sen.image.backbone)
     if dry_run:
         from s2igan.dry_run import dry_run as plan
 
-        print(json.dumps(plan(chosen, data=data, device=device), indent=2))
+        print(json.dumps(plan(settings, data=data, device=device), indent=2))
         return
     if data is None or out is None:
         raise UserError("training needs --data and --out: the directory that s2igan prepare made, and one for the run.")
     from s2igan.training.train import train_run
 
     train_run(
-        chosen,
+        settings,
         data=data,
         out=out,
         stage=stage,

@@ -150,10 +150,9 @@ def split_to_score(data: Path, say: Callable[[str], None]) -> str:
 
 def _is_done(out: Path, mark: str, asked: dict[str, Any]) -> bool:
     """Whether a part is finished; UserError where it was finished for something else."""
-    try:
-        found = json.loads((out / mark).read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    if not (out / mark).exists():
         return False
+    found = json.loads((out / mark).read_text(encoding="utf-8"))
     if found != asked:
         differ = [name for name in asked if found.get(name) != asked[name]]
         was, now = (", ".join(f"{name} {values.get(name)}" for name in differ) for values in (found, asked))
