@@ -422,12 +422,14 @@ def _claim(out: Path, name: str, settings: dict[str, Any]) -> None:
 
 
 def version(drawn: DrawnSet) -> str:
-    """Changes when the source of drawings, captions or voices does, or the renderer, so that files of two versions are
-    not mixed."""
+    """Changes when the source of drawings, captions or voices does, wordings included, or the renderer, so that files
+    of two versions are not mixed."""
     digest = hashlib.sha256(importlib.metadata.version("resvg-py").encode())
     own = (importlib.import_module(function.__module__) for function in (drawn.draw, drawn.caption, drawn.class_name))
     for module in dict.fromkeys([*own, svg, phrases, sys.modules[__name__]]):
-        digest.update(Path(module.__file__ or "").read_bytes())
+        source = Path(module.__file__ or "")
+        for file in (source, source.with_suffix(".toml")):
+            digest.update(file.read_bytes() if file.exists() else b"")
     return digest.hexdigest()[:12]
 
 
