@@ -3,10 +3,10 @@
 import pytest
 import torch
 from golden_support import check, check_all, gradients, loaded, read, section, small_speech_encoder
+from reference_weights import from_reference
 from torch import nn
 
 from s2igan.models.image_encoder import ImageEncoder, ImageEncoderConfig
-from s2igan.models.reference_weights import from_reference
 from s2igan.training import sen
 from s2igan.training.trainer import TrainerConfig
 
