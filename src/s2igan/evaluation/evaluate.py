@@ -155,7 +155,7 @@ def generated_groups(
     drawn = drawn_set_with(split.store.attributes)
     if drawn is not None:
         classifier = load_or_train_classifier(drawn, classifier_config, console=console)
-        groups.append(attribute_group(classifier, split, fakes, drawn.headlines))
+        groups.append(attribute_group(classifier, split, fakes, drawn.changed_sentences))
         changed = figure3_group(evaluation, classifier, drawn, figure3)
         groups += [changed] if changed is not None else []
     real, generated = evaluation.real_features(split.images, fakes.side), evaluation.fake_features(fakes)

@@ -6,9 +6,10 @@ import itertools
 import random
 from collections.abc import Mapping, Sequence
 
-from s2igan.corpora.builtin.phrases import COMMON, Part, Phrases, Shape, choose_mentions, with_article, wordings
+from s2igan.corpora.builtin.phrases import COMMON, Part, Phrases, Shape, choose_mentions, with_article
+from s2igan.corpora.builtin.tables import table
 
-WORDS = wordings("bird_captions")
+WORDS = table("bird_captions")
 MENTION_WEIGHTS: Mapping[str, float] = WORDS["mentions"]
 COLOURS_OF_PARTS = ("belly_colour", "wing_colour", "head_colour", "back_colour")  # one of them is always named
 GROUPS: Sequence[Part] = (

@@ -5,9 +5,10 @@ from __future__ import annotations
 import random
 from collections.abc import Mapping, Sequence
 
-from s2igan.corpora.builtin.phrases import Part, Phrases, Shape, choose_mentions, with_article, wordings
+from s2igan.corpora.builtin.phrases import Part, Phrases, Shape, choose_mentions, with_article
+from s2igan.corpora.builtin.tables import table
 
-WORDS = wordings("flower_captions")
+WORDS = table("flower_captions")
 MENTION_WEIGHTS: Mapping[str, float] = WORDS["mentions"]
 ONE_OF = ("petal_colour", "petal_count", "centre_colour")  # one of them is always named
 PETALS = ("petal_count", "petal_shape", "petal_colour", "petal_pattern")  # said in one breath, in this order

@@ -9,11 +9,11 @@ comma is a pause.
 from __future__ import annotations
 
 import random
-import tomllib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from importlib import resources
 from typing import Any, ClassVar
+
+from s2igan.corpora.builtin.tables import table
 
 Choices = Mapping[str, float]
 """Wording -> relative frequency."""
@@ -24,13 +24,7 @@ Shape = Callable[[list[Part], str | None], str]
 
 N_MENTIONS = {2: 0.22, 3: 0.45, 4: 0.26, 5: 0.07}  # number of attributes named -> share of captions
 
-
-def wordings(name: str) -> dict[str, Any]:
-    """The tables of `<name>.toml`, beside this module."""
-    return tomllib.loads((resources.files(__package__) / f"{name}.toml").read_text(encoding="utf-8"))
-
-
-COMMON = wordings("phrases")
+COMMON = table("phrases")
 
 
 def choose_mentions(weights: Mapping[str, float], one_of: Sequence[str], rng: random.Random) -> tuple[str, ...]:
@@ -52,7 +46,7 @@ class Phrases(ABC):
     """Puts the named attributes of one individual into words."""
 
     words: ClassVar[Mapping[str, Any]]
-    """The set's `wordings`."""
+    """The set's wordings: the table beside its captions."""
 
     def __init__(self, attributes: Mapping[str, str], rng: random.Random) -> None:
         self.attributes = attributes
