@@ -41,7 +41,7 @@ def drawn_set_with(attributes: Mapping[str, tuple[str, ...]]) -> DrawnSet | None
 
 
 def fingerprint(drawn: DrawnSet) -> str:
-    """Changes when the pictures might: a hash of the drawing code's source, tables included, and of the renderer's version."""
+    """Changes when the pictures might: a hash of the drawing's code, its tables and the renderer's version."""
     digest = hashlib.sha256(source(sys.modules[drawn.draw.__module__]) + source(svg))
     digest.update(f"{importlib.metadata.version('resvg-py')} {OVERSAMPLING}".encode())
     return digest.hexdigest()

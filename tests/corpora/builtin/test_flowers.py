@@ -90,5 +90,5 @@ def test_the_version_is_that_of_the_source_of_drawings_and_captions(
         for copy in copies:
             copy.write_bytes(copy.read_bytes() + b"# changed\n")
             found.append(version(FLOWERS))
-    assert len(found) == 8  # two have wordings beside them
+    assert len(found) == 1 + 5 + 4  # four have a table beside them
     assert len(set(found)) == len(found)

@@ -55,14 +55,7 @@ PETAL_NUMBER = {"three": 3, "four": 4, "five": 5, "six": 6, "eight": 8, "many": 
 REACH = 80.0  # from the middle of the flower to the tips of its petals
 WIDEST = {"round": 0.6, "pointed": 0.46, "heart": 0.6}  # half the width of a petal over its length ...
 FILLING = {"round": 1.12, "pointed": 0.82, "heart": 1.1}  # ... and where there are many, over what makes them touch
-NARROW = {
-    "three": 0.2,
-    "four": 0.19,
-    "five": 0.18,
-    "six": 0.165,
-    "eight": 0.145,
-    "many": 0.088,
-}  # half width over length
+NARROW = {"three": 0.2, "four": 0.19, "five": 0.18, "six": 0.165, "eight": 0.145, "many": 0.088}  # the same
 CENTRE_RADIUS = {"small": 13.5, "large": 25.0}
 GOLDEN_ANGLE = 2.399963  # radians between one floret and the next
 
@@ -281,12 +274,8 @@ def _half_petal(shape: str, w: float, length: float) -> str:
 
 def _marks(canvas: Canvas, attributes: Mapping[str, str], w: float, length: float) -> None:
     """The pattern of a petal, over its colour."""
-    colour, pattern, heart = (
-        attributes["petal_colour"],
-        attributes["petal_pattern"],
-        attributes["petal_shape"] == "heart",
-    )
-    mark = rgb(PALE_MARK if colour in DARK_PETALS else DARK_MARK)
+    pattern, heart = attributes["petal_pattern"], attributes["petal_shape"] == "heart"
+    mark = rgb(PALE_MARK if attributes["petal_colour"] in DARK_PETALS else DARK_MARK)
     far = 0.7 if heart else 0.84
     if pattern == "striped":
         lines = path_data("M", 0.0, -0.3 * length, "L", 0.0, -far * length)
