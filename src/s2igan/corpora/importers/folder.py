@@ -375,19 +375,4 @@ def _nothing(folder: Path, kinds: Mapping[str, list[str]]) -> str:
     )
 
 
-IMPORTER = Importer(
-    name="folder",
-    title="your own pictures and recordings, matched by name or listed in a manifest",
-    published="your own; docs/your-own-corpus.md walks through one",
-    layout="""
-        DIR/
-          [images/][CLASS/]a.jpg        jpg, png, webp, tiff, bmp, gif; a folder per class if there are classes
-          [audio/][CLASS/]a.wav         wav, flac, ogg, opus, mp3, aiff; several of a picture are a_1.wav, a_2.wav ...
-          [CLASS/]a.txt                 what is said, if known; without a recording, a description to be spoken per line
-        or
-        DIR/
-          manifest.csv                  columns audio, image and those of docs/data.md; or .tsv, .jsonl, .parquet
-          ...
-    """,
-    read=read,
-)
+IMPORTER = Importer.called("folder", read)

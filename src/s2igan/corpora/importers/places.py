@@ -14,14 +14,6 @@ from s2igan.corpora.importers.source_files import Finder, Tree
 from s2igan.corpora.importers.spoken_lists import SpokenCaption, json_lists, read_list, spoken_corpus, text_of
 from s2igan.data.manifest import SPLITS
 
-LAYOUT = """\
-PlacesAudio_400k_distro/
-  metadata/
-    train_2020.json, dev_seen_2020.json, dev_unseen_2020.json, test_seen_2020.json, test_unseen_2020.json
-    train.json, val.json (the earlier lists; read where those of 2020 are missing)
-  wavs/<number>/utterance_<number>.wav ...
-<any folder>/b/bedroom/gsun_fef87a80f13c1b4398d7e75365db4ef3.jpg ... (the pictures of Places205)
-"""
 EXPECTED = "PlacesAudio_400k_distro/{metadata/train_2020.json and the like, wavs/} and the pictures of Places205"
 LIST_EXPECTED = (
     '{"image_base_path": ..., "audio_base_path": ..., "data": [{"wav", "image", "uttid", "speaker", "asr_text"}]}'
@@ -94,13 +86,4 @@ def _hints(tree: Tree, path: str, base: Any) -> list[str]:
     return ["" if below == "." else below, home]
 
 
-IMPORTER = Importer(
-    name="places",
-    title="Places Audio Captions (400k)",
-    published=(
-        "Recordings: Places Audio Caption Corpus, Harwath, Torralba and Glass 2016 (MIT Spoken Language Systems). "
-        "Pictures: Places205, Zhou et al. 2014 (MIT)."
-    ),
-    layout=LAYOUT,
-    read=read,
-)
+IMPORTER = Importer.called("places", read)

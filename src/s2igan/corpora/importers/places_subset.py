@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from s2igan.corpora.importers import places
-from s2igan.corpora.importers.source import Corpus, Importer, ReadOptions
+from s2igan.corpora.importers.source import Corpus, ReadOptions
 from s2igan.corpora.importers.source_files import stem
 from s2igan.corpora.importers.spoken_lists import SpokenCaption
 from s2igan.corpora.lists import held_out_images
@@ -28,10 +29,6 @@ def read(source: Path, options: ReadOptions) -> Corpus:
     return places.read_lists(source).corpus(split_of, "the seven scenes")
 
 
-IMPORTER = Importer(
-    name="places-subset",
-    title="Places Audio Captions, the paper's seven scenes",
-    published=places.IMPORTER.published,
-    layout=places.LAYOUT,
-    read=read,
+IMPORTER = replace(
+    places.IMPORTER, name="places-subset", title="Places Audio Captions, the paper's seven scenes", read=read
 )
