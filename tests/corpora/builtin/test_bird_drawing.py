@@ -179,20 +179,6 @@ def test_part_colours_are_far_apart() -> None:
         assert np.linalg.norm(np.subtract(PLUMAGE[a][1], PLUMAGE[b][1])) > 75, (a, b)
 
 
-@pytest.mark.parametrize(
-    ("attributes", "named"),
-    [
-        (PLAIN_BIRD | {"wing_colour": "pink"}, "pink"),
-        (PLAIN_BIRD | {"beak_colour": "blue"}, "beak_colour"),
-        (PLAIN_BIRD | {"crest": "tall"}, "crest"),
-        ({name: value for name, value in PLAIN_BIRD.items() if name != "habitat"}, "habitat"),
-    ],
-)
-def test_unknown_attribute_or_value_is_refused_by_name(attributes: dict[str, str], named: str) -> None:
-    with pytest.raises(UserError, match=named):
-        bird_svg(attributes, 0)
-
-
 def test_smallest_size_is_drawn() -> None:
     assert draw(size=MIN_SIZE).shape == (MIN_SIZE, MIN_SIZE, 3)
 

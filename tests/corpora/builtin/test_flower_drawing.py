@@ -177,19 +177,6 @@ def test_every_habitat_changes_the_background_and_leaves_the_flower() -> None:
         assert changed[flower].mean() < 0.05
 
 
-@pytest.mark.parametrize(
-    ("attributes", "named"),
-    [
-        (PLAIN_FLOWER | {"petal_colour": "green"}, "green"),
-        (PLAIN_FLOWER | {"scent": "sweet"}, "scent"),
-        ({name: value for name, value in PLAIN_FLOWER.items() if name != "habitat"}, "habitat"),
-    ],
-)
-def test_unknown_attribute_or_value_is_refused_by_name(attributes: dict[str, str], named: str) -> None:
-    with pytest.raises(UserError, match=named):
-        flower_svg(attributes, 0)
-
-
 @pytest.mark.parametrize("size", [0, 100_000])
 def test_unfit_size_is_refused(size: int) -> None:
     with pytest.raises(UserError, match=str(size)):

@@ -22,7 +22,6 @@ from s2igan.corpora.builtin.svg import (
     Canvas,
     Point,
     Shades,
-    check_attributes,
     check_size,
     grain,
     hill,
@@ -442,10 +441,7 @@ def bird_svg(attributes: Mapping[str, str], individual_seed: int) -> str:
     """The picture as SVG text with a square viewBox.
 
     attributes: one value for every name in ATTRIBUTES. individual_seed: decides all that the attributes leave open.
-    Raises UserError for a missing or unknown attribute or value.
     """
-    check_attributes("bird", ATTRIBUTES, attributes)
-
     stream = streams(individual_seed)
     pose, tint, marks = stream("pose"), stream("tint"), stream("marks")
     facing = pose.choice((-1, 1))
@@ -491,6 +487,6 @@ def bird_svg(attributes: Mapping[str, str], individual_seed: int) -> str:
 
 
 def draw_bird(attributes: Mapping[str, str], individual_seed: int, size: int) -> npt.NDArray[np.uint8]:
-    """The picture as (size, size, 3) array, sRGB. Raises UserError as bird_svg does, and for a size out of range."""
+    """The picture as (size, size, 3) array, sRGB. Raises UserError for a size out of range."""
     check_size(size)
     return render(bird_svg(attributes, individual_seed), size)

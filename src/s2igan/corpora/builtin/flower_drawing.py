@@ -25,7 +25,6 @@ from s2igan.corpora.builtin.svg import (
     Canvas,
     Point,
     Shades,
-    check_attributes,
     check_size,
     data_address,
     grain,
@@ -473,10 +472,7 @@ def flower_svg(attributes: Mapping[str, str], individual_seed: int) -> str:
     """The picture as SVG text with a square viewBox.
 
     attributes: one value for every name in ATTRIBUTES. individual_seed: decides all that the attributes leave open.
-    Raises UserError for a missing or unknown attribute or value.
     """
-    check_attributes("flower", ATTRIBUTES, attributes)
-
     stream = streams(individual_seed)
     pose, tint = stream("pose"), stream("tint")
     size, squash, tilt = pose.uniform(0.92, 1.06), pose.uniform(0.84, 1.0), pose.uniform(-30, 30)
@@ -512,6 +508,6 @@ def flower_svg(attributes: Mapping[str, str], individual_seed: int) -> str:
 
 
 def draw_flower(attributes: Mapping[str, str], individual_seed: int, size: int) -> npt.NDArray[np.uint8]:
-    """The picture as (size, size, 3) array, sRGB. Raises UserError as flower_svg does, and for a size out of range."""
+    """The picture as (size, size, 3) array, sRGB. Raises UserError for a size out of range."""
     check_size(size)
     return render(flower_svg(attributes, individual_seed), size)

@@ -50,23 +50,11 @@ CONVERT = {**dict.fromkeys(UNREAD_IMAGES, "a jpg or png"), **dict.fromkeys(UNREA
 """Pictures and recordings that nothing here can decode, and what to convert them to."""
 TEXT = ".txt"
 
-KIND_FOLDERS = frozenset(
-    {"images", "image", "img", "imgs", "pictures", "picture", "pics", "photos", "photo", "jpg", "jpeg"}
-)
-KIND_FOLDERS |= {
-    "audio",
-    "audios",
-    "sound",
-    "sounds",
-    "recording",
-    "recordings",
-    "speech",
-    "wav",
-    "wavs",
-    "mp3",
-    "voice",
-}
-KIND_FOLDERS |= {"text", "texts", "txt", "captions", "transcripts"}
+KIND_FOLDERS = frozenset({
+    "images", "image", "img", "imgs", "pictures", "picture", "pics", "photos", "photo", "jpg", "jpeg",
+    "audio", "audios", "sound", "sounds", "recording", "recordings", "speech", "wav", "wavs", "mp3", "voice",
+    "text", "texts", "txt", "captions", "transcripts",
+})  # fmt: skip
 """Names of folders that say what kind of file is in them, not what it is about."""
 DOCUMENTS = re.compile(r"(readme|licen[cs]e|copying|citation|changelog|notes?)\b.*", re.IGNORECASE)
 """Names of files at the top that describe a corpus to people; skipped in silence."""

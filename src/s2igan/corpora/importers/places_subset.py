@@ -26,7 +26,7 @@ def read(source: Path, options: ReadOptions) -> Corpus:
             return None
         return "test" if key in listed else "train"
 
-    return places.read_lists(source).corpus(split_of, "the seven scenes")
+    return places.read_lists(source, split_of, "the seven scenes")
 
 
 IMPORTER = replace(
