@@ -32,7 +32,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from s2igan.models import blocks, image_encoder, recurrent, small_maps
+from s2igan.models import blocks, recurrent, small_maps
 from s2igan.models.discriminator import Discriminator
 from s2igan.training.distributed import start
 
@@ -71,12 +71,9 @@ WITHOUT: dict[str, Callable[[], AbstractContextManager[Any]]] = {
     "concat": lambda: instead((blocks.ConcatConv3x3, "forward", plain_step.PlainConcatConv3x3.forward)),
     "padded_gru": lambda: instead((recurrent, "_padded", packed)),
     "frozen_discriminators": lambda: instead((Discriminator, "requires_grad_", lambda self, requires_grad: self)),
-    "folded_norms": lambda: instead((image_encoder, "fold_batch_norms", lambda network: None)),
 }
-BUILT_IN = {"folded_norms"}
-"""Tricks that are in how networks are built."""
 TOUCHED = {
-    "sen": ["nothing", "padded_gru", "folded_norms"],
+    "sen": ["nothing", "padded_gru"],
     "rdg": [name for name in WITHOUT if name != "padded_gru"],
 }
 
@@ -88,16 +85,12 @@ def measure(case: str, tricks: list[str], rounds: int) -> dict[str, Any]:
     step(0)
     found = {}
     for name in tricks:
-        other = step
-        if name in BUILT_IN:
-            with WITHOUT[name]():
-                other = CASES[case]()
         times: dict[bool, list[tuple[float, float]]] = {True: [], False: []}
         for number in range(rounds + 1):  # the first is not counted
             for with_trick in ((True, False), (False, True))[number % 2]:
                 with instead() if with_trick else WITHOUT[name]():
                     began, processed = time.perf_counter(), time.process_time()
-                    (step if with_trick else other)(number)
+                    step(number)
                     times[with_trick].append((time.perf_counter() - began, time.process_time() - processed))
         found[name] = {
             kind: compared(*([taken[i] for taken in times[with_trick][1:]] for with_trick in (True, False)))

@@ -27,11 +27,9 @@ def unused(*_: object) -> None:
 
 TOY = DrawnSet(
     name="toy",
-    kind="square",
     attributes=ATTRIBUTES,
-    svg=unused,
     draw=draw_square,
     caption=unused,
-    class_name=unused,
+    class_name="{colour}",
 )
 SMALL = ClassifierConfig(image_size=16, width=6, drawings=480, held_out=60, epochs=8, batch_size=32, dropout=0.0)

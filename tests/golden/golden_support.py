@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from reference_weights import Network, from_reference
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from s2igan.models.discriminator import Discriminator, DiscriminatorConfig
 from s2igan.models.generator import Generator, GeneratorConfig
-from s2igan.models.reference_weights import Network, from_reference
 from s2igan.models.speech_encoder import SpeechEncoder, SpeechEncoderConfig
 
 FOLDER = Path(__file__).parent

@@ -4,8 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from golden_support import check, check_all, loaded, read, running_statistics, section, small_discriminator
-
-from s2igan.models.reference_weights import from_reference
+from reference_weights import from_reference
 
 TOLERANCE = 2e-5
 DATA = read("discriminators")

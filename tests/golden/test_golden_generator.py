@@ -3,8 +3,7 @@
 import pytest
 import torch
 from golden_support import check, check_all, gradients, loaded, read, running_statistics, section, small_generator
-
-from s2igan.models.reference_weights import from_reference, our_key
+from reference_weights import from_reference, our_key
 
 DATA = read("generator")
 TOLERANCE = {"eval": 1e-5, "train": 1e-4}  # four samples per batch norm in train mode: small variances magnify rounding

@@ -5,9 +5,9 @@ import math
 import pytest
 import torch
 from golden_support import check, check_all, gradients, loaded, read, running_statistics, section, small_discriminator
+from reference_weights import from_reference
 
 from s2igan.losses import KL_WEIGHT, discriminator_loss, generator_loss, kl_loss
-from s2igan.models.reference_weights import from_reference
 
 TOLERANCE = 1e-5
 DATA = read("losses")

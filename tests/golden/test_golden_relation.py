@@ -3,9 +3,9 @@
 import pytest
 import torch
 from golden_support import check, check_all, gradients, loaded, read, section
+from reference_weights import from_reference
 
 from s2igan.losses import generator_loss, relation_loss
-from s2igan.models.reference_weights import from_reference
 from s2igan.models.relation import Relation, RelationSupervisor
 
 TOLERANCE = 1e-5

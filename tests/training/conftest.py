@@ -13,7 +13,6 @@ def _lite0():
     with torch.device("cpu"):  # whatever the first to ask counts parameters on
         network = _build("efficientnet_lite0")
     _load(network)
-    image_encoder.fold_batch_norms(network)  # else the first encoder alone would have the digest of unfolded weights
     return network
 
 

@@ -64,6 +64,6 @@ def describe() -> str:
     lines += ["", "Imported: s2igan prepare NAME --source DIR --out OUT"]
     for name in IMPORTERS:
         found = importer(name)
-        layout = textwrap.indent(textwrap.dedent(found.layout).strip("\n"), INDENT)
+        layout = textwrap.indent(found.layout.strip("\n"), INDENT)
         lines += ["", f"{name}: {found.title}", f"  published: {found.published}", "  expected:", layout]
     return "\n".join(lines)

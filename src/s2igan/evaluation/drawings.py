@@ -7,10 +7,9 @@ from __future__ import annotations
 
 import hashlib
 import importlib.metadata
-import inspect
+import sys
 from collections.abc import Mapping
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 from jaxtyping import Int, UInt8
@@ -18,6 +17,7 @@ from PIL import Image
 
 from s2igan.corpora.builtin import svg
 from s2igan.corpora.builtin.drawn import OVERSAMPLING, DrawnSet
+from s2igan.corpora.builtin.tables import source
 from s2igan.corpora.registry import BUILT_IN, drawn_set
 from s2igan.parallel import each_result, track
 
@@ -39,9 +39,8 @@ def drawn_set_with(attributes: Mapping[str, tuple[str, ...]]) -> DrawnSet | None
 
 
 def fingerprint(drawn: DrawnSet) -> str:
-    """Changes when the pictures might: a hash of the drawing code's source and of the renderer's version."""
-    digest = hashlib.sha256(Path(inspect.getfile(inspect.unwrap(drawn.draw))).read_bytes())
-    digest.update(Path(svg.__file__).read_bytes())
+    """Changes when the pictures might: a hash of the drawing's code, its tables and the renderer's version."""
+    digest = hashlib.sha256(source(sys.modules[drawn.draw.__module__]) + source(svg))
     digest.update(f"{importlib.metadata.version('resvg-py')} {OVERSAMPLING}".encode())
     return digest.hexdigest()
 

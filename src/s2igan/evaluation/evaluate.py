@@ -146,7 +146,7 @@ def generated_groups(
     drawn = drawn_set_with(split.store.attributes)
     if drawn is not None:
         classifier = load_or_train_classifier(drawn, classifier_config)
-        groups.append(attribute_group(classifier, split, fakes, drawn.headlines))
+        groups.append(attribute_group(classifier, split, fakes, drawn.changed_sentences))
         if changed := figure3_group(evaluation, classifier, drawn, figure3):
             groups.append(changed)
     real, generated = evaluation.real_features(split.images, fakes.side), evaluation.fake_features(fakes)

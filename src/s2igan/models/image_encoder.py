@@ -12,8 +12,6 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
-from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from s2igan.errors import UserError
 
@@ -113,7 +111,6 @@ class ImageEncoder(nn.Module):
             load(self.backbone)
         self.weights_digest = digest_of(self.backbone)
         """SHA-256 of the backbone's weights as they were published; caches of features are keyed by it."""
-        fold_batch_norms(self.backbone)
         self.backbone.requires_grad_(False).eval().to(memory_format=torch.channels_last)
         self.head: nn.Module = nn.Linear(config.features, config.embedding)
         if config.pooling == "pyramid":  # three depths have three ranges: bring every feature to mean 0, variance 1
@@ -188,26 +185,6 @@ def digest_of(network: nn.Module) -> str:
         if not name.endswith("num_batches_tracked"):  # checkpoints of older PyTorch have none
             digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()
-
-
-@torch.no_grad()
-def fold_batch_norms(network: nn.Module) -> None:
-    """Makes every batch norm of a frozen network part of the convolution before it, which gets a bias: with statistics
-    that stand still both are one linear map. What follows a norm inside its module, timm's activation, stays."""
-    for parent in list(network.modules()):
-        conv = None
-        for name, part in list(parent.named_children()):
-            if isinstance(part, nn.Conv2d):
-                conv = part
-            elif isinstance(part, _BatchNorm):
-                assert conv is not None
-                assert part.running_mean is not None
-                assert part.running_var is not None
-                conv.weight, conv.bias = fuse_conv_bn_weights(
-                    conv.weight, conv.bias, part.running_mean, part.running_var, part.eps, part.weight, part.bias
-                )
-                setattr(parent, name, getattr(part, "act", nn.Identity()))
-                conv = None
 
 
 def build_backbone(backbone: str) -> nn.Module:

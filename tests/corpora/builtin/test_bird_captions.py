@@ -9,7 +9,7 @@ from collections import Counter
 import pytest
 
 from s2igan.corpora.builtin.bird_captions import MENTION_WEIGHTS, caption
-from s2igan.corpora.builtin.bird_drawing import ATTRIBUTES, COLOURS
+from s2igan.corpora.builtin.bird_drawing import ATTRIBUTES, PLUMAGE
 from s2igan.corpora.builtin.phrases import N_MENTIONS
 
 # A reader of English that knows nothing of how the captions are made.
@@ -43,7 +43,7 @@ LENGTH_OF = {"short": "short", "small": "short", "long": "long"}
 def parts_described(words: list[str], at: int) -> list[str]:
     """The parts that the adjective at this place is said of; none if it is said of the bird."""
     i = at + 1
-    while words[i] in {*COLOURS, *PATTERN_OF}:  # `short [red] beak`
+    while words[i] in {*PLUMAGE, *PATTERN_OF}:  # `short [red] beak`
         i += 1
     if words[i] in PART_OF:
         shared = words[i + 1] == "and" and PART_OF.get(words[i + 2]) in {"belly", "head", "back"}
@@ -52,7 +52,7 @@ def parts_described(words: list[str], at: int) -> list[str]:
         return []
     i = at - 1
     while words[i] not in PART_OF:  # `beak is long and [red]`
-        assert words[i] in {"is", "are", "and", "that", "feathers", *LENGTH_OF, *PATTERN_OF, *COLOURS}, (words, at)
+        assert words[i] in {"is", "are", "and", "that", "feathers", *LENGTH_OF, *PATTERN_OF, *PLUMAGE}, (words, at)
         i -= 1
     return [PART_OF[words[i]]]
 
@@ -62,7 +62,7 @@ def understood(text: str) -> dict[str, str]:
     words = [*re.findall(r"[a-z']+|,", text.replace("upper back", "back")), "", "", ""]
     facts: list[tuple[str, str]] = []
     for i, word in enumerate(words):
-        if word in COLOURS:
+        if word in PLUMAGE:
             facts += [(f"{part}_colour", word) for part in parts_described(words, i)]
         elif word in LENGTH_OF:
             facts += [(f"{part}_length", LENGTH_OF[word]) for part in parts_described(words, i)]

@@ -9,11 +9,11 @@ from collections import Counter
 import pytest
 
 from s2igan.corpora.builtin.flower_captions import MENTION_WEIGHTS, ONE_OF, caption
-from s2igan.corpora.builtin.flower_drawing import ATTRIBUTES, CENTRES, COLOURS
+from s2igan.corpora.builtin.flower_drawing import ATTRIBUTES, CENTRES, PETALS
 from s2igan.corpora.builtin.phrases import N_MENTIONS
 
 # A reader of English that knows nothing of how the captions are made.
-COLOUR_WORDS = {*COLOURS, *CENTRES}
+COLOUR_WORDS = {*PETALS, *CENTRES}
 NOUNS = {
     **dict.fromkeys(("petals", "petalled", "flower", "flower's", "blossom"), "petal"),
     **dict.fromkeys(("centre", "centred", "middle", "eye"), "centre"),

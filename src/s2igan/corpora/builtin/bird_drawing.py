@@ -22,7 +22,6 @@ from s2igan.corpora.builtin.svg import (
     Canvas,
     Point,
     Shades,
-    check_attributes,
     check_size,
     grain,
     hill,
@@ -35,40 +34,14 @@ from s2igan.corpora.builtin.svg import (
     spline,
     streams,
 )
+from s2igan.corpora.builtin.tables import table
 
-COLOURS: tuple[str, ...] = (
-    "red", "orange", "yellow", "green", "blue", "purple", "brown", "black", "white", "grey",
-)  # fmt: skip
-
-ATTRIBUTES: dict[str, tuple[str, ...]] = {
-    "belly_colour": COLOURS,
-    "wing_colour": COLOURS,
-    "head_colour": COLOURS,
-    "back_colour": COLOURS,
-    "beak_length": ("short", "long"),
-    "beak_colour": ("yellow", "orange", "red", "black", "grey"),
-    "breast_pattern": ("plain", "striped", "spotted"),
-    "wing_bars": ("absent", "present"),
-    "tail_length": ("short", "long"),
-    "habitat": ("forest", "water", "snow", "desert", "meadow", "sky"),
-}
+TABLE = table("bird_drawing")
+ATTRIBUTES: dict[str, tuple[str, ...]] = TABLE["attributes"]
+PLUMAGE: dict[str, Shades] = TABLE["plumage"]
 
 GRAIN = 72  # side of the feather texture, in the drawing's units
 
-# Each colour in full light, in half light and in shade (sRGB). Shades lean towards a neighbouring hue, as paint does,
-# but never towards another of the ten: the shade of yellow stays clear of orange and that of white clear of grey.
-PLUMAGE: dict[str, Shades] = {
-    "red": ((244, 82, 72), (212, 28, 36), (146, 10, 36)),
-    "orange": ((255, 172, 72), (248, 128, 18), (208, 88, 6)),
-    "yellow": ((255, 242, 122), (253, 218, 40), (226, 176, 18)),
-    "green": ((122, 204, 92), (48, 154, 56), (18, 100, 50)),
-    "blue": ((98, 164, 252), (34, 98, 218), (18, 52, 154)),
-    "purple": ((190, 118, 222), (130, 50, 180), (80, 22, 128)),
-    "brown": ((160, 106, 66), (116, 68, 36), (76, 42, 22)),
-    "black": ((76, 78, 90), (34, 34, 42), (12, 12, 18)),
-    "white": ((255, 255, 253), (246, 245, 240), (212, 215, 223)),
-    "grey": ((176, 179, 185), (136, 139, 146), (98, 101, 111)),
-}
 DARK_COLOURS = frozenset({"red", "green", "blue", "purple", "brown", "black"})  # a pale pattern shows up on these
 PALE_MARK: RGB = (250, 246, 232)
 DARK_MARK: RGB = (48, 36, 38)
@@ -425,21 +398,10 @@ def _head(canvas: Canvas, colour: str, shades: Shades, light: Point) -> None:
     shape += _ragged([(x + dx, y + dy) for dx, dy in collar], 11, 7, (-0.6, 0.8)) + "Z"
     canvas.fill(shape, canvas.radial(x + 16 * light[0], y + 16 * light[1] - 4, 51, *sides), edge, 1.8)
     down = [
-        (-24, 26),
-        (-8, 30),
-        (8, 32),
-        (22, 26),
-        (-28, 10),
-        (-12, 16),
-        (4, 20),
-        (18, 14),
-        (-22, -6),
-        (-8, -20),
-        (6, -25),
-    ]
-    canvas.stroke(
-        "".join(path_data("M", x + dx + 4, y + dy - 4, "q -1 5 -6 7") for dx, dy in down), edge, 1.3, opacity=0.4
-    )
+        (-24, 26), (-8, 30), (8, 32), (22, 26), (-28, 10), (-12, 16), (4, 20), (18, 14), (-22, -6), (-8, -20), (6, -25),
+    ]  # fmt: skip
+    tufts = "".join(path_data("M", x + dx + 4, y + dy - 4, "q -1 5 -6 7") for dx, dy in down)
+    canvas.stroke(tufts, edge, 1.3, opacity=0.4)
     side = -1 if light[0] < 0 else 1
     gloss = [(x + side * 30, y - 12), (x + side * 20, y - 25), (x + side * 4, y - 31)]
     bright = rgb(mix(shades[0], (255, 255, 255), 0.35))
@@ -479,10 +441,7 @@ def bird_svg(attributes: Mapping[str, str], individual_seed: int) -> str:
     """The picture as SVG text with a square viewBox.
 
     attributes: one value for every name in ATTRIBUTES. individual_seed: decides all that the attributes leave open.
-    Raises UserError for a missing or unknown attribute or value.
     """
-    check_attributes("bird", ATTRIBUTES, attributes)
-
     stream = streams(individual_seed)
     pose, tint, marks = stream("pose"), stream("tint"), stream("marks")
     facing = pose.choice((-1, 1))
@@ -528,6 +487,6 @@ def bird_svg(attributes: Mapping[str, str], individual_seed: int) -> str:
 
 
 def draw_bird(attributes: Mapping[str, str], individual_seed: int, size: int) -> npt.NDArray[np.uint8]:
-    """The picture as (size, size, 3) array, sRGB. Raises UserError as bird_svg does, and for a size out of range."""
+    """The picture as (size, size, 3) array, sRGB. Raises UserError for a size out of range."""
     check_size(size)
     return render(bird_svg(attributes, individual_seed), size)

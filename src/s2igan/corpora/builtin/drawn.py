@@ -13,6 +13,7 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import io
+import itertools
 import json
 import random
 import sys
@@ -26,6 +27,7 @@ from jaxtyping import Int64, UInt8
 from PIL import Image
 
 from s2igan.corpora.builtin import phrases, svg
+from s2igan.corpora.builtin.tables import source, table
 from s2igan.data.layout import stored_size
 from s2igan.data.manifest import Utterance, write_manifest
 from s2igan.errors import UserError
@@ -48,21 +50,9 @@ RATES = (135, 205)  # words a minute
 PITCHES = (30, 70)  # espeak-ng's scale; 50 is the voice's own
 RANGES = (30, 80)  # the same, for how far the pitch moves
 
-TRAINING_VOICES: tuple[str, ...] = (
-    # men
-    "en-us", "en-us+m3", "en-us+m7", "en-us+Lee", "en-us+Gene", "en-us+david", "en-us+norbert", "en-us+Nguyen",
-    "en-us+klatt", "en-us+klatt3", "en-us+Reed", "en-gb", "en-gb+m1", "en-gb+m5", "en-gb+Jacky", "en-gb+grandpa",
-    "en-gb-scotland+m2", "en-gb-scotland+travis", "en-us-nyc+m4", "en-us-nyc+boris", "en-us-nyc+Michael", "en-029+m8",
-    "en-029+gustave", "en-gb-x-gbclan+m6", "en-gb-x-gbclan+edward", "en-gb-x-gbcwmd+m7", "en-gb-x-gbcwmd+pablo",
-    # women and children
-    "en-us+f1", "en-us+f3", "en-us+f5", "en-us+Annie", "en-us+linda", "en-us+Alicia", "en-us+steph", "en-us+aunty",
-    "en-us+zac", "en-gb+f2", "en-gb+f4", "en-gb+grandma", "en-gb-scotland+f3", "en-gb-scotland+anika", "en-us-nyc+f1",
-    "en-us-nyc+f5", "en-029+f2", "en-029+steph2", "en-gb-x-gbclan+f4", "en-gb-x-gbclan+Andrea", "en-gb-x-gbcwmd+f1",
-    "en-gb-x-gbcwmd+shelby",
-    # whispered: words without a pitch
-    "en-us+whisper", "en-gb+whisperf",
-)  # fmt: skip
-TEST_VOICES: tuple[str, ...] = ("en-gb-x-rp+Andy", "en-gb+belinda")  # a man, in an accent of his own, and a woman
+VOICES = table("drawn")  # of espeak-ng
+TRAINING_VOICES: tuple[str, ...] = tuple(itertools.chain(*VOICES["training"].values()))
+TEST_VOICES: tuple[str, ...] = tuple(itertools.chain(*VOICES["test"].values()))
 # A neural voice at four speeds, without noise of its own, which takes half the time. Taught by espeak-ng's voices
 # alone, a speech encoder hardly understands other engines (`benchmarks/other_voices.py`).
 NEURAL_VOICES = tuple(
@@ -80,22 +70,17 @@ class DrawnSet:
 
     name: str
     """Of the corpus, in the plural."""
-    kind: str
-    """One of them."""
     attributes: Mapping[str, tuple[str, ...]]
     """Every attribute with all its values."""
-    svg: Callable[[Mapping[str, str], int], str]
-    """(attributes, seed of the individual) -> the picture as SVG."""
     draw: Callable[[Mapping[str, str], int, int], UInt8[np.ndarray, "side side 3"]]
     """(attributes, seed of the individual, side in pixels) -> picture."""
     caption: Callable[[Mapping[str, str], random.Random], tuple[str, tuple[str, ...]]]
     """(attributes, random numbers) -> a sentence, and the names of the attributes that it states."""
-    class_name: Callable[[int, Mapping[str, str]], str]
-    """(number, attributes) -> name of a species, and of its folder."""
+    class_name: str
+    """Name of a species, and of its folder, after its number; an attribute in braces stands for its value."""
     changed_sentences: Mapping[str, str] = field(default_factory=dict)
-    """For the paper's Figure 3: attribute -> a sentence with `{}` where its word goes; the first one is shown."""
-    headlines: frozenset[str] = frozenset()
-    """Attributes whose accuracy in generated images is a headline of the report."""
+    """For the paper's Figure 3: attribute -> a sentence with `{}` where its word goes; the first one is shown. The
+    accuracies of these attributes in generated images are headlines of the report."""
 
     @property
     def min_classes(self) -> int:
@@ -156,10 +141,8 @@ def species(drawn: DrawnSet, classes: int, seed: int = 0) -> list[dict[str, str]
             if len(new) == 1:
                 new = draw(1)
             else:  # an exchange keeps the values even
-                pair, column = (
-                    [near, rng.choice([i for i in range(len(new)) if i != near])],
-                    rng.randrange(len(n_values)),
-                )
+                pair = [near, rng.choice([i for i in range(len(new)) if i != near])]
+                column = rng.randrange(len(n_values))
                 new[pair, column] = new[pair[::-1], column]
         codes = np.concatenate([codes, new])
     return [
@@ -327,7 +310,6 @@ def prepare(
     jobs: int | None = None,
     progress: bool = True,
     extra_voices: Sequence[str] | None = None,
-    extra_share: float = NEURAL_SHARE,
 ) -> None:
     """Draw a set, have its captions spoken, and pack both for training under `out`.
 
@@ -345,9 +327,8 @@ def prepare(
         seed: everything follows from it.
         jobs: processes; one per usable core unless given.
         progress: show a progress bar.
-        extra_voices: voice strings besides those of espeak-ng, for training and validation; `NEURAL_VOICES` unless
-            given.
-        extra_share: share of the training and validation captions that `extra_voices` speak.
+        extra_voices: voice strings besides those of espeak-ng, for `NEURAL_SHARE` of the captions of training and
+            validation; `NEURAL_VOICES` unless given.
 
     Raises:
         UserError: for counts or voices that cannot be, if `out` holds another corpus or this one made with other
@@ -365,7 +346,7 @@ def prepare(
     for voice in [*(f"espeak:{voice}" for voice in (*TRAINING_VOICES, *TEST_VOICES)), *extra_voices]:
         parse_voice(voice)
     settings = {"classes": classes, "size": size, "seed": seed, "version": version(drawn)}
-    settings |= {"extra_voices": list(extra_voices), "extra_share": extra_share if extra_voices else 0}
+    settings |= {"extra_voices": list(extra_voices), "extra_share": NEURAL_SHARE if extra_voices else 0}
     _claim(out, drawn.name, settings)
 
     pictures = []
@@ -373,12 +354,12 @@ def prepare(
         for individual in range(individuals):
             key = f"{seed}/{number}/{individual}"
             descriptions = tuple(
-                describe(drawn, attributes, split, random.Random(f"{key}/caption/{k}"), extra_voices, extra_share)
+                describe(drawn, attributes, split, random.Random(f"{key}/caption/{k}"), extra_voices, NEURAL_SHARE)
                 for k in range(captions)
             )
             drawing = random.Random(f"{key}/drawing").getrandbits(32)
             side = OVERSAMPLING * stored_size(size)
-            name = drawn.class_name(number, attributes)
+            name = f"{number:03d}_{drawn.class_name.format(**attributes)}"
             pictures.append(_Picture(drawn, out, name, split, attributes, individual, drawing, side, descriptions))
     _make_all(pictures, jobs, progress)
     write_manifest(out / "manifest.jsonl", (row for picture in pictures for row in picture.rows()))
@@ -422,12 +403,12 @@ def _claim(out: Path, name: str, settings: dict[str, Any]) -> None:
 
 
 def version(drawn: DrawnSet) -> str:
-    """Changes when the source of drawings, captions or voices does, or the renderer, so that files of two versions are
-    not mixed."""
-    digest = hashlib.sha256(importlib.metadata.version("resvg-py").encode())
-    own = (importlib.import_module(function.__module__) for function in (drawn.draw, drawn.caption, drawn.class_name))
-    for module in dict.fromkeys([*own, svg, phrases, sys.modules[__name__]]):
-        digest.update(Path(module.__file__ or "").read_bytes())
+    """Changes when the source of drawings, captions or voices does, wordings included, or the renderer, so that files
+    of two versions are not mixed."""
+    digest = hashlib.sha256(f"{importlib.metadata.version('resvg-py')} {drawn.class_name}".encode())
+    own = (sys.modules[function.__module__] for function in (drawn.draw, drawn.caption))
+    for module in (*own, svg, phrases, sys.modules[__name__]):
+        digest.update(source(module))
     return digest.hexdigest()[:12]
 
 

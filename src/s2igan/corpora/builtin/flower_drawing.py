@@ -25,7 +25,6 @@ from s2igan.corpora.builtin.svg import (
     Canvas,
     Point,
     Shades,
-    check_attributes,
     check_size,
     data_address,
     grain,
@@ -39,49 +38,13 @@ from s2igan.corpora.builtin.svg import (
     spline,
     streams,
 )
+from s2igan.corpora.builtin.tables import table
 
-COLOURS: tuple[str, ...] = ("red", "orange", "yellow", "pink", "purple", "blue", "white")
-
-ATTRIBUTES: dict[str, tuple[str, ...]] = {
-    "petal_colour": COLOURS,
-    "petal_count": ("three", "four", "five", "six", "eight", "many"),
-    "petal_shape": ("round", "pointed", "narrow", "heart"),
-    "petal_pattern": ("plain", "edged", "striped", "spotted", "ringed"),
-    "centre_colour": ("yellow", "orange", "green", "brown", "black", "white"),
-    "centre_size": ("small", "large"),
-    "stamens": ("absent", "present"),
-    "leaf_shape": ("broad", "narrow", "feathery"),
-    "habitat": ("forest", "pond", "meadow", "mountains", "desert", "garden"),
-}
-
-# Each colour in full light, in half light and in shade (sRGB). Shades lean towards a neighbouring hue, but never
-# towards another of the seven: the shade of pink stays clear of red and purple, and that of yellow of orange.
-PETALS: dict[str, Shades] = {
-    "red": ((250, 92, 80), (218, 28, 40), (148, 6, 38)),
-    "orange": ((255, 184, 84), (250, 132, 22), (208, 82, 8)),
-    "yellow": ((255, 246, 146), (254, 222, 44), (228, 170, 18)),
-    "pink": ((255, 202, 222), (248, 136, 182), (212, 82, 142)),
-    "purple": ((190, 122, 230), (130, 52, 188), (78, 20, 130)),
-    "blue": ((136, 184, 255), (54, 108, 230), (22, 50, 160)),
-    "white": ((255, 255, 253), (246, 245, 241), (206, 209, 224)),
-}
-CENTRES: dict[str, Shades] = {
-    "yellow": ((255, 238, 126), (250, 210, 36), (190, 134, 14)),
-    "orange": ((255, 180, 80), (238, 122, 20), (168, 70, 8)),
-    "green": ((184, 222, 104), (110, 170, 50), (52, 104, 34)),
-    "brown": ((158, 104, 62), (108, 64, 34), (60, 32, 18)),
-    "black": ((78, 72, 82), (36, 30, 38), (10, 8, 12)),
-    "white": ((255, 255, 252), (242, 242, 232), (192, 196, 184)),
-}
-EDGES: dict[str, RGB] = {  # of edged petals: pale around the darker colours
-    "red": (255, 240, 214),
-    "orange": (255, 246, 196),
-    "yellow": (212, 48, 24),
-    "pink": (178, 20, 96),
-    "purple": (250, 238, 255),
-    "blue": (240, 246, 255),
-    "white": (214, 44, 122),
-}
+TABLE = table("flower_drawing")
+ATTRIBUTES: dict[str, tuple[str, ...]] = TABLE["attributes"]
+PETALS: dict[str, Shades] = TABLE["petals"]
+CENTRES: dict[str, Shades] = TABLE["centres"]
+EDGES: dict[str, RGB] = TABLE["edges"]
 DARK_PETALS = frozenset({"red", "purple", "blue"})  # pale marks show up on these, dark ones on the others
 PALE_MARK: RGB = (255, 244, 214)
 DARK_MARK: RGB = (104, 14, 52)
@@ -91,14 +54,7 @@ PETAL_NUMBER = {"three": 3, "four": 4, "five": 5, "six": 6, "eight": 8, "many": 
 REACH = 80.0  # from the middle of the flower to the tips of its petals
 WIDEST = {"round": 0.6, "pointed": 0.46, "heart": 0.6}  # half the width of a petal over its length ...
 FILLING = {"round": 1.12, "pointed": 0.82, "heart": 1.1}  # ... and where there are many, over what makes them touch
-NARROW = {
-    "three": 0.2,
-    "four": 0.19,
-    "five": 0.18,
-    "six": 0.165,
-    "eight": 0.145,
-    "many": 0.088,
-}  # half width over length
+NARROW = {"three": 0.2, "four": 0.19, "five": 0.18, "six": 0.165, "eight": 0.145, "many": 0.088}  # the same
 CENTRE_RADIUS = {"small": 13.5, "large": 25.0}
 GOLDEN_ANGLE = 2.399963  # radians between one floret and the next
 
@@ -317,12 +273,8 @@ def _half_petal(shape: str, w: float, length: float) -> str:
 
 def _marks(canvas: Canvas, attributes: Mapping[str, str], w: float, length: float) -> None:
     """The pattern of a petal, over its colour."""
-    colour, pattern, heart = (
-        attributes["petal_colour"],
-        attributes["petal_pattern"],
-        attributes["petal_shape"] == "heart",
-    )
-    mark = rgb(PALE_MARK if colour in DARK_PETALS else DARK_MARK)
+    pattern, heart = attributes["petal_pattern"], attributes["petal_shape"] == "heart"
+    mark = rgb(PALE_MARK if attributes["petal_colour"] in DARK_PETALS else DARK_MARK)
     far = 0.7 if heart else 0.84
     if pattern == "striped":
         lines = path_data("M", 0.0, -0.3 * length, "L", 0.0, -far * length)
@@ -354,12 +306,8 @@ def _ring_of_petals(
     w = length * (NARROW[count] if shape == "narrow" else min(WIDEST[shape], FILLING[shape] * touching))
     w = w * REACH / length if count == "many" else w  # the shorter ring's are as wide
     outline = _petal(shape, w, length)
-    stops: list[tuple[float, RGB]] = [
-        (0, mix(shade, base, 0.2)),
-        (0.5, base),
-        (0.8, mix(base, light, 0.45)),
-        (1, light),
-    ]
+    stops: list[tuple[float, RGB]]
+    stops = [(0, mix(shade, base, 0.2)), (0.5, base), (0.8, mix(base, light, 0.45)), (1, light)]
     if pattern == "ringed":
         r = 0.5 * REACH / length
         stops = [(0, RING), (r - 0.07, RING), (r + 0.03, base), (0.85, mix(base, light, 0.45)), (1, light)]
@@ -479,24 +427,11 @@ def _feathery_leaf(canvas: Canvas, length: float, green: Shades) -> None:
     for k in range(9):
         t = 0.16 + 0.1 * k
         reach = 30 * (1.12 - t) + 3
+        low = -t * length
         for s in (-1, 1):
-            x, y = s * reach, -t * length - 0.62 * reach
-            leaflets[s < 0] += path_data(
-                "M",
-                0.0,
-                -t * length,
-                "Q",
-                0.7 * x,
-                -t * length - 2,
-                x,
-                y,
-                "Q",
-                0.3 * x,
-                y + 2,
-                0.0,
-                -t * length - 5,
-                "Z",
-            )
+            x, y = s * reach, low - 0.62 * reach
+            upper = path_data("M", 0.0, low, "Q", 0.7 * x, low - 2, x, y)
+            leaflets[s < 0] += f"{upper} {path_data('Q', 0.3 * x, y + 2, 0.0, low - 5, 'Z')}"
     for path, tone in zip(leaflets, (light, base), strict=True):
         canvas.fill(path, rgb(tone), "#1f3f22", 1.0)
     tip = path_data("M", -3.0, -1.02 * length, "Q", 0.0, -1.2 * length, 3.0, -1.02 * length, "Z")
@@ -537,10 +472,7 @@ def flower_svg(attributes: Mapping[str, str], individual_seed: int) -> str:
     """The picture as SVG text with a square viewBox.
 
     attributes: one value for every name in ATTRIBUTES. individual_seed: decides all that the attributes leave open.
-    Raises UserError for a missing or unknown attribute or value.
     """
-    check_attributes("flower", ATTRIBUTES, attributes)
-
     stream = streams(individual_seed)
     pose, tint = stream("pose"), stream("tint")
     size, squash, tilt = pose.uniform(0.92, 1.06), pose.uniform(0.84, 1.0), pose.uniform(-30, 30)
@@ -576,6 +508,6 @@ def flower_svg(attributes: Mapping[str, str], individual_seed: int) -> str:
 
 
 def draw_flower(attributes: Mapping[str, str], individual_seed: int, size: int) -> npt.NDArray[np.uint8]:
-    """The picture as (size, size, 3) array, sRGB. Raises UserError as flower_svg does, and for a size out of range."""
+    """The picture as (size, size, 3) array, sRGB. Raises UserError for a size out of range."""
     check_size(size)
     return render(flower_svg(attributes, individual_seed), size)

@@ -11,9 +11,12 @@ from __future__ import annotations
 import random
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar
 
-Choices = Sequence[tuple[str, float]]
-"""Wording, relative frequency."""
+from s2igan.corpora.builtin.tables import table
+
+Choices = Mapping[str, float]
+"""Wording -> relative frequency."""
 Part = tuple[str, ...]
 """Attributes that are said in one breath."""
 Shape = Callable[[list[Part], str | None], str]
@@ -21,22 +24,7 @@ Shape = Callable[[list[Part], str | None], str]
 
 N_MENTIONS = {2: 0.22, 3: 0.45, 4: 0.26, 5: 0.07}  # number of attributes named -> share of captions
 
-# `{}` is what is said of the individual, `{noun}` and `{phrase}` are `Phrases.noun` and one of `Phrases.phrases`.
-OPENERS: Choices = (
-    ("this {noun} has {}", 24), ("a {noun} with {}", 16), ("the {noun} has {}", 9), ("this {phrase} has {}", 8),
-    ("a {phrase} with {}", 9), ("this is a {noun} with {}", 5), ("there is a {noun} with {}", 4),
-    ("it is a {phrase} with {}", 3), ("you can see a {noun} with {}", 3), ("here is a {noun} that has {}", 2),
-    ("it has {}", 4), ("i see a {noun} with {}", 3), ("we see a {phrase} with {}", 2),
-    ("the picture shows a {noun} with {}", 3), ("this one has {}", 2), ("look at this {noun} with {}", 1),
-    ("a {phrase} that has {}", 2),
-)  # fmt: skip
-SUBJECTS: Choices = (("this {noun}", 40), ("the {noun}", 35), ("a {noun}", 15), ("this {phrase}", 10))
-POSSESSIVES: Choices = (("its", 60), ("the", 40))
-PATTERN_ADJECTIVES: Mapping[str, Choices] = {
-    "plain": (("plain", 75), ("unmarked", 25)),
-    "striped": (("striped", 70), ("streaked", 15), ("stripy", 15)),
-    "spotted": (("spotted", 75), ("speckled", 15), ("dotted", 10)),
-}
+COMMON = table("phrases")
 
 
 def choose_mentions(weights: Mapping[str, float], one_of: Sequence[str], rng: random.Random) -> tuple[str, ...]:
@@ -57,20 +45,8 @@ def choose_mentions(weights: Mapping[str, float], one_of: Sequence[str], rng: ra
 class Phrases(ABC):
     """Puts the named attributes of one individual into words."""
 
-    noun: str
-    """What it is: `bird`."""
-    phrases: Choices
-    """The same with an adjective that names no attribute: `pretty bird`."""
-    openers: Choices
-    """How a sentence begins that says what it has."""
-    verb: str
-    """What it does somewhere, after the place: `sits`."""
-    verbs: Choices
-    """The same, after the individual: `is sitting`."""
-    participles: Choices
-    """The same, after a noun: `sitting`; may be empty."""
-    places: Mapping[str, Choices]
-    """Where that is, by the value of the attribute habitat."""
+    words: ClassVar[Mapping[str, Any]]
+    """The set's wordings: the table beside its captions."""
 
     def __init__(self, attributes: Mapping[str, str], rng: random.Random) -> None:
         self.attributes = attributes
@@ -100,7 +76,7 @@ class Phrases(ABC):
 
     def compound_noun(self) -> str:
         """The noun that `compounded` stands before."""
-        return self.noun
+        return str(self.words["noun"])
 
     def noun_phrases(self, parts: list[Part]) -> list[str]:
         """All parts as noun phrases."""
@@ -117,14 +93,24 @@ class Phrases(ABC):
     # --- words
 
     def pick(self, choices: Choices) -> str:
-        return self.rng.choices([word for word, _ in choices], [weight for _, weight in choices])[0]
+        return self.rng.choices(list(choices), list(choices.values()))[0]
+
+    def said(self, name: str) -> str:
+        """An attribute's value as an adjective; most, such as colours, are their own."""
+        value = self.attributes[name]
+        choices = self.words["adjectives"].get(name, {}).get(value)
+        return self.pick(choices) if choices else value
 
     def chance(self, probability: float) -> bool:
         return self.rng.random() < probability
 
     def fill(self, template: str, *values: str) -> str:
-        template = template.replace("{phrase}", self.pick(self.phrases)).replace("{noun}", self.noun)
-        return template.format(*values)
+        template = template.replace("{phrase}", self.pick(self.words["phrases"]))
+        return template.replace("{noun}", self.words["noun"]).format(*values)
+
+    def opened(self, parts: list[Part]) -> str:
+        """`this bird has a red belly`."""
+        return self.fill(self.pick(COMMON["openers"] | self.words["openers"]), self.all_of(parts))
 
     def listed(self, phrases: Sequence[str]) -> str:
         """`a`, `a and b`, `a, b and c`, with the pauses that people make or do not make."""
@@ -133,7 +119,7 @@ class Phrases(ABC):
             return last
         if len(first) > 1 and self.chance(0.15):
             return " and ".join(phrases)
-        return ", ".join(first) + self.pick(((" and ", 70), (", and ", 25), (" and also ", 5))) + last
+        return ", ".join(first) + self.pick({" and ": 70, ", and ": 25, " and also ": 5}) + last
 
     def placed(self, said: str, place: str | None) -> str:
         """The sentence with where the individual is: after it, before it, or in a clause."""
@@ -141,70 +127,74 @@ class Phrases(ABC):
             return said
         way = self.rng.random()
         if way < 0.45:
-            participle = f"{self.pick(((' ', 60), (', ', 40)))}{self.pick(self.participles)}"
+            participle = f"{self.pick({' ': 60, ', ': 40})}{self.pick(self.words['participles'])}"
             return f"{said}{participle} {place}".replace("  ", " ").strip()
         if way < 0.75:
-            link = self.pick(((" and it", 50), (", it", 25), (", and it", 25)))
-            return f"{said}{link} {self.pick(self.verbs)} {place}"
-        return f"{place}{self.pick(((', ', 70), (' ', 30)))}{said}"
+            link = self.pick({" and it": 50, ", it": 25, ", and it": 25})
+            return f"{said}{link} {self.pick(self.words['verbs'])} {place}"
+        return f"{place}{self.pick({', ': 70, ' ': 30})}{said}"
 
     def all_of(self, parts: list[Part]) -> str:
         return self.listed(self.noun_phrases(parts))
 
     def clauses(self, parts: list[Part]) -> str:
-        return self.listed([self.being(part, self.pick(POSSESSIVES)) for part in parts])
+        return self.listed([self.being(part, self.pick(COMMON["possessives"])) for part in parts])
+
+    def followed(self, first: str, parts: list[Part]) -> str:
+        """A clause, and the parts as clauses after it."""
+        return self.listed([first, self.clauses(parts)]) if parts else first
 
     # --- sentences
 
     def sentence(self, mentions: Sequence[str]) -> str:
         parts = self.parts(mentions)
-        place = self.pick(self.places[self.attributes["habitat"]]) if "habitat" in mentions else None
+        place = self.pick(self.words["places"][self.attributes["habitat"]]) if "habitat" in mentions else None
         shapes = self.shapes(parts, place)
         shape = self.rng.choices([shape for shape, _ in shapes], [weight for _, weight in shapes])[0]
         return shape(parts, place)
 
     def has_all(self, parts: list[Part], place: str | None) -> str:
         """`a bird with a red belly and black wings sitting in the snow`."""
-        return self.placed(self.fill(self.pick(self.openers), self.all_of(parts)), place)
+        return self.placed(self.opened(parts), place)
 
     def has_some_and_is(self, parts: list[Part], place: str | None) -> str:
         """`this bird has a red belly, and its wings are black`."""
         cut = self.rng.randrange(1, len(parts)) if len(parts) > 1 else 1
         first, later = self.apart(parts[:cut])
-        said = self.fill(self.pick(self.openers), self.all_of(first))
+        said = self.opened(first)
         if rest := later + parts[cut:]:
-            link = self.pick(((", and ", 45), (" and ", 25), (", ", 15), (" while ", 15)))
+            link = self.pick({", and ": 45, " and ": 25, ", ": 15, " while ": 15})
             said += link + self.clauses(rest)
         return self.placed(said, place)
 
     def whose(self, parts: list[Part], place: str | None) -> str:
         """`a bird whose belly is red, with black wings`."""
         first = self.whose_part(parts)
-        openers = (("a {noun} {}", 40), ("this is a {noun} {}", 30), ("a {phrase} {}", 30))
+        openers = {"a {noun} {}": 40, "this is a {noun} {}": 30, "a {phrase} {}": 30}
         said = self.fill(self.pick(openers), self.being(first, "whose"))
         if rest := [part for part in parts if part != first]:
-            said += self.pick(((", with ", 60), (", and with ", 25), (", having ", 15))) + self.all_of(rest)
+            said += self.pick({", with ": 60, ", and with ": 25, ", having ": 15}) + self.all_of(rest)
         return self.placed(said, place)
 
     def compound(self, parts: list[Part], place: str | None) -> str:
         """`a red bellied bird with black wings`."""
         adjective, rest = self.compounded(parts)
-        opener = self.pick((("{}", 45), ("this is {}", 25), ("there is {}", 12), ("i see {}", 8), ("it is {}", 10)))
+        opener = self.pick({"{}": 45, "this is {}": 25, "there is {}": 12, "i see {}": 8, "it is {}": 10})
         said = opener.format(with_article(f"{adjective} {self.compound_noun()}"))
         if rest:
-            said += f" {self.pick((('with', 80), ('that has', 20)))} " + self.all_of(rest)
+            said += f" {self.pick({'with': 80, 'that has': 20})} " + self.all_of(rest)
         return self.placed(said, place)
 
     def place_first(self, parts: list[Part], place: str | None) -> str:
         """`a bird is sitting in the snow, its head is blue`; `in the snow sits a bird with a blue head`."""
         if self.chance(0.35):
-            verb = self.pick(((self.verb, 40), ("there is", 40), ("you can see", 20)))
-            kind = self.fill(self.pick((("a {noun}", 70), ("a {phrase}", 30))))
+            verb = self.pick({self.words["verb"]: 40, "there is": 40, "you can see": 20})
+            kind = self.fill(self.pick({"a {noun}": 70, "a {phrase}": 30}))
             return f"{place} {verb} {kind} with {self.all_of(parts)}"
-        said = f"{self.fill(self.pick(SUBJECTS))} {self.pick(self.verbs)} {place}"
+        said = f"{self.fill(self.pick(COMMON['subjects']))} {self.pick(self.words['verbs'])} {place}"
         if self.chance(0.5):
-            return f"{said}{self.pick(((', ', 60), (' and ', 40)))}{self.clauses(parts)}"
-        return f"{said}{self.pick(((', it has ', 40), (' and it has ', 30), (' and has ', 30)))}{self.all_of(parts)}"
+            return f"{said}{self.pick({', ': 60, ' and ': 40})}{self.clauses(parts)}"
+        return f"{said}{self.pick({', it has ': 40, ' and it has ': 30, ' and has ': 30})}{self.all_of(parts)}"
 
 
 def with_article(phrase: str) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import base64
 import io
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 
 import numpy as np
@@ -25,18 +25,6 @@ RGB = tuple[float, float, float]
 Shades = tuple[RGB, RGB, RGB]
 """A colour in full light, in half light and in shade (sRGB)."""
 Point = tuple[float, float]
-
-
-def check_attributes(kind: str, known: Mapping[str, tuple[str, ...]], attributes: Mapping[str, str]) -> None:
-    """Raises UserError, naming it, for a missing or unknown attribute or value of a drawn `kind`."""
-    for name, values in known.items():
-        if name not in attributes:
-            raise UserError(f"A {kind} needs the attribute {name!r}; give one of {', '.join(values)}.")
-        if attributes[name] not in values:
-            raise UserError(f"{name} = {attributes[name]!r} cannot be drawn; choose one of {', '.join(values)}.")
-    for name in attributes:
-        if name not in known:
-            raise UserError(f"A {kind} has no attribute {name!r}; choose from {', '.join(known)}.")
 
 
 def check_size(size: int) -> None:
@@ -159,19 +147,9 @@ class Canvas:
         self.defs.append(f'<{kind}Gradient id="{name}" gradientUnits="userSpaceOnUse" {where}>{inner}</{kind}Gradient>')
         return f"url(#{name})"
 
-    def fill(
-        self,
-        d: str,
-        paint: str,
-        edge: str = "none",
-        width: float = 0.0,
-        *,
-        opacity: float = 1.0,
-        edge_opacity: float = 1.0,
-    ) -> None:
+    def fill(self, d: str, paint: str, edge: str = "none", width: float = 0.0, *, opacity: float = 1.0) -> None:
         shade = f' fill-opacity="{opacity:.2f}"' if opacity < 1 else ""
         line = f' stroke="{edge}" stroke-width="{width:.1f}"' if width else ""
-        line += f' stroke-opacity="{edge_opacity:.2f}"' if edge_opacity < 1 else ""
         self.body.append(f'<path d="{d}" fill="{paint}"{line}{shade}/>')
 
     def stroke(self, d: str, paint: str, width: float, *, opacity: float = 1.0, round_ends: bool = False) -> None:

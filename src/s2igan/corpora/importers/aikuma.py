@@ -14,13 +14,6 @@ from s2igan.corpora.importers.source_files import IMAGE_SUFFIXES, Tree, base_nam
 from s2igan.data.manifest import Utterance
 from s2igan.errors import UserError
 
-LAYOUT = """\
-<any folder>/200623-234326_tbz_1de_elicit/ ... (a session: date, time, ISO 639-3 code, device)
-  200623-234326_tbz_1de_elicit_10.wav ... (may be moved to another folder below the source)
-  200623-234326_tbz_1de_elicit_10-metadata.json ... (optional; language and speaker)
-  200623-234326_tbz_1de_elicit_linker.txt (lines: <picture on the phone> ; <wav on the phone>)
-<any folder>/image11.jpg ... (the pictures that were shown)
-"""
 EXPECTED = (
     "sessions such as 200623-234326_tbz_1de_elicit/ with *.wav and *_linker.txt, and the pictures that were shown"
 )
@@ -160,10 +153,4 @@ def _personal(metadata: Mapping[str, Any], name: str) -> str:
     return f"{name} ({known})" if known else name
 
 
-IMPORTER = Importer(
-    name="aikuma",
-    title="LIG-Aikuma elicitation by pictures",
-    published="Your own recordings with the LIG-Aikuma app, Gauthier et al. 2016 (Grenoble Informatics Laboratory).",
-    layout=LAYOUT,
-    read=read,
-)
+IMPORTER = Importer.called("aikuma", read)

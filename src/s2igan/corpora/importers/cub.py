@@ -15,18 +15,6 @@ from s2igan.corpora.lists import held_out_classes
 from s2igan.data.images import Box
 from s2igan.errors import UserError
 
-LAYOUT = """\
-CUB_200_2011/
-  images/001.Black_footed_Albatross/Black_Footed_Albatross_0046_18.jpg ...
-  images.txt
-  image_class_labels.txt
-  classes.txt
-  bounding_boxes.txt
-cvpr2016_cub/text_c10/001.Black_footed_Albatross/Black_Footed_Albatross_0046_18.txt ... (ten captions, one a line)
-CUB_200_2011_audio/001.Black_footed_Albatross/Black_Footed_Albatross_0046_18_0.wav ... _9.wav (optional; else spoken)
-birds/{train,test}/{filenames,class_info}.pickle (optional; a StackGAN pack: its lists are the split)
-birds/{train,test}/char-CNN-RNN-embeddings.pickle (optional; read for --text-embeddings)
-"""
 EXPECTED = "CUB_200_2011/{images/, images.txt, image_class_labels.txt, classes.txt, bounding_boxes.txt}"
 CAPTIONS_EXPECTED = "cvpr2016_cub/text_c10/001.Black_footed_Albatross/Black_Footed_Albatross_0046_18.txt and the like"
 NAME = re.compile(r"\d{3}\.[^/]+/[^/]+$")
@@ -135,14 +123,4 @@ def _table(tree: Tree, path: str, columns: int) -> dict[int, tuple[str, ...]]:
     return table
 
 
-IMPORTER = Importer(
-    name="cub",
-    title="CUB-200-2011 with the captions of Reed et al.",
-    published=(
-        "Pictures: Caltech-UCSD Birds-200-2011, Wah et al. 2011 (Caltech Vision Lab). Captions: cvpr2016_cub of Reed "
-        "et al., Learning Deep Representations of Fine-Grained Visual Descriptions, CVPR 2016 (reedscot/cvpr2016)."
-    ),
-    layout=LAYOUT,
-    read=read,
-    text_embeddings=partial(read_pack_embeddings, name=NAME),
-)
+IMPORTER = Importer.called("cub", read, text_embeddings=partial(read_pack_embeddings, name=NAME))

@@ -16,14 +16,6 @@ from s2igan.corpora.importers.source_files import AUDIO_SUFFIXES, IMAGE_SUFFIXES
 from s2igan.data.manifest import Utterance
 from s2igan.errors import UserError
 
-LAYOUT = """\
-<any folder>/session.eaf ... (names its recording in HEADER/MEDIA_DESCRIPTOR; else session.wav)
-<any folder>/session.wav ...
-<any folder>/dog.jpg ... (the pictures)
-in each .eaf:
-  a tier whose annotations are names of pictures (dog.jpg), as long as the picture is described
-  a tier of transcription (optional; becomes the text where it is the only one)
-"""
 EXPECTED = "*.eaf with their recordings, a tier whose annotations are names of pictures (dog.jpg), and the pictures"
 SCHEMA = "{http://www.w3.org/2001/XMLSchema-instance}noNamespaceSchemaLocation"
 TRANSCRIPTION = re.compile(r"transcri|text|ortho|utter|phrase|^tx\b|^ref\b", re.IGNORECASE)
@@ -256,10 +248,4 @@ def _text(note: Annotation, spoken: Tier) -> str | None:
     return " ".join(words) or None
 
 
-IMPORTER = Importer(
-    name="elan",
-    title="ELAN annotations that name pictures",
-    published="Your own recordings, annotated with ELAN (The Language Archive, MPI for Psycholinguistics).",
-    layout=LAYOUT,
-    read=read,
-)
+IMPORTER = Importer.called("elan", read)

@@ -11,18 +11,6 @@ from s2igan.corpora.importers.source_files import Finder, NotFoundError, Tree
 from s2igan.data.manifest import Utterance
 from s2igan.errors import UserError
 
-LAYOUT = """\
-Flickr8k_Dataset/1000268201_693b08cb0e.jpg ... (the publisher's archive calls the folder Flicker8k_Dataset)
-Flickr8k_text/
-  Flickr_8k.trainImages.txt
-  Flickr_8k.devImages.txt
-  Flickr_8k.testImages.txt
-  Flickr8k.token.txt (optional; the written captions)
-flickr_audio/
-  wavs/1000268201_693b08cb0e_0.wav ...
-  wav2capt.txt
-  wav2spk.txt (optional)
-"""
 LISTS = {
     "train": "Flickr_8k.trainImages.txt",
     "validation": "Flickr_8k.devImages.txt",
@@ -100,14 +88,4 @@ def _texts(tree: Tree) -> dict[tuple[str, int], str]:
     return {(match[1], int(match[2])): match[3].strip() for match in matches if match}
 
 
-IMPORTER = Importer(
-    name="flickr8k",
-    title="Flickr8k with the Flickr Audio Caption Corpus",
-    published=(
-        "Pictures and lists: Flickr8k, Hodosh et al., Framing Image Description as a Ranking Task, JAIR 2013 (on "
-        "request from the University of Illinois). Recordings: Flickr Audio Caption Corpus, Harwath and Glass 2015 "
-        "(MIT Spoken Language Systems)."
-    ),
-    layout=LAYOUT,
-    read=read,
-)
+IMPORTER = Importer.called("flickr8k", read)

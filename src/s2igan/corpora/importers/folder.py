@@ -50,23 +50,11 @@ CONVERT = {**dict.fromkeys(UNREAD_IMAGES, "a jpg or png"), **dict.fromkeys(UNREA
 """Pictures and recordings that nothing here can decode, and what to convert them to."""
 TEXT = ".txt"
 
-KIND_FOLDERS = frozenset(
-    {"images", "image", "img", "imgs", "pictures", "picture", "pics", "photos", "photo", "jpg", "jpeg"}
-)
-KIND_FOLDERS |= {
-    "audio",
-    "audios",
-    "sound",
-    "sounds",
-    "recording",
-    "recordings",
-    "speech",
-    "wav",
-    "wavs",
-    "mp3",
-    "voice",
-}
-KIND_FOLDERS |= {"text", "texts", "txt", "captions", "transcripts"}
+KIND_FOLDERS = frozenset({
+    "images", "image", "img", "imgs", "pictures", "picture", "pics", "photos", "photo", "jpg", "jpeg",
+    "audio", "audios", "sound", "sounds", "recording", "recordings", "speech", "wav", "wavs", "mp3", "voice",
+    "text", "texts", "txt", "captions", "transcripts",
+})  # fmt: skip
 """Names of folders that say what kind of file is in them, not what it is about."""
 DOCUMENTS = re.compile(r"(readme|licen[cs]e|copying|citation|changelog|notes?)\b.*", re.IGNORECASE)
 """Names of files at the top that describe a corpus to people; skipped in silence."""
@@ -375,19 +363,4 @@ def _nothing(folder: Path, kinds: Mapping[str, list[str]]) -> str:
     )
 
 
-IMPORTER = Importer(
-    name="folder",
-    title="your own pictures and recordings, matched by name or listed in a manifest",
-    published="your own; docs/your-own-corpus.md walks through one",
-    layout="""
-        DIR/
-          [images/][CLASS/]a.jpg        jpg, png, webp, tiff, bmp, gif; a folder per class if there are classes
-          [audio/][CLASS/]a.wav         wav, flac, ogg, opus, mp3, aiff; several of a picture are a_1.wav, a_2.wav ...
-          [CLASS/]a.txt                 what is said, if known; without a recording, a description to be spoken per line
-        or
-        DIR/
-          manifest.csv                  columns audio, image and those of docs/data.md; or .tsv, .jsonl, .parquet
-          ...
-    """,
-    read=read,
-)
+IMPORTER = Importer.called("folder", read)

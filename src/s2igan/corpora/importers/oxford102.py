@@ -15,16 +15,6 @@ from s2igan.corpora.importers.source_files import Tree
 from s2igan.corpora.lists import held_out_classes
 from s2igan.errors import UserError
 
-LAYOUT = """\
-102flowers/
-  jpg/image_00001.jpg ... image_08189.jpg
-  imagelabels.mat
-  setid.mat (the publisher's split by picture; the paper splits by class, so it is not read)
-cvpr2016_flowers/text_c10/class_00001/image_06734.txt ... (ten captions, one a line)
-102flowers_audio/class_00001/image_06734_0.wav ... _9.wav (optional; else spoken)
-flowers/{train,test}/{filenames,class_info}.pickle (optional; a StackGAN pack: its lists are the split)
-flowers/{train,test}/char-CNN-RNN-embeddings.pickle (optional; read for --text-embeddings)
-"""
 EXPECTED = "102flowers/{jpg/image_00001.jpg ..., imagelabels.mat}"
 CAPTIONS_EXPECTED = "cvpr2016_flowers/text_c10/class_00001/image_06734.txt and the like"
 NAME = re.compile(r"(?:[^/]+/)?image_\d{5}(?:\.jpg)?$")
@@ -85,15 +75,4 @@ def _labels(tree: Tree, path: str) -> list[int]:
     return [int(label) for label in flat]
 
 
-IMPORTER = Importer(
-    name="oxford102",
-    title="Oxford-102 flowers with the captions of Reed et al.",
-    published=(
-        "Pictures: 102 Category Flower Dataset, Nilsback and Zisserman 2008 (Visual Geometry Group, Oxford). Captions: "
-        "cvpr2016_flowers of Reed et al., Learning Deep Representations of Fine-Grained Visual Descriptions, CVPR 2016 "
-        "(reedscot/cvpr2016)."
-    ),
-    layout=LAYOUT,
-    read=read,
-    text_embeddings=partial(read_pack_embeddings, name=NAME),
-)
+IMPORTER = Importer.called("oxford102", read, text_embeddings=partial(read_pack_embeddings, name=NAME))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import posixpath
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +13,6 @@ from s2igan.corpora.importers.source_files import Finder, Tree
 from s2igan.corpora.importers.spoken_lists import SpokenCaption, json_lists, read_list, spoken_corpus, text_of
 from s2igan.data.manifest import SPLITS
 
-LAYOUT = """\
-PlacesAudio_400k_distro/
-  metadata/
-    train_2020.json, dev_seen_2020.json, dev_unseen_2020.json, test_seen_2020.json, test_unseen_2020.json
-    train.json, val.json (the earlier lists; read where those of 2020 are missing)
-  wavs/<number>/utterance_<number>.wav ...
-<any folder>/b/bedroom/gsun_fef87a80f13c1b4398d7e75365db4ef3.jpg ... (the pictures of Places205)
-"""
 EXPECTED = "PlacesAudio_400k_distro/{metadata/train_2020.json and the like, wavs/} and the pictures of Places205"
 LIST_EXPECTED = (
     '{"image_base_path": ..., "audio_base_path": ..., "data": [{"wav", "image", "uttid", "speaker", "asr_text"}]}'
@@ -30,50 +21,36 @@ NAME = re.compile(r"^(?=(?:train|val|dev|test)(?:_|$))")
 EDITIONS = ("2020", "")
 
 
-@dataclass(frozen=True)
-class Listed:
-    """All lists of a source."""
-
-    tree: Tree
-    lists: list[tuple[str, str, list[SpokenCaption | None]]]
-    """Split, path and captions of each; None is an entry that makes no sense."""
-    hints: dict[str, list[str]]
-    """Folders below the source where each kind of file may lie."""
-
-    def corpus(
-        self, split_of: Callable[[SpokenCaption, str], str | None] = lambda _, split: split, whose: str = "the lists"
-    ) -> Corpus:
-        """The captions in the splits that `split_of` names, given a caption and the split of its list; None is none."""
-        lists: dict[str, list[tuple[str, list[SpokenCaption | None]]]] = {}
-        for wanted in SPLITS:
-            for split, path, captions in self.lists:
-                own = [caption for caption in captions if (split_of(caption, split) if caption else split) == wanted]
-                lists.setdefault(wanted, []).append((path, own))
-        return spoken_corpus(self.tree, lists, lambda kind: Finder(self.tree, *self.hints[kind]), EXPECTED, whose)
-
-
 def read(source: Path, options: ReadOptions) -> Corpus:
     """Recordings in the order of the lists; `text` is what a recogniser wrote. See `Importer.read`."""
-    return read_lists(source).corpus()
+    return read_lists(source)
 
 
-def read_lists(source: Path) -> Listed:
-    """What the lists of a source name, whether or not it is there.
+def read_lists(
+    source: Path,
+    split_of: Callable[[SpokenCaption, str], str | None] = lambda _, split: split,
+    whose: str = "the lists",
+) -> Corpus:
+    """The captions in the splits that `split_of` names, given a caption and the split of its list; None is none.
+
+    `whose` is what the captions are of, in words.
 
     Raises:
-        UserError: there is no list, or one cannot be read.
+        UserError: there is no list, one cannot be read, or nothing that is listed is here.
     """
     tree = Tree(source)
     hints: dict[str, list[str]] = {"wav": [], "image": []}
-    lists = []
+    lists: dict[str, list[tuple[str, list[SpokenCaption | None]]]] = {split: [] for split in SPLITS}
     for split, paths in json_lists(tree, NAME, EDITIONS, EXPECTED).items():
         for path in paths:
             content = read_list(tree, path, _spoken, LIST_EXPECTED)
             for kind, name in (("wav", "audio_base_path"), ("image", "image_base_path")):
                 hints[kind] += [hint for hint in _hints(tree, path, content.get(name)) if hint not in hints[kind]]
-            entries = [entry if isinstance(entry, SpokenCaption) else None for entry in content["data"]]
-            lists.append((split, path, entries))
-    return Listed(tree, lists, hints)
+            captions = [entry if isinstance(entry, SpokenCaption) else None for entry in content["data"]]
+            for wanted in SPLITS:
+                own = [caption for caption in captions if (split_of(caption, split) if caption else split) == wanted]
+                lists[wanted].append((path, own))
+    return spoken_corpus(tree, lists, lambda kind: Finder(tree, *hints[kind]), EXPECTED, whose)
 
 
 def _spoken(fields: dict[str, Any]) -> SpokenCaption | None:
@@ -94,13 +71,4 @@ def _hints(tree: Tree, path: str, base: Any) -> list[str]:
     return ["" if below == "." else below, home]
 
 
-IMPORTER = Importer(
-    name="places",
-    title="Places Audio Captions (400k)",
-    published=(
-        "Recordings: Places Audio Caption Corpus, Harwath, Torralba and Glass 2016 (MIT Spoken Language Systems). "
-        "Pictures: Places205, Zhou et al. 2014 (MIT)."
-    ),
-    layout=LAYOUT,
-    read=read,
-)
+IMPORTER = Importer.called("places", read)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from s2igan.corpora.importers import places
-from s2igan.corpora.importers.source import Corpus, Importer, ReadOptions
+from s2igan.corpora.importers.source import Corpus, ReadOptions
 from s2igan.corpora.importers.source_files import stem
 from s2igan.corpora.importers.spoken_lists import SpokenCaption
 from s2igan.corpora.lists import held_out_images
@@ -25,13 +26,9 @@ def read(source: Path, options: ReadOptions) -> Corpus:
             return None
         return "test" if key in listed else "train"
 
-    return places.read_lists(source).corpus(split_of, "the seven scenes")
+    return places.read_lists(source, split_of, "the seven scenes")
 
 
-IMPORTER = Importer(
-    name="places-subset",
-    title="Places Audio Captions, the paper's seven scenes",
-    published=places.IMPORTER.published,
-    layout=places.LAYOUT,
-    read=read,
+IMPORTER = replace(
+    places.IMPORTER, name="places-subset", title="Places Audio Captions, the paper's seven scenes", read=read
 )

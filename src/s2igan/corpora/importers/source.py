@@ -1,14 +1,16 @@
 """What an importer is: a layout on disk in, the rows of a manifest out.
 
-Each source has a file of its own in this folder, which ends in `IMPORTER = Importer(...)`. An importer only looks:
-it reads the lists that a publisher ships and the names of files, never decodes a picture or a recording, and writes
-nothing. Decoding, splits, speech for captions and packing are the same for every source and come afterwards.
+Each source has a file of its own in this folder, which ends in `IMPORTER = Importer.called(...)`. An importer only
+looks: it reads the lists that a publisher ships and the names of files, never decodes a picture or a recording, and
+writes nothing. Decoding, splits, speech for captions and packing are the same for every source and come afterwards.
 """
 
 from __future__ import annotations
 
+import tomllib
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
+from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -66,9 +68,9 @@ class Importer:
     title: str
     """What it is, in a few words."""
     published: str
-    """Where it is published, for people: a title, a page or a paper; no address that may rot."""
+    """Where it is published, for people."""
     layout: str
-    """The tree that is expected, indented as text, one entry a line."""
+    """The tree that is expected, indented as text."""
     read: Callable[[Path, ReadOptions], Corpus]
     """Reads a folder (archives are unpacked before).
 
@@ -77,3 +79,14 @@ class Importer:
     text_embeddings: Callable[[Path, Collection[str]], CaptionEmbeddings] | None = None
     """Reads published embeddings of the captions, given the folder and `<class>/<image>` of the pictures; None where
     nobody has published any. UserError as `pack_embeddings.read_pack_embeddings`."""
+
+    @classmethod
+    def called(
+        cls,
+        name: str,
+        read: Callable[[Path, ReadOptions], Corpus],
+        text_embeddings: Callable[[Path, Collection[str]], CaptionEmbeddings] | None = None,
+    ) -> Importer:
+        """The importer of which `importers.toml` tells the rest."""
+        about = tomllib.loads((resources.files(__package__) / "importers.toml").read_text(encoding="utf-8"))[name]
+        return cls(name, **about, read=read, text_embeddings=text_embeddings)

@@ -12,14 +12,6 @@ from s2igan.corpora.importers.source import Corpus, Importer, ReadOptions
 from s2igan.corpora.importers.source_files import Finder, Tree
 from s2igan.corpora.importers.spoken_lists import SpokenCaption, json_lists, read_list, spoken_corpus, text_of
 
-LAYOUT = """\
-SpokenCOCO/
-  SpokenCOCO_train.json
-  SpokenCOCO_val.json
-  wavs/train/<number>/<utterance>.wav, wavs/val/<number>/<utterance>.wav ...
-<any folder>/train2014/COCO_train2014_000000000009.jpg ... (the pictures of MS-COCO)
-<any folder>/val2014/COCO_val2014_000000000042.jpg ...
-"""
 EXPECTED = (
     "SpokenCOCO/{SpokenCOCO_train.json, SpokenCOCO_val.json, wavs/} and the COCO pictures train2014/ and val2014/"
 )
@@ -59,13 +51,4 @@ def _captions(data: list[Any]) -> Iterator[SpokenCaption | None]:
                 yield SpokenCaption(image, *caption)
 
 
-IMPORTER = Importer(
-    name="spokencoco",
-    title="SpokenCOCO",
-    published=(
-        "Recordings: SpokenCOCO, Hsu et al., Text-Free Image-to-Speech Synthesis Using Learned Segmental Units, ACL "
-        "2021 (MIT Spoken Language Systems). Pictures: MS-COCO 2014."
-    ),
-    layout=LAYOUT,
-    read=read,
-)
+IMPORTER = Importer.called("spokencoco", read)

@@ -1,10 +1,10 @@
-"""The conversion itself is proven in tests/golden, where strict loading of every network goes through it."""
+"""The conversion itself is proven beside this file, where strict loading of every network goes through it."""
 
 import pytest
 import torch
+from reference_weights import from_reference, our_key
 
 from s2igan.errors import UserError
-from s2igan.models.reference_weights import from_reference, our_key
 
 
 def test_keys_of_checkpoints_saved_in_parallel():
