@@ -26,7 +26,7 @@ def quick_distances(monkeypatch):
 def whole(source: Path, out: Path, **options):
     said: list[str] = []
     recipe = replace(tiny_recipe(2), name="tiny")
-    options = {"recipe": recipe, "jobs": 1, "progress": False, "device": "cpu", "max_captions": 4} | options
+    options = {"recipe": recipe, "jobs": 1, "device": "cpu", "max_captions": 4} | options
     return run_corpus("folder", source, out, **options, say=said.append), said
 
 

@@ -8,7 +8,7 @@ import json
 import os
 import socket
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
@@ -18,8 +18,11 @@ TEMPORARY_SUFFIX = ".tmp"
 
 
 @contextlib.contextmanager
-def atomic_write(path: str | Path) -> Iterator[IO[bytes]]:
+def atomic_write(path: str | Path, *, durable: bool = True) -> Iterator[IO[bytes]]:
     """A binary file that appears under `path` when the block ends, and not at all when the block fails.
+
+    Args:
+        durable: force it to the disk, so that a power cut (not a killed process) leaves no empty file either.
 
     Raises:
         UserError: naming the file, when there is no room or no permission for it; what was there before stays.
@@ -31,13 +34,15 @@ def atomic_write(path: str | Path) -> Iterator[IO[bytes]]:
             path.parent.mkdir(parents=True, exist_ok=True)
             with temporary.open("wb") as file:
                 yield file
-                file.flush()
-                os.fsync(file.fileno())
+                if durable:
+                    file.flush()
+                    os.fsync(file.fileno())
             temporary.replace(path)
         except BaseException:
             temporary.unlink(missing_ok=True)
             raise
-        sync_directory(path.parent)
+        if durable:
+            sync_directory(path.parent)
 
 
 def atomic_write_json(path: str | Path, value: Any) -> None:
@@ -47,19 +52,9 @@ def atomic_write_json(path: str | Path, value: Any) -> None:
 
 
 def write_whole(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all, into a folder that is there; UserError as `atomic_write`.
-
-    Unlike `atomic_write` not forced to the disk, which for tens of thousands of small files takes minutes: after a
-    power cut (not after a killed process) a file may be there and empty, which `has_content` tells.
-    """
-    temporary = temporary_path(path)
-    with disk_errors(path):
-        try:
-            temporary.write_bytes(content)
-            temporary.replace(path)
-        except BaseException:
-            temporary.unlink(missing_ok=True)
-            raise
+    """Write one of tens of thousands of small files, atomically; `has_content` tells whether a power cut emptied it."""
+    with atomic_write(path, durable=False) as file:
+        file.write(content)
 
 
 def has_content(path: Path) -> bool:
@@ -159,39 +154,3 @@ def cache_folder(run: Path | None) -> Path:
         return Path.home() / ".cache" / "s2igan"
     except RuntimeError as error:
         raise UserError("There is no home folder for cached files; set XDG_CACHE_HOME to a folder.") from error
-
-
-WAIT_SECONDS = 0.2
-"""Between two looks at a lock that another holds."""
-LEASE_SECONDS = 60.0
-"""Silence after which a lock that another machine holds is taken to be left behind."""
-
-
-@contextlib.contextmanager
-def only_one(path: Path, on_waiting: Callable[[str], None] = lambda holder: None) -> Iterator[None]:
-    """Hold a lock file while the block runs; wait while another process, on this or another machine, holds it.
-
-    Works on network disks: who holds the lock touches the file, and one that stays untouched for a minute, or whose
-    process on this machine is gone, is taken over.
-
-    Args:
-        on_waiting: told once who holds the lock, when there is someone to wait for.
-
-    Raises:
-        UserError: the lock cannot be written.
-    """
-    from filelock import SoftFileLease, Timeout
-
-    with disk_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        lock = SoftFileLease(path, lease_duration=LEASE_SECONDS, poll_interval=WAIT_SECONDS)
-        try:
-            lock.acquire(blocking=False)
-        except Timeout:
-            owner = lock.owner
-            on_waiting(f"process {owner.pid} on {owner.hostname}" if owner else "another process")
-            lock.acquire()
-    try:
-        yield
-    finally:
-        lock.release()

@@ -30,7 +30,7 @@ from s2igan.data.layout import stored_size
 from s2igan.data.manifest import Utterance, write_manifest
 from s2igan.errors import UserError
 from s2igan.files import abandoned, atomic_write_json, disk_errors, has_content, write_whole
-from s2igan.parallel import each_done, progress_bars
+from s2igan.parallel import each_result, progress_bars
 from s2igan.speech import flac, parse_voice
 
 TEST_SHARE, VALIDATION_SHARE = 12 / 60, 4 / 60  # of the classes; CUB's proportions with a validation split beside them
@@ -325,7 +325,6 @@ def prepare(
     size: int = 64,
     seed: int = 0,
     jobs: int | None = None,
-    progress: bool = True,
     extra_voices: Sequence[str] | None = None,
     extra_share: float = NEURAL_SHARE,
 ) -> None:
@@ -344,7 +343,6 @@ def prepare(
         size: side in pixels of the images to be trained on; 76/64 of it is stored, twice that is drawn.
         seed: everything follows from it.
         jobs: processes; one per usable core unless given.
-        progress: show a progress bar.
         extra_voices: voice strings besides those of espeak-ng, for training and validation; `NEURAL_VOICES` unless
             given.
         extra_share: share of the training and validation captions that `extra_voices` speak.
@@ -380,12 +378,12 @@ def prepare(
             side = OVERSAMPLING * stored_size(size)
             name = drawn.class_name(number, attributes)
             pictures.append(_Picture(drawn, out, name, split, attributes, individual, drawing, side, descriptions))
-    _make_all(pictures, jobs, progress)
+    _make_all(pictures, jobs)
     write_manifest(out / "manifest.jsonl", (row for picture in pictures for row in picture.rows()))
-    build_store(out / "manifest.jsonl", out, image_size=size, jobs=jobs, progress=progress)
+    build_store(out / "manifest.jsonl", out, image_size=size, jobs=jobs)
 
 
-def _make_all(pictures: Sequence[_Picture], jobs: int | None, progress: bool) -> None:
+def _make_all(pictures: Sequence[_Picture], jobs: int | None) -> None:
     root = pictures[0].root
     with disk_errors(root):
         for kind in ("images", "audio"):
@@ -395,11 +393,11 @@ def _make_all(pictures: Sequence[_Picture], jobs: int | None, progress: bool) ->
                 if abandoned(temporary):
                     temporary.unlink(missing_ok=True)
     todo = [picture for picture in pictures if not picture.finished()]
-    with progress_bars(progress) as bars:
+    with progress_bars() as bars:
         bar = bars.add_task(
             f"{pictures[0].drawn.name} drawn and described", total=len(pictures), completed=len(pictures) - len(todo)
         )
-        for _ in each_done(_Picture.make, todo, jobs):
+        for _ in each_result(_Picture.make, todo, jobs):
             bars.advance(bar)
 
 
