@@ -1,6 +1,7 @@
 # make demo   set-up, then the main job: corpus, training, evaluation, report (runs/demo/report.html)
 # make test   set-up, then the test suite
 # make check  set-up, then lint, format and types
+# make gpu    on a machine with a CUDA GPU, without set-up or network: the tests of a GPU, then speed and memory, as JSON
 #
 # Needs Python >= 3.11 and make. Everything is installed into .venv by pip; PYTHON=... chooses the interpreter.
 
@@ -16,11 +17,16 @@ CANDIDATES := $(or $(PYTHON),python3.11 python3.12 python3.13 python3 python)
 
 DEMO_RUN := runs/demo
 
+# For `make gpu`: the first Python whose PyTorch finds a GPU.
+PYTHON_GPU ?= $(or $(PYTHON),$(shell for candidate in $(BIN)/python python3 python; do \
+	  "$$candidate" -c 'import sys, torch; sys.exit(not torch.cuda.is_available())' >/dev/null 2>&1 && \
+	  { echo "$$candidate"; break; }; done),python3)
+
 .DELETE_ON_ERROR:
-.PHONY: setup demo test check help
+.PHONY: setup demo test check gpu help
 
 help:
-	@sed -n '1,5s/^# \{0,1\}//p' Makefile
+	@sed -n '1,6s/^# \{0,1\}//p' Makefile
 
 setup: $(INSTALLED)
 
@@ -70,6 +76,9 @@ check: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+gpu:
+	@PYTHONPATH=src:$$PYTHONPATH $(PYTHON_GPU) benchmarks/gpu.py
 
 # Each part leaves a mark when it is finished, so that a second `make demo` goes on where the first one stopped.
 demo: $(INSTALLED)

@@ -14,13 +14,12 @@ from collections import Counter
 from pathlib import Path
 
 import numpy as np
-from rich.console import Console
 
+from s2igan.data.dataset import crop_and_flip
 from s2igan.data.store import Store
 from s2igan.evaluation.attributes import attribute_accuracy, load_or_train_classifier
 from s2igan.evaluation.drawings import drawn_set_with
 from s2igan.evaluation.evaluation_split import EvaluationSplit
-from s2igan.evaluation.features import as_images
 
 MAX_CAPTIONS = 1000  # as `evaluate` takes them
 CONFUSED = 3
@@ -31,7 +30,6 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("--split", default="test")
     parser.add_argument("--seed", type=int, default=0, help="of the captions, as in s2igan evaluate")
-    parser.add_argument("--jobs", type=int, default=None)
     options = parser.parse_args()
 
     store = Store.open(options.data)
@@ -39,9 +37,9 @@ def main() -> None:
     drawing = drawn_set_with(store.attributes)
     if drawing is None:
         raise SystemExit(f"{options.data}: holds no pictures that this package draws.")
-    classifier = load_or_train_classifier(drawing, jobs=options.jobs, console=Console(stderr=True))
+    classifier = load_or_train_classifier(drawing)
 
-    seen = classifier.predict(as_images(store.images[split.images], store.image_size))
+    seen = classifier.predict(crop_and_flip(store.images[split.images], store.image_size, None))
     truths = classifier.codes([store.image_attributes(int(image)) for image in split.images])
     captions = np.random.default_rng([options.seed, 0xCA9]).permutation(split.utterances)[:MAX_CAPTIONS]
     row = np.searchsorted(split.images, store.image_index[captions])

@@ -28,10 +28,10 @@ from s2igan.dry_run import DataFacts, made_up_store
 from s2igan.models.generator import GeneratorConfig
 from s2igan.models.image_encoder import ImageEncoderConfig
 from s2igan.models.speech_encoder import SpeechEncoderConfig
-from s2igan.recipes import Recipe
 from s2igan.training.augment import SpeechAugment
 from s2igan.training.beyond import Beyond, SmallRecipes
 from s2igan.training.rdg import RDGConfig
+from s2igan.training.recipe import Recipe
 from s2igan.training.sen import SENConfig
 from s2igan.training.train import train_run
 from s2igan.training.trainer import TrainerConfig
@@ -47,7 +47,13 @@ def recipe(precision: str, steps: int) -> Recipe:
     speech = SpeechEncoderConfig(conv_channels=(6, 8), hidden=8, layers=1, attention_hidden=4)
     image = ImageEncoderConfig(pooling="pyramid", input_size=32, feature_dropout=0.3, embedding=speech.embedding)
     sen = SENConfig(
-        trainer=loop, speech=speech, image=image, image_size=SIZE, batch_size=6, image_views=2, augment=SpeechAugment()
+        trainer=loop,
+        speech=speech,
+        image=image,
+        image_size=SIZE,
+        batch_size=6,
+        image_views=2,
+        augment=SpeechAugment(strength=1.0),
     )
     rdg = RDGConfig(
         trainer=loop,

@@ -61,7 +61,7 @@ def main() -> None:
     for voice in options.voices:
         result[voice] = scores(torch.stack([embed(voice, store.text(int(caption)) or "") for caption in captions]))
     facts = {"captions": len(captions), "seed": options.seed, "noise": options.noise}
-    print(json.dumps({**facts, "chance_map": chance_map(right, seed=options.seed).mean, "voices": result}))
+    print(json.dumps({**facts, "chance_map": chance_map(right, seed=options.seed)[0], "voices": result}))
 
 
 if __name__ == "__main__":

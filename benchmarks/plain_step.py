@@ -243,14 +243,14 @@ def compare(batch: int, repeats: int, width: int, sides: tuple[int, ...], bf16: 
                 counted[name] = counter.get_total_flops()
             times[name].append(time.perf_counter() - started)
             processor[name].append(time.process_time() - processed)
-    peak = convolution_gflops(torch.bfloat16, CPU, batch=16, backward=True)
+    peak = convolution_gflops(torch.bfloat16, CPU, batch=16)
     facts: dict[str, Any] = {
         "batch": batch,
         "width": width,
         "sides": sides,
         "threads": torch.get_num_threads(),
         "bf16_convolution_peak_gflops": round(peak, 1),
-        "float32_convolution_peak_gflops": round(convolution_gflops(torch.float32, CPU, batch=16, backward=True), 1),
+        "float32_convolution_peak_gflops": round(convolution_gflops(torch.float32, CPU, batch=16), 1),
     }
     for name in steps:
         best = min(times[name][1:])

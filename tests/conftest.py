@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -11,7 +12,24 @@ from jaxtyping import install_import_hook
 if TYPE_CHECKING:
     from s2igan.data.store import Store
 
-install_import_hook("s2igan", "typechecker.check")
+CHECKED = importlib.util.find_spec("beartype") is not None
+if CHECKED:
+    install_import_hook("s2igan", "typechecker.check")
+
+
+def pytest_report_header() -> list[str]:
+    return [] if CHECKED else ["beartype is not installed: types and shapes go unchecked"]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests of a GPU are skipped where there is none."""
+    import torch
+
+    if not torch.cuda.is_available():
+        reason = pytest.mark.skip(reason="PyTorch finds no GPU here; make gpu runs this on a machine that has one")
+        for item in items:
+            if item.get_closest_marker("gpu"):
+                item.add_marker(reason)
 
 
 @pytest.fixture(scope="session", autouse=True)

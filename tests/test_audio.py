@@ -79,22 +79,16 @@ def test_number_of_frames(samples):
     assert audio.n_frames(samples) == 1 + math.floor((samples - 1) / 220)
 
 
-@pytest.mark.parametrize("shape", [(30_000,), (3, 60_000)])
-def test_both_ways_to_the_power_spectrum_agree(shape):
-    """The quick one for CPUs, here across several of its portions, and the one for GPUs and gradients."""
-    padded = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+def test_the_power_spectrum_is_that_of_torch():
+    """Across several of the portions that it is computed in."""
+    padded = torch.randn(3, 60_000, generator=torch.Generator().manual_seed(0))
     for window in ("hann", "hamming"):
-        quick, plain = audio._power_by_scipy(padded, window), audio._power_by_torch(padded, window)
-        torch.testing.assert_close(quick, plain, rtol=2e-4, atol=2e-4 * float(plain.mean()))
-
-
-def test_gradients_reach_the_waveform():
-    wave = torch.randn(4000, generator=torch.Generator().manual_seed(0)).requires_grad_()
-    mel = audio.log_mel(wave)
-    torch.testing.assert_close(mel.detach(), audio.log_mel(wave.detach()), rtol=1e-3, atol=1e-4)
-    mel.square().mul(torch.linspace(0, 1, 40)).sum().backward()
-    assert wave.grad is not None
-    assert wave.grad.abs().max() > 0
+        taper = audio.analysis_window(window)
+        spectrum = torch.stft(padded, audio.N_FFT, audio.HOP_LENGTH, window=taper, center=False, return_complex=True)
+        expected = spectrum.abs().square().transpose(-1, -2)
+        torch.testing.assert_close(
+            audio._power(padded, window), expected, rtol=2e-4, atol=2e-4 * float(expected.mean())
+        )
 
 
 def test_a_stack_of_equal_lengths_is_each_of_them(golden):

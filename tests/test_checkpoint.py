@@ -22,7 +22,6 @@ from s2igan import checkpoint
 from s2igan.checkpoint import (
     checkpoint_path,
     flatten_state,
-    latest_checkpoint,
     load_checkpoint,
     load_latest,
     load_model,
@@ -103,8 +102,6 @@ EVERYTHING: dict[str, Any] = {
         "float": "inf",
         "layout": "channels_last",
     },
-    "a/b": {"c": torch.zeros(1)},
-    "a": {"b/c": torch.ones(1), "b": {"c": torch.full((1,), 2.0)}},
     "dtypes": [
         torch.tensor([1, 2**62, -5]),
         torch.tensor([True, False]),
@@ -168,39 +165,23 @@ def test_training_goes_on_as_if_not_interrupted(tmp_path: Path) -> None:
     assert uninterrupted["network"]["0.weight"].stride() == network.state_dict()["0.weight"].stride()
 
 
-def test_sharing_and_layout(tmp_path: Path) -> None:
-    base = torch.arange(24.0)
+def test_the_layout_in_memory_comes_back(tmp_path: Path) -> None:
     last = torch.randn(2, 3, 4, 5).to(memory_format=torch.channels_last)
-    state = {"a": base, "b": base, "half": base[:12], "matrix": base.view(4, 6), "last": last, "again": (last,)}
+    state = {"first": last.contiguous(), "last": last, "matrix": torch.arange(6.0).view(2, 3).t()}
     save_checkpoint(tmp_path / "c", state)
     loaded = load_checkpoint(tmp_path / "c")
     assert same(state, loaded)
-    assert loaded["a"] is loaded["b"]
-    assert loaded["last"] is loaded["again"][0]
     assert loaded["last"].stride() == last.stride()
-    loaded["a"].add_(1)
-    assert loaded["half"][0] == 0, "a part of a tensor is a tensor of its own"
-    assert (tmp_path / "c" / "state.safetensors").stat().st_size < 4 * (24 + 12 + 24 + 120) + 1000, "stored once"
-
-
-def test_views_with_pending_conjugation_or_sign(tmp_path: Path) -> None:
-    z = torch.tensor([1 + 2j, 3 - 1j])
-    state = {"z": z, "conj": z.conj(), "imag": z.conj().imag}
-    save_checkpoint(tmp_path / "c", state)
-    loaded = load_checkpoint(tmp_path / "c")
-    assert [list(loaded[name]) for name in state] == [[1 + 2j, 3 - 1j], [1 - 2j, 3 + 1j], [-2, 1]]
+    assert loaded["first"].is_contiguous()
 
 
 @pytest.mark.parametrize(
     ("state", "place"),
     [
         ({"a": [0, {"b": {1, 2}}]}, "a/1/b is a set"),
-        ({"a": np.float64(1)}, "a is a float64"),
         ({"a": np.zeros(2)}, "a is a ndarray"),
-        ({"a": {True: 1}}, "a has the key True"),
-        ({"a": {(1, 2): 1}}, r"a has the key \(1, 2\)"),
-        ({"a": torch.zeros(2).to_sparse()}, "a is a tensor of torch.sparse"),
-        ({"a": torch.zeros(2, dtype=torch.complex128)}, "a is a tensor of .* torch.complex128"),
+        ({"a": {(1, 2): 1}}, "a is a dict"),
+        ({"a/b": torch.zeros(1), "a": {"b": torch.ones(1)}}, "a/b is the name of two tensors"),
         (object(), "the state is a object"),
     ],
 )
@@ -271,29 +252,32 @@ def save_steps(parent: Path, *steps: int) -> None:
         save_checkpoint(checkpoint_path(parent, step), {"step": step, "x": torch.arange(step % 100)})
 
 
+def newest(parent: Path) -> tuple[str, int]:
+    """Name and step of what `load_latest` finds."""
+    found = load_latest(parent)
+    assert found is not None
+    return found[0].name, found[1]["step"]
+
+
 def test_the_newest_whole_one_is_used_and_damaged_ones_are_named(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    assert latest_checkpoint(tmp_path) is None
+    assert load_latest(tmp_path) is None
     assert load_latest(tmp_path / "nowhere") is None
     save_steps(tmp_path, 5, 40, 99_999_999, 100_000_000)  # as words, the last would come before the one before it
     (tmp_path / "step-00000999").mkdir()
     (tmp_path / "notes").mkdir()
     caplog.set_level(logging.WARNING)
-    assert latest_checkpoint(tmp_path) == tmp_path / "step-100000000"
+    assert newest(tmp_path) == ("step-100000000", 100_000_000)
     assert not caplog.records
     data = tmp_path / "step-100000000/state.safetensors"
     data.write_bytes(data.read_bytes()[:-1])
-    assert latest_checkpoint(tmp_path) == tmp_path / "step-99999999"
+    assert newest(tmp_path) == ("step-99999999", 99_999_999)
     assert [name in record.getMessage() for record, name in zip(caplog.records, ("100000000",), strict=True)]
-    found = load_latest(tmp_path)
-    assert found is not None
-    assert found[0].name == "step-99999999"
-    assert found[1]["step"] == 99_999_999
     for step in (5, 40, 99_999_999):
         (checkpoint_path(tmp_path, step) / "state.json").write_text("{}")
     with pytest.raises(UserError, match="all 5 checkpoints are damaged"):
-        latest_checkpoint(tmp_path)
+        load_latest(tmp_path)
 
 
 def test_prune_keeps_the_newest_whole_ones(tmp_path: Path) -> None:
@@ -301,8 +285,6 @@ def test_prune_keeps_the_newest_whole_ones(tmp_path: Path) -> None:
     (checkpoint_path(tmp_path, 4) / "state.safetensors").unlink()
     prune(tmp_path, keep=2)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["step-00000003", "step-00000004", "step-00000005"]
-    with pytest.raises(ValueError, match="keep"):
-        prune(tmp_path, keep=0)
     prune(tmp_path / "nowhere", keep=1)
 
 
@@ -321,19 +303,8 @@ def test_leftovers_of_killed_writers_are_ignored_and_removed(tmp_path: Path) -> 
     for path in (dead, alive, elsewhere):
         path.mkdir()
         (path / "state.safetensors").write_bytes(b"half")
-    assert latest_checkpoint(tmp_path) == checkpoint_path(tmp_path, 1)
+    assert newest(tmp_path) == ("step-00000001", 1)
     assert (dead.exists(), alive.exists(), elsewhere.exists()) == (False, True, True)
-
-
-def test_a_replacement_that_was_interrupted_is_undone(tmp_path: Path) -> None:
-    save_steps(tmp_path, 1, 2)
-    checkpoint_path(tmp_path, 2).rename(tmp_path / ".step-00000002.replaced")  # killed between the two renames
-    assert latest_checkpoint(tmp_path) == checkpoint_path(tmp_path, 2)
-    assert load_checkpoint(checkpoint_path(tmp_path, 2))["step"] == 2
-    checkpoint_path(tmp_path, 2).rename(tmp_path / ".step-00000002.replaced")
-    save_steps(tmp_path, 2)  # killed before the old one was deleted
-    prune(tmp_path, keep=2)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["step-00000001", "step-00000002"]
 
 
 def test_saving_again_replaces(tmp_path: Path) -> None:
@@ -365,7 +336,9 @@ def test_a_full_disk_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         monkeypatch.setattr(os, "fsync", full)
     else:
         rename = Path.rename
-        monkeypatch.setattr(Path, "rename", lambda a, b: full() if a.name.endswith(".tmp") else rename(a, b))
+        new = ".step-0000000{}." + os.uname().nodename
+        fails = tuple(new.format(step) for step in (2, 3))
+        monkeypatch.setattr(Path, "rename", lambda a, b: full() if a.name.startswith(fails) else rename(a, b))
     for step in (2, 3):
         with pytest.raises(UserError, match=f"step-0000000{step}: the disk is full; free some space") as caught:
             save_checkpoint(checkpoint_path(tmp_path, step), {"new": torch.ones(3)})
@@ -417,8 +390,7 @@ def test_killed_while_saving(tmp_path: Path) -> None:
 
 def test_a_model_comes_back(tmp_path: Path) -> None:
     config = {"width": 16, "resolutions": [16, 32], "dense": "previous", "weights": None, "lr": 2e-4}
-    weights = {"generator.weight": torch.randn(3, 4), "tied": torch.ones(2), "half": torch.ones(2).half()}
-    weights["also tied"] = weights["tied"]
+    weights = {"generator.weight": torch.randn(3, 4), "half": torch.ones(2).half()}
     save_model(tmp_path / "model", config, weights)
     assert sorted(path.name for path in (tmp_path / "model").iterdir()) == ["config.json", "weights.safetensors"]
     loaded = load_model(tmp_path / "model")

@@ -18,7 +18,8 @@ CPU = torch.device("cpu")
 
 
 def counts(recipe):
-    return parts(recipe, DataFacts.of(recipe).classes)
+    counted = parts(recipe, DataFacts.of(recipe).classes)
+    return {stage: {name: tuple(part.values()) for name, part in of.items()} for stage, of in counted.items()}
 
 
 def test_parameters_of_the_paper():
@@ -58,6 +59,7 @@ def test_a_dry_run_without_data(method):
     recipe = replace(shrunk(resolve(method, "cub")), training_set=TrainingSet(images=60, classes=5))
     found = dry_run.dry_run(recipe, device="cpu")
     assert json.loads(json.dumps(found)).keys() == found.keys()
+    assert min(found["convolution_gflops"].values()) > 0
     kind = {"stackgan-v2-text": "text", "stackgan-v2-text-reed": "precomputed"}.get(method, "sed")
     assert found["recipe"]["sen"]["speech"]["kind"] == kind
     assert found["recipe"]["rdg"]["generator"]["embedding"] == 16
@@ -80,10 +82,11 @@ def test_a_dry_run_with_data_goes_by_the_store(store, store_without_classes):
     assert DataFacts.of(recipe, store_without_classes.directory).classes == 0
 
 
-def test_steps_that_take_long_are_measured_at_a_smaller_batch():
+def test_steps_that_take_long_are_measured_at_a_smaller_batch(monkeypatch):
     recipe = tiny_recipe(steps=1000)
     for patience, batch in ((1e-9, dry_run.SMALL_BATCH), (1e9, 6)):
-        for measured in measure(recipe, DataFacts(), CPU, patience_seconds=patience).values():
+        monkeypatch.setattr(dry_run, "PATIENCE_SECONDS", patience)
+        for measured in measure(recipe, DataFacts(), CPU).values():
             assert (measured["measured_batch_size"], measured["batch_size"]) == (batch, 6)
             assert measured["hours"] == pytest.approx(1000 * measured["seconds_per_step"] / 3600, abs=1e-3)
 

@@ -7,10 +7,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import soundfile
 from PIL import Image
 
-from s2igan.audio import SAMPLE_RATE
 from s2igan.data.manifest import Utterance, write_manifest
 from s2igan.data.pack import build_store
 from s2igan.data.store import Store
@@ -35,6 +33,10 @@ SPLITS = ("train", "train", "train", "train", "validation", "test")
 
 def make_store(root: Path, *, with_classes: bool = True, window: Literal["hann", "hamming"] = "hann") -> Store:
     """A store of 6 classes with 4 images each and 2 utterances an image."""
+    import soundfile
+
+    from s2igan.audio import SAMPLE_RATE
+
     rng = np.random.default_rng(0)
     rows = []
     for label, split in enumerate(SPLITS):
@@ -71,7 +73,7 @@ def tiny_recipe(steps: int = 4) -> Recipe:
         image_size=32,
         batch_size=6,
         image_views=2,
-        augment=SpeechAugment(),
+        augment=SpeechAugment(strength=1.0),
     )
     rdg = RDGConfig(
         trainer=loop,

@@ -8,22 +8,24 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import io
 import math
+import mmap
 import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import soundfile
 import soxr
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
 from s2igan.errors import UserError
+from s2igan.wav_header import UNKNOWN_LENGTH, mend_length
 
 SAMPLE_RATE = 22_050  # Hz
 N_FFT = 551  # samples; 25 ms, and the length of the analysis window
@@ -39,7 +41,6 @@ MIN_FRAMES = 2  # whole windows
 MIN_SAMPLES = N_FFT + (MIN_FRAMES - 1) * HOP_LENGTH  # 771 samples, 35 ms
 MAX_SECONDS = 60.0
 MAX_MISSING_SECONDS = 0.1  # of a file that is cut off: a recorder's last block may be short
-UNKNOWN_LENGTH = 0x7FFF_0000  # bytes; programs that write into a pipe promise this much or more
 MP3_HEADER_BYTES = 1 << 18  # pictures in tags may come before an encoder's header
 SHORT_CHUNK = re.compile(r"^ *(?:data|SSND|Data Size|riff) *: (\d+) \(should be (\d+)\)", re.MULTILINE)
 SILENCE_PEAK = 1e-4  # -80 dB of full scale, measured from the mean
@@ -76,9 +77,10 @@ def load_audio(
             if total == 0:
                 raise UserError(f"{path}: the sound file is empty; record it again or leave it out.")
             if not 0 <= start < stop:
-                part = f"from {_seconds(start_seconds, 'the start')} to {_seconds(end_seconds, 'the end')}"
+                first = "the start" if start_seconds is None else f"{start_seconds:g} s"
+                last = "the end" if end_seconds is None else f"{end_seconds:g} s"
                 raise UserError(
-                    f"{path}: the part {part} does not lie in this recording of {total / rate:.2f} s; "
+                    f"{path}: the part from {first} to {last} does not lie in this recording of {total / rate:.2f} s; "
                     "correct start_seconds and end_seconds."
                 )
             if end - total > MAX_MISSING_SECONDS * rate:
@@ -90,7 +92,7 @@ def load_audio(
             file.seek(start)
             samples = file.read(stop - start, dtype="float32", always_2d=True)
             if end_seconds is None or end > total:
-                missing = max(_missing_frames(file), stop - start - len(samples) if _knows_length(file, path) else 0)
+                missing = _missing_frames(file, path, unread=stop - start - len(samples))
                 if missing > MAX_MISSING_SECONDS * rate:
                     raise UserError(
                         f"{path}: cut off, its last {missing / rate:.2f} s are missing; copy it from the device again."
@@ -102,78 +104,45 @@ def load_audio(
     wave = samples[:, 0]
     for channel in range(1, samples.shape[1]):  # numpy's mean over a short axis takes longer than decoding
         wave = wave + samples[:, channel]
-    wave = wave / np.float32(samples.shape[1])
+    return resampled(wave / np.float32(samples.shape[1]), rate, str(path))
+
+
+def resampled(wave: Float[np.ndarray, " samples"], rate: float, name: str) -> Float[np.ndarray, " resampled"]:
+    """A waveform of any rate (Hz) as float32 at 22,050 Hz; UserError as `check_waveform`."""
     if rate != SAMPLE_RATE and len(wave):
         wave = soxr.resample(wave, rate, SAMPLE_RATE)
     wave = np.ascontiguousarray(wave, dtype=np.float32)
-    check_waveform(wave, str(path))
+    check_waveform(wave, name)
     return wave
 
 
 @contextlib.contextmanager
 def _open(path: Path) -> Iterator[soundfile.SoundFile]:
-    """The opened file; a wav that was never closed, whose header still promises nothing, is read to its end.
-
-    Recorders write the lengths into the header when they stop: after an empty battery they are 0, and all is there.
-    """
+    """The opened file; a wav that was never closed, whose header still promises nothing, is read to its end."""
     with soundfile.SoundFile(path) as file:
-        at = _unclosed(path) if file.frames == 0 and file.format in {"WAV", "WAVEX"} else None
-        if at is None:
+        if file.frames or file.format not in {"WAV", "WAVEX"}:
             yield file
             return
-    length = min(path.stat().st_size - at - 4, UNKNOWN_LENGTH - 1)
-    with _Mended(path, at, length.to_bytes(4, "little")) as raw, soundfile.SoundFile(raw) as file:
-        yield file
+    with path.open("rb") as raw, mmap.mmap(raw.fileno(), 0, access=mmap.ACCESS_COPY) as wav:  # the file stays as it is
+        mend_length(wav)
+        with soundfile.SoundFile(wav) as file:
+            yield file
 
 
-def _unclosed(path: Path) -> int | None:
-    """Where the length of the sound stands in a wav, if it is 0 although sound follows; None if it is truly empty."""
-    end = path.stat().st_size
-    with path.open("rb") as raw:
-        at, empty_at = 12, None
-        while at + 8 <= end:
-            raw.seek(at)
-            chunk, length = raw.read(4), int.from_bytes(raw.read(4), "little")
-            if chunk == b"data" and length == 0 and empty_at is None:
-                empty_at = at + 4
-            elif at + 8 + length > end:  # what stands here is no chunk
-                break
-            at += 8 + length + length % 2
-    return empty_at if empty_at is not None and at < end else None
+def _missing_frames(file: soundfile.SoundFile, path: Path, unread: int) -> int:
+    """Samples that the header promises and the file does not hold.
 
-
-class _Mended(io.FileIO):
-    """A file that reads as if other bytes stood at one place of it."""
-
-    def __init__(self, path: Path, at: int, content: bytes) -> None:
-        super().__init__(path)
-        self._at, self._content = at, content
-
-    def readinto(self, buffer: Any) -> int:
-        here = self.tell()
-        count = super().readinto(buffer) or 0
-        first, last = max(here, self._at), min(here + count, self._at + len(self._content))
-        if first < last:
-            memoryview(buffer).cast("B")[first - here : last - here] = self._content[first - self._at : last - self._at]
-        return count
-
-
-def _missing_frames(file: soundfile.SoundFile) -> int:
-    """Samples that the header of a wav, aiff or au file promises and the file does not hold, by libsndfile's log."""
-    for promised, found in re.findall(SHORT_CHUNK, file.extra_info):
-        promised, found = int(promised), int(found)
+    libsndfile's log tells of the headers of wav, aiff and au files. Of others it is what could not be read, but for an
+    mp3 file without a header of its encoder, whose length is an estimate.
+    """
+    for promised, found in (map(int, chunk) for chunk in re.findall(SHORT_CHUNK, file.extra_info)):
         if 0 < found < promised < UNKNOWN_LENGTH:
             return round((promised - found) / found * file.frames)
-    return 0
-
-
-def _knows_length(file: soundfile.SoundFile, path: Path) -> bool:
-    """Whether the number of samples is a promise; of an mp3 file without a header of its encoder it is an estimate."""
-    if file.format not in {"MP3", "MPEG"}:
-        return True
-    with path.open("rb") as raw:
-        start = raw.read(MP3_HEADER_BYTES)
-    return b"Xing" in start or b"Info" in start
+    if file.format in {"MP3", "MPEG"}:
+        with path.open("rb") as raw:
+            start = raw.read(MP3_HEADER_BYTES)
+        return unread if b"Xing" in start or b"Info" in start else 0
+    return unread
 
 
 def check_waveform(wave: Float[np.ndarray, " samples"], name: str) -> None:
@@ -213,10 +182,6 @@ def _check_duration(seconds: float, name: str) -> None:
         )
 
 
-def _seconds(value: float | None, otherwise: str) -> str:
-    return otherwise if value is None else f"{value:g} s"
-
-
 # --------------------------------------------------------------------------------------------------------- spectrograms
 
 
@@ -246,9 +211,8 @@ def mel_filterbank() -> Float[Tensor, "mels bins"]:
 @functools.cache
 def analysis_window(window: Window = "hann") -> Float[Tensor, " n_fft"]:
     """The periodic Hann or Hamming window of 551 samples."""
-    a = {"hann": 0.5, "hamming": 0.54}[window]
-    phase = 2.0 * math.pi * torch.arange(N_FFT, dtype=torch.float64) / N_FFT
-    return (a - (1.0 - a) * torch.cos(phase)).float()
+    make = {"hann": torch.hann_window, "hamming": torch.hamming_window}[window]
+    return make(N_FFT, dtype=torch.float64).float()
 
 
 def log_mel(
@@ -258,47 +222,24 @@ def log_mel(
     pad_mode: PadMode = "reflect",
     normalize: bool = True,
 ) -> Float[Tensor, "*batch frames 40"]:
-    """Log-mel of one waveform at 22,050 Hz, or of a batch of equally long ones (method.md section 2).
+    """Log-mel of one waveform at 22,050 Hz, or of a batch of equally long ones, on the CPU (method.md section 2).
 
     Natural logarithm of (mel power + 1e-6), one frame every 10 ms; with `normalize` each band has mean 0 and population
-    standard deviation 1 over the utterance. The paper's window is `"hamming"`; its authors' code used the default.
+    standard deviation 1 over the utterance. `pad_mode` says what stands half a window before and after the waveform:
+    its reflection without the edge sample, or zeros. The paper's window is `"hamming"`; its authors' code used the
+    defaults.
     """
-    mel = _log_mel_of_padded(_pad(wave, pad_mode), window)
+    half = N_FFT // 2
+    padded = F.pad(wave.reshape(-1, wave.shape[-1]), (half, half), mode=pad_mode).reshape(*wave.shape[:-1], -1)
+    mel = (_power(padded, window) @ mel_filterbank().T).add_(LOG_FLOOR).log_()
     if normalize:
         std, mean = torch.std_mean(mel, dim=-2, correction=0, keepdim=True)
         mel = (mel - mean) / (std + STD_FLOOR)
     return mel
 
 
-def _pad(wave: Float[Tensor, "*batch samples"], mode: PadMode) -> Float[Tensor, "*batch padded"]:
-    """Half a window on both sides, by reflection without repeating the edge sample, or with zeros."""
-    half = N_FFT // 2
-    if mode == "constant":
-        return torch.nn.functional.pad(wave, (half, half))
-    flat = torch.nn.functional.pad(wave.reshape(-1, wave.shape[-1]), (half, half), mode="reflect")
-    return flat.reshape(*wave.shape[:-1], -1)
-
-
-def _log_mel_of_padded(padded: Float[Tensor, "*batch padded"], window: Window) -> Float[Tensor, "*batch frames 40"]:
-    on_cpu = padded.device.type == "cpu" and padded.dtype == torch.float32 and not padded.requires_grad
-    power = _power_by_scipy(padded, window) if on_cpu else _power_by_torch(padded, window)
-    return (power @ mel_filterbank().to(power).T).add_(LOG_FLOOR).log_()
-
-
-def _power_by_torch(padded: Float[Tensor, "*batch padded"], window: Window) -> Float[Tensor, "*batch frames bins"]:
-    spectrum = torch.stft(
-        padded,
-        N_FFT,
-        HOP_LENGTH,
-        window=analysis_window(window).to(padded),
-        center=False,
-        return_complex=True,
-    )
-    return (spectrum.real.square() + spectrum.imag.square()).transpose(-1, -2)
-
-
-def _power_by_scipy(padded: Float[Tensor, "*batch padded"], window: Window) -> Float[Tensor, "*batch frames bins"]:
-    """The same on a CPU in a quarter of the time: 551 is 19 * 29, lengths for which torch's library is slow."""
+def _power(padded: Float[Tensor, "*batch padded"], window: Window) -> Float[Tensor, "*batch frames bins"]:
+    """The power spectrum, by scipy: 551 is 19 * 29, lengths for which torch's library takes four times as long."""
     from scipy.fft import rfft
 
     frames = padded.unfold(-1, N_FFT, HOP_LENGTH)

@@ -7,15 +7,13 @@ place, brought to the disk, and renamed: whenever the writer is killed, either t
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import json
 import logging
-import math
 import os
 import re
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -30,11 +28,10 @@ from s2igan.files import TEMPORARY_SUFFIX, abandoned, disk_errors, sync_director
 VERSION = 1  # of both formats; another version is refused
 STATE_FILES = ("state.json", "state.safetensors")
 MODEL_FILES = ("config.json", "weights.safetensors")
-REPLACED_SUFFIX = ".replaced"
 CHECKPOINT_NAME = re.compile(r"step-(\d{8,})")
 
-# The JSON file begins with its own digest, taken while these 64 digits are zeros.
-DIGEST_PREFIX, DIGEST_DIGITS = b'{"sha256": "', 64
+DIGEST_START, NO_DIGEST = b'{"sha256": "', "0" * 64
+"""The JSON file begins with its own digest, taken while its digits are zeros."""
 
 State = Any
 """A nesting of dicts (keys str or int), lists and tuples of int, float, str, bool, None and Tensor."""
@@ -46,89 +43,57 @@ log = logging.getLogger(__name__)
 
 
 def flatten_state(state: State) -> tuple[dict[str, Tensor], Any]:
-    """Split a nested training state into its tensors by name and a description in JSON that refers to them by name.
+    """Split a nested training state into its tensors, named by their places, and a description for JSON.
 
-    `unflatten_state` gives back the same nesting, bit for bit: dtypes, the difference between tuples and lists,
-    between 1 and 1.0, integers of any size, infinities, channels-last layout, and that one tensor occurs in two
-    places. Tensors come back on the CPU, without gradients; dict subclasses as dicts; partly overlapping views as
-    separate tensors.
+    `unflatten_state` gives back the same nesting, bit for bit, and tensors that lay channels last lie so again. They
+    come back on the CPU, without gradients; dict subclasses as dicts.
 
     Raises:
-        TypeError: naming the place of a value of any other type.
+        TypeError: naming the place of a value of any other type, or of a name that two tensors would have.
     """
     tensors: dict[str, Tensor] = {}
-    names: dict[tuple[Any, ...], str] = {}
 
     def encode(value: State, place: str) -> Any:
-        if value is None or type(value) in (bool, int, str):
+        if value is None or isinstance(value, bool | int | float | str):
             return value
-        if type(value) is float:
-            return value if math.isfinite(value) else {"float": repr(value)}
-        if isinstance(value, Tensor):
-            return encode_tensor(value.detach(), place)
-        if type(value) is list:
-            return [encode(item, f"{place}/{i}") for i, item in enumerate(value)]
-        if type(value) is tuple:
-            return {"tuple": [encode(item, f"{place}/{i}") for i, item in enumerate(value)]}
-        if isinstance(value, dict):
-            for key in value:
-                if type(key) not in (str, int):
-                    raise TypeError(f"{place or 'the state'} has the key {key!r}; a checkpoint takes str and int keys")
-            if all(type(key) is str for key in value):
-                return {"dict": {key: encode(item, _join(place, key)) for key, item in value.items()}}
-            return {"items": [[key, encode(item, _join(place, key))] for key, item in value.items()]}
-        raise TypeError(f"{place or 'the state'} is a {type(value).__name__}, which a checkpoint does not take")
-
-    def encode_tensor(tensor: Tensor, place: str) -> Any:
-        if tensor.layout != torch.strided or tensor.is_quantized or tensor.dtype == torch.complex128:
-            raise TypeError(f"{place} is a tensor of {tensor.layout}, {tensor.dtype}, which a checkpoint does not take")
-        identity = (tensor.data_ptr(), tensor.dtype, tensor.shape, tensor.stride(), tensor.device, tensor.is_conj())
-        name = names.get(identity) if tensor.numel() else None
-        if name is None:
-            name = place
-            while name in tensors:  # {"a": {"b": x}, "a/b": y}
-                name += "'"
-            # Held in `tensors` from here on, so that no other tensor can get its address.
-            tensors[name], names[identity] = tensor, name
-        encoded = {"tensor": name}
-        channels_last = tensor.dim() == 4 and tensor.is_contiguous(memory_format=torch.channels_last)
-        return encoded | {"layout": "channels_last"} if channels_last and not tensor.is_contiguous() else encoded
+        if isinstance(value, list | tuple):
+            items = [encode(item, f"{place}/{i}") for i, item in enumerate(value)]
+            return {"tuple": items} if isinstance(value, tuple) else items
+        if isinstance(value, dict) and all(isinstance(key, str | int) for key in value):
+            entries = {key: encode(item, f"{place}/{key}" if place else str(key)) for key, item in value.items()}
+            # JSON would turn the numbers that an optimiser's state is indexed by into words.
+            return {"dict": entries} if all(isinstance(key, str) for key in value) else {"items": [*entries.items()]}
+        if not isinstance(value, Tensor):
+            raise TypeError(f"{place or 'the state'} is a {type(value).__name__}, which a checkpoint does not take")
+        if place in tensors:
+            raise TypeError(f"{place} is the name of two tensors; a checkpoint takes one")
+        tensors[place] = value
+        channels_last = value.dim() == 4 and value.is_contiguous(memory_format=torch.channels_last)
+        layout = {"layout": "channels_last"} if channels_last and not value.is_contiguous() else {}
+        return {"tensor": place, **layout}
 
     description = encode(state, "")
     return tensors, description
 
 
 def unflatten_state(tensors: Mapping[str, Tensor], description: Any) -> State:
-    """The nested state that `flatten_state` split.
-
-    Raises:
-        KeyError, TypeError, ValueError: if the tensors and the description do not belong together.
-    """
-    laid_out: dict[str, Tensor] = {}
+    """The nested state that `flatten_state` split."""
 
     def decode(value: Any) -> State:
         if isinstance(value, list):
             return [decode(item) for item in value]
         if not isinstance(value, dict):
             return value
-        if "float" in value:
-            return float(value["float"])
         if "tuple" in value:
             return tuple(decode(item) for item in value["tuple"])
         if "dict" in value:
             return {key: decode(item) for key, item in value["dict"].items()}
         if "items" in value:
             return {key: decode(item) for key, item in value["items"]}
-        name = value["tensor"]
-        if value.get("layout") != "channels_last":
-            return tensors[name]
-        return laid_out.setdefault(name, tensors[name].contiguous(memory_format=torch.channels_last))
+        tensor = tensors[value["tensor"]]
+        return tensor.contiguous(memory_format=torch.channels_last) if "layout" in value else tensor
 
     return decode(description)
-
-
-def _join(place: str, key: str | int) -> str:
-    return f"{place}/{key}" if place else str(key)
 
 
 # -------------------------------------------------------------------------------------------------------- checkpoints
@@ -156,36 +121,23 @@ def load_checkpoint(directory: str | Path) -> State:
     Raises:
         UserError: naming the file that is missing, torn, altered or of another version.
     """
-    directory = Path(directory)
-    content, tensors = _read(directory, STATE_FILES)
-    try:
-        return unflatten_state(tensors, content["state"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise _damaged(directory / STATE_FILES[0], f"does not fit its tensors ({error})") from error
+    content, tensors = _read(Path(directory), STATE_FILES)
+    return unflatten_state(tensors, content["state"])
 
 
-def latest_checkpoint(parent: str | Path) -> Path | None:
-    """The newest whole checkpoint in `parent`, or None where there is none at all; every damaged one passed over is
-    logged.
+def load_latest(parent: str | Path) -> tuple[Path, State] | None:
+    """The newest whole checkpoint in `parent` and its state, or None where there is none at all; every damaged one
+    passed over is logged.
 
     Raises:
         UserError: if there are checkpoints and all are damaged.
     """
-    found = _newest(Path(parent), functools.partial(_verify, names=STATE_FILES))
-    return None if found is None else found[0]
-
-
-def load_latest(parent: str | Path) -> tuple[Path, State] | None:
-    """`latest_checkpoint` and its state, verified and read in one pass."""
-    return _newest(Path(parent), load_checkpoint)
-
-
-def _newest(parent: Path, read: Callable[[Path], Any]) -> tuple[Path, Any] | None:
+    parent = Path(parent)
     clean(parent)
     checkpoints = _checkpoints(parent)
-    for path in reversed(checkpoints):
+    for path in checkpoints:
         try:
-            return path, read(path)
+            return path, load_checkpoint(path)
         except UserError as error:
             log.warning("Passed over a damaged checkpoint: %s", error)
     if checkpoints:
@@ -197,15 +149,9 @@ def _newest(parent: Path, read: Callable[[Path], Any]) -> tuple[Path, Any] | Non
 
 def prune(parent: str | Path, keep: int) -> None:
     """Delete the oldest checkpoints, so that `keep` whole ones stay (judged by their sizes and JSON, not by every
-    byte).
-
-    Raises:
-        ValueError: if `keep` is below 1.
-    """
-    if keep < 1:
-        raise ValueError(f"keep must be 1 or more, not {keep}")
+    byte)."""
     whole = 0
-    for path in reversed(_checkpoints(Path(parent))):
+    for path in _checkpoints(Path(parent)):
         if whole >= keep:
             _delete(path)
             continue
@@ -218,20 +164,18 @@ def prune(parent: str | Path, keep: int) -> None:
 
 
 def clean(parent: str | Path) -> None:
-    """Tidy up after writers that no longer run: remove what they did not finish, put back what they had moved aside."""
-    for path in Path(parent).glob(f".*{REPLACED_SUFFIX}"):
-        _put_back(path.with_name(path.name[1:].removesuffix(REPLACED_SUFFIX)))
+    """Remove what writers that no longer run did not finish."""
     for path in Path(parent).glob(f".*{TEMPORARY_SUFFIX}"):
         if abandoned(path):
             shutil.rmtree(path, ignore_errors=True)
 
 
 def _checkpoints(parent: Path) -> list[Path]:
-    """Oldest first."""
+    """Newest first."""
     if not parent.is_dir():
         return []
     found = [(int(match[1]), path) for path in parent.iterdir() if (match := CHECKPOINT_NAME.fullmatch(path.name))]
-    return [path for _, path in sorted(found)]
+    return [path for _, path in sorted(found, reverse=True)]
 
 
 # ------------------------------------------------------------------------------------------------------ exported model
@@ -274,66 +218,52 @@ def _current_names(config: dict[str, Any], weights: dict[str, Tensor]) -> tuple[
 def _write(directory: Path, names: tuple[str, str], tensors: Mapping[str, Tensor], content: dict[str, Any]) -> None:
     json_name, tensors_name = names
     temporary = temporary_path(directory)
-    replaced = _replaced(directory)
     with disk_errors(directory):
-        _put_back(directory)
         try:
             shutil.rmtree(temporary, ignore_errors=True)
             temporary.mkdir(parents=True)
             _save_tensors(temporary / tensors_name, tensors)
             about = {"file": tensors_name, "bytes": (temporary / tensors_name).stat().st_size}
             about["sha256"] = file_digest(temporary / tensors_name)
-            body = json.dumps({"version": VERSION, "tensors": about, **content}, indent=1)
-            (temporary / json_name).write_bytes(_with_digest(body))
+            whole = {"sha256": NO_DIGEST, "version": VERSION, "tensors": about, **content}
+            text = json.dumps(whole, indent=1).replace("{\n ", "{", 1) + "\n"
+            (temporary / json_name).write_bytes(_with_digest(text.encode()))
             for name in names:
-                _sync_file(temporary / name)
+                with (temporary / name).open("rb+") as file:
+                    os.fsync(file.fileno())
             sync_directory(temporary)
             if directory.exists():
-                directory.rename(replaced)
-            temporary.rename(directory)
+                _delete(directory, replacement=temporary)
+            else:
+                temporary.rename(directory)
         except BaseException:
-            _put_back(directory)
             shutil.rmtree(temporary, ignore_errors=True)
             raise
         sync_directory(directory.parent)
-        shutil.rmtree(replaced, ignore_errors=True)
 
 
-def _replaced(directory: Path) -> Path:
-    """Where a directory waits while the one that replaces it takes its name."""
-    return directory.with_name(f".{directory.name}{REPLACED_SUFFIX}")
-
-
-def _put_back(directory: Path) -> None:
-    """Undo, or finish, a replacement that was interrupted."""
-    replaced = _replaced(directory)
-    if directory.exists():
-        shutil.rmtree(replaced, ignore_errors=True)
-    elif replaced.exists():
-        replaced.rename(directory)
+def _delete(directory: Path, replacement: Path | None = None) -> None:
+    """Not seen half deleted by anyone; a directory that is replaced comes back where the other cannot take its name."""
+    aside = temporary_path(directory.with_name(f"{directory.name}.old"))
+    shutil.rmtree(aside, ignore_errors=True)
+    directory.rename(aside)
+    if replacement is not None:
+        try:
+            replacement.rename(directory)
+        except BaseException:
+            aside.rename(directory)
+            raise
+    shutil.rmtree(aside, ignore_errors=True)
 
 
 def _save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
-    plain, seen = {}, set()
-    for name, tensor in tensors.items():
-        tensor = tensor.detach().resolve_conj().resolve_neg().cpu().contiguous()
-        storage = tensor.untyped_storage().data_ptr()
-        if storage in seen:  # safetensors takes no two views of one storage
-            tensor = tensor.clone()
-        seen.add(storage)
-        plain[name] = tensor
     try:
-        safetensors.torch.save_file(plain, path)
+        safetensors.torch.save_file({name: x.detach().cpu().contiguous() for name, x in tensors.items()}, path)
     except SafetensorError as error:
         number = re.search(r"os error (\d+)", str(error))
         if number is None:
             raise
         raise OSError(int(number[1]), os.strerror(int(number[1])), str(path)) from error
-
-
-def _sync_file(path: Path) -> None:
-    with path.open("rb+") as file:
-        os.fsync(file.fileno())
 
 
 def file_digest(path: Path) -> str:
@@ -342,11 +272,11 @@ def file_digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _with_digest(body: str) -> bytes:
-    """`body`, a JSON object, with its digest as the first entry."""
-    rest = b'",\n' + body.removeprefix("{").lstrip("\n").encode() + b"\n"
-    digest = hashlib.sha256(DIGEST_PREFIX + b"0" * DIGEST_DIGITS + rest).hexdigest()
-    return DIGEST_PREFIX + digest.encode() + rest
+def _with_digest(raw: bytes) -> bytes:
+    """The JSON file with the digest that belongs at its beginning."""
+    rest = raw[len(DIGEST_START) + len(NO_DIGEST) :]
+    digest = hashlib.sha256(DIGEST_START + NO_DIGEST.encode() + rest).hexdigest()
+    return DIGEST_START + digest.encode() + rest
 
 
 def _read_json(directory: Path, names: tuple[str, str]) -> dict[str, Any]:
@@ -356,11 +286,9 @@ def _read_json(directory: Path, names: tuple[str, str]) -> dict[str, Any]:
         raw = path.read_bytes()
     except OSError as error:
         raise _damaged(path, "is missing" if isinstance(error, FileNotFoundError) else str(error.strerror)) from error
-    end = len(DIGEST_PREFIX) + DIGEST_DIGITS
-    zeroed = DIGEST_PREFIX + b"0" * DIGEST_DIGITS + raw[end:]
-    if raw[:end] != DIGEST_PREFIX + hashlib.sha256(zeroed).hexdigest().encode():
+    if raw != _with_digest(raw):
         raise _damaged(path, "is torn or altered (its checksum differs)")
-    content = json.loads(raw)
+    content: dict[str, Any] = json.loads(raw)
     if content["version"] != VERSION:
         raise UserError(
             f"{path}: written in format {content['version']} where this program reads {VERSION}; use the version of "
@@ -376,33 +304,15 @@ def _read_json(directory: Path, names: tuple[str, str]) -> dict[str, Any]:
     return content
 
 
-def _verify(directory: Path, names: tuple[str, str]) -> dict[str, Any]:
-    """The JSON file, every byte of both files verified."""
+def _read(directory: Path, names: tuple[str, str]) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """The JSON file and the tensors, every byte of both verified."""
     content = _read_json(directory, names)
     path = directory / names[1]
     if file_digest(path) != content["tensors"]["sha256"]:
         raise _damaged(path, "is altered (its checksum differs)")
-    return content
-
-
-def _read(directory: Path, names: tuple[str, str]) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    _put_back(directory)
-    content = _verify(directory, names)
-    try:
-        mapped = safetensors.torch.load_file(directory / names[1])
-    except (SafetensorError, OSError) as error:
-        raise _damaged(directory / names[1], f"is not readable ({error})") from error
     # Copied, since what is mapped would change or vanish with the file.
-    return content, {name: tensor.clone() for name, tensor in mapped.items()}
+    return content, {name: tensor.clone() for name, tensor in safetensors.torch.load_file(path).items()}
 
 
 def _damaged(path: Path, what: str) -> UserError:
     return UserError(f"{path}: {what}; use another checkpoint, or write it again.")
-
-
-def _delete(directory: Path) -> None:
-    """Not seen half deleted by anyone."""
-    temporary = temporary_path(directory)
-    shutil.rmtree(temporary, ignore_errors=True)
-    directory.rename(temporary)
-    shutil.rmtree(temporary, ignore_errors=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import errno
 import inspect
 import json
@@ -9,6 +10,7 @@ import os
 import re
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -41,8 +43,6 @@ MAX_STEM = 60
 MAX_SEED = 2**63 - 1
 """What torch's generators take."""
 MAX_JOBS = 1024
-WEIGHTS_VARIABLE, INCEPTION = "S2IGAN_IMAGE_ENCODER_WEIGHTS", "inception_v3"
-"""As in `models.image_encoder`, whose import would be slow."""
 
 
 def _whole(least: int, most: int) -> PrimitiveConstructorSpec[Any]:
@@ -74,6 +74,22 @@ ImageEncoderWeights = Annotated[
 
 Options = Annotated[PrepareOptions, OmitArgPrefixes, UseAppendAction]
 """Each of them a flag of the command itself."""
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """Options of the commands that draw."""
+
+    model: Path
+    """run directory, or the exported model in it"""
+    samples: Count = 4
+    """images of each recording"""
+    seed: Seed = 1
+    """same seed, same images"""
+    out: Path = Path("generated")
+    """directory for the images"""
+    device: Device = None
+
 
 app = SubcommandApp()
 prepare = SubcommandApp()
@@ -285,8 +301,8 @@ def train(
         allow_other_data: use the first stage of sen_from also where it was trained on another set
         resume: go on from the newest checkpoint in the run directory, if there is one
         seed: of weights, batches and noise
-        dry_run: only print, as JSON, the complete configuration, the networks' parameters, and the time and memory of a
-            step on this machine
+        dry_run: only print, as JSON, the complete configuration, the networks' parameters, how fast this machine is,
+            and the time and memory of a step on it
     """
     from s2igan.recipes import resolve
 
@@ -319,18 +335,6 @@ app.command(train)
 
 
 @app.command
-def benchmark(recipes: tuple[str, ...] = ("cub", "birds"), device: Device = None) -> None:
-    """Measure this machine and the speed of training on it; one JSON object on stdout.
-
-    Args:
-        recipes: whose steps to measure, full-size networks on made-up data
-    """
-    from s2igan.benchmark import benchmark as measure
-
-    print(json.dumps(measure(recipes, device=device), indent=2))
-
-
-@app.command
 def recipes() -> None:
     """List the recipes that can be trained."""
     from s2igan.recipes import RECIPES
@@ -345,26 +349,18 @@ def generate(
     audio: Annotated[Positional[tuple[Path, ...]], arg(metavar="AUDIO [AUDIO ...]", help_behavior_hint="(required)")],
     /,
     *,
-    model: Path,
-    samples: Count = 4,
-    seed: Seed = 1,
-    out: Path = Path("generated"),
-    device: Device = None,
+    drawing: Annotated[Drawing, OmitArgPrefixes],
 ) -> None:
     """Draw what recordings describe: a PNG per sample and a contact sheet; one JSON line per PNG on stdout.
 
     Args:
         audio: sound files (wav, flac, ogg, mp3)
-        model: run directory, or the exported model in it
-        samples: images of each recording
-        seed: same seed, same images
-        out: directory for the images
     """
     if not audio:
         raise UserError(
             "no recording was named; give at least one sound file, as in s2igan generate --model RUN a.wav."
         )
-    _generate(model, audio, out, samples, seed, device)
+    _generate(audio, drawing)
 
 
 @app.command
@@ -372,28 +368,20 @@ def speak(
     sentence: Annotated[Positional[str], arg(metavar="SENTENCE")],
     /,
     *,
-    model: Path,
+    drawing: Annotated[Drawing, OmitArgPrefixes],
     voice: str = "espeak:en-us",
-    samples: Count = 4,
-    seed: Seed = 1,
-    out: Path = Path("generated"),
-    device: Device = None,
 ) -> None:
     """Have a sentence spoken, then draw what was said; writes the wav beside the images.
 
     Args:
         sentence: what to say; put it in quotation marks
-        model: run directory, or the exported model in it
         voice: who says it, such as espeak:en-gb or espeak:en-us+f3?rate=150
-        samples: images to draw
-        seed: same seed, same images
-        out: directory for the images
     """
     from s2igan.pipeline import speak_to_file
 
-    devices.choose_device(device)  # before a sound file is left behind
+    devices.choose_device(drawing.device)  # before a sound file is left behind
     stem = re.sub(r"[^\w]+", "-", sentence.lower()).strip("-")[:MAX_STEM].rstrip("-") or "sentence"
-    _generate(model, (speak_to_file(sentence, voice, out / f"{stem}.wav"),), out, samples, seed, device)
+    _generate((speak_to_file(sentence, voice, drawing.out / f"{stem}.wav"),), drawing)
 
 
 @app.command
@@ -450,11 +438,12 @@ def report(model: Path) -> None:
     print(f"Report: {path}")
 
 
-def _generate(model: Path, audio: Sequence[Path], out: Path, samples: int, seed: int, device: str | None) -> None:
+def _generate(audio: Sequence[Path], drawing: Drawing) -> None:
     from s2igan.pipeline import SpeechToImage, generate_files
 
     failed = False
-    for result in generate_files(SpeechToImage.load(model, device), audio, out, samples, seed):
+    model = SpeechToImage.load(drawing.model, drawing.device)
+    for result in generate_files(model, audio, drawing.out, drawing.samples, drawing.seed):
         if isinstance(result, UserError):
             _complain(result)
             failed = True
@@ -472,7 +461,9 @@ def _use_image_encoder_weights(file: Path | None, backbone: str) -> None:
     """
     if file is None:
         return
-    if backbone != INCEPTION:
+    from s2igan.models.image_encoder import WEIGHTS_VARIABLE
+
+    if backbone != "inception_v3":
         raise UserError(
             f"--image-encoder-weights {file}: is for Inception-v3, and this recipe encodes images by {backbone}, whose "
             "weights are installed; leave it out."
@@ -503,7 +494,7 @@ def _run(words: list[str]) -> None:
         if recipe is not None:
             from s2igan.flags import with_flags
 
-            command, words = with_flags(command, recipe, words)
+            command = with_flags(command, recipe)
         app.command(name=words[0])(command)
     app.cli(
         prog="s2igan",
@@ -522,25 +513,17 @@ def _named_recipe(words: list[str], command: Callable[..., None]) -> Recipe | No
     """
     from s2igan.recipes import RECIPES, resolve
 
-    parameters = inspect.signature(command).parameters.values()
-    switches = {f"--{parameter.name}".replace("_", "-") for parameter in parameters if parameter.default is False}
-    values: dict[str, str] = {}
-    others = []
-    option = ""
-    for word in words[1:]:
-        if word.startswith("-"):
-            option, _, value = word.partition("=")
-            values[option] = value
-            option = "" if value or option in switches else option
-        elif option:
-            values[option], option = word, ""
-        else:
-            others.append(word)
+    parser = argparse.ArgumentParser(prog="s2igan", add_help=False, allow_abbrev=False)
+    for parameter in inspect.signature(command).parameters.values():
+        flag = f"--{parameter.name}".replace("_", "-")
+        parser.add_argument(flag, action="store_true" if parameter.default is False else "store")
+    found, others = parser.parse_known_args(words[1:])  # the others are positional, or of another class's options
     if words[0] == "run":
-        name = values.get("--recipe") or (None if {"--help", "-h"} & values.keys() else "birds")
+        name = found.recipe or (None if {"--help", "-h"} & set(others) else "birds")
     else:
-        name = next((word for word in others if word in RECIPES), others[0] if others else None)
-    return None if name is None else resolve(name, values.get("--base") or None)
+        unknown = next((word for word in others if not word.startswith("-")), None)
+        name = next((word for word in others if word in RECIPES), unknown)
+    return None if name is None else resolve(name, found.base)
 
 
 def _guarded(command: Callable[[], Any]) -> int:

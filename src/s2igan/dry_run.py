@@ -1,38 +1,40 @@
 """What a recipe will take, before it is trained: its complete configuration, the networks' parameters, time and memory.
 
-Time and memory are measured: real steps of each stage on made-up data, on this machine. Other programs slow them down.
+Time and memory are measured: real steps of each stage on made-up data, on this machine. Other programs slow them down,
+and the peak that stands beside them: that of a 3x3 convolution, forward and backward.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import json
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import numpy as np
-import soundfile
 import torch
-from PIL import Image
 from rich.console import Console
+from safetensors.numpy import save_file
 from torch import nn
 
-from s2igan.audio import FRAMES_PER_SECOND, SAMPLE_RATE
 from s2igan.data.dataset import SpeechImageData
-from s2igan.data.manifest import Utterance, write_manifest
-from s2igan.data.pack import build_store
+from s2igan.data.layout import HEADER, INDEX, STORE, VERSION, Kind, column_types, shard_name, stored_size
+from s2igan.data.pack import write_index
 from s2igan.data.store import Store
 from s2igan.data.text_embeddings import write_text_embeddings
 from s2igan.devices import choose_device
 from s2igan.models.encoders import build_encoder, encoder_to_json
 from s2igan.models.image_encoder import ImageEncoder, build_backbone
 from s2igan.models.precomputed import PrecomputedConfig
+from s2igan.models.speech_encoder import SpeechEncoderConfig
+from s2igan.run_directory import environment
 from s2igan.training.beyond.small_recipes import SmallExtra
-from s2igan.training.precision import autocast, choose_precision
+from s2igan.training.precision import autocast, choose_precision, convolution_gflops
 from s2igan.training.rdg import build_networks
 from s2igan.training.recipe import Recipe
 from s2igan.training.stages import RDGStage, SENStage
@@ -45,8 +47,8 @@ PATIENCE_SECONDS = 10.0
 """Steps at the recipe's own batch size are measured where they take less than this."""
 TYPICAL_FRAMES = 500
 """Length of the made-up utterances where no store tells a mean: 5 s, a spoken sentence of 15 words."""
-MADE_UP_CLASSES, MADE_UP_IMAGES = 4, 4
-"""Classes of the made-up set, and images of each."""
+MADE_UP_CLASSES, MADE_UP_IMAGES = 4, 16
+"""Of the made-up set."""
 
 
 @dataclass(frozen=True)
@@ -80,13 +82,6 @@ class DataFacts:
         return cls(len(train), train.n_classes if train.has_classes else 0, frames, str(directory))
 
 
-class Part(NamedTuple):
-    """A network of a stage."""
-
-    parameters: int
-    trained: bool
-
-
 def dry_run(recipe: Recipe, *, data: str | Path | None = None, device: str | None = None) -> dict[str, Any]:
     """Everything that a training of a recipe would take, ready for JSON.
 
@@ -105,29 +100,28 @@ def dry_run(recipe: Recipe, *, data: str | Path | None = None, device: str | Non
     return {
         "recipe": configuration,
         "data": dataclasses.asdict(facts),
-        "parts": {
-            stage: {name: part._asdict() for name, part in networks.items()}
-            for stage, networks in parts(recipe, facts.classes).items()
+        "parts": parts(recipe, facts.classes),
+        "machine": environment(),
+        "device": str(where),
+        "convolution_gflops": {
+            "float32": round(convolution_gflops(torch.float32, where), 1),
+            "bf16": round(convolution_gflops(torch.bfloat16, where), 1),
         },
-        "device": machine(where),
         "measured": measure(recipe, facts, where),
     }
 
 
-def machine(device: torch.device) -> str:
-    """What computes."""
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else f"cpu, {torch.get_num_threads()} threads"
-
-
-def parts(recipe: Recipe, classes: int | None) -> dict[str, dict[str, Part]]:
-    """The networks of each stage by name; those that a recipe leaves out are not listed.
+def parts(recipe: Recipe, classes: int | None) -> dict[str, dict[str, dict[str, int | bool]]]:
+    """The networks of each stage by name, their parameters and whether they are trained; those that a recipe leaves out
+    are not listed.
 
     Args:
         classes: of the training split; 0 or None leaves out the classifier of stage 1.
     """
 
-    def part(trained: bool, *modules: nn.Module) -> Part:
-        return Part(sum(p.numel() for module in modules for p in module.parameters()), trained)
+    def part(trained: bool, *modules: nn.Module) -> dict[str, int | bool]:
+        parameters = sum(p.numel() for module in modules for p in module.parameters())
+        return {"parameters": parameters, "trained": trained}
 
     with torch.device("meta"):  # counted, never filled
         speech = build_encoder(recipe.sen.speech)
@@ -143,7 +137,7 @@ def parts(recipe: Recipe, classes: int | None) -> dict[str, dict[str, Part]]:
         "image backbone": part(False, backbone),
     }
     if matching and recipe.sen.distinctive and classes:
-        sen["classifier"] = Part((recipe.sen.speech.embedding + 1) * classes, trains)
+        sen["classifier"] = part(trains, nn.Linear(recipe.sen.speech.embedding, classes, device="meta"))
     rdg = {"generator": part(True, generator)}
     rdg |= {f"discriminator {side}": part(True, network) for side, network in discriminators.items()}
     if relation is not None:
@@ -163,40 +157,21 @@ def takes_steps(trainer: TrainerConfig) -> bool:
 # ----------------------------------------------------------------------------------------------------------- measuring
 
 
-def measure(
-    recipe: Recipe,
-    facts: DataFacts,
-    device: torch.device,
-    precision: Literal["float32", "bf16"] | None = None,
-    *,
-    patience_seconds: float = PATIENCE_SECONDS,
-) -> dict[str, dict[str, Any]]:
+def measure(recipe: Recipe, facts: DataFacts, device: torch.device) -> dict[str, dict[str, Any]]:
     """Steps of the stages that train, full-size networks on made-up data.
 
-    Args:
-        precision: of the steps; the recipe's unless given.
-        patience_seconds: longest step at the recipe's batch size; where it would take longer, a smaller one is
-            measured, and the time at the recipe's batch size is in proportion.
+    Where a step at the recipe's batch size would take longer than `PATIENCE_SECONDS`, a smaller one is measured, and
+    the time at the recipe's batch size is in proportion.
     """
-
-    def two_steps(trainer: TrainerConfig) -> TrainerConfig:
-        return replace(trainer, steps=2 if takes_steps(trainer) else 0, epochs=None)
-
-    shortened = replace(
-        recipe,
-        sen=replace(recipe.sen, trainer=two_steps(recipe.sen.trainer)),
-        rdg=replace(recipe.rdg, trainer=two_steps(recipe.rdg.trainer)),
-    )
     found = {}
-    for stage in made_up_stages(shortened, facts, device):
+    for stage in made_up_stages(recipe, facts, device):
         config = getattr(recipe, stage.name)
-        chosen = precision or choose_precision(config.trainer.precision, device)
-        measured = min(SMALL_BATCH, config.batch_size)
-        seconds, memory = _warm_step(stage, measured, chosen)
-        if measured < config.batch_size and seconds / measured * config.batch_size <= patience_seconds:
-            measured = config.batch_size
+        chosen = choose_precision(config.trainer.precision, device)
+        for measured in sorted({min(SMALL_BATCH, config.batch_size), config.batch_size}):
             seconds, memory = _warm_step(stage, measured, chosen)
-        seconds *= config.batch_size / measured
+            seconds *= config.batch_size / measured
+            if seconds > PATIENCE_SECONDS:
+                break
         found[stage.name] = {
             "precision": chosen,
             "batch_size": config.batch_size,
@@ -262,24 +237,42 @@ def made_up_stages(recipe: Recipe, facts: DataFacts, device: torch.device) -> It
 
 
 def made_up_store(folder: Path, image_size: int, facts: DataFacts, embedding: int = 1024) -> Store:
-    """A prepared store of noise: pictures large enough, utterances of the expected length, classes if there are any.
+    """A prepared store of noise: pictures large enough, log-mels of the expected length, classes if there are any.
+
+    It is written as it is, so that measuring needs no library that decodes sound.
 
     Args:
         embedding: dimensions of the embedding of its one text.
     """
     rng = np.random.default_rng(0)
+    n, side, bands = MADE_UP_CLASSES * MADE_UP_IMAGES, stored_size(image_size), SpeechEncoderConfig.n_mels
+    rows = np.arange(n, dtype=np.int32)
+    noise = rng.standard_normal((n * facts.frames, bands), dtype=np.float32)
+    images = {"images": rng.integers(0, 256, (n * side, side, 3), dtype=np.uint8), "wide": np.zeros(n, bool)}
+    made: dict[Kind, dict[str, np.ndarray]] = {"images": images, "mels": {"mels": noise.astype(np.float16)}}
+    offsets = {"images": side * np.arange(n + 1), "mels": facts.frames * np.arange(n + 1)}
+    (folder / STORE).mkdir()
+    shards = {}
+    for kind, tensors in made.items():
+        path = folder / STORE / shard_name(kind, 0)
+        save_file(tensors | {"rows": rows, "offsets": offsets[kind]}, path, {HEADER: json.dumps({"rejected": {}})})
+        shards[path.name] = path.stat().st_size
     text = "a description of this picture, of about as many words as a sentence has"
-    rows = []
-    for label in range(MADE_UP_CLASSES):
-        for number in range(MADE_UP_IMAGES):
-            name = f"{label}-{number}"
-            pixels = rng.integers(0, 256, (image_size, image_size, 3), dtype=np.uint8)
-            Image.fromarray(pixels).save(folder / f"{name}.png")
-            wave = 0.1 * rng.standard_normal(round(facts.frames / FRAMES_PER_SECOND * SAMPLE_RATE))
-            soundfile.write(folder / f"{name}.wav", wave, SAMPLE_RATE)
-            class_name = None if facts.classes == 0 else str(label)
-            rows.append(Utterance(f"{name}.wav", f"{name}.png", class_name=class_name, split="train", text=text))
-    write_manifest(folder / "manifest.jsonl", rows)
-    build_store(folder / "manifest.jsonl", image_size=image_size, jobs=1, progress=False)
+    names = [f"{label}-{number}" for label in range(MADE_UP_CLASSES) for number in range(MADE_UP_IMAGES)]
+    utterances: dict[str, Any] = {name: [None] * n for name in column_types()[INDEX]}
+    utterances |= {"image": rows, "shard": 0 * rows, "offset": offsets["mels"][:-1], "n_frames": [facts.frames] * n}
+    utterances |= {"split": ["train"] * n, "audio": [f"{name}.wav" for name in names], "text": [text] * n}
+    pictures: dict[str, Any] = {
+        "path": [f"{name}.png" for name in names],
+        "class": [None if facts.classes == 0 else name[0] for name in names],
+        "shard": 0 * rows,
+        "offset": offsets["images"][:-1],
+        "length": [side] * n,
+        "wide": images["wide"],
+        "attributes": ["{}"] * n,
+    }
+    sizes = {"image_size": image_size, "stored_size": side, "window": "hann", "validation_from_train": False}
+    counts = {"version": VERSION, "corpus": ".", "rows": n, "rejected": 0, "attributes": {}, "shards": shards}
+    write_index(folder, utterances, pictures, counts | sizes)
     write_text_embeddings(folder, [text], rng.standard_normal((1, embedding)).astype(np.float16))
     return Store.open(folder)

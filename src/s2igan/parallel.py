@@ -6,7 +6,7 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
@@ -26,22 +26,17 @@ def usable_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def each_done(work: Callable[[Item], None], items: Sequence[Item], jobs: int | None = None) -> Iterator[Item]:
-    """Do `work` on every item in `jobs` processes, one per usable core unless given; each item once it is done.
+def each_result(
+    work: Callable[[Item], Result], items: Sequence[Item], jobs: int | None = None
+) -> Iterator[tuple[Item, Result]]:
+    """Do `work` on every item in `jobs` processes, one per usable core unless given; each item with its result, as it
+    is done.
 
-    `work` and the items must be picklable. One job works in this process.
+    `work`, the items and the results must be picklable. One job works in this process.
 
     Raises:
         UserError: if a process was killed. What `work` raises is raised here; items not begun are dropped then.
     """
-    for item, _ in each_result(work, items, jobs):
-        yield item
-
-
-def each_result(
-    work: Callable[[Item], Result], items: Sequence[Item], jobs: int | None = None
-) -> Iterator[tuple[Item, Result]]:
-    """As `each_done`, with what `work` returned for each item."""
     jobs = min(jobs or usable_cores(), len(items))
     if jobs <= 1:
         for item in items:
@@ -76,6 +71,15 @@ def progress_bars(shown: bool = True, amount: type[ProgressColumn] | None = None
     console = Console(stderr=True)
     with Progress(*columns, console=console, disable=not (shown and console.is_terminal)) as bars:
         yield bars
+
+
+def track(items: Iterable[Item], description: str, total: int | None = None) -> Iterator[Item]:
+    """The items, with a bar on stderr where that is a terminal; `total` where their number cannot be asked."""
+    from rich import progress
+    from rich.console import Console
+
+    console = Console(stderr=True)
+    yield from progress.track(items, description, total, console=console, disable=not console.is_terminal)
 
 
 def _start_worker() -> None:

@@ -1,8 +1,7 @@
-"""A trained model in use: a recording in, images out. Command line, report and web page all go through here."""
+"""A trained model in use: a recording in, images out. The command line and the evaluation go through here."""
 
 from __future__ import annotations
 
-import io
 import itertools
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,17 +11,16 @@ from typing import Any, TypeVar, cast
 
 import numpy as np
 import soundfile
-import soxr
 import torch
 from jaxtyping import Float, Int, UInt8
 from PIL import Image
 from torch import Tensor
 
-from s2igan.audio import SAMPLE_RATE, PadMode, Window, check_waveform, load_audio, log_mel
+from s2igan.audio import PadMode, Window, load_audio, log_mel, resampled
 from s2igan.checkpoint import load_model
 from s2igan.devices import choose_device
 from s2igan.errors import UserError
-from s2igan.files import disk_errors, write_whole
+from s2igan.files import atomic_write, disk_errors
 from s2igan.models.encoders import Encoder, build_encoder, encoder_from_json
 from s2igan.models.generator import Generator, GeneratorConfig
 from s2igan.models.image_encoder import ImageEncoder
@@ -32,6 +30,8 @@ MODEL_FOLDER = "model"
 """Where a run directory keeps the exported model."""
 IMAGES_AT_ONCE = 16
 """Images in one pass of the generator; bounds the memory of large requests."""
+SHEET_GAP = 4
+"""White pixels between the images of a contact sheet."""
 
 CANNOT_HEAR = {
     "text": ("text", "stackgan-v2-text"),
@@ -79,35 +79,22 @@ class SpeechToImage:
     ) -> None:
         """Takes over networks that fit together.
 
-        Args:
-            speech_encoder: gives the unit-length embedding of a recording.
-            generator: draws images of it.
-            front_end: how the log-mels were made that the encoder learnt from.
-            device: where to compute.
-            image_encoder: that of stage 1, needed for re-ranking alone.
-            rerank: images generated for each sample, of which the one nearest to the speech embedding is kept.
-
-        Raises:
-            ValueError: re-ranking without an image encoder.
+        Of `rerank` images generated for each sample, the one nearest to the speech embedding is kept. This alone needs
+        `image_encoder`, that of stage 1; ValueError without it.
         """
         if rerank > 1 and image_encoder is None:
             raise ValueError(f"rerank = {rerank} needs the image encoder of stage 1")
         self.device = torch.device(device)
-        self.rerank = rerank
-        self.image_encoder = image_encoder
-        if image_encoder is not None:
-            image_encoder.eval().requires_grad_(False).to(self.device)
-        self.speech_encoder = speech_encoder.eval().requires_grad_(False).to(self.device)
-        self.generator = generator.eval().requires_grad_(False).to(self.device)
+        self.speech_encoder, self.generator, self.image_encoder = speech_encoder, generator, image_encoder
+        for network in (speech_encoder, generator, image_encoder):
+            if network is not None:
+                network.eval().requires_grad_(False).to(self.device)
         self.front_end = front_end
+        self.rerank = rerank
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], device: str | torch.device | None = None) -> SpeechToImage:
-        """Reads a run directory, or the exported model in it (`config.json` and `weights.safetensors`).
-
-        Args:
-            path: the directory.
-            device: where to compute; a GPU if there is one.
+        """Reads a run directory, or the exported model in it; computes on a GPU if there is one, or on `device`.
 
         Raises:
             UserError: there is no such directory or device, it holds no finished model, or its files do not fit
@@ -140,9 +127,8 @@ class SpeechToImage:
             UserError: the recording cannot be read, is silent, under two frames or over 60 s long, or `samples`
                 or `seed` is out of range.
         """
-        z, eps = self.noise(samples, seed)
-        scales = self.draw(self.embed(audio)[None].expand(samples, -1), z, eps)
-        return [Image.fromarray(pixels) for pixels in scales[-1]]
+        pictures = self.draw(self.embed(audio)[None].expand(samples, -1), *self.noise(samples, seed))
+        return [Image.fromarray(picture) for picture in pictures]
 
     @torch.inference_mode()
     def embed(self, audio: Audio) -> Float[Tensor, " embedding"]:
@@ -152,7 +138,7 @@ class SpeechToImage:
             raise UserError(f"this model reads {what} and cannot hear: it was trained as the baseline {baseline}.")
         wave = torch.from_numpy(waveform(audio)).to(self.device)
         mel = log_mel(wave, window=self.front_end.window, pad_mode=self.front_end.pad_mode)[None]
-        embedding = self.speech_encoder(mel, torch.tensor([mel.shape[1]], device=self.device))
+        embedding = self.speech_encoder(mel, torch.tensor([mel.shape[1]]))
         return cast(Tensor, embedding[0].cpu())
 
     def noise(self, samples: int, seed: int) -> tuple[Float[Tensor, "images z"], Float[Tensor, "images condition"]]:
@@ -178,9 +164,9 @@ class SpeechToImage:
         self,
         embeddings: Float[Tensor, "samples embedding"],
         z: Float[Tensor, "images z"],
-        eps: Float[Tensor, "images condition"] | None,
-    ) -> list[UInt8[np.ndarray, "samples _ _ 3"]]:
-        """Pixels for embeddings and noise, one array per resolution, from the lowest.
+        eps: Float[Tensor, "images condition"],
+    ) -> UInt8[np.ndarray, "samples side side 3"]:
+        """Pixels for embeddings and noise, at the highest resolution.
 
         There are `rerank` rows of noise for each embedding, one embedding after the other.
         """
@@ -189,14 +175,10 @@ class SpeechToImage:
         for first in range(0, len(embeddings), at_once):
             speech = embeddings[first : first + at_once].to(self.device)
             rows = slice(first * self.rerank, (first + at_once) * self.rerank)
-            noise = None if eps is None else eps[rows].to(self.device)
             repeated = speech.repeat_interleave(self.rerank, dim=0)
-            images = self.generator(repeated, z[rows].to(self.device), noise).images
-            if self.image_encoder is not None:
-                best = self._best(images[-1], speech)
-                images = tuple(scale[best] for scale in images)
-            passes.append(images)
-        return [to_pixels(torch.cat(scale)) for scale in zip(*passes, strict=True)]
+            images = self.generator(repeated, z[rows].to(self.device), eps[rows].to(self.device)).images[-1]
+            passes.append(images if self.image_encoder is None else images[self._best(images, speech)])
+        return to_pixels(torch.cat(passes))
 
     def _best(
         self, images: Float[Tensor, "images 3 _ _"], speech: Float[Tensor, "samples embedding"]
@@ -235,14 +217,13 @@ def waveform(audio: Audio) -> Float[np.ndarray, " samples"]:
     """
     if not isinstance(audio, tuple):
         return load_audio(Path(audio))
-    name = "the array"
     samples, rate = np.asarray(audio[0]), audio[1]
     if samples.ndim not in (1, 2) or samples.size == 0 or samples.dtype.kind not in "iuf":
         raise UserError(
-            f"{name} is {samples.dtype}{list(samples.shape)}: give numbers as (samples,) or (samples, channels)."
+            f"the array is {samples.dtype}{list(samples.shape)}: give numbers as (samples,) or (samples, channels)."
         )
     if rate <= 0:
-        raise UserError(f"{name} has a sample rate of {rate} Hz: give (samples, rate) with the rate in Hz.")
+        raise UserError(f"the array has a sample rate of {rate} Hz: give (samples, rate) with the rate in Hz.")
     if samples.dtype.kind == "f":
         wave = samples.astype(np.float32)
     else:
@@ -251,28 +232,13 @@ def waveform(audio: Audio) -> Float[np.ndarray, " samples"]:
         wave = ((samples.astype(np.float64) - limits.min) / half - 1.0).astype(np.float32)
     if wave.ndim == 2:
         wave = wave.mean(axis=1)
-    if rate != SAMPLE_RATE:
-        wave = soxr.resample(wave, rate, SAMPLE_RATE)
-    wave = np.ascontiguousarray(wave, dtype=np.float32)
-    check_waveform(wave, name)
-    return wave
+    return resampled(wave, rate, "the array")
 
 
 def to_pixels(images: Float[Tensor, "batch 3 height width"]) -> UInt8[np.ndarray, "batch height width 3"]:
     """Images in [-1, 1] as bytes, rounded to the nearest."""
     scaled = images.float().add(1.0).mul(127.5).round().clamp(0, 255)
     return np.ascontiguousarray(scaled.to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy())
-
-
-def contact_sheet(rows: list[list[Image.Image]], gap: int = 4) -> Image.Image:
-    """One picture of all images: a row per recording, a column per sample, `gap` white pixels between them."""
-    width, height = rows[0][0].size
-    columns = max(len(row) for row in rows)
-    sheet = Image.new("RGB", (columns * (width + gap) + gap, len(rows) * (height + gap) + gap), "white")
-    for i, row in enumerate(rows):
-        for j, image in enumerate(row):
-            sheet.paste(image, (gap + j * (width + gap), gap + i * (height + gap)))
-    return sheet
 
 
 def generate_files(
@@ -290,11 +256,14 @@ def generate_files(
     Raises:
         UserError: `out` cannot be made, or `samples` or `seed` is out of range.
     """
+    from torchvision.transforms.functional import pil_to_tensor, to_pil_image
+    from torchvision.utils import make_grid
+
     out = Path(out)
     model.noise(samples, seed)
     with disk_errors(out):
         out.mkdir(parents=True, exist_ok=True)
-    rows = []
+    drawn: list[Tensor] = []
     names: set[str] = set()
     for recording in map(Path, recordings):
         try:
@@ -302,22 +271,19 @@ def generate_files(
         except UserError as error:
             yield error
             continue
-        stem = next(name for name in _numbered(recording.stem) if name not in names)
+        stem, numbers = recording.stem, itertools.count(2)
+        while stem in names:  # recordings of the same name in different folders
+            stem = f"{recording.stem}-again{next(numbers)}"
         names.add(stem)
-        rows.append(images)
         for sample, image in enumerate(images, start=1):
             path = out / f"{stem}-{sample}.png"
             write_picture(path, image)
-            yield {
-                "audio": str(recording),
-                "sample": sample,
-                "seed": seed,
-                "image": str(path),
-                "width": image.width,
-                "height": image.height,
-            }
-    if rows:
-        write_picture(out / "contact-sheet.png", contact_sheet(rows))
+            drawn.append(pil_to_tensor(image))
+            facts = {"audio": str(recording), "sample": sample, "seed": seed, "image": str(path)}
+            yield {**facts, "width": image.width, "height": image.height}
+    if drawn:
+        sheet = make_grid(torch.stack(drawn), nrow=samples, padding=SHEET_GAP, pad_value=255)
+        write_picture(out / "contact-sheet.png", to_pil_image(sheet))
 
 
 def speak_to_file(sentence: str, voice: str, path: str | os.PathLike[str]) -> Path:
@@ -336,28 +302,14 @@ def speak_to_file(sentence: str, voice: str, path: str | os.PathLike[str]) -> Pa
 
 def write_picture(path: Path, image: Image.Image) -> None:
     """Writes a PNG, and its folder; UserError where it cannot be written."""
-    content = io.BytesIO()
-    image.save(content, "PNG")
-    _write(path, content.getvalue())
+    with atomic_write(path) as file:
+        image.save(file, "PNG")
 
 
 def write_recording(path: Path, wave: Float[np.ndarray, " samples"], sample_rate: int) -> None:
     """Writes a 16-bit wav, and its folder; UserError where it cannot be written."""
-    content = io.BytesIO()
-    soundfile.write(content, wave, sample_rate, subtype="PCM_16", format="WAV")
-    _write(path, content.getvalue())
-
-
-def _write(path: Path, content: bytes) -> None:
-    with disk_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(path, content)
-
-
-def _numbered(stem: str) -> Iterator[str]:
-    """The stem, then stem-again2, stem-again3, ... for recordings of the same name in different folders."""
-    yield stem
-    yield from (f"{stem}-again{number}" for number in itertools.count(2))
+    with atomic_write(path) as file:
+        soundfile.write(file, wave, sample_rate, subtype="PCM_16", format="WAV")
 
 
 def _from_mapping(config_class: type[Config], values: Any, directory: Path) -> Config:

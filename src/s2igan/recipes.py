@@ -14,15 +14,13 @@ Importing this module is cheap: what needs torch is imported when a recipe is ca
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import fields, is_dataclass, replace
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from typing import Any, Literal
 
 from s2igan.errors import UserError
+from s2igan.run_directory import differences
 from s2igan.training.recipe import Recipe, TrainingSet
-
-if TYPE_CHECKING:
-    from s2igan.training.beyond import Beyond
 
 
 def demo() -> Recipe:
@@ -47,10 +45,10 @@ def demo() -> Recipe:
 def birds() -> Recipe:
     """The built-in birds at 16, 32 and 64 px, 60 to 90 minutes on two cores.
 
-    The paper's stages, networks and losses at smaller widths, and what docs/concepts.md lists as changed in the small
-    recipes: a reconstruction warm-up on real images, contrastive terms in place of mismatched pairs, a condition that
-    begins at full strength, distorted speech, image features with a place that are encoded once; and batches of
-    utterances of similar length.
+    The paper's stages, networks and losses at smaller widths, with the additions of docs/method.md, section 9: a
+    reconstruction warm-up on real images, contrastive terms in place of mismatched pairs, a condition that begins at
+    full strength, distorted speech, image features with a place that are encoded once; and batches of utterances of
+    similar length.
     """
     from s2igan.models.generator import GeneratorConfig
     from s2igan.models.image_encoder import ImageEncoderConfig
@@ -89,7 +87,7 @@ def birds() -> Recipe:
         warmup_steps=20,
         length_window=9,
         image_views=4,
-        augment=SpeechAugment(),
+        augment=SpeechAugment(strength=1.0),
     )
     rdg = RDGConfig(
         trainer=TrainerConfig(steps=6700, evaluate_every=500, precision="auto"),
@@ -185,10 +183,11 @@ def stackgan_v2_text(base: Recipe) -> Recipe:
     s2igan train stackgan-v2-text --base cub --data DATA --out RUN
     """
     from s2igan.models.text_encoder import TextEncoderConfig
+    from s2igan.training.augment import SpeechAugment
 
     speech = base.sen.speech
     text = TextEncoderConfig(embedding=speech.embedding, normalize_pooled=speech.normalize_pooled)
-    return replace(stackgan_v2_speech(base), sen=replace(base.sen, speech=text, augment=None))
+    return replace(stackgan_v2_speech(base), sen=replace(base.sen, speech=text, augment=SpeechAugment()))
 
 
 def stackgan_v2_text_reed(base: Recipe) -> Recipe:
@@ -202,12 +201,13 @@ def stackgan_v2_text_reed(base: Recipe) -> Recipe:
     s2igan train stackgan-v2-text-reed --base cub --data DATA --out RUN
     """
     from s2igan.models.precomputed import PrecomputedConfig
+    from s2igan.training.augment import SpeechAugment
 
     text = PrecomputedConfig(normalize_pooled=base.sen.speech.normalize_pooled)
     method, n = stackgan_v2_speech(base), text.embedding
     return replace(
         method,
-        sen=replace(base.sen, speech=text, image=replace(base.sen.image, embedding=n), augment=None),
+        sen=replace(base.sen, speech=text, image=replace(base.sen.image, embedding=n), augment=SpeechAugment()),
         rdg=replace(method.rdg, generator=replace(method.rdg.generator, embedding=n)),
     )
 
@@ -252,7 +252,7 @@ def no_sen(base: Recipe) -> Recipe:
     s2igan train no-sen --base cub --data DATA --out RUN
     """
     untrained = replace(base.sen, objective="distillation", trainer=replace(base.sen.trainer, steps=0, epochs=None))
-    return replace(base, sen=untrained, rdg=replace(base.rdg, speech="scratch"), beyond=_without_negatives(base.beyond))
+    return replace(_with_speech_training(base, "scratch"), sen=untrained)
 
 
 def end_to_end(base: Recipe) -> Recipe:
@@ -261,12 +261,13 @@ def end_to_end(base: Recipe) -> Recipe:
     CUB 7.38 / 21.54 / 4.29.
     s2igan train end-to-end --base cub --data DATA --out RUN --sen-from S2IGAN-RUN
     """
-    return replace(base, rdg=replace(base.rdg, speech="finetuned"), beyond=_without_negatives(base.beyond))
+    return _with_speech_training(base, "finetuned")
 
 
-def _without_negatives(beyond: Beyond) -> Beyond:
-    """Negatives are embeddings that are computed once, which needs a frozen speech encoder."""
-    return replace(beyond, small=replace(beyond.small, negatives=0))
+def _with_speech_training(base: Recipe, speech: Literal["scratch", "finetuned"]) -> Recipe:
+    """Without negatives, which are embeddings that are computed once, by a frozen speech encoder."""
+    small = replace(base.beyond.small, negatives=0)
+    return replace(base, rdg=replace(base.rdg, speech=speech), beyond=replace(base.beyond, small=small))
 
 
 def no_distinctive(base: Recipe) -> Recipe:
@@ -279,24 +280,22 @@ def no_distinctive(base: Recipe) -> Recipe:
 
 
 BASES: dict[str, Callable[[], Recipe]] = {
-    "demo": demo,
-    "birds": birds,
-    "cub": cub,
-    "oxford102": oxford102,
-    "flickr8k": flickr8k,
-    "places": places,
+    base.__name__: base for base in (demo, birds, cub, oxford102, flickr8k, places)
 }
 METHODS: dict[str, Callable[[Recipe], Recipe]] = {
-    "s2igan": s2igan,
-    "stackgan-v2-speech": stackgan_v2_speech,
-    "stackgan-v2-text": stackgan_v2_text,
-    "stackgan-v2-text-reed": stackgan_v2_text_reed,
-    "li2020": li2020,
-    "no-dense": no_dense,
-    "no-rs": no_rs,
-    "no-sen": no_sen,
-    "end-to-end": end_to_end,
-    "no-distinctive": no_distinctive,
+    method.__name__.replace("_", "-"): method
+    for method in (
+        s2igan,
+        stackgan_v2_speech,
+        stackgan_v2_text,
+        stackgan_v2_text_reed,
+        li2020,
+        no_dense,
+        no_rs,
+        no_sen,
+        end_to_end,
+        no_distinctive,
+    )
 }
 RECIPES: dict[str, Callable[..., Recipe]] = {**BASES, **METHODS}
 
@@ -326,9 +325,8 @@ def resolve(name: str, base: str | None = None) -> Recipe:
 
 
 def groups(recipe: Recipe) -> dict[str, Any]:
-    """The hyper-parameters of a recipe: its configurations by name, `sen` and `rdg`."""
-    others = ("name", "training_set")
-    return {field.name: getattr(recipe, field.name) for field in fields(recipe) if field.name not in others}
+    """The hyper-parameters of a recipe: its configurations by name, `sen`, `rdg` and `beyond`."""
+    return {name: getattr(recipe, name) for name in ("sen", "rdg", "beyond")}
 
 
 def customised(recipe: Recipe, settings: dict[str, Any]) -> Recipe:
@@ -345,11 +343,10 @@ def customised(recipe: Recipe, settings: dict[str, Any]) -> Recipe:
     """
     sen, rdg = settings["sen"], settings["rdg"]
     n = sen.speech.embedding
-    if n != recipe.sen.speech.embedding:
-        if sen.image.embedding == recipe.sen.image.embedding:
-            sen = replace(sen, image=replace(sen.image, embedding=n))
-        if rdg.generator.embedding == recipe.rdg.generator.embedding:
-            rdg = replace(rdg, generator=replace(rdg.generator, embedding=n))
+    if sen.image.embedding == recipe.sen.image.embedding:
+        sen = replace(sen, image=replace(sen.image, embedding=n))
+    if rdg.generator.embedding == recipe.rdg.generator.embedding:
+        rdg = replace(rdg, generator=replace(rdg.generator, embedding=n))
     if not n == sen.image.embedding == rdg.generator.embedding:
         raise UserError(
             f"speech embeddings have {n} dimensions, image embeddings {sen.image.embedding} and the generator expects "
@@ -357,17 +354,6 @@ def customised(recipe: Recipe, settings: dict[str, Any]) -> Recipe:
             "out."
         )
     settings = {**settings, "sen": sen, "rdg": rdg}
-    changed = [line for name, old in groups(recipe).items() for line in changes(old, settings[name], name)]
+    old, new = ({name: asdict(group) for name, group in of.items()} for of in (groups(recipe), settings))
+    changed = [f"{name} {value}" for name, _, value in differences(old, new)]
     return replace(recipe, name=", ".join([recipe.name, *changed]), **settings)
-
-
-def changes(old: Any, new: Any, name: str) -> Iterator[str]:
-    """The fields in which a configuration differs from another of its class, with their new values."""
-    if old is None and is_dataclass(new) and not isinstance(new, type):
-        yield f"{name} on"
-        old = type(new)()
-    if is_dataclass(new) and type(old) is type(new):
-        for field in fields(new):
-            yield from changes(getattr(old, field.name), getattr(new, field.name), f"{name}.{field.name}")
-    elif old != new:
-        yield f"{name} {new}"

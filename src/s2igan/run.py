@@ -10,7 +10,7 @@ import json
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from s2igan.corpora.prepare.options import PrepareOptions
 from s2igan.corpora.registry import BUILT_IN, drawn_set
@@ -18,12 +18,8 @@ from s2igan.devices import choose_device
 from s2igan.errors import UserError
 from s2igan.files import atomic_write_json
 from s2igan.run_directory import DATA
+from s2igan.training.recipe import Recipe
 
-if TYPE_CHECKING:
-    from s2igan.training.recipe import Recipe
-
-PREPARED, TRAINED, EVALUATED = ".prepared.json", ".trained.json", ".evaluated.json"
-"""Marks of finished parts, with what was asked for."""
 MIN_TRAINING_IMAGES = 2
 
 
@@ -33,13 +29,11 @@ def run_corpus(
     out: str | Path,
     options: PrepareOptions = PrepareOptions(),
     *,
-    recipe: str | Recipe = "birds",
-    base: str | None = None,
+    recipe: Recipe,
     seed: int = 0,
     device: str | None = None,
     jobs: int | None = None,
     max_captions: int = 1000,
-    progress: bool = True,
     say: Callable[[str], None] = lambda line: None,
 ) -> Path:
     """Prepare a source, train a recipe on it, score it and write the report; returns the report's path.
@@ -49,70 +43,62 @@ def run_corpus(
         source: as of `prepare_corpus`.
         out: run directory to make, or to go on with.
         options: how to read and split the source; those of a built-in corpus stay as they are.
-        recipe: as of `train_run`; its image size is prepared for.
-        base: the base recipe that a method changes.
+        recipe: what to train; its image size is prepared for.
         seed: of the splits, of training and of evaluation.
         device: where to compute; a GPU if there is one.
         jobs: processes of the preparation.
         max_captions: descriptions that images are drawn for in the evaluation.
-        progress: show progress bars.
         say: is told sentences that a user should read.
 
     Raises:
         UserError: as each part does; or the run was begun with other options. What is finished stays.
     """
     from s2igan.models.precomputed import PrecomputedConfig
-    from s2igan.recipes import resolve
     from s2igan.report import headlines, write_report
 
     choose_device(device)  # before the corpus is prepared for it
-    out = Path(out)
-    chosen = resolve(recipe, base) if isinstance(recipe, str) else recipe
-    if isinstance(chosen.sen.speech, PrecomputedConfig):
+    if isinstance(recipe.sen.speech, PrecomputedConfig):
         if source is None:
             raise UserError(
-                f"{corpus}: the recipe {chosen.name} reads published text embeddings, and of what is made here there "
+                f"{corpus}: the recipe {recipe.name} reads published text embeddings, and of what is made here there "
                 "are none; choose stackgan-v2-text, which trains a text encoder of its own."
             )
         options = replace(options, text_embeddings=True)
-    size = max(chosen.sen.image_size, chosen.rdg.generator.resolutions[-1])
+    size = max(recipe.sen.image_size, recipe.rdg.generator.resolutions[-1])
+    out = Path(out)
     data = out / DATA
-    asked: dict[str, dict[str, Any]] = {
-        PREPARED: {
-            "corpus": corpus,
-            "source": None if source is None else str(Path(source).resolve()),
-            "size": size,
-            "seed": seed,
-            **{name: list(value) if isinstance(value, tuple) else value for name, value in asdict(options).items()},
-        },
-        TRAINED: {"recipe": chosen.name, "seed": seed},
-        EVALUATED: {"max_captions": max_captions, "seed": seed},
-    }
 
-    def part(mark: str, title: str, work: Callable[[], None]) -> None:
-        if _is_done(out, mark, asked[mark]):
+    def part(title: str, mark: str, work: Callable[[], None], **asked: Any) -> None:
+        """Does a part, unless its mark says that it was done for the same options."""
+        if _is_done(out, mark, asked):
             say(f"{title}: done before")
             return
         say(title)
         work()
-        atomic_write_json(out / mark, asked[mark])
+        atomic_write_json(out / mark, asked)
 
     def prepare() -> None:
-        if source is not None and corpus in BUILT_IN:
-            raise UserError(f"{corpus}: is built in and has no source; leave --source out, or name another corpus.")
-        if source is None:
-            _prepare_built_in(corpus, data, size=size, seed=seed, jobs=jobs, options=options)
-            return
-        from s2igan.corpora.prepare.corpus import prepare_corpus
+        if corpus not in BUILT_IN:
+            from s2igan.corpora.prepare.corpus import prepare_corpus
 
-        prepare_corpus(corpus, source, data, options, size=size, seed=seed, jobs=jobs, progress=progress, say=say)
+            if source is None:
+                raise UserError(f"{corpus}: needs a --source, the folder or archive that the corpus is in.")
+            prepare_corpus(corpus, source, data, options, size=size, seed=seed, jobs=jobs, say=say)
+            return
+        from s2igan.corpora.builtin import drawn
+
+        if source is not None:
+            raise UserError(f"{corpus}: is built in and has no source; leave --source out, or name another corpus.")
+        if changed := [name for name, value in vars(options).items() if value != getattr(PrepareOptions(), name)]:
+            raise UserError(f"{corpus}: is made here and knows no --{changed[0].replace('_', '-')}; leave it out.")
+        drawn.prepare(drawn_set(corpus), data, BUILT_IN[corpus].classes, size=size, seed=seed, jobs=jobs)
 
     def train() -> None:
         from s2igan.training.train import train_run
 
         check_trainable(data)
         try:
-            train_run(chosen, data=data, out=out, seed=seed, device=device, resume=True)
+            train_run(recipe, data=data, out=out, seed=seed, device=device, resume=True)
         except KeyboardInterrupt as interruption:
             saved = str(interruption).partition(";")[0]
             raise KeyboardInterrupt(f"{saved}; the same command goes on" if saved else "") from None
@@ -122,9 +108,11 @@ def run_corpus(
 
         evaluate_run(out, data, split=split_to_score(data, say), max_captions=max_captions, seed=seed, device=device)
 
-    part(PREPARED, f"Part 1 of 4: preparing {corpus}", prepare)
-    part(TRAINED, f"Part 2 of 4: training {chosen.name}, both stages", train)
-    part(EVALUATED, "Part 3 of 4: evaluation", evaluate)
+    asked = json.loads(json.dumps(asdict(options)))  # lists for tuples, as in the mark
+    asked |= {"corpus": corpus, "source": None if source is None else str(Path(source).resolve()), "size": size}
+    part(f"Part 1 of 4: preparing {corpus}", ".prepared.json", prepare, seed=seed, **asked)
+    part(f"Part 2 of 4: training {recipe.name}, both stages", ".trained.json", train, seed=seed, recipe=recipe.name)
+    part("Part 3 of 4: evaluation", ".evaluated.json", evaluate, seed=seed, max_captions=max_captions)
     say("Part 4 of 4: report")
     report = write_report(out)
     for line in headlines(out):
@@ -166,8 +154,6 @@ def _is_done(out: Path, mark: str, asked: dict[str, Any]) -> bool:
         found = json.loads((out / mark).read_text(encoding="utf-8"))
     except FileNotFoundError:
         return False
-    except (OSError, ValueError):
-        found = {}
     if found != asked:
         differ = [name for name in asked if found.get(name) != asked[name]]
         was, now = (", ".join(f"{name} {values.get(name)}" for name in differ) for values in (found, asked))
@@ -175,16 +161,3 @@ def _is_done(out: Path, mark: str, asked: dict[str, Any]) -> bool:
             f"{out}: was begun with {was}, not {now}; choose another --out, or give the same options again."
         )
     return True
-
-
-def _prepare_built_in(
-    corpus: str, data: Path, *, size: int, seed: int, jobs: int | None, options: PrepareOptions
-) -> None:
-    if corpus not in BUILT_IN:
-        raise UserError(f"{corpus}: needs a --source, the folder or archive that the corpus is in.")
-    usual = asdict(PrepareOptions())
-    if changed := [name for name, value in asdict(options).items() if value != usual[name]]:
-        raise UserError(f"{corpus}: is made here and knows no --{changed[0].replace('_', '-')}; leave it out.")
-    from s2igan.corpora.builtin import drawn
-
-    drawn.prepare(drawn_set(corpus), data, BUILT_IN[corpus].classes, size=size, seed=seed, jobs=jobs)

@@ -16,7 +16,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,14 +28,8 @@ from s2igan.parallel import usable_cores
 if TYPE_CHECKING:
     from filelock import BaseFileLock
 
-LOCK, HOLDER, CONFIG, ENVIRONMENT, METRICS, LOG = (
-    ".lock",
-    ".lock-holder",
-    "config.json",
-    "environment.json",
-    "metrics.jsonl",
-    "log.txt",
-)
+LOCK, HOLDER = ".lock", ".lock-holder"
+CONFIG, ENVIRONMENT, METRICS, LOG = "config.json", "environment.json", "metrics.jsonl", "log.txt"
 DATA = "data"
 """Where `s2igan run` prepares the corpus of a run, before there is a run."""
 
@@ -51,6 +45,8 @@ class RunDirectory:
         self.path = path
         self.config = config
         """As read from, or written to, `config.json`."""
+        self.samples, self.tensorboard, self.model = path / "samples", path / "tensorboard", path / "model"
+        self.evaluation, self.report = path / "evaluation", path / "report.html"
         self._lock = lock
         self._handler = _LogHandler(self)
         if lock is not None:
@@ -102,13 +98,12 @@ class RunDirectory:
             asked = {name: asked[name] for name in before}
             if before["version"] != asked["version"]:
                 raise UserError(
-                    f"{run.path}: this run was made by s2igan {run._made_by()}, whose settings are others; train anew "
-                    "with another --out, or use that version."
+                    f"{run.path}: this run was made by another version of s2igan, whose settings are others; train "
+                    "anew with another --out, or use that version."
                 )
-            changes = differences(before, asked)
-            if changes:
+            if changes := in_words(before, asked):
                 raise UserError(
-                    f"{run.path / CONFIG}: the run was started with another configuration ({'; '.join(changes)}); "
+                    f"{run.path / CONFIG}: the run was started with another configuration ({changes}); "
                     "resume it with the same, or start a new one with another --out."
                 )
         with disk_errors(run.path):
@@ -130,13 +125,6 @@ class RunDirectory:
             raise UserError(f"{path / CONFIG}: not readable ({error}); restore it or start a new run.") from error
         return cls(path, config, None)
 
-    def _made_by(self) -> str:
-        """The version of s2igan that made the run."""
-        try:
-            return str(json.loads((self.path / ENVIRONMENT).read_bytes())["s2igan"])
-        except (OSError, ValueError, KeyError, TypeError):
-            return "0.1.0"
-
     def close(self) -> None:
         """Release the lock. A second call does nothing."""
         logging.getLogger("s2igan").removeHandler(self._handler)
@@ -150,28 +138,6 @@ class RunDirectory:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    @property
-    def samples(self) -> Path:
-        """Images made while training."""
-        return self.path / "samples"
-
-    @property
-    def tensorboard(self) -> Path:
-        return self.path / "tensorboard"
-
-    @property
-    def model(self) -> Path:
-        """The exported model."""
-        return self.path / "model"
-
-    @property
-    def evaluation(self) -> Path:
-        return self.path / "evaluation"
-
-    @property
-    def report(self) -> Path:
-        return self.path / "report.html"
-
     def checkpoints(self, stage: str) -> Path:
         """The parent of a stage's checkpoints."""
         return self.path / "checkpoints" / stage
@@ -184,12 +150,13 @@ class RunDirectory:
     def metrics(self, record: Mapping[str, Any]) -> None:
         """Append a record to `metrics.jsonl` in one write, so that no reader sees half of it.
 
-        Numbers of torch and numpy are taken; NaN and infinities, for which JSON has no word, become null.
+        NaN and infinities, for which JSON has no word, become null.
 
         Raises:
             UserError: when the disk is full.
         """
-        self._append(METRICS, json.dumps({name: _plain(value) for name, value in record.items()}) + "\n")
+        known = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in record.items()}
+        self._append(METRICS, json.dumps(known) + "\n")
 
     def read_metrics(self) -> list[dict[str, Any]]:
         """All records so far; a line that a kill or a full disk cut short is passed over."""
@@ -197,7 +164,11 @@ class RunDirectory:
             lines = (self.path / METRICS).read_bytes().splitlines()
         except FileNotFoundError:
             return []
-        return [record for line in lines if (record := _record(line)) is not None]
+        records = []
+        for line in lines:
+            with contextlib.suppress(ValueError):
+                records.append(json.loads(line))
+        return records
 
     def rewind(self, stage: str, step: int) -> None:
         """Drop the records of `stage` after `step`, which a resumed run will write again, and any line cut short."""
@@ -208,11 +179,8 @@ class RunDirectory:
             file.writelines((json.dumps(record) + "\n").encode() for record in kept)
 
     def _append(self, name: str, text: str) -> None:
-        with disk_errors(self.path / name), (self.path / name).open("ab", buffering=0) as file:
-            data = text.encode()
-            written = file.write(data)
-            if written < len(data):  # the disk filled up within the line; the next attempt raises
-                file.write(data[written:])
+        with disk_errors(self.path / name), (self.path / name).open("ab") as file:
+            file.write(text.encode())
 
 
 class _LogHandler(logging.Handler):
@@ -240,12 +208,10 @@ def _acquire(path: Path) -> BaseFileLock:
     try:
         lock.acquire(blocking=False)
     except Timeout:
+        holder = "another process"
         with contextlib.suppress(OSError):  # nobody has to know who it is
             holder = (path / HOLDER).read_text().strip()
-            raise UserError(
-                f"{path}: {holder} is training here; wait until it ends, or choose another --out."
-            ) from None
-        raise UserError(f"{path}: another process is training here; wait, or choose another --out.") from None
+        raise UserError(f"{path}: {holder} is training here; wait until it ends, or choose another --out.") from None
     try:
         (path / HOLDER).write_text(f"process {os.getpid()} on {socket.gethostname()}\n")
     except BaseException:
@@ -254,30 +220,19 @@ def _acquire(path: Path) -> BaseFileLock:
     return lock
 
 
-def _record(line: bytes) -> dict[str, Any] | None:
-    try:
-        record = json.loads(line)
-    except ValueError:
-        return None
-    return record if isinstance(record, dict) else None
-
-
-def _plain(value: Any) -> Any:
-    if not isinstance(value, str | int | float | bool | None):
-        value = value.item()
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def differences(old: Any, new: Any, name: str = "") -> list[str]:
-    """What differs between two JSON values, in words."""
+def differences(old: Any, new: Any, name: str = "") -> Iterator[tuple[str, Any, Any]]:
+    """Name, old and new value of what differs between two nestings of dicts."""
     if isinstance(old, dict) and isinstance(new, dict):
-        keys = list(dict.fromkeys([*old, *new]))
-        return [
-            line
-            for key in keys
-            for line in differences(old.get(key), new.get(key), f"{name}.{key}" if name else str(key))
-        ]
-    return [] if old == new else [f"{name} was {json.dumps(old)}, is now {json.dumps(new)}"]
+        for key in dict.fromkeys([*old, *new]):
+            yield from differences(old.get(key), new.get(key), f"{name}.{key}" if name else str(key))
+    elif old != new:
+        yield name, old, new
+
+
+def in_words(old: Any, new: Any) -> str:
+    """What differs between two JSON values; empty where nothing does."""
+    found = differences(old, new)
+    return "; ".join(f"{name} was {json.dumps(was)}, is now {json.dumps(now)}" for name, was, now in found)
 
 
 def environment() -> dict[str, Any]:

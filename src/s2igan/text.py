@@ -13,8 +13,6 @@ ALPHABET = "abcdefghijklmnopqrstuvwxyz0123456789-,;.!?:'\"/\\|_@#$%^&*~`+=<>()[]
 MAX_CHARACTERS = 201
 """Characters read of a text (Reed et al. 2016); what follows is left out."""
 
-_COLUMN = {character: column for column, character in enumerate(ALPHABET)}
-
 
 def one_hot(text: str, name: str = "the text") -> Float32[np.ndarray, "characters alphabet"]:
     """A row for each character, 1 in the column of that character.
@@ -23,10 +21,6 @@ def one_hot(text: str, name: str = "the text") -> Float32[np.ndarray, "character
         UserError: the text has no character of `ALPHABET` but blanks; `name` says whose text it is.
     """
     text = text.lower()[:MAX_CHARACTERS]
-    columns = [_COLUMN.get(character, -1) for character in text]
-    if not any(character in _COLUMN and character != " " for character in text):
+    if not any(character in ALPHABET and character != " " for character in text):
         raise UserError(f"{name} has no letter that the text encoder knows: it reads the Latin alphabet only.")
-    rows = np.zeros((len(text), len(ALPHABET)), np.float32)
-    known = np.array(columns) >= 0
-    rows[known, np.array(columns)[known]] = 1.0
-    return rows
+    return (np.array(list(text))[:, None] == np.array(list(ALPHABET))).astype(np.float32)

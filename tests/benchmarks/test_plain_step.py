@@ -29,7 +29,7 @@ def run():
         made = golden.rdg.make_state
         patch.setattr(golden.rdg, "make_state", lambda *args, **options: yardstick.plain(made(*args, **options)))
         patch.setattr(golden.rdg, "step", yardstick.plain_step)
-        return golden.run.__wrapped__()
+        return golden.recorded()
 
 
 for name in (

@@ -40,8 +40,8 @@ def tiny():
             generator=replace(birds.rdg.generator, **networks),
             discriminator_width=4,
             batch_size=6,
-            contrast_dim=8,
         ),
+        beyond=replace(birds.beyond, small=replace(birds.beyond.small, contrast_dim=8)),
     )
 
 

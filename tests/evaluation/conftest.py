@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from rich.console import Console
 
 from s2igan.data.store import Store
 from s2igan.evaluation.attributes import AttributeClassifier, load_or_train_classifier
@@ -40,19 +39,8 @@ def model(networks: Networks) -> SpeechToImage:
 
 
 @pytest.fixture(scope="session")
-def toy_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where the toy classifier is kept."""
-    return tmp_path_factory.mktemp("classifier")
-
-
-@pytest.fixture(scope="session")
-def toy_classifier(toy_cache: Path) -> AttributeClassifier:
+def toy_classifier() -> AttributeClassifier:
     """A classifier of the toy drawings, well trained."""
     from toy_drawing import SMALL, TOY
 
-    return load_or_train_classifier(TOY, SMALL, cache=toy_cache, seed=0, jobs=1)
-
-
-@pytest.fixture
-def quiet() -> Console:
-    return Console(quiet=True)
+    return load_or_train_classifier(TOY, SMALL)

@@ -16,11 +16,11 @@ from s2igan.corpora.builtin.bird_captions import caption
 from s2igan.corpora.builtin.bird_drawing import ATTRIBUTES, draw_bird
 from s2igan.corpora.builtin.birds import DRAWN_SET as BIRDS
 from s2igan.corpora.builtin.drawn import species
+from s2igan.data.dataset import crop_and_flip
 from s2igan.data.manifest import Utterance, write_manifest
 from s2igan.data.pack import build_store
 from s2igan.data.store import Store
 from s2igan.evaluation.attributes import AttributeClassifier, ClassifierConfig
-from s2igan.evaluation.features import as_images
 from s2igan.models.blocks import seeded
 from s2igan.models.encoders import build_encoder, encoder_to_json
 from s2igan.models.generator import Generator, GeneratorConfig
@@ -102,7 +102,7 @@ class KnownPictures(AttributeClassifier):
         config = ClassifierConfig(image_size=16, width=2)
         super().__init__(ATTRIBUTES, config)
         self.record = {"held_out_accuracy": dict.fromkeys(ATTRIBUTES, 1.0)}
-        crops = to_pixels(as_images(store.images[:], SIDE))
+        crops = to_pixels(crop_and_flip(store.images[:], SIDE, None))
         self.known = {crop.tobytes(): store.image_attributes(i) for i, crop in enumerate(crops)}
 
     def predict(self, images, batch_size=128):

@@ -42,12 +42,6 @@ def test_the_fingerprint_is_of_the_drawing_s_source(monkeypatch):
     assert fingerprint(birds) != before
 
 
-def test_progress_counts_every_picture():
-    seen: list[int] = []
-    draw_random(TOY, 120, 8, seed=0, jobs=1, advance=seen.append)
-    assert sum(seen) == 120
-
-
 @pytest.mark.parametrize(("name", "known"), [("birds", BIRD_ATTRIBUTES), ("flowers", FLOWER_ATTRIBUTES)])
 def test_drawn_sets_are_known_by_their_attributes(name, known):
     found = drawn_set_with(known)

@@ -1,10 +1,13 @@
 import numpy as np
 import pytest
 
-from s2igan.evaluation.embedding_scores import Embeddings, embedding_scores
-from s2igan.metrics.retrieval import unit_rows
+from s2igan.evaluation.embedding_scores import embedding_scores
 
 CLASSES, IMAGES, CAPTIONS = 6, 5, 3
+
+
+def unit_rows(features: np.ndarray) -> np.ndarray:
+    return features / np.linalg.norm(features, axis=1, keepdims=True)
 
 
 def _layout() -> tuple[np.ndarray, np.ndarray]:
@@ -21,7 +24,7 @@ def _scores(speech: np.ndarray, images: np.ndarray, **changes) -> dict:
         "image_class": image_class,
         "disagreement": None,
     }
-    scores = embedding_scores(Embeddings(**(parts | changes)), {"split": "test"}, draws=20, seed=0)
+    scores = embedding_scores(**(parts | changes), protocol={"split": "test"}, seed=0)
     return {score.key: score for score in scores}
 
 

@@ -64,7 +64,12 @@ def test_nothing_is_written_into_the_data(tmp_path, bird_store, monkeypatch):
 
 def test_the_data_that_it_was_trained_on_needs_no_words(evaluated, bird_store):
     name = bird_store.directory.name
-    assert evaluated["data"] == {"name": name, "fingerprint": bird_store.fingerprint, "trained_on": True}
+    assert evaluated["data"] == {
+        "name": name,
+        "fingerprint": bird_store.fingerprint,
+        "trained_on": True,
+        "split_trained_on": False,
+    }
 
 
 def test_other_data_is_refused_unless_allowed_and_then_told(tmp_path, evaluated, small_run, store, capsys):

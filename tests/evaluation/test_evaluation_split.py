@@ -8,14 +8,9 @@ from small_birds import SIDE, TEST_VOICE, make_run
 from s2igan.checkpoint import load_model, save_model
 from s2igan.data.store import Store
 from s2igan.errors import UserError
-from s2igan.evaluation.evaluation_split import EvaluationSplit, Networks, check_size, new_voices
+from s2igan.evaluation.evaluation_split import EvaluationSplit, Networks, check_size
 from s2igan.models.generator import Generator
 from s2igan.pipeline import SpeechToImage
-
-
-def test_new_voices_are_known_and_speak_nowhere_else():
-    found = new_voices(np.array([1, 2, 2, 0, -1]), np.array([0, 1, -1]))
-    np.testing.assert_array_equal(found, [False, True, True, False, False])
 
 
 def test_only_new_voices_are_evaluated(bird_store):

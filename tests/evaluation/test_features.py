@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 import torch
 
-from s2igan.evaluation.features import as_images, image_features
+from s2igan.data.dataset import crop_and_flip
+from s2igan.evaluation.features import image_features
 from s2igan.models.blocks import seeded
 from s2igan.models.image_encoder import ImageEncoder, ImageEncoderConfig
 
@@ -27,19 +28,10 @@ def test_batches_make_no_difference(encoder, pictures, monkeypatch: pytest.Monke
 
 
 def test_the_crop_is_the_centre(encoder, pictures):
-    by_hand = as_images(np.ascontiguousarray(pictures[:, 3:35, 3:35]))
-    np.testing.assert_allclose(as_images(pictures, 32), by_hand)
+    by_hand = crop_and_flip(np.ascontiguousarray(pictures[:, 3:35, 3:35]), 32, None)
     with torch.no_grad():
         features = encoder.features(by_hand).numpy()
     np.testing.assert_allclose(image_features(encoder, pictures, crop=32), features, rtol=1e-4, atol=1e-5)
-
-
-def test_bytes_fill_the_range():
-    ends = np.array([0, 255], np.uint8)[:, None, None, None] * np.ones((2, 8, 8, 3), np.uint8)
-    images = as_images(ends)
-    assert images.shape == (2, 3, 8, 8)
-    assert (images[0] == -1).all()
-    assert (images[1] == 1).all()
 
 
 def test_project_gives_embeddings_of_unit_length(encoder, pictures):

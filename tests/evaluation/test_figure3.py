@@ -11,14 +11,14 @@ from s2igan.errors import UserError
 from s2igan.evaluation import figure3
 from s2igan.evaluation.drawings import drawn_set_with
 from s2igan.evaluation.evaluation_split import EvaluationSplit
-from s2igan.evaluation.figure3 import Changed, change_word, figure3_group, fill, followed, write_changed
+from s2igan.evaluation.figure3 import Spoken, change_word, figure3_group, fill, followed, write_changed
 from s2igan.evaluation.generated import Evaluation
 from s2igan.speech import parse_voice
 
 
 @pytest.fixture
-def evaluation(model, bird_store, quiet) -> Evaluation:
-    return Evaluation(model, EvaluationSplit.of(bird_store, "test"), 0, quiet)
+def evaluation(model, bird_store) -> Evaluation:
+    return Evaluation(model, EvaluationSplit.of(bird_store, "test"), 0)
 
 
 def test_the_article_fits():
@@ -51,14 +51,15 @@ def test_figure_3_is_left_out_where_nobody_can_speak(tmp_path, evaluation, bird_
 
 def test_one_word_changes_and_the_noise_does_not(tmp_path, model):
     voice = parse_voice("espeak:en-us")
-    changed = change_word(model, voice, "belly_colour", "a {} bird", ("red", "red", "orange"), samples=3, seed=2)
-    assert changed.texts == ("a red bird", "a red bird", "an orange bird")
-    assert changed.pictures.shape == (3, 3, SIDE, SIDE, 3)
-    np.testing.assert_array_equal(changed.pictures[0], changed.pictures[1])
-    assert not (changed.pictures[0] == changed.pictures[2]).all()
-    assert not (changed.pictures[0, 0] == changed.pictures[0, 1]).all()
-    content = write_changed(tmp_path, changed, voice.name, seed=2)
-    assert content == json.loads((tmp_path / "figure3.json").read_text())
+    rows = change_word(model, voice, "a {} bird", ("red", "red", "orange"), samples=3, seed=2)
+    assert [row.text for row in rows] == ["a red bird", "a red bird", "an orange bird"]
+    assert rows[0].pictures.shape == (3, SIDE, SIDE, 3)
+    np.testing.assert_array_equal(rows[0].pictures, rows[1].pictures)
+    assert not (rows[0].pictures == rows[2].pictures).all()
+    assert not (rows[0].pictures[0] == rows[0].pictures[1]).all()
+    write_changed(tmp_path, rows, {"template": "a {} bird"}, voice.sample_rate)
+    content = json.loads((tmp_path / "figure3.json").read_text())
+    assert content["template"] == "a {} bird"
     for row in content["rows"]:
         assert re.search(rf"\b{row['word']}\b", row["text"])
         assert (tmp_path / row["audio"]).is_file()
@@ -68,11 +69,13 @@ def test_one_word_changes_and_the_noise_does_not(tmp_path, model):
 @pytest.mark.parametrize(("spoken", "share"), [(("red", "green", "blue"), 1.0), (("green", "green", "blue"), 2 / 3)])
 def test_followed_counts_the_pictures_that_show_what_was_spoken(toy_classifier, spoken, share):
     shown = ("red", "green", "blue")
-    pictures = np.stack(
-        [
-            np.stack([draw_square({"colour": colour, "extent": "large"}, seed, 16) for seed in range(10)])
-            for colour in shown
-        ]
-    )
-    changed = Changed("colour", "a {} square", spoken, spoken, (), 22050, pictures)
-    assert followed(changed, toy_classifier) == pytest.approx(share, abs=0.1)
+    rows = [
+        Spoken(
+            word,
+            word,
+            np.zeros(0),
+            np.stack([draw_square({"colour": colour, "extent": "large"}, seed, 16) for seed in range(10)]),
+        )
+        for word, colour in zip(spoken, shown, strict=True)
+    ]
+    assert followed(rows, "colour", toy_classifier) == pytest.approx(share, abs=0.1)

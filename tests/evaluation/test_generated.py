@@ -4,8 +4,8 @@ import torch
 from small_birds import SIDE, KnownPictures
 
 from s2igan.corpora.builtin.bird_drawing import ATTRIBUTES
+from s2igan.data.dataset import crop_and_flip
 from s2igan.evaluation.evaluation_split import EvaluationSplit
-from s2igan.evaluation.features import as_images
 from s2igan.evaluation.generated import (
     Evaluation,
     Fakes,
@@ -24,24 +24,22 @@ def split(bird_store) -> EvaluationSplit:
 
 
 @pytest.fixture
-def evaluation(model, split, quiet) -> Evaluation:
-    return Evaluation(model, split, 0, quiet)
+def evaluation(model, split) -> Evaluation:
+    return Evaluation(model, split, 0)
 
 
 def real_pictures(store, captions: np.ndarray) -> np.ndarray:
     """The pictures that a perfect generator would draw: those that the captions describe."""
-    return to_pixels(as_images(store.images[store.image_index[captions]], SIDE))
+    return to_pixels(crop_and_flip(store.images[store.image_index[captions]], SIDE, None))
 
 
 def test_a_perfect_generator_reaches_the_ceiling(bird_store, split):
     classifier = KnownPictures(bird_store)
     captions = split.utterances
-    perfect = attribute_group(classifier, split, Fakes(captions, 1, real_pictures(bird_store, captions), 0))
+    perfect = attribute_group(classifier, split, Fakes(captions, real_pictures(bird_store, captions), 0))
     assert {score.value for score in perfect.scores} == {1.0}
     assert {score.ceiling for score in perfect.scores} == {1.0}
-    blank = attribute_group(
-        classifier, split, Fakes(captions, 1, np.zeros((len(captions), SIDE, SIDE, 3), np.uint8), 0)
-    )
+    blank = attribute_group(classifier, split, Fakes(captions, np.zeros((len(captions), SIDE, SIDE, 3), np.uint8), 0))
     assert all(score.value < 0.7 for score in blank.scores if score.key == "attributes/mean")
     by_key = {score.key: score for score in blank.scores}
     for score in blank.scores[1:]:
@@ -51,14 +49,6 @@ def test_a_perfect_generator_reaches_the_ceiling(bird_store, split):
     mentioned = sum("belly_colour" in bird_store.mentions(int(u)) for u in captions)
     assert by_key["attributes/belly_colour"].protocol["n"] == mentioned
     assert by_key["attributes/mean"].value == pytest.approx(np.mean([score.value for score in blank.scores[1:]]))
-
-
-def test_several_images_of_a_caption_are_asked_for_that_caption(bird_store, split):
-    captions = split.utterances[::-1].copy()
-    pictures = np.repeat(real_pictures(bird_store, captions), 3, axis=0)
-    group = attribute_group(KnownPictures(bird_store), split, Fakes(captions, 3, pictures, 0))
-    assert {score.value for score in group.scores} == {1.0}
-    assert group.scores[0].protocol["images_per_caption"] == 3
 
 
 def test_pictures_follow_seed_and_embedding(model):
@@ -78,7 +68,7 @@ def test_every_image_that_is_reranked_has_noise_of_its_own(model, monkeypatch):
     def draw(embeddings, z, eps):
         assert len(z) == len(eps) == 3 * len(embeddings)
         given.append(z)
-        return [np.zeros((len(embeddings), SIDE, SIDE, 3), np.uint8)]
+        return np.zeros((len(embeddings), SIDE, SIDE, 3), np.uint8)
 
     monkeypatch.setattr(model, "rerank", 3)
     monkeypatch.setattr(model, "draw", draw)
@@ -89,8 +79,8 @@ def test_every_image_that_is_reranked_has_noise_of_its_own(model, monkeypatch):
 
 def test_the_record_says_among_how_many_each_picture_was_chosen(evaluation, model, monkeypatch):
     monkeypatch.setattr(model, "rerank", 2)
-    monkeypatch.setattr(model, "draw", lambda speech, z, eps: [np.zeros((len(speech), SIDE, SIDE, 3), np.uint8)])
-    fakes = evaluation.draw(evaluation.split.utterances[:3], 2)
+    monkeypatch.setattr(model, "draw", lambda speech, z, eps: np.zeros((len(speech), SIDE, SIDE, 3), np.uint8))
+    fakes = evaluation.draw(evaluation.split.utterances[:3])
     assert fakes.protocol["rerank"] == 2
 
 
@@ -103,8 +93,8 @@ def test_the_papers_map_of_perfect_fakes_and_of_noise(bird_store, evaluation, mo
     values = {}
     for kind, draw in pictures.items():
 
-        def fake_draw(self, captions, per_caption=1, *, noise=0, draw=draw):
-            return Fakes(captions, per_caption, draw(captions), self.seed + noise)
+        def fake_draw(self, captions, *, noise=0, draw=draw):
+            return Fakes(captions, draw(captions), self.seed + noise)
 
         monkeypatch.setattr(Evaluation, "draw", fake_draw)
         (values[kind],) = paper_map_group(evaluation, evaluation.real_features(evaluation.split.images, SIDE)).scores
@@ -118,7 +108,7 @@ def test_the_papers_map_of_perfect_fakes_and_of_noise(bird_store, evaluation, mo
 
 def test_fake_recall_of_perfect_fakes(bird_store, evaluation):
     captions = evaluation.split.utterances
-    fakes = Fakes(captions, 1, real_pictures(bird_store, captions), 0)
+    fakes = Fakes(captions, real_pictures(bird_store, captions), 0)
     real, features = evaluation.real_features(evaluation.split.images, SIDE), evaluation.fake_features(fakes)
     group = fake_recall_group(evaluation, fakes, real, features)
     assert [score.value for score in group.scores] == [1.0] * 4
@@ -131,10 +121,10 @@ def test_fake_recall_of_perfect_fakes(bird_store, evaluation):
 
 def test_distances_of_real_pictures_are_nothing(bird_store, evaluation):
     captions = evaluation.split.utterances[::2]
-    same = Fakes(captions, 1, real_pictures(bird_store, captions), 0)
+    same = Fakes(captions, real_pictures(bird_store, captions), 0)
     noise = np.random.default_rng(0).integers(0, 256, same.pictures.shape, dtype=np.uint8)
     distances = {}
-    for kind, fakes in (("same", same), ("noise", Fakes(captions, 1, noise, 0))):
+    for kind, fakes in (("same", same), ("noise", Fakes(captions, noise, 0))):
         real = evaluation.real_features(evaluation.split.images, SIDE)
         group = distance_group(evaluation, fakes, real, evaluation.fake_features(fakes))
         distances[kind] = {score.key: score for score in group.scores}

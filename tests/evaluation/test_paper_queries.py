@@ -109,18 +109,18 @@ def test_from_the_publishers_folders_to_the_queries(tmp_path: Path) -> None:
     assert asked == [key.partition("/")[2] for key in map_queries("oxford102") if key in keys]
 
 
-def test_the_map_asks_the_list(bird_store, model, quiet, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_map_asks_the_list(bird_store, model, monkeypatch: pytest.MonkeyPatch) -> None:
     split = EvaluationSplit.of(bird_store, "test")
     chosen = np.array([8, 0, 3])
     asked: list[tuple[list[int], int]] = []
 
-    def fake_draw(self, captions, per_caption=1, *, noise=0):
+    def fake_draw(self, captions, *, noise=0):
         asked.append((captions.tolist(), self.seed + noise))
         pictures = np.random.default_rng(noise).integers(0, 256, (len(captions), 32, 32, 3), dtype=np.uint8)
-        return Fakes(captions, per_caption, pictures, self.seed + noise)
+        return Fakes(captions, pictures, self.seed + noise)
 
     monkeypatch.setattr(Evaluation, "draw", fake_draw)
-    evaluation = Evaluation(model, split, 5, quiet)
+    evaluation = Evaluation(model, split, 5)
     monkeypatch.setattr(generated.PaperQueries, "of", lambda _: PaperQueries("cub", chosen, 100, 1000))
     group = paper_map_group(evaluation, evaluation.real_features(split.images, 32))
     captions = [int(u) for u in split.utterances if bird_store.image_index[u] in split.images[chosen]]
@@ -220,28 +220,28 @@ def test_from_the_importers_to_the_recall(tmp_path: Path) -> None:
     assert (found.name, len(found.positions)) == ("places", 1400)
 
 
-def test_the_recall_asks_the_list(bird_store, model, quiet, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_recall_asks_the_list(bird_store, model, monkeypatch: pytest.MonkeyPatch) -> None:
     """One fake of every caption of the listed images, whatever was generated before; each belongs to its image."""
     split = EvaluationSplit.of(bird_store, "test")
     chosen = np.array([7, 0, 3, 5])  # not in the order of the store
-    asked: list[tuple[list[int], int, int]] = []
+    asked: list[tuple[list[int], int]] = []
     shift = 0
 
-    def fake_draw(self, captions, per_caption=1, *, noise=0):
-        asked.append((captions.tolist(), per_caption, self.seed + noise))
+    def fake_draw(self, captions, *, noise=0):
+        asked.append((captions.tolist(), self.seed + noise))
         real = bird_store.images[np.roll(bird_store.image_index[captions], shift)]
         margin = (real.shape[1] - 32) // 2
-        return Fakes(captions, per_caption, real[:, margin : margin + 32, margin : margin + 32], self.seed + noise)
+        return Fakes(captions, real[:, margin : margin + 32, margin : margin + 32], self.seed + noise)
 
     monkeypatch.setattr(Evaluation, "draw", fake_draw)
-    evaluation = Evaluation(model, split, 5, quiet)
-    before = evaluation.draw(split.utterances[:3], 2)
+    evaluation = Evaluation(model, split, 5)
+    before = evaluation.draw(split.utterances[:3])
     features = evaluation.real_features(split.images, 32), evaluation.fake_features(before)
     asked.clear()
     monkeypatch.setattr(generated.PaperQueries, "of", lambda _: PaperQueries("flickr8k", chosen, 994, 4970))
     group = fake_recall_group(evaluation, before, *features)
     captions = [int(u) for u in split.utterances if bird_store.image_index[u] in split.images[chosen]]
-    assert asked == [(captions, 1, 5)]
+    assert asked == [(captions, 5)]
     assert [score.value for score in group.scores] == [1.0] * 4  # its own picture is each image's nearest
     protocol = group.scores[0].protocol
     assert (protocol["queries"], protocol["gallery"], protocol["captions"]) == (4, 8, 8)

@@ -15,8 +15,8 @@ from s2igan.evaluation.sample_sheet import SAMPLES, write_sample_sheet
 
 
 @pytest.fixture
-def evaluation(model, bird_store, quiet) -> Evaluation:
-    return Evaluation(model, EvaluationSplit.of(bird_store, "test"), 0, quiet)
+def evaluation(model, bird_store) -> Evaluation:
+    return Evaluation(model, EvaluationSplit.of(bird_store, "test"), 0)
 
 
 def pixels(path: Path) -> np.ndarray:

@@ -46,8 +46,16 @@ def record(run: RunDirectory, store: Store, allow_other_data: bool = True) -> di
 
 def test_the_run_s_own_store_is_known_wherever_it_lies(run, own, tmp_path):
     moved = Store.open(own.directory.rename(tmp_path / "moved"))
-    assert record(run, moved, False) == {"name": "moved", "fingerprint": own.fingerprint, "trained_on": True}
+    facts = {"name": "moved", "fingerprint": own.fingerprint, "trained_on": True}
+    assert record(run, moved, False) == facts | {"split_trained_on": False}
     assert about_data(record(run, moved)) == ""
+
+
+@pytest.mark.parametrize(("held_out", "met"), [(True, True), (False, False)])
+def test_pictures_held_out_for_stage_1_alone_were_met_by_stage_2(run, own, monkeypatch, held_out, met):
+    monkeypatch.setattr(own, "validation_from_train", held_out)
+    split = EvaluationSplit.of(own, "validation")
+    assert data_record(run, split, allow_other_data=False)["split_trained_on"] is met
 
 
 def test_a_store_that_shares_pictures_is_refused(run, own, tmp_path):

@@ -1,8 +1,11 @@
 """Reading the golden record: tensors of the authors' implementation, described in the fixtures' own README."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
+import pytest
 import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
@@ -13,6 +16,10 @@ from s2igan.models.reference_weights import Network, from_reference
 from s2igan.models.speech_encoder import SpeechEncoder, SpeechEncoderConfig
 
 FOLDER = Path(__file__).parent
+
+DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)]
+TIMES_ON_A_GPU = 10
+"""How many times further apart results may be on a GPU, whose sums are in another order and change with the chip."""
 
 
 @cache
@@ -28,11 +35,29 @@ def section(data: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return found
 
 
+@contextmanager
+def without_tf32() -> Iterator[None]:
+    """Inside, cuDNN computes in float32, and not with the 10 bits of TF32; products of matrices always do."""
+    before = torch.backends.cudnn.allow_tf32
+    torch.backends.cudnn.allow_tf32 = False
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.allow_tf32 = before
+
+
+def on(device: torch.device, data: dict[str, Tensor]) -> dict[str, Tensor]:
+    """A record on a device."""
+    return {key: tensor.to(device) for key, tensor in data.items()}
+
+
 def check(actual: Tensor, expected: Tensor, tolerance: float, what: str = "") -> None:
-    """Same shape and, in float64, nowhere further apart than ``tolerance``."""
+    """Same shape and, in float64, nowhere further apart than ``tolerance``, on a GPU `TIMES_ON_A_GPU` as much."""
+    if actual.is_cuda:
+        tolerance *= TIMES_ON_A_GPU
     assert actual.shape == expected.shape, f"{what}: shape {tuple(actual.shape)}, recorded {tuple(expected.shape)}"
     torch.testing.assert_close(
-        actual.detach().double(), expected.double(), rtol=0, atol=tolerance, msg=lambda text: f"{what}: {text}"
+        actual.detach().cpu().double(), expected.double(), rtol=0, atol=tolerance, msg=lambda text: f"{what}: {text}"
     )
 
 

@@ -2,7 +2,18 @@
 
 import pytest
 import torch
-from golden_support import check, check_all, gradients, loaded, read, section, small_speech_encoder
+from golden_support import (
+    DEVICES,
+    check,
+    check_all,
+    gradients,
+    loaded,
+    on,
+    read,
+    section,
+    small_speech_encoder,
+    without_tf32,
+)
 from torch import nn
 
 from s2igan.models.image_encoder import ImageEncoder, ImageEncoderConfig
@@ -24,8 +35,7 @@ class HeadOnly(ImageEncoder):
         self.head = nn.Linear(24, config.embedding)
 
 
-@pytest.fixture(scope="module")
-def run():
+def recorded(device):
     """Three steps of stage 1's training on the same batch; of the first also embeddings, gradients and state."""
     config = sen.SENConfig(
         trainer=TrainerConfig(steps=3),
@@ -35,14 +45,14 @@ def run():
     )
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sen, "ImageEncoder", HeadOnly)
-        state = sen.make_state(config, 6, seed=0, device=torch.device("cpu"))
+        state = sen.make_state(config, 6, seed=0, device=device)
     nets = {"speech": state.speech, "image": state.image.head, "classifier": state.classifier}
     for name, network in NETWORKS:
         loaded(nets[name], network, section(STEP, f"before/{name}/"), train=True)
-    mel = STEP["mel"]
-    batch = sen.SENBatch(mel, torch.full((len(mel),), mel.shape[1]), STEP["image_features"], STEP["labels"])
+    mel, features, labels = on(device, {key: STEP[key] for key in ("mel", "image_features", "labels")}).values()
+    batch = sen.SENBatch(mel, torch.full((len(mel),), mel.shape[1]), features, labels)
 
-    record = {"grad": {}, "V": state.image.project(STEP["image_features"])}
+    record = {"grad": {}, "V": state.image.project(features)}
     hooks = [
         state.speech.register_forward_hook(lambda *args: record.update(A=args[-1])),
         state.optimiser.register_step_pre_hook(
@@ -59,6 +69,12 @@ def run():
     }
     record["losses"] += [sen.step(state, batch, config) for _ in range(2)]
     return record
+
+
+@pytest.fixture(scope="module", params=DEVICES)
+def run(request):
+    with without_tf32():
+        return recorded(torch.device(request.param))
 
 
 @pytest.mark.parametrize("step", [1, 2, 3])

@@ -3,7 +3,7 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from golden_support import check, check_all, read, section
+from golden_support import DEVICES, check, check_all, on, read, section, without_tf32
 from torch import Tensor
 
 from s2igan.models.generator import GeneratorConfig
@@ -45,29 +45,31 @@ RELATION_TERMS = {
 CPU = torch.device("cpu")
 
 
-def enlarged(name: str, side: int) -> Tensor:
+def enlarged(data: dict[str, Tensor], name: str, side: int) -> Tensor:
     times = side // 32
-    return DATA[f"in/{name}"].repeat_interleave(times, 2).repeat_interleave(times, 3)
+    return data[name].repeat_interleave(times, 2).repeat_interleave(times, 3)
 
 
 def encode(images: Tensor) -> Tensor:
     """The record's stand-in for the image encoder; its means over 64x64 pixels are taken in float64."""
     pooled = F.adaptive_avg_pool2d(images.double(), 4).float().flatten(1)
-    return F.normalize(F.linear(pooled, DATA["encoder/L1.weight"], DATA["encoder/L1.bias"]), dim=1)
+    weight, bias = (DATA[f"encoder/L1.{name}"].to(images.device) for name in ("weight", "bias"))
+    return F.normalize(F.linear(pooled, weight, bias), dim=1)
 
 
-def batch(iteration: int) -> rdg.RDGBatch:
+def batch(iteration: int, device: torch.device = CPU) -> rdg.RDGBatch:
+    data = on(device, section(DATA, "in/"))
     return rdg.RDGBatch(
-        real={side: enlarged("real", side) for side in SCALES},
-        mismatched={side: enlarged("wrong", side) for side in SCALES},
-        embedding=DATA["in/speech"],
-        z=DATA[f"in/z{iteration}"],
-        eps=DATA[f"in/eps{iteration}"],
+        real={side: enlarged(data, "real", side) for side in SCALES},
+        mismatched={side: enlarged(data, "wrong", side) for side in SCALES},
+        embedding=data["speech"],
+        z=data[f"z{iteration}"],
+        eps=data[f"eps{iteration}"],
         class_ids=None,
         relation_features={
-            "real": encode(enlarged("real", 256)),
-            "similar": encode(enlarged("same", 256)),
-            "negative": encode(enlarged("wrong", 256)),
+            "real": encode(enlarged(data, "real", 256)),
+            "similar": encode(enlarged(data, "same", 256)),
+            "negative": encode(enlarged(data, "wrong", 256)),
         },
     )
 
@@ -80,10 +82,9 @@ def networks(state: rdg.RDGState) -> dict[str, torch.nn.Module]:
     }
 
 
-@pytest.fixture(scope="module")
-def run():
+def recorded(device: torch.device = CPU):
     """Losses of three iterations; of the first also gradients, states, moving average and the generator's output."""
-    state = rdg.make_state(CONFIG, image_embedding=32, encode=encode, speech=None, seed=0, device=torch.device("cpu"))
+    state = rdg.make_state(CONFIG, image_embedding=32, encode=encode, speech=None, seed=0, device=device)
     nets = networks(state)
     for name, network in nets.items():
         # PyTorch's batch norm rounds less closely in the channels-last layout than these tolerances.
@@ -106,7 +107,7 @@ def run():
 
     hooks = [optimiser.register_step_pre_hook(seen_by(name)) for name, optimiser in optimisers.items()]
     hooks.append(state.generator.register_forward_hook(lambda *args: record.update(output=args[-1])))
-    record["losses"][1] = rdg.step(state, batch(1), CONFIG)
+    record["losses"][1] = rdg.step(state, batch(1, device), CONFIG)
     for hook in hooks:
         hook.remove()
     record["after"] = {
@@ -114,8 +115,14 @@ def run():
     }
     record["ema"] = {key: tensor.clone() for key, tensor in state.ema.parameters.items()}
     for iteration in (2, 3):
-        record["losses"][iteration] = rdg.step(state, batch(iteration), CONFIG)
+        record["losses"][iteration] = rdg.step(state, batch(iteration, device), CONFIG)
     return record
+
+
+@pytest.fixture(scope="module", params=DEVICES)
+def run(request):
+    with without_tf32():
+        return recorded(torch.device(request.param))
 
 
 def cut(name: str, recorded: dict[str, Tensor], actual: dict[str, Tensor]) -> dict[str, tuple[Tensor, Tensor]]:

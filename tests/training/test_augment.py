@@ -7,7 +7,7 @@ import torch
 
 from s2igan.training.augment import FLOOR_START, SpeechAugment, augment_speech
 
-NOTHING = SpeechAugment(**{field.name: 0 for field in fields(SpeechAugment) if field.name != "rises"})
+NOTHING = SpeechAugment(1.0, **{field.name: 0 for field in fields(SpeechAugment)[1:] if field.name != "rises"})
 
 
 @pytest.fixture
@@ -31,7 +31,7 @@ def test_without_strength_nothing_happens(batch):
 
 
 def test_strength_rises_between_two_shares_of_the_training(batch):
-    config = SpeechAugment(rises=(0.2, 0.6))
+    config = SpeechAugment(strength=1.0, rises=(0.2, 0.6))
     for progress in (0.0, 0.2):
         still, _ = distort(batch, config.at(progress))
         torch.testing.assert_close(still, batch[0], atol=1e-4, rtol=1e-4)

@@ -15,7 +15,7 @@ from s2igan.models.image_encoder import ImageEncoder
 from s2igan.models.speech_encoder import SpeechEncoder
 from s2igan.training.augment import SpeechAugment
 from s2igan.training.beyond import Beyond, SmallRecipes
-from s2igan.training.frozen import ImageFeatures, speech_embeddings
+from s2igan.training.frozen import draw_views, image_features, speech_embeddings
 from s2igan.training.prefetch import read_steps, streams
 from s2igan.training.rdg import RDGConfig
 from s2igan.training.stages import RDGStage, SENStage
@@ -95,15 +95,15 @@ def test_no_batch_holds_anything_of_another_split(store, sen_stage, rdg_stage, t
 def test_no_batch_holds_features_of_another_split(store, sen_stage, rdg_stage, monkeypatch):
     """The same where images were encoded once: the table has all images, batches look up those of the split."""
     views, drawn = 2, []
-    draw = ImageFeatures.draw
+    draw = draw_views
 
-    def spy(self, images, rng):
+    def spy(features, images, rng):
         drawn.append(images)
-        return draw(self, images, rng)
+        return draw(features, images, rng)
 
-    monkeypatch.setattr(ImageFeatures, "draw", spy)
+    monkeypatch.setattr("s2igan.training.data.draw_views", spy)
     sen = sen_stage(image_views=views)
-    assert sen.reader.features.features.shape[:2] == (24, views)
+    assert sen.reader.features.shape[:2] == (24, views)
     for index in range(STEPS):
         batch_of(sen, index)
     of_train = set(np.unique(store.image_index[store.split_indices("train")]).tolist())
@@ -118,14 +118,14 @@ def test_no_batch_holds_features_of_another_split(store, sen_stage, rdg_stage, m
 
 @pytest.mark.parametrize("length_window", [1, 2])
 def test_a_batch_of_stage_1_pairs_utterances_with_their_images(store, sen_stage, length_window):
-    stage = sen_stage(image_views=1, augment=None, length_window=length_window)
+    stage = sen_stage(image_views=1, augment=SpeechAugment(), length_window=length_window)
     for index in range(4):
         batch = batch_of(stage, index)
         for row in range(len(batch.mel)):
             mel = batch.mel[row, : batch.lengths[row]].half().numpy()
             (utterance,) = [u for u in stage.train.utterances if np.array_equal(store.mel(int(u)), mel)]
             image = int(store.image_index[utterance])
-            torch.testing.assert_close(batch.image_features[row], stage.reader.features.features[image, 0].float())
+            torch.testing.assert_close(batch.image_features[row], stage.reader.features[image, 0].float())
             position = int(np.flatnonzero(stage.train.images == image)[0])
             assert batch.class_ids[row] == stage.train.classes[position]
 
@@ -137,7 +137,7 @@ def test_a_window_of_one_batch_leaves_batches_as_they_were_drawn(store, sen_stag
         rng, _ = streams(0, "sen", step)
         positions = stage.train.positions(step, 6, 0)
         utterances = stage.train.caption(positions, rng)
-        features = stage.reader.features.draw(stage.train.images[positions], rng)
+        features = draw_views(stage.reader.features, stage.train.images[positions], rng)
         assert stage.reader.items(step) == [str(store.audio_path(int(utterance))) for utterance in utterances]
         torch.testing.assert_close(batch_of(stage, step).image_features, features, rtol=0, atol=0)
 
@@ -145,7 +145,7 @@ def test_a_window_of_one_batch_leaves_batches_as_they_were_drawn(store, sen_stag
 @pytest.mark.parametrize("length_window", [1, 2])
 def test_the_shares_of_two_processes_make_up_the_batch_of_one(sen_stage, length_window):
     """Distorted speech and images cropped in the step, for each of which the draws are those of all."""
-    stage = sen_stage(image_views=0, length_window=length_window, augment=SpeechAugment(rises=(0, 0)))
+    stage = sen_stage(image_views=0, length_window=length_window, augment=SpeechAugment(strength=1.0, rises=(0, 0)))
     for step in (3, 0):
         whole = batch_of(stage, step)
         shares = [replace(stage.reader, rows=rows) for rows in (slice(0, 3), slice(3, 6))]
@@ -159,7 +159,7 @@ def test_batches_by_length_have_less_padding(sen_stage):
     """The tiny set has utterances of two lengths, so that most batches of a pair can be of one."""
 
     def padding(**options):
-        stage = sen_stage(augment=None, **options)
+        stage = sen_stage(augment=SpeechAugment(), **options)
         batches = [batch_of(stage, step) for step in range(20)]
         return 1 - sum(int(batch.lengths.sum()) for batch in batches) / sum(
             batch.mel[..., 0].numel() for batch in batches
@@ -177,9 +177,9 @@ def test_a_batch_of_stage_2_pairs_speech_images_and_relations(store, rdg_stage, 
     stage = rdg_stage(image_views=1)
     data = stage.train
     embedded = speech_embeddings(store, stage.speech, data.utterances, device=CPU)
-    cached = ImageFeatures.compute(store, stage.image, 32, 1, cache=tmp_path, console=QUIET, device=CPU)
+    cached = image_features(store, stage.image, 32, 1, cache=tmp_path, console=QUIET, device=CPU)
     with torch.no_grad():
-        crops = stage.image.project(cached.features[:, 0].float())
+        crops = stage.image.project(cached[:, 0].float())
     by_image = {tuple(row.tolist()): image for image, row in enumerate(crops)}
     classes = np.asarray(store.image_class)
     for index in range(2):

@@ -94,7 +94,9 @@ def losses(run):
 def test_a_run_of_two_processes_is_that_of_one_that_accumulates(both, store, tmp_path):
     """Stage 2 on one stage 1: the same batches, whole records, one set of files."""
     recipe = with_rdg(work.RECIPE, accumulate=2)
-    alone = train_run(recipe, data=store.directory, out=tmp_path / "alone", device="cpu", seed=3, sen_from=both / "first")
+    alone = train_run(
+        recipe, data=store.directory, out=tmp_path / "alone", device="cpu", seed=3, sen_from=both / "first"
+    )
     expected, actual = losses(alone), losses(both / "whole")
     assert expected.keys() == actual.keys()
     start = [key for key in expected if key[1] == 2 and "total" in key[2]]

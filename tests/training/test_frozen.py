@@ -9,7 +9,7 @@ from s2igan.data.dataset import crop_and_flip, encoder_input
 from s2igan.errors import UserError
 from s2igan.models.encoders import TextEncoderConfig, build_encoder
 from s2igan.models.image_encoder import ImageEncoder, ImageEncoderConfig
-from s2igan.training.frozen import ImageFeatures, speech_embeddings
+from s2igan.training.frozen import draw_views, image_features, speech_embeddings
 from s2igan.training.train import train_run
 from tiny_corpus import tiny_recipe
 
@@ -30,7 +30,7 @@ def images():
 @pytest.fixture
 def compute(tmp_path):
     def run(store, encoder, views=2, size=32):
-        return ImageFeatures.compute(store, encoder, size, views, cache=tmp_path, console=QUIET, device=CPU)
+        return image_features(store, encoder, size, views, cache=tmp_path, console=QUIET, device=CPU)
 
     return run
 
@@ -68,7 +68,7 @@ def test_an_utterance_without_text_is_named(store, monkeypatch):
 
 
 def test_the_first_view_is_the_centre_crop_and_the_others_differ(store, images, compute):
-    features = compute(store, images, views=3).features
+    features = compute(store, images, views=3)
     assert features.shape == (24, 3, images.config.features)
     with torch.no_grad():
         centre = images.features(crop_and_flip(store.images[np.arange(24)], 32, None))
@@ -79,10 +79,10 @@ def test_the_first_view_is_the_centre_crop_and_the_others_differ(store, images, 
 def test_views_are_drawn_evenly_and_without_randomness_it_is_the_first(store, images, compute):
     features = compute(store, images, views=2)
     chosen = np.array([3, 3, 5])
-    torch.testing.assert_close(features.draw(chosen, None), features.features[chosen, 0].float())
+    torch.testing.assert_close(draw_views(features, chosen, None), features[chosen, 0].float())
     rng = np.random.default_rng(0)
-    drawn = features.draw(np.full(400, 3), rng)
-    share = (drawn == features.features[3, 1].float()).all(dim=1).float().mean()
+    drawn = draw_views(features, np.full(400, 3), rng)
+    share = (drawn == features[3, 1].float()).all(dim=1).float().mean()
     assert 0.4 < share < 0.6
 
 
@@ -90,7 +90,7 @@ def test_features_are_computed_once_for_each_setting(store, images, compute, mon
     first = compute(store, images)
     calls = []
     monkeypatch.setattr(ImageEncoder, "features", lambda self, x: calls.append(len(x)) or torch.zeros(len(x), 1280))
-    assert torch.equal(compute(store, images).features, first.features)
+    assert torch.equal(compute(store, images), first)
     assert calls == []
     compute(store, images, size=31)
     compute(store, images, views=1)

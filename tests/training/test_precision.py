@@ -20,15 +20,23 @@ def test_losses_are_float32_where_networks_are_not():
 
 
 def test_compile_needs_a_compiler(monkeypatch):
-    """Every network once, open to other sizes or not; without a compiler it is refused."""
+    """Every network once; without a compiler it is refused."""
     compiled = []
-    monkeypatch.setattr(nn.Module, "compile", lambda self, dynamic: compiled.append((self, dynamic)))
+    monkeypatch.setattr(nn.Module, "compile", compiled.append)
     layers = [nn.Linear(1, 1), nn.Linear(1, 1)]
     monkeypatch.setattr("shutil.which", lambda name: f"/usr/bin/{name}")
     precision.compile_networks(layers)
-    precision.compile_networks(layers, one_size=True)
-    assert compiled == [(layer, dynamic) for dynamic in (None, False) for layer in layers]
+    assert compiled == layers
     monkeypatch.setattr("shutil.which", lambda name: None)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(UserError, match=r"needs a C\+\+ compiler and there is none"):
         precision.compile_networks(layers)
+
+
+def test_the_peak_is_that_of_the_operation(monkeypatch):
+    """A half second's work of a known size: forward, and backward to the input and to the weight."""
+    monkeypatch.setattr(precision, "seconds", lambda run, device: (run(), 0.5)[1])
+    precision.convolution_gflops.cache_clear()
+    found = precision.convolution_gflops(torch.float32, torch.device("cpu"), batch=2, channels=4, side=8)
+    assert found == pytest.approx(3 * 2 * 9 * 4 * 4 * 2 * 8 * 8 / 0.5 / 1e9)
+    precision.convolution_gflops.cache_clear()

@@ -16,6 +16,7 @@ from s2igan.recipes import resolve
 from s2igan.run_directory import RunDirectory
 from s2igan.training import data as training_data
 from s2igan.training import stages
+from s2igan.training.augment import SpeechAugment
 from s2igan.training.train import train_run
 from tiny_corpus import shrunk, tiny_recipe, with_rdg
 
@@ -129,7 +130,7 @@ def test_a_loss_that_is_not_finite_names_the_recordings_of_its_batch(stage, stor
 
     monkeypatch.setattr(training_data, "encoder_input", poisoned)
     recipe = with_rdg(tiny_recipe(3), speech="finetuned", image_views=0)
-    recipe = replace(recipe, sen=replace(recipe.sen, augment=None))
+    recipe = replace(recipe, sen=replace(recipe.sen, augment=SpeechAugment()))
     with pytest.raises(UserError, match=f"{stage} step 1 gave a value that is not finite") as error:
         train(recipe, store, tmp_path / "run")
     for recording in read[calls - 1][:4]:

@@ -13,6 +13,8 @@ from s2igan.data.dataset import SpeechImageData
 from s2igan.models.image_encoder import ImageEncoder, ImageEncoderConfig
 from s2igan.models.li2020 import CnnLstmConfig
 from s2igan.training import data, sen, stages
+from s2igan.training.augment import SpeechAugment
+from s2igan.training.frozen import draw_views
 from tiny_corpus import batch_of, take_step, tiny_recipe
 
 CPU = torch.device("cpu")
@@ -21,7 +23,7 @@ CPU = torch.device("cpu")
 @pytest.fixture
 def stage(store, tmp_path):
     def build(**changes):
-        config = replace(tiny_recipe(6).sen, augment=None, **changes)
+        config = replace(tiny_recipe(6).sen, augment=SpeechAugment(), **changes)
         train, validation = (SpeechImageData(store, split, 32) for split in ("train", "validation"))
         given = {"seed": 0, "device": CPU, "console": Console(quiet=True), "cache": tmp_path}
         return stages.SENStage(config, train, validation, **given)
@@ -91,7 +93,7 @@ class TestDistillation:
 
     def test_the_teacher_and_its_space_are_fixed(self, distilled):
         assert distilled.state.classifier is None
-        features = distilled.reader.features.draw(distilled.train.images, None)
+        features = draw_views(distilled.reader.features, distilled.train.images, None)
         v = distilled.state.image.project(features)
         head = copy(distilled.state.image.head)
         speech = copy(distilled.state.speech)

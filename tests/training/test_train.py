@@ -135,7 +135,7 @@ def test_reranking_travels_to_the_model_and_into_the_records(store, tmp_path):
     assert model.rerank == 3
     z, eps = model.noise(2, 0)
     assert len(z) == 6
-    assert len(model.draw(torch.randn(2, model.generator.config.embedding), z, eps)[-1]) == 2
+    assert len(model.draw(torch.randn(2, model.generator.config.embedding), z, eps)) == 2
     _, image = load_sen(run, torch.device("cpu"))
     assert torch.equal(model.image_encoder.head.weight, image.head.weight)
     assert SpeechToImage.load(train(tiny_recipe(1), store, tmp_path / "plain")).image_encoder is None
@@ -310,6 +310,6 @@ def test_a_run_goes_on_wherever_its_data_lie_and_not_with_another_version(store,
     config = json.loads((out / "config.json").read_text())
     del config["version"], config["recipe"]["sen"]["batch_size"]
     (out / "config.json").write_text(json.dumps(config))
-    with pytest.raises(UserError, match=r"was made by s2igan 0\.1\.0, .* train anew with another --out") as error:
+    with pytest.raises(UserError, match=r"was made by another version of s2igan, .* another --out") as error:
         train(tiny_recipe(1), store, out, resume=True)
     assert "batch_size" not in str(error.value)

@@ -23,10 +23,10 @@ from s2igan.run_directory import RunDirectory
 from s2igan.training.optimisation import Ema, set_learning_rate, weighted_sum
 from s2igan.training.prefetch import streams
 from s2igan.training.stages import schedule as learning_rate_schedule
-from s2igan.training.trainer import Trainer, TrainerConfig
+from s2igan.training.trainer import Stage, Trainer, TrainerConfig
 
 
-class Counter:
+class Counter(Stage):
     """A stage whose weight is the sum of the numbers of its steps; `trouble` happens in the middle of a step."""
 
     name = "count"

@@ -14,17 +14,14 @@ import json
 import time
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
-from rich.console import Console
-from rich.progress import Progress
 from torch import Tensor, nn
+from torchvision.ops import Conv2dNormActivation
 
 from s2igan.checkpoint import load_model, save_model
 from s2igan.corpora.builtin.drawn import DrawnSet
@@ -33,12 +30,12 @@ from s2igan.data.layout import stored_size
 from s2igan.evaluation.drawings import draw_random, fingerprint
 from s2igan.files import cache_folder
 from s2igan.models.blocks import seeded
+from s2igan.parallel import track
 
 VERSION = 1
 """Of the recipe below beyond its settings; classifiers of another version are trained anew."""
-
-HELD_OUT_SEED_STEP = 1
-"""Held-out drawings are drawn from the next seed, whose individuals are other ones."""
+SEED, HELD_OUT_SEED = 0, 1
+"""Of the training and its drawings, and of the held-out drawings, whose individuals are other ones."""
 
 
 @dataclass(frozen=True)
@@ -78,11 +75,11 @@ class AttributeClassifier(nn.Module):
         """Accuracy on held-out drawings per attribute, seconds it took, seed, fingerprint of the drawing."""
         w, side = config.width, config.image_size // 16
         self.trunk = nn.Sequential(
-            _conv(3, w, stride=2),
-            _conv(w, 2 * w, stride=2),
-            _conv(2 * w, 4 * w, stride=2),
-            _conv(4 * w, 4 * w, stride=1),
-            _conv(4 * w, 6 * w, stride=2),
+            Conv2dNormActivation(3, w, 4, stride=2, padding=1),
+            Conv2dNormActivation(w, 2 * w, 4, stride=2, padding=1),
+            Conv2dNormActivation(2 * w, 4 * w, 4, stride=2, padding=1),
+            Conv2dNormActivation(4 * w, 4 * w, 3),
+            Conv2dNormActivation(4 * w, 6 * w, 4, stride=2, padding=1),
             nn.Flatten(),
             nn.Dropout(config.dropout),
         )
@@ -114,29 +111,10 @@ class AttributeClassifier(nn.Module):
         }
 
 
-def _conv(in_channels: int, out_channels: int, *, stride: int) -> nn.Sequential:
-    kernel = {1: 3, 2: 4}[stride]
-    conv = nn.Conv2d(in_channels, out_channels, kernel, stride=stride, padding=1, bias=False)
-    return nn.Sequential(conv, nn.BatchNorm2d(out_channels), nn.ReLU(inplace=True))
+def load_or_train_classifier(drawn: DrawnSet, config: ClassifierConfig | None = None) -> AttributeClassifier:
+    """The classifier of a drawn set from the user's cache folder, or a new one, kept there for the next time.
 
-
-def load_or_train_classifier(
-    drawn: DrawnSet,
-    config: ClassifierConfig | None = None,
-    *,
-    cache: Path | None = None,
-    seed: int = 0,
-    jobs: int | None = None,
-    console: Console | None = None,
-) -> AttributeClassifier:
-    """The classifier of a drawn set from the cache, or a new one, kept there for the next time.
-
-    The cache is keyed by the drawing's source, the settings and the seed: a change to any of them trains anew.
-
-    Args:
-        cache: the folder; that of the user unless given.
-        jobs: processes that draw; as many as there are usable cores unless given.
-        console: where progress is shown; nowhere unless given.
+    It is keyed by the drawing's source and the settings: a change to either trains anew.
 
     Raises:
         UserError: the cached file is damaged, or there is no room for a new one.
@@ -148,71 +126,55 @@ def load_or_train_classifier(
         "fingerprint": fingerprint(drawn),
         "attributes": {name: list(values) for name, values in drawn.attributes.items()},
         "settings": dataclasses.asdict(config),
-        "seed": seed,
+        "seed": SEED,
     }
     key = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
-    directory = (cache or cache_folder(None)) / "attribute_classifiers" / f"{drawn.name}-{key}"
+    directory = cache_folder(None) / "attribute_classifiers" / f"{drawn.name}-{key}"
     if directory.is_dir():
         stored, weights = load_model(directory)
         classifier = AttributeClassifier(drawn.attributes, config)
         classifier.load_state_dict(weights)
         classifier.record = stored["record"]
         return classifier.eval().requires_grad_(False)
-    classifier = train_classifier(drawn, config, seed=seed, jobs=jobs, console=console)
+    classifier = train_classifier(drawn, config)
     save_model(directory, {**facts, "record": classifier.record}, classifier.state_dict())
     return classifier
 
 
-def train_classifier(
-    drawn: DrawnSet,
-    config: ClassifierConfig,
-    *,
-    seed: int = 0,
-    jobs: int | None = None,
-    console: Console | None = None,
-) -> AttributeClassifier:
-    """Draws the pictures, trains, and measures on held-out drawings; arguments as `load_or_train_classifier`."""
+def train_classifier(drawn: DrawnSet, config: ClassifierConfig) -> AttributeClassifier:
+    """Draws the pictures, trains, and measures on held-out drawings."""
     started = time.monotonic()
     side, steps_per_epoch = stored_size(config.image_size), config.drawings // config.batch_size
-    with Progress(console=console, disable=console is None or not console.is_terminal) as bar:
-        drawing = bar.add_task("Attribute classifier: drawing", total=config.drawings + config.held_out)
-        training = bar.add_task("Attribute classifier: training", total=config.epochs * steps_per_epoch)
-        draw = partial(draw_random, drawn, side=side, jobs=jobs, advance=lambda done: bar.advance(drawing, done))
-        pictures, codes = draw(config.drawings, seed=2 * seed)
-        unseen, unseen_codes = draw(config.held_out, seed=2 * seed + HELD_OUT_SEED_STEP)
-        drawing_seconds = time.monotonic() - started
-        rng = np.random.default_rng([seed, 0xC1A5])
-        with seeded(seed):  # the weights and the dropout
-            classifier = AttributeClassifier(drawn.attributes, config).to(memory_format=torch.channels_last)
-            optimiser = torch.optim.AdamW(
-                classifier.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
-            )
-            schedule = torch.optim.lr_scheduler.OneCycleLR(
-                optimiser, config.learning_rate, total_steps=config.epochs * steps_per_epoch, pct_start=0.2
-            )
-            for _ in range(config.epochs):
-                order = rng.permutation(len(pictures))[: steps_per_epoch * config.batch_size]
-                for chosen in order.reshape(steps_per_epoch, config.batch_size):
-                    images = degrade(crop_and_flip(pictures[chosen], config.image_size, rng), config, rng)
-                    targets = torch.from_numpy(codes[chosen].T)
-                    losses = [
-                        F.cross_entropy(logits, target, label_smoothing=config.label_smoothing)
-                        for logits, target in zip(classifier(images), targets, strict=True)
-                    ]
-                    optimiser.zero_grad(set_to_none=True)
-                    torch.stack(losses).sum().backward()
-                    optimiser.step()
-                    schedule.step()
-                    bar.advance(training)
-    found = classifier.eval().requires_grad_(False).predict(crop_and_flip(unseen, config.image_size, None))
+    pictures, codes = draw_random(drawn, config.drawings, side, seed=SEED)
+    unseen, unseen_codes = draw_random(drawn, config.held_out, side, seed=HELD_OUT_SEED)
+    drawing_seconds = time.monotonic() - started
+    rng = np.random.default_rng([SEED, 0xC1A5])
+    with seeded(SEED):  # the weights and the dropout
+        classifier = AttributeClassifier(drawn.attributes, config).to(memory_format=torch.channels_last)
+        optimiser = torch.optim.AdamW(classifier.parameters(), config.learning_rate, weight_decay=config.weight_decay)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(
+            optimiser, config.learning_rate, total_steps=config.epochs * steps_per_epoch, pct_start=0.2
+        )
+        for _ in track(range(config.epochs), "Training the attribute classifier"):
+            order = rng.permutation(len(pictures))[: steps_per_epoch * config.batch_size]
+            for chosen in order.reshape(steps_per_epoch, config.batch_size):
+                images = degrade(crop_and_flip(pictures[chosen], config.image_size, rng), config, rng)
+                losses = [
+                    F.cross_entropy(logits, target, label_smoothing=config.label_smoothing)
+                    for logits, target in zip(classifier(images), torch.from_numpy(codes[chosen].T), strict=True)
+                ]
+                optimiser.zero_grad(set_to_none=True)
+                torch.stack(losses).sum().backward()
+                optimiser.step()
+                schedule.step()
+    seen = classifier.eval().requires_grad_(False).predict(crop_and_flip(unseen, config.image_size, None))
     classifier.record = {
         "held_out_accuracy": {
-            name: float((seen == known).mean())
-            for (name, seen), known in zip(found.items(), unseen_codes.T, strict=True)
+            name: float((seen[name] == known).mean()) for name, known in zip(seen, unseen_codes.T, strict=True)
         },
         "drawing_seconds": round(drawing_seconds, 1),
         "training_seconds": round(time.monotonic() - started - drawing_seconds, 1),
-        "seed": seed,
+        "seed": SEED,
         "fingerprint": fingerprint(drawn),
     }
     return classifier
@@ -223,14 +185,11 @@ def degrade(
 ) -> Float[Tensor, "batch 3 side side"]:
     """Images with a random amount of blur and noise each, channels last."""
     n = len(images)
-
-    def amounts(values: np.ndarray) -> Tensor:
-        return torch.from_numpy(values.astype(np.float32)).view(n, 1, 1, 1)
-
+    shares = rng.random(n) * (rng.random(n) < config.blur_share)
     blurred = F.avg_pool2d(F.pad(images, (1, 1, 1, 1), mode="replicate"), 3, stride=1)
-    images = torch.lerp(images, blurred, amounts(rng.random(n) * (rng.random(n) < config.blur_share)))
-    noise = torch.from_numpy(rng.standard_normal(tuple(images.shape), dtype=np.float32))
-    images = images + noise * amounts(rng.random(n) * config.noise)
+    images = torch.lerp(images, blurred, torch.from_numpy(shares.astype(np.float32)).view(n, 1, 1, 1))
+    noise = rng.standard_normal(tuple(images.shape), dtype=np.float32)
+    images = images + torch.from_numpy(noise * (rng.random((n, 1, 1, 1)) * config.noise).astype(np.float32))
     return images.contiguous(memory_format=torch.channels_last)
 
 
@@ -261,27 +220,19 @@ def attribute_accuracy(
     mentions: Sequence[Collection[str]],
     n_values: Mapping[str, int],
 ) -> dict[str, Accuracy]:
-    """Accuracy per attribute, asking of each image only what its caption mentions.
+    """Accuracy per attribute that some caption mentions, asking of each image only what its own caption does.
 
     Args:
         predictions: by attribute, the number of the value that each image shows.
         truths: the same numbers as the caption has it.
         mentions: the attributes that each image's caption names.
         n_values: how many values each attribute has.
-
-    Attributes that no caption mentions are left out.
     """
     found = {}
     for name, predicted in predictions.items():
-        asked = np.array([name in row for row in mentions], dtype=bool)
-        if not asked.any():
-            continue
-        p, t = predicted[asked], truths[name][asked]
-        shares = [np.bincount(codes, minlength=n_values[name]) / len(codes) for codes in (p, t)]
-        found[name] = Accuracy(
-            accuracy=float((p == t).mean()),
-            n=int(asked.sum()),
-            chance=1 / n_values[name],
-            shuffled=float(shares[0] @ shares[1]),
-        )
+        asked = [name in row for row in mentions]
+        if any(asked):
+            p, t = predicted[asked], truths[name][asked]
+            shares = [np.bincount(codes, minlength=n_values[name]) / len(codes) for codes in (p, t)]
+            found[name] = Accuracy(float((p == t).mean()), len(p), 1 / n_values[name], float(shares[0] @ shares[1]))
     return found

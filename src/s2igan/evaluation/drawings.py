@@ -8,9 +8,8 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import inspect
-import tempfile
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +19,7 @@ from PIL import Image
 from s2igan.corpora.builtin import svg
 from s2igan.corpora.builtin.drawn import OVERSAMPLING, DrawnSet
 from s2igan.corpora.registry import BUILT_IN, drawn_set
-from s2igan.parallel import each_done
+from s2igan.parallel import each_result, track
 
 DRAWINGS_PER_TASK = 50
 """About a second of drawing: few enough for a progress bar, many enough that a task costs nothing."""
@@ -47,27 +46,18 @@ def fingerprint(drawn: DrawnSet) -> str:
     return digest.hexdigest()
 
 
-@dataclass(frozen=True)
-class _Share:
-    """Some of the pictures, for one process."""
-
-    drawn: DrawnSet
-    side: int
-    first: int
-    codes: Int[np.ndarray, "count attributes"]
-    file: Path
-
-    def make(self) -> None:
-        pictures = np.empty((len(self.codes), self.side, self.side, 3), np.uint8)
-        for i, row in enumerate(self.codes):
-            chosen = {
-                name: values[code] for (name, values), code in zip(self.drawn.attributes.items(), row, strict=True)
-            }
-            large = self.drawn.draw(chosen, self.first + i, OVERSAMPLING * self.side)
-            # As `data.images.load_image` brings a corpus's pictures to the stored size.
-            small = Image.fromarray(large).resize((self.side, self.side), Image.Resampling.BICUBIC)
-            pictures[i] = np.asarray(small)
-        np.save(self.file, pictures)
+def _draw(
+    drawn: DrawnSet, side: int, first: int, share: tuple[int, np.ndarray]
+) -> UInt8[np.ndarray, "count side side 3"]:
+    """The pictures of some rows of codes, of which ``share`` has the number of the first; individuals as numbered."""
+    start, codes = share
+    pictures = np.empty((len(codes), side, side, 3), np.uint8)
+    for i, row in enumerate(codes):
+        chosen = {name: values[code] for (name, values), code in zip(drawn.attributes.items(), row, strict=True)}
+        large = drawn.draw(chosen, first + start + i, OVERSAMPLING * side)
+        # As `data.images.load_image` brings a corpus's pictures to the stored size.
+        pictures[i] = np.asarray(Image.fromarray(large).resize((side, side), Image.Resampling.BICUBIC))
+    return pictures
 
 
 def draw_random(
@@ -77,27 +67,18 @@ def draw_random(
     *,
     seed: int,
     jobs: int | None = None,
-    advance: Callable[[int], None] = lambda count: None,
 ) -> tuple[UInt8[np.ndarray, "count side side 3"], Int[np.ndarray, "count attributes"]]:
     """Pictures with attributes drawn uniformly and independently of each other, and the numbers of their values.
 
-    Args:
-        seed: of the attributes and the individuals; other seeds give other individuals.
-        jobs: processes; one per usable core unless given.
-        advance: told how many pictures are finished, as they are.
-
-    Raises:
-        UserError: a process was killed.
+    Other seeds give other individuals. As many processes draw as there are usable cores, or ``jobs``; UserError where
+    one was killed.
     """
     rng = np.random.default_rng([seed, 0xD8A3])
     sizes = [len(values) for values in drawn.attributes.values()]
     codes = rng.integers(0, sizes, size=(count, len(sizes)))
-    first = FIRST_INDIVIDUAL * (seed + 1)
-    with tempfile.TemporaryDirectory() as folder:
-        shares = [
-            _Share(drawn, side, first + start, codes[start : start + DRAWINGS_PER_TASK], Path(folder) / f"{start}.npy")
-            for start in range(0, count, DRAWINGS_PER_TASK)
-        ]
-        for share in each_done(_Share.make, shares, jobs):
-            advance(len(share.codes))
-        return np.concatenate([np.load(share.file) for share in shares]), codes
+    pictures = np.empty((count, side, side, 3), np.uint8)
+    shares = [(start, codes[start : start + DRAWINGS_PER_TASK]) for start in range(0, count, DRAWINGS_PER_TASK)]
+    work = partial(_draw, drawn, side, FIRST_INDIVIDUAL * (seed + 1))
+    for (start, _), made in track(each_result(work, shares, jobs), "Drawing", total=len(shares)):
+        pictures[start : start + len(made)] = made
+    return pictures, codes

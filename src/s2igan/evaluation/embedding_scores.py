@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -12,6 +11,7 @@ from jaxtyping import Bool, Float, Int
 
 from s2igan.evaluation.scores import Score
 from s2igan.metrics.retrieval import (
+    CHANCE_TRIALS,
     REFERENCE_OFFSET,
     average_precision,
     chance_map,
@@ -27,66 +27,92 @@ RECALL_NAMES = {
     ("speech_to_image", "image"): "speech finds its image",
     ("image_to_speech", "image"): "image finds its description",
 }
+QUERY_DRAWS = 100
+"""Random choices of one query a class, which mAP is averaged over."""
 QUERIES_AT_ONCE = 1024
 """Rows of a similarity matrix in memory at a time."""
+EXPECTED = "expected over all rankings"
 
-Ranker = Callable[[slice], Float[np.ndarray, "queries gallery"]]
-"""The similarities of some of the queries with the whole gallery."""
-
-
-@dataclass(frozen=True)
-class Embeddings:
-    """Of the utterances and images of a split, of which each utterance describes one image."""
-
-    speech: Float[np.ndarray, "utterances embedding"]
-    images: Float[np.ndarray, "images embedding"]
-    utterance_image: Int[np.ndarray, " utterances"]
-    """Row of ``images`` that each utterance describes."""
-    image_class: Int[np.ndarray, " images"] | None
-    """None for sets without classes."""
-    disagreement: Int[np.ndarray, "utterances images"] | None
-    """What the oracle ranks by, fewest first (`attribute_disagreement`); None where attributes are unknown."""
+PerQuery = Callable[[np.ndarray, np.ndarray], np.ndarray]
+"""A score of every query, from similarities and what is relevant."""
 
 
 def embedding_scores(
-    embeddings: Embeddings, protocol: Mapping[str, Any], *, draws: int = 100, seed: int = 0
+    speech: Float[np.ndarray, "utterances embedding"],
+    images: Float[np.ndarray, "images embedding"],
+    utterance_image: Int[np.ndarray, " utterances"],
+    image_class: Int[np.ndarray, " images"] | None,
+    disagreement: Int[np.ndarray, "utterances images"] | None,
+    protocol: Mapping[str, Any],
+    *,
+    seed: int = 0,
 ) -> list[Score]:
     """SEN mAP and Recall@k of method.md section 6, each with chance and, where attributes are known, the oracle.
 
     mAP takes one spoken query per class against all images; since one query a class is few, it is averaged over
-    ``draws`` random choices of them, and given for all utterances as queries beside it. Recall@k is given in both
+    `QUERY_DRAWS` random choices of them, and given for all utterances as queries beside it. Recall@k is given in both
     directions, for items of the same class and for the very image that was described; sets without classes have the
-    latter only.
+    latter only. Images that no utterance describes are in the gallery but are no queries.
+
+    Args:
+        speech: of the utterances.
+        images: of the images.
+        utterance_image: the row of ``images`` that each utterance describes.
+        image_class: the class of each image; None for sets without classes.
+        disagreement: what the oracle ranks by, fewest first (`attribute_disagreement`); None where attributes are
+            unknown.
+        protocol: what the record of every score says.
+        seed: of the choices of queries.
     """
-    protocol = {**protocol, "utterances": len(embeddings.speech), "images": len(embeddings.images)}
+    protocol = {**protocol, "utterances": len(speech), "images": len(images)}
+    levels = {"image": (utterance_image, np.arange(len(images)))}
     scores: list[Score] = []
-    if embeddings.image_class is not None:
-        labels = embeddings.image_class[embeddings.utterance_image]
-        scores += _map_scores(embeddings, labels, embeddings.image_class, protocol, draws=draws, seed=seed)
-        scores += _recall_scores(embeddings, "class", labels, embeddings.image_class, protocol)
-    every_image = np.arange(len(embeddings.images))
-    return scores + _recall_scores(embeddings, "image", embeddings.utterance_image, every_image, protocol)
+    if image_class is not None:
+        labels = image_class[utterance_image]
+        levels = {"class": (labels, image_class), **levels}
+        ap = _per_query(speech, images, disagreement, same_label(labels, image_class), average_precision)
+        scores += _map_scores(ap, labels, image_class, protocol, seed=seed)
+    for level, (speech_label, image_label) in levels.items():
+        described = np.flatnonzero(np.isin(image_label, speech_label))
+        forward = speech, images, disagreement, same_label(speech_label, image_label)
+        backward = (
+            images[described],
+            speech,
+            None if disagreement is None else disagreement.T[described],
+            same_label(image_label[described], speech_label),
+        )
+        for direction, sides in (("speech_to_image", forward), ("image_to_speech", backward)):
+            n_queries, n_gallery = sides[3].shape
+            counts = {"queries": n_queries, "gallery": n_gallery, "chance": EXPECTED}
+            for k in RECALL_AT:
+                headline = direction == "speech_to_image" and (
+                    (k, level) == (1, "class") or (image_class is None and k == RECALL_AT[-1])
+                )
+                hits = _per_query(*sides, partial(hits_at_k, k=k))
+                name = f"Recall@{k}, {RECALL_NAMES[direction, level]}"
+                key = f"recall@{k}/{direction}/{level}"
+                scores.append(_score(key, name, _means(hits), {**protocol, **counts}, headline=headline))
+    return scores
 
 
 def _map_scores(
-    embeddings: Embeddings,
+    ap: Mapping[str, Float[np.ndarray, " utterances"]],
     labels: Int[np.ndarray, " utterances"],
     image_class: Int[np.ndarray, " images"],
     protocol: Mapping[str, Any],
     *,
-    draws: int,
     seed: int,
 ) -> list[Score]:
-    rankers = _rankers(embeddings.speech, embeddings.images, embeddings.disagreement)
-    ap = {what: _per_query(ranker, labels, image_class, average_precision) for what, ranker in rankers.items()}
+    """From the average precision of every utterance as a query."""
     rng = np.random.default_rng([seed, 0x3E4])
     classes = np.unique(labels)
     of_class = [np.flatnonzero(labels == label) for label in classes]
-    picks = np.stack([[rng.choice(own) for own in of_class] for _ in range(draws)])  # (draws, classes)
-    chance = chance_map(same_label(classes, image_class), seed=seed)
-    one = {"queries": len(classes), "query_draws": draws, "seed": seed, "chance": "simulated, 200 random rankings"}
-    every = {"queries": len(labels), "chance": "expected over all rankings"}
-    picked = {what: float(values[picks].mean()) for what, values in ap.items()} | {"chance": chance.mean}
+    picks = np.stack([[rng.choice(own) for own in of_class] for _ in range(QUERY_DRAWS)])  # (draws, classes)
+    chance, _ = chance_map(same_label(classes, image_class), seed=seed)
+    how = f"simulated, {CHANCE_TRIALS} random rankings"
+    one = {"queries": len(classes), "query_draws": QUERY_DRAWS, "seed": seed, "chance": how}
+    every = {"queries": len(labels), "chance": EXPECTED}
+    picked = {what: float(values[picks].mean()) for what, values in ap.items()} | {"chance": chance}
     spread = float(ap["value"][picks].mean(axis=1).std())
     return [
         _score("map", "mAP, one spoken query a class", picked, {**protocol, **one}, std=spread, headline=True),
@@ -94,69 +120,30 @@ def _map_scores(
     ]
 
 
-def _recall_scores(
-    embeddings: Embeddings,
-    level: str,
-    speech_label: Int[np.ndarray, " utterances"],
-    image_label: Int[np.ndarray, " images"],
-    protocol: Mapping[str, Any],
-) -> list[Score]:
-    """Recall@k in both directions. Images that no utterance describes are in the gallery but are no queries."""
-    described = np.flatnonzero(np.isin(image_label, speech_label))
-    speech, images, disagreement = embeddings.speech, embeddings.images, embeddings.disagreement
-    backward = None if disagreement is None else disagreement.T[described]
-    scores = []
-    for direction, rankers, query, gallery in (
-        ("speech_to_image", _rankers(speech, images, disagreement), speech_label, image_label),
-        ("image_to_speech", _rankers(images[described], speech, backward), image_label[described], speech_label),
-    ):
-        for k in RECALL_AT:
-            hits = {
-                what: _per_query(ranker, query, gallery, partial(hits_at_k, k=k)) for what, ranker in rankers.items()
-            }
-            counts = {"queries": len(query), "gallery": len(gallery), "chance": "expected over all rankings"}
-            name = f"Recall@{k}, {RECALL_NAMES[direction, level]}"
-            headline = direction == "speech_to_image" and (
-                (k, level) == (1, "class") or (embeddings.image_class is None and k == RECALL_AT[-1])
-            )
-            key = f"recall@{k}/{direction}/{level}"
-            scores.append(_score(key, name, _means(hits), {**protocol, **counts}, headline=headline))
-    return scores
-
-
-def _score(key: str, name: str, values: Mapping[str, Any], protocol: Mapping[str, Any], **facts: Any) -> Score:
-    """From values of what `_rankers` gives."""
-    ceiling_name = "oracle" if "ceiling" in values else None
-    return Score(f"sen/{key}", name, protocol=protocol, ceiling_name=ceiling_name, **values, **facts)
+def _per_query(
+    queries: Float[np.ndarray, "queries embedding"],
+    gallery: Float[np.ndarray, "gallery embedding"],
+    disagreement: Int[np.ndarray, "queries gallery"] | None,
+    relevant: Bool[np.ndarray, "queries gallery"],
+    score: PerQuery,
+) -> dict[str, Float[np.ndarray, " queries"]]:
+    """As the fields of `Score`: by the cosine of embeddings; by chance, where all is tied; and by the oracle."""
+    found: dict[str, list[np.ndarray]] = {"value": [], "chance": [], "ceiling": []}
+    for start in range(0, len(queries), QUERIES_AT_ONCE):
+        rows = slice(start, start + QUERIES_AT_ONCE)
+        right = relevant[rows]
+        similarity = cosine_similarity(queries[rows], gallery, offset=REFERENCE_OFFSET)
+        found["value"].append(score(similarity, right))
+        found["chance"].append(score(np.zeros(right.shape), right))
+        if disagreement is not None:
+            found["ceiling"].append(score(-disagreement[rows].astype(np.float64), right))
+    return {what: np.concatenate(parts) for what, parts in found.items() if parts}
 
 
 def _means(per_query: Mapping[str, Float[np.ndarray, " queries"]]) -> dict[str, float]:
     return {what: float(values.mean()) for what, values in per_query.items()}
 
 
-def _rankers(
-    queries: Float[np.ndarray, "queries embedding"],
-    gallery: Float[np.ndarray, "gallery embedding"],
-    disagreement: Int[np.ndarray, "queries gallery"] | None,
-) -> dict[str, Ranker]:
-    """The cosine of embeddings; for chance all tied, which gives the expectation over all rankings; the oracle."""
-    rankers: dict[str, Ranker] = {
-        "value": lambda rows: cosine_similarity(queries[rows], gallery, offset=REFERENCE_OFFSET),
-        "chance": lambda rows: np.zeros((rows.stop - rows.start, len(gallery))),
-    }
-    if disagreement is not None:
-        rankers["ceiling"] = lambda rows: -disagreement[rows].astype(np.float64)
-    return rankers
-
-
-def _per_query(
-    similarity: Ranker,
-    query_labels: Int[np.ndarray, " queries"],
-    gallery_labels: Int[np.ndarray, " gallery"],
-    score: Callable[[np.ndarray, Bool[np.ndarray, "queries gallery"]], np.ndarray],
-) -> Float[np.ndarray, " queries"]:
-    parts = []
-    for start in range(0, len(query_labels), QUERIES_AT_ONCE):
-        rows = slice(start, min(start + QUERIES_AT_ONCE, len(query_labels)))
-        parts.append(score(similarity(rows), same_label(query_labels[rows], gallery_labels)))
-    return np.concatenate(parts)
+def _score(key: str, name: str, values: Mapping[str, Any], protocol: Mapping[str, Any], **facts: Any) -> Score:
+    ceiling_name = "oracle" if "ceiling" in values else None
+    return Score(f"sen/{key}", name, protocol=protocol, ceiling_name=ceiling_name, **values, **facts)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from s2igan.data.store import Store
 from s2igan.devices import choose_device
 from s2igan.evaluation.attributes import ClassifierConfig, load_or_train_classifier
 from s2igan.evaluation.drawings import drawn_set_with
-from s2igan.evaluation.embedding_scores import Embeddings, embedding_scores
+from s2igan.evaluation.embedding_scores import embedding_scores
 from s2igan.evaluation.evaluation_split import EvaluationSplit, Networks, check_size
 from s2igan.evaluation.features import image_features
 from s2igan.evaluation.figure3 import figure3_group
@@ -39,7 +40,6 @@ def evaluate(
     data_dir: str | Path,
     *,
     split: str = "test",
-    samples_per_caption: int = 1,
     seed: int = 0,
     max_captions: int = 1000,
     classifier: ClassifierConfig | None = None,
@@ -54,9 +54,8 @@ def evaluate(
 
     Args:
         split: the split to score on.
-        samples_per_caption: images generated for each caption that attributes and distances are measured on.
         seed: of every random choice and of the noise.
-        max_captions: captions, drawn at random, that images are generated for.
+        max_captions: captions, drawn at random, that an image each is generated for.
         classifier: settings of the attribute classifier; its defaults unless given.
         device: where to compute; a GPU if there is one.
         allow_other_data: score a run on another set than the one that it was trained on; the record says so.
@@ -66,7 +65,7 @@ def evaluate(
             there is no such device.
     """
     started = time.monotonic()
-    out, console = Console(), Console(stderr=True)
+    out = Console()
     where = choose_device(device)
     run = RunDirectory.open(run_directory)
     chosen = EvaluationSplit.of(Store.open(data_dir), split)
@@ -76,13 +75,13 @@ def evaluate(
     for folder in (SAMPLE_SHEET, FIGURE3):  # those of an earlier evaluation, which may have been of other data
         shutil.rmtree(run.evaluation / folder, ignore_errors=True)
 
-    groups = [stage_1_group(networks, chosen, seed=seed, console=console)]
+    groups = [stage_1_group(networks, chosen, seed=seed)]
     if networks.model is not None:
         check_size(networks.model, chosen.store)
-        evaluation = Evaluation(networks.model, chosen, seed, console)
+        evaluation = Evaluation(networks.model, chosen, seed)
         write_sample_sheet(evaluation, run.evaluation / SAMPLE_SHEET)
         captions = np.random.default_rng([seed, 0xCA9]).permutation(chosen.utterances)[:max_captions]
-        groups += generated_groups(evaluation, captions, samples_per_caption, classifier, run.evaluation / FIGURE3)
+        groups += generated_groups(evaluation, captions, classifier, run.evaluation / FIGURE3)
     groups = [informative(group) for group in groups]
     content = {
         "version": VERSION,
@@ -103,19 +102,14 @@ def evaluate(
     return content
 
 
-def stage_1_group(networks: Networks, split: EvaluationSplit, *, seed: int, console: Console) -> Group:
+def stage_1_group(networks: Networks, split: EvaluationSplit, *, seed: int) -> Group:
     """How well stage 1 finds images by speech and speech by images (method.md section 6)."""
     store, utterances = split.store, split.utterances
     device = next(networks.image.parameters()).device
-    speech = speech_embeddings(store, networks.speech, utterances, device=device, console=console)
+    speech = speech_embeddings(store, networks.speech, utterances, device=device, console=Console(stderr=True))
+    size, description = networks.image_size, "Image embeddings"
     images = image_features(
-        networks.image,
-        store.images,
-        split.images,
-        crop=networks.image_size,
-        project=True,
-        console=console,
-        description="Image embeddings",
+        networks.image, store.images, split.images, crop=size, project=True, description=description
     )
     disagreement, oracle = None, ""
     if store.attributes and any(store.mentions(int(utterance)) for utterance in utterances):
@@ -125,39 +119,36 @@ def stage_1_group(networks: Networks, split: EvaluationSplit, *, seed: int, cons
             " The oracle ranks by how many of the attributes that a caption names an image lacks, fewest first, ties "
             "in random order."
         )
-    embeddings = Embeddings(
-        speech=speech.numpy(),
-        images=images,
-        utterance_image=np.searchsorted(split.images, store.image_index[utterances]),
-        image_class=store.image_class[split.images] if store.has_classes else None,
-        disagreement=disagreement,
-    )
-    extractor = f"the run's own encoders, images at {networks.image_size} px"
+    extractor = f"the run's own encoders, images at {size} px"
     protocol = (
         f"{len(utterances)} {split.name} utterances, voices: {split.voices}; {len(images)} real images; cosine of "
         f"the embeddings.{oracle}"
     )
-    scores = embedding_scores(embeddings, {**split.protocol, "extractor": extractor}, seed=seed)
+    scores = embedding_scores(
+        speech.numpy(),
+        images,
+        utterance_image=np.searchsorted(split.images, store.image_index[utterances]),
+        image_class=store.image_class[split.images] if store.has_classes else None,
+        disagreement=disagreement,
+        protocol={**split.protocol, "extractor": extractor},
+        seed=seed,
+    )
     return Group("sen", "Finding images by speech (SEN)", protocol, scores)
 
 
 def generated_groups(
-    evaluation: Evaluation,
-    captions: np.ndarray,
-    samples_per_caption: int,
-    classifier_config: ClassifierConfig | None,
-    figure3: Path,
+    evaluation: Evaluation, captions: np.ndarray, classifier_config: ClassifierConfig | None, figure3: Path
 ) -> list[Group]:
     """Scores of the images that the model generates for captions; Figure 3 is kept in a folder."""
-    split, console = evaluation.split, evaluation.console
-    fakes = evaluation.draw(captions, samples_per_caption)
+    split = evaluation.split
+    fakes = evaluation.draw(captions)
     groups = []
     drawn = drawn_set_with(split.store.attributes)
     if drawn is not None:
-        classifier = load_or_train_classifier(drawn, classifier_config, console=console)
+        classifier = load_or_train_classifier(drawn, classifier_config)
         groups.append(attribute_group(classifier, split, fakes, drawn.headlines))
-        changed = figure3_group(evaluation, classifier, drawn, figure3)
-        groups += [changed] if changed is not None else []
+        if changed := figure3_group(evaluation, classifier, drawn, figure3):
+            groups.append(changed)
     real, generated = evaluation.real_features(split.images, fakes.side), evaluation.fake_features(fakes)
     if split.store.has_classes:
         groups.append(paper_map_group(evaluation, real))
@@ -165,5 +156,5 @@ def generated_groups(
         groups.append(fake_recall_group(evaluation, fakes, real, generated))
     if min(len(split.images), len(fakes.pictures)) >= 2:
         return [*groups, distance_group(evaluation, fakes, real, generated)]
-    console.print("Distances are left out: they need two real and two generated images.", highlight=False)
+    print("Distances are left out: they need two real and two generated images.", file=sys.stderr)
     return groups

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Int
+from jaxtyping import Int
 
 from s2igan.checkpoint import load_model
 from s2igan.data.store import Store
@@ -44,8 +44,9 @@ class EvaluationSplit:
         if len(own) == 0:
             raise UserError(f"{store.directory}: the split {split!r} has no utterances; name another, or prepare one.")
         elsewhere = np.setdiff1d(np.arange(len(store)), own)
-        new = new_voices(store.speaker_index[own], store.speaker_index[elsewhere])
-        voices = f"{len(np.unique(store.speaker_index[own[new]]))} that speak in no other split"
+        speakers = store.speaker_index[own]
+        new = (speakers >= 0) & ~np.isin(speakers, store.speaker_index[elsewhere])  # -1 is an unknown speaker
+        voices = f"{len(np.unique(speakers[new]))} that speak in no other split"
         if not new.all():
             voices += f" ({new.sum()} of {len(own)} utterances)"
         if 2 * new.sum() < len(own):  # where speakers are not kept apart, a few are new by accident
@@ -68,19 +69,11 @@ class EvaluationSplit:
         return {name: facts[name] for name in self.store.mentions(utterance)}
 
 
-def new_voices(
-    speakers: Int[np.ndarray, " utterances"], elsewhere: Int[np.ndarray, " others"]
-) -> Bool[np.ndarray, " utterances"]:
-    """Which utterances are by a speaker who is known and is not among those elsewhere; -1 is an unknown speaker."""
-    return (speakers >= 0) & ~np.isin(speakers, elsewhere)
-
-
 @dataclass(frozen=True)
 class Networks:
     """What a run offers: both encoders of stage 1, and the model in use once stage 2 is trained."""
 
     speech: Encoder
-    """The paper's, or what a baseline has in its place."""
     image: ImageEncoder
     image_size: int
     """Side in pixels of the images that the image encoder was trained on."""

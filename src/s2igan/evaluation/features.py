@@ -7,22 +7,14 @@ from collections.abc import Callable
 import numpy as np
 import torch
 from jaxtyping import Float, Int, UInt8
-from rich.console import Console
-from rich.progress import track
 from torch import Tensor
 
 from s2igan.data.dataset import crop_and_flip
 from s2igan.data.store import StoredImages
 from s2igan.models.image_encoder import ImageEncoder
+from s2igan.parallel import track
 
 BATCH = 64
-
-
-def as_images(
-    pictures: UInt8[np.ndarray, "batch side side 3"], crop: int | None = None
-) -> Float[Tensor, "batch 3 height width"]:
-    """Bytes to [-1, 1], the centre crop of ``crop`` pixels (the whole picture unless given), as training sees it."""
-    return crop_and_flip(pictures, crop or pictures.shape[1], None)
 
 
 def image_features(
@@ -32,7 +24,6 @@ def image_features(
     *,
     crop: int | None = None,
     project: bool = False,
-    console: Console | None = None,
     description: str = "Image features",
 ) -> Float[np.ndarray, "_ features"]:
     """Frozen features of pictures, or with ``project`` their embeddings V, float32, on the encoder's device.
@@ -41,16 +32,13 @@ def image_features(
         pictures: an array, or all pictures of a store, of which only those asked for are read.
         rows: which of them, in this order; all unless given.
         crop: side in pixels of the centre crop; the whole picture unless given.
-        console: where a progress bar is shown; nowhere unless given, and on terminals only.
     """
     device = next(encoder.parameters()).device
     compute: Callable[[Tensor], Tensor] = encoder if project else encoder.features
     rows = np.arange(len(pictures)) if rows is None else rows
-    starts = range(0, len(rows), BATCH)
-    silent = console is None or not console.is_terminal
     parts = []
     with torch.inference_mode():
-        for start in track(starts, description=description, console=console, disable=silent):
-            images = as_images(pictures[rows[start : start + BATCH]], crop)
+        for start in track(range(0, len(rows), BATCH), description):
+            images = crop_and_flip(pictures[rows[start : start + BATCH]], crop or pictures.shape[1], None)
             parts.append(compute(images.to(device)).float().cpu().numpy())
     return np.concatenate(parts)

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
 from s2igan.corpora.builtin.drawn import DrawnSet
+from s2igan.data.dataset import crop_and_flip
 from s2igan.errors import UserError
 from s2igan.evaluation.attributes import AttributeClassifier
-from s2igan.evaluation.evaluation_split import EvaluationSplit
-from s2igan.evaluation.features import as_images
 from s2igan.evaluation.generated import Evaluation
 from s2igan.evaluation.scores import FIGURE3, Group, Score
 from s2igan.files import atomic_write_json
@@ -29,18 +28,14 @@ DEFAULT_VOICE = "espeak:en-us"
 """Speaks where the split's speakers are no voices that can be synthesized."""
 
 
-@dataclass(frozen=True)
-class Changed:
-    """One sentence with one word changed through all values of an attribute, spoken and drawn."""
+class Spoken(NamedTuple):
+    """The sentence with one value filled in, spoken and drawn."""
 
-    attribute: str
-    template: str
-    values: tuple[str, ...]
-    texts: tuple[str, ...]
-    waves: tuple[np.ndarray, ...]
-    """The recordings, at the synthesizer's sample rate."""
-    sample_rate: int
-    pictures: UInt8[np.ndarray, "values samples side side 3"]
+    word: str
+    text: str
+    wave: np.ndarray
+    """At the synthesizer's sample rate."""
+    pictures: UInt8[np.ndarray, "samples side side 3"]
     """The noise is the same for every value: sample k differs between values by the word alone."""
 
 
@@ -54,17 +49,19 @@ def figure3_group(
     model, seed = evaluation.model, evaluation.seed
     if model.speech_encoder.reads != "speech":
         return None
+    speaker = evaluation.split.store.speaker(int(evaluation.split.utterances[0]))
     try:
-        voice = parse_voice(_voice_of(evaluation.split))
+        voice = parse_voice(speaker if speaker is not None and speaker.startswith("espeak:") else DEFAULT_VOICE)
     except UserError as error:
-        evaluation.console.print(f"Figure 3 is left out: {error}", highlight=False)
+        print(f"Figure 3 is left out: {error}", file=sys.stderr)
         return None
     scores: list[Score] = []
     for name, template in drawn.changed_sentences.items():
         values = drawn.attributes[name]
-        changed = change_word(model, voice, name, template, values, samples=SCORED, seed=seed)
+        rows = change_word(model, voice, template, values, samples=SCORED, seed=seed)
         if not scores:
-            write_changed(folder, changed, voice.name, seed)
+            facts = {"template": template, "attribute": name, "voice": voice.name, "seed": seed}
+            write_changed(folder, rows, facts, voice.sample_rate)
         protocol = {
             "sentence": template,
             "voice": voice.name,
@@ -77,7 +74,7 @@ def figure3_group(
             Score(
                 f"figure3/{name}",
                 f"{name.replace('_', ' ')} followed",
-                followed(changed, classifier),
+                followed(rows, name, classifier),
                 protocol,
                 chance=1 / len(values),
                 ceiling=classifier.record["held_out_accuracy"][name],
@@ -91,65 +88,46 @@ def figure3_group(
     return Group("figure3", "One word changed (Figure 3)", words, scores)
 
 
-def _voice_of(split: EvaluationSplit) -> str:
-    """A voice of this split, if its utterances were synthesized by voices that are known here."""
-    speaker = split.store.speaker(int(split.utterances[0]))
-    return speaker if speaker is not None and speaker.startswith("espeak:") else DEFAULT_VOICE
-
-
 def change_word(
-    model: SpeechToImage,
-    voice: Synthesizer,
-    attribute: str,
-    template: str,
-    values: Sequence[str],
-    *,
-    samples: int,
-    seed: int,
-) -> Changed:
-    """``template`` spoken with every value in turn for its `{}`, and drawn with the same noise.
-
-    The article is part of what is filled in: "{} belly" becomes "a red belly", "an orange belly"; a template with
-    "{} wings" gets none.
-    """
-    texts = tuple(fill(template, value) for value in values)
-    waves = tuple(voice.synthesize(text) for text in texts)
+    model: SpeechToImage, voice: Synthesizer, template: str, values: Sequence[str], *, samples: int, seed: int
+) -> list[Spoken]:
+    """``template`` with every value in turn in the place of its `{}`, spoken, and drawn with the same noise."""
     z, eps = model.noise(samples, seed)
-    pictures = [
-        model.draw(model.embed((wave, voice.sample_rate))[None].expand(samples, -1), z, eps)[-1] for wave in waves
-    ]
-    return Changed(attribute, template, tuple(values), texts, waves, voice.sample_rate, np.stack(pictures))
+    rows = []
+    for value in values:
+        text = fill(template, value)
+        wave = voice.synthesize(text)
+        embeddings = model.embed((wave, voice.sample_rate)).expand(samples, -1)
+        rows.append(Spoken(value, text, wave, model.draw(embeddings, z, eps)))
+    return rows
 
 
 def fill(template: str, value: str) -> str:
-    """ "has a {} belly" with "orange" gives "has an orange belly"."""
+    """ "has a {} belly" with "orange" gives "has an orange belly"; a template with "{} wings" gets no article."""
     article = "an" if value[0] in "aeiou" else "a"
     return re.sub(r"\ba \{\}", f"{article} {value}", template).replace("{}", value)
 
 
-def followed(changed: Changed, classifier: AttributeClassifier) -> float:
+def followed(rows: Sequence[Spoken], attribute: str, classifier: AttributeClassifier) -> float:
     """Share of the pictures in which the classifier sees the value that was spoken."""
-    samples = changed.pictures.shape[1]
-    found = classifier.predict(as_images(np.concatenate(changed.pictures)))[changed.attribute]
-    known = classifier.attributes[changed.attribute]
-    spoken = np.repeat([known.index(value) for value in changed.values], samples)
+    pictures = np.concatenate([row.pictures for row in rows])
+    found = classifier.predict(crop_and_flip(pictures, pictures.shape[1], None))[attribute]
+    known = classifier.attributes[attribute]
+    spoken = [known.index(row.word) for row in rows for _ in row.pictures]
     return float((found == spoken).mean())
 
 
-def write_changed(folder: Path, changed: Changed, voice: str, seed: int) -> dict[str, Any]:
-    """Writes `figure3.json` and the files that it names into ``folder``; returns its content (docs/metrics.md).
+def write_changed(folder: Path, rows: Sequence[Spoken], facts: Mapping[str, Any], sample_rate: int) -> None:
+    """Writes `figure3.json` (docs/metrics.md) and the files that it names into ``folder``.
 
     Raises:
         UserError: the folder cannot be written.
     """
-    rows = []
-    for value, text, wave, drawn in zip(changed.values, changed.texts, changed.waves, changed.pictures, strict=True):
-        pictures = {f"{value}-{number}.png": picture for number, picture in enumerate(drawn[:KEPT], start=1)}
+    records = []
+    for word, text, wave, drawn in rows:
+        pictures = {f"{word}-{number}.png": picture for number, picture in enumerate(drawn[:KEPT], start=1)}
         for name, picture in pictures.items():
             write_picture(folder / name, Image.fromarray(picture))
-        write_recording(folder / f"{value}.wav", wave, changed.sample_rate)
-        rows.append({"word": value, "text": text, "audio": f"{value}.wav", "samples": list(pictures)})
-    facts = {"template": changed.template, "attribute": changed.attribute, "voice": voice, "seed": seed}
-    content = {**facts, "rows": rows}
-    atomic_write_json(folder / f"{FIGURE3}.json", content)
-    return content
+        write_recording(folder / f"{word}.wav", wave, sample_rate)
+        records.append({"word": word, "text": text, "audio": f"{word}.wav", "samples": list(pictures)})
+    atomic_write_json(folder / f"{FIGURE3}.json", {**facts, "rows": records})

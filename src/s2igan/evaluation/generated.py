@@ -11,16 +11,17 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int, UInt8
 from rich.console import Console
-from rich.progress import track
 from torch import Tensor
 
+from s2igan.data.dataset import crop_and_flip
 from s2igan.evaluation.attributes import Accuracy, AttributeClassifier, attribute_accuracy
 from s2igan.evaluation.evaluation_split import EvaluationSplit
-from s2igan.evaluation.features import as_images, image_features
+from s2igan.evaluation.features import image_features
 from s2igan.evaluation.paper_queries import PaperQueries
 from s2igan.evaluation.scores import Group, Score
 from s2igan.metrics.fid import fid, kid
 from s2igan.metrics.retrieval import (
+    CHANCE_TRIALS,
     REFERENCE_OFFSET,
     chance_map,
     cosine_similarity,
@@ -30,6 +31,7 @@ from s2igan.metrics.retrieval import (
     same_label,
 )
 from s2igan.models.image_encoder import ImageEncoder, ImageEncoderConfig
+from s2igan.parallel import track
 from s2igan.pipeline import SpeechToImage
 from s2igan.training.frozen import speech_embeddings
 
@@ -51,22 +53,15 @@ DRAWN_AT_ONCE = 64
 
 @dataclass(frozen=True)
 class Fakes:
-    """Images generated for captions."""
+    """Images generated for captions, one for each."""
 
-    captions: Int[np.ndarray, " captions"]
+    captions: Int[np.ndarray, " images"]
     """Numbers of the utterances in the store."""
-    per_caption: int
     pictures: UInt8[np.ndarray, "images side side 3"]
-    """``per_caption`` of each caption after the other."""
     seed: int
     """Of the noise."""
     rerank: int = 1
     """Images of which the encoders of stage 1 kept one, for each picture."""
-
-    @property
-    def utterances(self) -> Int[np.ndarray, " images"]:
-        """The caption of each image."""
-        return np.repeat(self.captions, self.per_caption)
 
     @property
     def side(self) -> int:
@@ -78,7 +73,7 @@ class Fakes:
         """What scores of these images have in their record."""
         return {
             "captions": len(self.captions),
-            "images_per_caption": self.per_caption,
+            "images_per_caption": 1,
             "rerank": self.rerank,
             "image_size": self.side,
             "seed": self.seed,
@@ -92,17 +87,14 @@ class Evaluation:
     model: SpeechToImage
     split: EvaluationSplit
     seed: int
-    console: Console
-    """Where progress is shown."""
 
-    def draw(self, captions: Int[np.ndarray, " captions"], per_caption: int = 1, *, noise: int = 0) -> Fakes:
-        """``per_caption`` images of each caption at the highest resolution; other numbers ``noise``, other images."""
+    def draw(self, captions: Int[np.ndarray, " captions"], *, noise: int = 0) -> Fakes:
+        """An image of each caption at the highest resolution; other numbers ``noise``, other images."""
         model, seed = self.model, self.seed + noise
         speech = speech_embeddings(
-            self.split.store, model.speech_encoder, captions, device=model.device, console=self.console
+            self.split.store, model.speech_encoder, captions, device=model.device, console=Console(stderr=True)
         )
-        pictures = draw_pictures(model, speech.repeat_interleave(per_caption, dim=0), seed=seed, console=self.console)
-        return Fakes(captions, per_caption, pictures, seed, model.rerank)
+        return Fakes(captions, draw_pictures(model, speech, seed=seed), seed, model.rerank)
 
     @cached_property
     def encoder(self) -> ImageEncoder:
@@ -112,30 +104,28 @@ class Evaluation:
 
     def real_features(self, images: Int[np.ndarray, " images"], side: int) -> Float[np.ndarray, "images features"]:
         """Features of the centre crops, of ``side`` pixels as training crops them, of images of the store."""
-        pictures, description = self.split.store.images, "Features of real images"
-        return image_features(self.encoder, pictures, images, crop=side, console=self.console, description=description)
+        return image_features(
+            self.encoder, self.split.store.images, images, crop=side, description="Features of real images"
+        )
 
     def fake_features(self, fakes: Fakes) -> Float[np.ndarray, "images features"]:
         """Features of generated images, in their order."""
-        description = "Features of generated images"
-        return image_features(self.encoder, fakes.pictures, console=self.console, description=description)
+        return image_features(self.encoder, fakes.pictures, description="Features of generated images")
 
 
 @torch.inference_mode()
 def draw_pictures(
-    model: SpeechToImage, embeddings: Float[Tensor, "images embedding"], *, seed: int, console: Console | None = None
+    model: SpeechToImage, embeddings: Float[Tensor, "images embedding"], *, seed: int
 ) -> UInt8[np.ndarray, "images side side 3"]:
     """One picture per embedding at the highest resolution, each with noise of its own from ``seed``."""
     config = model.generator.config
     stream = torch.Generator().manual_seed(seed)
     noise = torch.randn(len(embeddings) * model.rerank, config.z + config.condition, generator=stream)
     z, eps = noise.split([config.z, config.condition], dim=1)
-    silent = console is None or not console.is_terminal
     parts = []
-    starts = range(0, len(embeddings), DRAWN_AT_ONCE)
-    for start in track(starts, description="Generating", console=console, disable=silent):
+    for start in track(range(0, len(embeddings), DRAWN_AT_ONCE), "Generating"):
         rows = slice(start * model.rerank, (start + DRAWN_AT_ONCE) * model.rerank)
-        parts.append(model.draw(embeddings[start : start + DRAWN_AT_ONCE], z[rows], eps[rows])[-1])
+        parts.append(model.draw(embeddings[start : start + DRAWN_AT_ONCE], z[rows], eps[rows]))
     return np.concatenate(parts)
 
 
@@ -143,15 +133,17 @@ def attribute_group(
     classifier: AttributeClassifier, split: EvaluationSplit, fakes: Fakes, headlines: Collection[str] = ()
 ) -> Group:
     """Do generated images show what their captions name? The ceiling asks the same about the captions' real images."""
-    store, utterances = split.store, fakes.utterances
+    store, utterances = split.store, fakes.captions
     images, row_of = np.unique(store.image_index[utterances], return_inverse=True)
-    seen = classifier.predict(as_images(store.images[images], fakes.side))
+    real, fake = (
+        classifier.predict(crop_and_flip(pictures, fakes.side, None))
+        for pictures in (store.images[images], fakes.pictures)
+    )
     truths = classifier.codes([store.image_attributes(int(store.image_index[u])) for u in utterances])
     mentions = [store.mentions(int(utterance)) for utterance in utterances]
     n_values = {name: len(values) for name, values in classifier.attributes.items()}
-    generated = attribute_accuracy(classifier.predict(as_images(fakes.pictures)), truths, mentions, n_values)
-    real = {name: codes[row_of] for name, codes in seen.items()}
-    ceiling = attribute_accuracy(real, truths, mentions, n_values)
+    generated = attribute_accuracy(fake, truths, mentions, n_values)
+    ceiling = attribute_accuracy({name: codes[row_of] for name, codes in real.items()}, truths, mentions, n_values)
     protocol = {**split.protocol, **fakes.protocol, "classifier": classifier.record}
 
     def score(key: str, name: str, found: Accuracy, best: Accuracy, **more: Any) -> Score:
@@ -173,7 +165,7 @@ def attribute_group(
         for name, found in generated.items()
     ]
     words = (
-        f"{len(utterances)} images of {len(fakes.captions)} {split.name} captions, asked only what the caption "
+        f"{len(utterances)} images of {len(utterances)} {split.name} captions, asked only what the caption "
         "names; seen by a classifier trained on drawings with random attributes. The ceiling is its accuracy on the "
         "real images of those captions."
     )
@@ -197,11 +189,7 @@ def paper_map_group(evaluation: Evaluation, real: Features) -> Group:
     of_class = [np.flatnonzero(described & (classes == label)) for label in np.unique(classes[described])]
     paper = PaperQueries.of(split)
 
-    def score(
-        queries: Int[np.ndarray, " queries"],
-        gallery: Float[np.ndarray, "gallery features"],
-        relevant: Bool[np.ndarray, "queries gallery"],
-    ) -> float:
+    def score(queries: np.ndarray, gallery: np.ndarray, relevant: np.ndarray) -> float:
         return mean_average_precision(cosine_similarity(real[queries], gallery, offset=REFERENCE_OFFSET), relevant)
 
     values, ceilings = [], []
@@ -219,7 +207,7 @@ def paper_map_group(evaluation: Evaluation, real: Features) -> Group:
         if np.isin(gallery_class, classes[others]).all():
             stand_ins = [rng.choice(others[classes[others] == label]) for label in gallery_class]
             ceilings.append(score(queries, real[stand_ins], relevant))
-    chance = chance_map(relevant, seed=evaluation.seed)
+    chance, _ = chance_map(relevant, seed=evaluation.seed)
     n_queries, n_fakes = relevant.shape
     protocol = {
         **split.protocol,
@@ -228,7 +216,7 @@ def paper_map_group(evaluation: Evaluation, real: Features) -> Group:
         "noise_draws": MAP_DRAWS,
         "image_size": evaluation.model.resolutions[-1],
         "seed": evaluation.seed,
-        "chance": f"simulated, {chance.trials} random rankings",
+        "chance": f"simulated, {CHANCE_TRIALS} random rankings",
     }
     only = Score(
         "fakes/map",
@@ -236,7 +224,7 @@ def paper_map_group(evaluation: Evaluation, real: Features) -> Group:
         float(np.mean(values)),
         protocol,
         std=float(np.std(values)),
-        chance=chance.mean,
+        chance=chance,
         ceiling=float(np.mean(ceilings)) if ceilings else None,
         ceiling_name="real images" if ceilings else None,
         headline=True,
@@ -272,21 +260,17 @@ def fake_recall_group(evaluation: Evaluation, fakes: Fakes, real: Features, gene
     split = evaluation.split
     paper = PaperQueries.of(split)
     if paper is None:
-        queries = np.searchsorted(split.images, np.unique(split.store.image_index[fakes.utterances]))
+        queries = np.searchsorted(split.images, np.unique(split.store.image_index[fakes.captions]))
     else:
         queries = paper.positions
         fakes = evaluation.draw(split.captions_of(queries))
         generated = evaluation.fake_features(fakes)
     order = np.argsort(queries)
-    described = np.searchsorted(split.images, split.store.image_index[fakes.utterances])
+    described = np.searchsorted(split.images, split.store.image_index[fakes.captions])
     own = order[np.searchsorted(queries, described, sorter=order)]
     relevant = same_label(np.arange(len(queries)), own)
-    protocol = {
-        **split.protocol,
-        **fakes.protocol,
-        **_ranking_protocol(relevant, paper),
-        "chance": "expected over all rankings",
-    }
+    how = {"chance": "expected over all rankings"}
+    protocol = {**split.protocol, **fakes.protocol, **_ranking_protocol(relevant, paper), **how}
     scores = [
         Score(
             f"fakes/recall@{k}",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -42,26 +41,20 @@ class PaperQueries:
         store = split.store
         described = np.flatnonzero(np.isin(split.images, store.image_index[split.utterances]))
         paths = {int(number): store.image_path(int(split.images[number])).with_suffix("") for number in described}
-        for name, queries, fakes in _lists(store.has_classes):
+        lists: list[tuple[ClassSet | RecallSet, tuple[str, ...], int]]
+        if store.has_classes:
+            lists = [(name, map_queries(name), len(map_gallery(name))) for name in get_args(ClassSet)]
+        else:
+            lists = [(name, held_out_images(name), n * len(held_out_images(name))) for name, n in CAPTIONS.items()]
+        for name, queries, fakes in lists:
             if store.has_classes:
-                names = [
-                    (f"{store.classes[store.image_class[split.images[n]]]}/{path.name}", n) for n, path in paths.items()
-                ]
+                position = {
+                    f"{store.classes[store.image_class[split.images[n]]]}/{path.name}": n for n, path in paths.items()
+                }
             else:
                 depths = sorted({key.count("/") + 1 for key in queries})
-                names = [("/".join(path.parts[-depth:]), n) for depth in depths for n, path in paths.items()]
-            position = dict(names)
+                position = {"/".join(path.parts[-depth:]): n for depth in depths for n, path in paths.items()}
             found = [position[key] for key in queries if key in position]
             if 2 * len(found) > len(queries):
                 return cls(name, np.array(found), len(queries), fakes)
         return None
-
-
-def _lists(with_classes: bool) -> Iterator[tuple[ClassSet | RecallSet, tuple[str, ...], int]]:
-    """Name, queries and number of fakes of each of the paper's sets."""
-    if with_classes:
-        for name in get_args(ClassSet):
-            yield name, map_queries(name), len(map_gallery(name))
-    else:
-        for name, captions in CAPTIONS.items():
-            yield name, held_out_images(name), captions * len(held_out_images(name))

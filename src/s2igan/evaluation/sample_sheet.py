@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from s2igan.audio import SAMPLE_RATE, load_audio
-from s2igan.evaluation.features import as_images
+from s2igan.data.dataset import crop_and_flip
 from s2igan.evaluation.generated import Evaluation
 from s2igan.evaluation.scores import SAMPLE_SHEET
 from s2igan.files import atomic_write_json
@@ -41,8 +41,9 @@ def write_sample_sheet(evaluation: Evaluation, folder: Path) -> list[dict[str, A
     for number, (utterance, embedding) in enumerate(zip(map(int, chosen), embeddings, strict=True), start=1):
         image = int(store.image_index[utterance])
         recording = store.audio_path(utterance)
-        pictures = {f"{number:02d}-real.png": to_pixels(as_images(store.images[[image]], model.resolutions[-1]))[0]}
-        for sample, picture in enumerate(model.draw(embedding.expand(SAMPLES, -1), z, eps)[-1], start=1):
+        real_picture = crop_and_flip(store.images[[image]], model.resolutions[-1], None)
+        pictures = {f"{number:02d}-real.png": to_pixels(real_picture)[0]}
+        for sample, picture in enumerate(model.draw(embedding.expand(SAMPLES, -1), z, eps), start=1):
             pictures[f"{number:02d}-{sample}.png"] = picture
         for name, picture in pictures.items():
             write_picture(folder / name, Image.fromarray(picture))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -26,7 +26,7 @@ def data_record(run: RunDirectory, split: EvaluationSplit, *, allow_other_data: 
     store = split.store
     record = {"name": store.directory.resolve().name, "fingerprint": store.fingerprint}
     if run.config.get("store") == store.fingerprint:
-        return {**record, "trained_on": True}
+        return {**record, "trained_on": True, "split_trained_on": split.name in store.training_splits("rdg")}
     if not allow_other_data:
         raise UserError(
             f"{store.directory}: the run {run.path} was trained on another prepared set ({run.config.get('data')}) and "
@@ -70,37 +70,25 @@ def _shared(split: EvaluationSplit, own: Store) -> dict[str, int | None]:
     Compared is what the stores hold; where that differs by how they were prepared (another size, another window), the
     files that they were prepared from. None where these are gone.
     """
-    trained_on = own.split_indices(*own.training_splits("rdg"))
-    picture = _pixels if split.store.image_size == own.image_size else _image_file
-    recording = _mel if split.store.window == own.window else _audio_file
-    found: dict[str, int | None] = {}
-    for kind, content, evaluated, known in (
-        ("pictures", picture, split.images, np.unique(own.image_index[trained_on])),
-        ("recordings", recording, split.utterances, trained_on),
-    ):
+    same_size, same_window = split.store.image_size == own.image_size, split.store.window == own.window
+
+    def picture(store: Store, image: int) -> bytes:
+        return store.images[image].tobytes() if same_size else store.image_path(image).read_bytes()
+
+    def recording(store: Store, utterance: int) -> bytes:
+        if same_window:
+            return store.mel(utterance).tobytes()
+        return store.audio_path(utterance).read_bytes() + repr(store.segment(utterance)).encode()
+
+    def shared(content: Callable[[Store, int], bytes], evaluated: np.ndarray, known: np.ndarray) -> int | None:
         try:
-            digests = {_digest(content(own, int(index))) for index in known}
-            found[kind] = sum(_digest(content(split.store, int(index))) in digests for index in evaluated)
+            digests = {hashlib.sha256(content(own, int(index))).digest() for index in known}
+            return sum(hashlib.sha256(content(split.store, int(index))).digest() in digests for index in evaluated)
         except OSError:
-            found[kind] = None
-    return found
+            return None
 
-
-def _pixels(store: Store, image: int) -> bytes:
-    return store.images[image].tobytes()
-
-
-def _image_file(store: Store, image: int) -> bytes:
-    return store.image_path(image).read_bytes()
-
-
-def _mel(store: Store, utterance: int) -> bytes:
-    return store.mel(utterance).tobytes()
-
-
-def _audio_file(store: Store, utterance: int) -> bytes:
-    return store.audio_path(utterance).read_bytes() + repr(store.segment(utterance)).encode()
-
-
-def _digest(content: bytes) -> bytes:
-    return hashlib.blake2b(content, digest_size=20).digest()
+    trained_on = own.split_indices(*own.training_splits("rdg"))
+    return {
+        "pictures": shared(picture, split.images, np.unique(own.image_index[trained_on])),
+        "recordings": shared(recording, split.utterances, trained_on),
+    }

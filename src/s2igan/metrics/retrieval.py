@@ -9,28 +9,15 @@ tied items, in closed form. Without ties this is the usual definition. It makes 
 need sampling: the oracle, whose scores are small integers, and chance, which is the case that everything is tied.
 """
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
 REFERENCE_OFFSET = 1e-10
 """The reference adds this to every component before it normalises, so that a zero vector does not divide by zero."""
-
-
-def unit_rows(
-    features: Float[np.ndarray, "items features"], *, offset: float = 0.0
-) -> Float[np.ndarray, "items features"]:
-    """Rows of ``features + offset`` divided by their L2 norm, in float64.
-
-    Raises ValueError on a zero or non-finite row.
-    """
-    shifted = features.astype(np.float64) + offset
-    norms = np.linalg.norm(shifted, axis=1, keepdims=True)
-    if not np.isfinite(norms).all() or (norms == 0).any():
-        raise ValueError("a row of the features is zero or not finite: its direction is not defined")
-    unit: np.ndarray = shifted / norms
-    return unit
+CHANCE_TRIALS = 200
+"""Random rankings that `chance_map` simulates."""
 
 
 def cosine_similarity(
@@ -44,7 +31,14 @@ def cosine_similarity(
     ``offset`` is added to every component first; the reference's mAP uses ``REFERENCE_OFFSET``, its paired recall 0.
     Raises ValueError where a row is zero or not finite.
     """
-    return unit_rows(queries, offset=offset) @ unit_rows(gallery, offset=offset).T
+    unit = []
+    for features in (queries, gallery):
+        shifted = features.astype(np.float64) + offset
+        norms = np.linalg.norm(shifted, axis=1, keepdims=True)
+        if not np.isfinite(norms).all() or (norms == 0).any():
+            raise ValueError("a row of the features is zero or not finite: its direction is not defined")
+        unit.append(shifted / norms)
+    return unit[0] @ unit[1].T
 
 
 def same_label(
@@ -54,9 +48,8 @@ def same_label(
     return query_labels[:, None] == gallery_labels[None, :]
 
 
-@dataclass(frozen=True)
-class _Ranking:
-    """A ranking per query, in groups of tied items. Every array is (queries, gallery), by position in the ranking."""
+class _Ranking(NamedTuple):
+    """A ranking per query, in groups of tied items; by position in the ranking."""
 
     start: Int[np.ndarray, "queries gallery"]  # position at which this position's group starts
     size: Int[np.ndarray, "queries gallery"]  # items in the group
@@ -65,7 +58,11 @@ class _Ranking:
     total: Int[np.ndarray, " queries"]  # right items of the query
 
 
-def _rank(similarity: Float[np.ndarray, "queries gallery"], relevant: Bool[np.ndarray, "queries gallery"]) -> _Ranking:
+def _rank(
+    similarity: Float[np.ndarray, "queries gallery"], relevant: Bool[np.ndarray, "queries gallery"], k: int = 1
+) -> _Ranking:
+    if k < 1:
+        raise ValueError(f"k must be at least 1, not {k}")
     if similarity.shape != relevant.shape:
         raise ValueError(f"similarity {similarity.shape} and relevant {relevant.shape} must have one shape")
     if not np.isfinite(similarity).all():
@@ -85,7 +82,7 @@ def _rank(similarity: Float[np.ndarray, "queries gallery"], relevant: Bool[np.nd
     np.cumsum(np.take_along_axis(relevant, order, axis=1), axis=1, out=hits_until[:, 1:])
     hits_before = np.take_along_axis(hits_until, start, axis=1)
     hits = np.take_along_axis(hits_until, end, axis=1) - hits_before
-    return _Ranking(start=start, size=end - start, hits=hits, hits_before=hits_before, total=total)
+    return _Ranking(start, end - start, hits, hits_before, total)
 
 
 def average_precision(
@@ -116,8 +113,7 @@ def precision_at_k(
     similarity: Float[np.ndarray, "queries gallery"], relevant: Bool[np.ndarray, "queries gallery"], k: int
 ) -> float:
     """Right items among the first k, over k, averaged over the queries; the reference prints it as R@k."""
-    _check_k(k)
-    r = _rank(similarity, relevant)
+    r = _rank(similarity, relevant, k)
     return float((r.hits / r.size)[:, :k].sum(axis=1).mean() / k)
 
 
@@ -129,8 +125,7 @@ def hits_at_k(
     Paired sets (item i matches item i) and many-to-one sets (five utterances an image) differ in ``relevant`` only. A
     gallery smaller than k counts as seen whole.
     """
-    _check_k(k)
-    r = _rank(similarity, relevant)
+    r = _rank(similarity, relevant, k)
     last = min(k, similarity.shape[1]) - 1
     start, size, hits, before = (a[:, last] for a in (r.start, r.size, r.hits, r.hits_before))
     # The cut at k falls into a group of n tied items of which d are seen: all of them wrong with C(n-m, d) / C(n, d).
@@ -187,36 +182,19 @@ def attribute_disagreement(
     with their values. An attribute that an image does not have counts as false of it.
     """
     counts = np.zeros((len(query_mentions), len(image_attributes)), dtype=np.int64)
-    columns: dict[str, np.ndarray] = {}
+    names = {name for mentions in query_mentions for name in mentions}
+    columns = {name: np.array([image.get(name, "") for image in image_attributes], dtype=object) for name in names}
     for row, mentions in enumerate(query_mentions):
         for name, value in mentions.items():
-            if name not in columns:
-                columns[name] = np.array([image.get(name, "") for image in image_attributes], dtype=object)
             counts[row] += columns[name] != value
     return counts
 
 
-@dataclass(frozen=True)
-class Chance:
-    """A score under random rankings: mean and standard deviation over ``trials`` simulated evaluations."""
+def chance_map(relevant: Bool[np.ndarray, "queries gallery"], *, seed: int = 0) -> tuple[float, float]:
+    """mAP of a ranking that knows nothing: mean and standard deviation of `CHANCE_TRIALS` that rank at random.
 
-    mean: float
-    std: float
-    trials: int
-    seed: int
-
-
-def chance_map(relevant: Bool[np.ndarray, "queries gallery"], *, trials: int = 200, seed: int = 0) -> Chance:
-    """mAP of a ranking that knows nothing, simulated: every trial ranks the gallery at random for every query.
-
-    Its expectation is ``mean_average_precision`` of constant scores; the simulation also gives the spread, which says
-    how far above chance a single evaluation has to be before it means something.
+    The mean is close to ``mean_average_precision`` of constant scores, which is the expectation.
     """
     rng = np.random.default_rng(seed)
-    values = [mean_average_precision(rng.random(relevant.shape), relevant) for _ in range(trials)]
-    return Chance(mean=float(np.mean(values)), std=float(np.std(values)), trials=trials, seed=seed)
-
-
-def _check_k(k: int) -> None:
-    if k < 1:
-        raise ValueError(f"k must be at least 1, not {k}")
+    values = [mean_average_precision(rng.random(relevant.shape), relevant) for _ in range(CHANCE_TRIALS)]
+    return float(np.mean(values)), float(np.std(values))

@@ -1,6 +1,7 @@
 """Recurrent networks over padded utterances: PyTorch's GRU and LSTM, each utterance as if it were alone.
 
-On a GPU that is what a packed sequence is for. On a CPU, PyTorch's backward pass of a packed sequence writes the
+On a GPU that is what a packed sequence is for. It runs in float32 within bf16 too: there PyTorch would have cuDNN take
+float16, whose range is too small for gradients. On a CPU, PyTorch's backward pass of a packed sequence writes the
 gradient of the whole sequence anew for every frame. So there each direction of each layer runs on the padded sequences,
 and the second direction reads every utterance from its own end; the numbers are the same. With packed sequences a step
 of stage 1 takes 13 % longer in `birds`, and 86 % longer at the paper's size in bf16 (benchmarks/README.md).
@@ -30,8 +31,9 @@ def over_utterances(
         return _padded(rnn, x, lengths)
     order = lengths.argsort(descending=True)
     there, back = (index.to(x.device, non_blocking=True) for index in (order, order.argsort()))
-    packed = pack_padded_sequence(x[there], lengths[order], batch_first=True)
-    return pad_packed_sequence(rnn(packed)[0], batch_first=True)[0][back]
+    with torch.autocast(x.device.type, enabled=False):
+        packed = pack_padded_sequence(x[there].to(next(rnn.parameters()).dtype), lengths[order], batch_first=True)
+        return pad_packed_sequence(rnn(packed)[0], batch_first=True)[0][back]
 
 
 def mean_over_utterances(

@@ -4,14 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 MAX_POINTS = 240
 """Points of one curve; longer ones are averaged over neighbours."""
-SMOOTHING = 0.04
-"""Share of a curve's points, on either side, that the smoothed curve averages over."""
-SMOOTH_FROM = 40
-"""Curves of fewer points are shown as they are."""
 WIDTH, HEIGHT, TOP = 250, 96, 6
 """Of the area of a curve, in units of its viewBox, and where it begins."""
 PHASES = 5
@@ -21,8 +17,7 @@ Point = tuple[float, float]
 """Step and value."""
 
 
-@dataclass(frozen=True)
-class Curve:
+class Curve(NamedTuple):
     """A small line chart with its newest value."""
 
     name: str
@@ -31,9 +26,7 @@ class Curve:
     low: float
     high: float
     line: str
-    """An SVG path, smoothed where there are many points."""
-    raw: str | None
-    """The path under a smoothed line."""
+    """An SVG path."""
 
 
 def curve(name: str, points: Sequence[Point]) -> Curve | None:
@@ -42,28 +35,14 @@ def curve(name: str, points: Sequence[Point]) -> Curve | None:
     if not points:
         return None
     low, high = min(y for _, y in points), max(y for _, y in points)
-    thin = thinned(points)
-    raw = _path(thin, low, high)
-    if len(points) < SMOOTH_FROM:
-        return Curve(name, points[0], points[-1], low, high, raw, None)
-    return Curve(name, points[0], points[-1], low, high, _path(smoothed(thin), low, high), raw)
+    return Curve(name, points[0], points[-1], low, high, _path(thinned(points), low, high))
 
 
 def thinned(points: Sequence[Point]) -> list[Point]:
     """At most `MAX_POINTS`, each the mean of neighbours."""
     group = math.ceil(len(points) / MAX_POINTS)
-    return [_mean(points[start : start + group]) for start in range(0, len(points), group)]
-
-
-def smoothed(points: Sequence[Point]) -> list[Point]:
-    """The mean over the neighbours on both sides, fewer of them towards the ends, so that nothing is shifted."""
-    reach, last = max(1, round(SMOOTHING * len(points))), len(points) - 1
-    near = [min(reach, i, last - i) for i in range(len(points))]
-    return [(x, _mean(points[i - near[i] : i + near[i] + 1])[1]) for i, (x, _) in enumerate(points)]
-
-
-def _mean(points: Sequence[Point]) -> Point:
-    return sum(x for x, _ in points) / len(points), sum(y for _, y in points) / len(points)
+    parts = [points[start : start + group] for start in range(0, len(points), group)]
+    return [(sum(x for x, _ in part) / len(part), sum(y for _, y in part) / len(part)) for part in parts]
 
 
 def _path(points: Sequence[Point], low: float, high: float) -> str:

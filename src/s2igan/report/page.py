@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -125,7 +126,7 @@ def met(evaluation: Mapping[str, Any], samples: Sequence[Mapping[str, Any]]) -> 
     """Whether the model met the descriptions of the sample sheet while it learnt, as far as that is known."""
     if not evaluation["data"]["trained_on"]:
         return "the model was trained on another set"
-    if evaluation["split"] == "train":
+    if evaluation["data"]["split_trained_on"]:
         return "the model met them while it learnt"
     new = "them nor their pictures"
     if any(row["class_met"] for row in samples):
@@ -157,18 +158,18 @@ def _in_a_line(values: Mapping[str, Any]) -> str:
 def stages(records: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, list[charts.Curve], list[charts.Curve]]]:
     """Of each stage its title, the curves that say something of the whole (scores and totals), and the others."""
     for stage in dict.fromkeys(record["stage"] for record in records):
-        points: dict[str, list[charts.Point]] = {}
+        points: dict[str, list[charts.Point]] = defaultdict(list)
         for record in records:
             for key, value in record.items():
                 if key.startswith(f"{stage}/") and isinstance(value, int | float):  # null where it was not finite
-                    points.setdefault(key.removeprefix(f"{stage}/"), []).append((record["step"], value))
-        drawn = {term: charts.curve(term.replace("_", " "), values) for term, values in points.items()}
-        parts: dict[bool, list[charts.Curve]] = {True: [], False: []}
-        for term, curve in drawn.items():
-            if curve is not None:
-                parts["/" not in term or term.endswith("/total")].append(curve)
-        if parts[True] or parts[False]:
-            yield STAGES.get(stage, stage), parts[True], parts[False]
+                    points[key.removeprefix(f"{stage}/")].append((record["step"], value))
+        totals: list[charts.Curve] = []
+        terms: list[charts.Curve] = []
+        for term, values in points.items():
+            if curve := charts.curve(term.replace("_", " "), values):
+                (totals if "/" not in term or term.endswith("/total") else terms).append(curve)
+        if totals or terms:
+            yield STAGES.get(stage, stage), totals, terms
 
 
 def grids(folder: Path) -> list[tuple[str, Path]]:

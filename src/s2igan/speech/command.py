@@ -28,8 +28,9 @@ import numpy as np
 from jaxtyping import Float
 
 from s2igan.errors import UserError
+from s2igan.wav_header import mend_length
 
-SAMPLE_RATE = 22_050  # Hz, what everything in this package hears
+SAMPLE_RATE = 22_050  # Hz, as in s2igan.audio, which imports torch
 TIMEOUT_SECONDS = 60.0  # for one text, which is a sentence
 MAX_WAV_BYTES = 1 << 28  # far more than a sentence needs, at any rate
 PLACEHOLDER = re.compile(r"\{(text|wav)\}")
@@ -70,11 +71,7 @@ class Command:
         return SAMPLE_RATE
 
     def synthesize(self, text: str) -> Float[np.ndarray, " samples"]:
-        """The spoken text, mono float32 in [-1, 1] at 22,050 Hz.
-
-        Raises:
-            UserError: if the text is empty, or the program fails, takes too long, or gives no sound.
-        """
+        """See `s2igan.speech.Synthesizer`; UserError also where the program fails, takes too long or gives no sound."""
         line = " ".join(text.split())
         if not line or "\0" in line:
             raise UserError(f"voice {self.name!r}: nothing to speak in the text {text!r}; give it words.")
@@ -153,8 +150,10 @@ class Command:
                 f"voice {self.name!r}: the program ended well but wrote nothing; have it write a wav to its standard "
                 "output, or to {wav}."
             )
+        mended = bytearray(wav)  # a program that writes into a pipe cannot know the lengths in its header
+        mend_length(mended)
         try:
-            samples, rate = soundfile.read(io.BytesIO(_with_lengths(wav)), dtype="float32", always_2d=True)
+            samples, rate = soundfile.read(io.BytesIO(mended), dtype="float32", always_2d=True)
         except soundfile.SoundFileError as error:
             raise UserError(
                 f"voice {self.name!r}: what the program wrote is not a readable sound file ({error}); have it "
@@ -184,20 +183,3 @@ def from_voice(rest: str, options: dict[str, str]) -> Command:
     except ValueError:
         seconds = float("nan")
     return Command(rest[: found.start()].rstrip(), seconds)
-
-
-def _with_lengths(wav: bytes) -> bytes:
-    """The wav with the lengths in its header corrected: a program that writes to a pipe cannot know them before."""
-    if wav[:4] != b"RIFF" or wav[8:12] != b"WAVE":
-        return wav
-    at = 12
-    while at + 8 <= len(wav):
-        name, length = wav[at : at + 4], int.from_bytes(wav[at + 4 : at + 8], "little")
-        if name == b"data":
-            rest = len(wav) - at - 8
-            if length > rest or (length == 0 and rest):
-                lengths = [value.to_bytes(4, "little") for value in (len(wav) - 8, rest)]
-                return b"RIFF" + lengths[0] + wav[8 : at + 4] + lengths[1] + wav[at + 8 :]
-            return wav
-        at += 8 + length + length % 2
-    return wav

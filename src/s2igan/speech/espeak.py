@@ -18,7 +18,6 @@ import shutil
 import tempfile
 import threading
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 from jaxtyping import Float
@@ -47,7 +46,7 @@ class Espeak:
     """A voice of espeak-ng: a language with an optional variant, spoken at a speed and pitch.
 
     Raises:
-        UserError: if espeakng-loader is not installed, or there is no such language, variant or value.
+        UserError: if espeakng-loader is not installed, or there is no such language or variant.
     """
 
     voice: str = "en-us"
@@ -60,9 +59,6 @@ class Espeak:
     """How far the pitch moves, from 0 (monotone) to 100."""
 
     def __post_init__(self) -> None:
-        for option, (low, high) in LIMITS.items():
-            if not low <= getattr(self, option) <= high:
-                raise UserError(f"voice {self.name!r}: {option} must be a number from {low:g} to {high:g}.")
         _identifier(self.voice)
 
     @property
@@ -74,11 +70,7 @@ class Espeak:
         return SAMPLE_RATE
 
     def synthesize(self, text: str) -> Float[np.ndarray, " samples"]:
-        """The spoken text, mono float32 in [-1, 1] at 22,050 Hz, the same samples for the same text always.
-
-        Raises:
-            UserError: if the text holds nothing that can be spoken.
-        """
+        """See `s2igan.speech.Synthesizer`."""
         with _lock:
             samples = _speak(text, _identifier(self.voice), self.rate, self.pitch, self.range)
         if not samples.any():  # a pause
@@ -98,7 +90,7 @@ def languages() -> list[str]:
 
 def variants() -> list[str]:
     """Every variant (`+NAME`) that changes the speaker of a language."""
-    return sorted(path.name for path in (_data_directory() / "voices" / "!v").iterdir())
+    return sorted(path.name for path in (_installed()[1] / "voices" / "!v").iterdir())
 
 
 def _speak(text: str, identifier: str, rate: int, pitch: int, pitch_range: int) -> np.ndarray:
@@ -110,11 +102,12 @@ def _speak(text: str, identifier: str, rate: int, pitch: int, pitch_range: int) 
             chunks.append(ctypes.string_at(samples, 2 * count))
         return 0
 
-    library = ctypes.CDLL(str(_library_path()))
+    path, _ = _installed()
+    library = ctypes.CDLL(str(path))
     try:
         data = str(_linked_data_directory()).encode()
         if library.espeak_Initialize(OUTPUT_SYNCHRONOUS, BUFFER_MS, data, DONT_EXIT) != SAMPLE_RATE:
-            raise UserError(f"{_library_path()}: espeak-ng did not start; install espeakng-loader again.")
+            raise UserError(f"{path}: espeak-ng did not start; install espeakng-loader again.")
         library.espeak_SetSynthCallback(collect)
         library.espeak_ng_SetRandSeed(ctypes.c_long(RANDOM_SEED))
         ctypes.CDLL(None).srand(RANDOM_SEED)  # a few variants (+Reed) draw their noise from the C library's rand()
@@ -155,7 +148,7 @@ def _voice_files() -> dict[str, str]:
 
     A voice file lists the codes it serves, `language CODE [PRIORITY]`; the lowest priority serves a code (5 if none).
     """
-    folder = _data_directory() / "lang"
+    folder = _installed()[1] / "lang"
     best: dict[str, tuple[int, str]] = {}
     for path in sorted(folder.rglob("*")):
         if path.is_file():
@@ -175,7 +168,7 @@ def _linked_data_directory() -> Path:
     espeak-ng looks for a voice file under its name in lower case, and when that fails, as with `gmw/en-US`, reads the
     files of all its voices: 3 ms, as much as speaking a sentence takes.
     """
-    data, folder = _data_directory(), Path(tempfile.mkdtemp(prefix="s2igan-espeak-"))
+    data, folder = _installed()[1], Path(tempfile.mkdtemp(prefix="s2igan-espeak-"))
     # Unlike tempfile's own, this clean-up also happens in the processes of multiprocessing.
     multiprocessing.util.Finalize(None, shutil.rmtree, (folder, True), exitpriority=1)
     for entry in data.iterdir():
@@ -188,18 +181,11 @@ def _linked_data_directory() -> Path:
     return folder
 
 
-def _library_path() -> Path:
-    return Path(_loader().get_library_path())
-
-
-def _data_directory() -> Path:
-    return Path(_loader().get_data_path())
-
-
 @functools.cache
-def _loader() -> ModuleType:
+def _installed() -> tuple[Path, Path]:
+    """espeak-ng's library, and the folder of its data."""
     try:
         import espeakng_loader
     except ImportError as error:
         raise UserError("speech from text by espeak needs a package: pip install 's2igan[speech]'.") from error
-    return espeakng_loader
+    return Path(espeakng_loader.get_library_path()), Path(espeakng_loader.get_data_path())

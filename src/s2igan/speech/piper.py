@@ -72,11 +72,7 @@ class Piper:
         return _config(self.voice).sample_rate
 
     def synthesize(self, text: str) -> Float[np.ndarray, " samples"]:
-        """The spoken text, mono float32 in [-1, 1] at `sample_rate`, the same samples for the same text always.
-
-        Raises:
-            UserError: if the text holds nothing that can be spoken, or the voice's model is damaged.
-        """
+        """See `s2igan.speech.Synthesizer`; UserError also where the voice's model is damaged."""
         from piper import PiperVoice, SynthesisConfig
 
         config = _config(self.voice)

@@ -1,2 +1,2 @@
-"""Training: one file a stage (`sen`, `rdg`), the loop that both share (`loop`), and the run that joins them
+"""Training: one file a stage (`sen`, `rdg`), the loop that both share (`trainer`), and the run that joins them
 (`train`)."""

@@ -12,6 +12,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn import functional
 
+from s2igan.errors import UserError
+
 KNOT_FRAMES = 25
 """Frames (a quarter of a second) between two points of the curve of speed within an utterance."""
 FLOOR_START = -1.5
@@ -20,13 +22,14 @@ FLOOR_SHARPNESS = 4.0
 """How suddenly speech drowns in it."""
 LEAST_VARIANCE = 1e-4
 """Added to a band's variance, so that one which drowned altogether stays quiet."""
-"""What stands where an image was moved away or cut out."""
 
 
 @dataclass(frozen=True)
 class SpeechAugment:
     """How strongly to distort; each field 0 leaves its distortion out."""
 
+    strength: float = 0.0
+    """Factor on all of them; 0, as in the paper, leaves the speech as it is."""
     speed: float = 0.15
     """Duration times a factor in 1 - speed .. 1 + speed."""
     local_speed: float = 0.3
@@ -55,11 +58,16 @@ class SpeechAugment:
     """Shares of the training between which the strength rises from nothing to all of the above: distorted from the
     start, the encoder takes several times as long to find the words."""
 
+    def __post_init__(self) -> None:
+        unused = [entry.name for entry in fields(self)[1:] if getattr(self, entry.name) != entry.default]
+        if unused and not self.strength:
+            raise UserError(f"augment.{unused[0]} distorts nothing at augment.strength 0; set that too, such as to 1.")
+
     def at(self, progress: float) -> SpeechAugment:
         """The distortions at a point of the training between 0 and 1."""
         start, end = self.rises
-        strength = min(1.0, max(0.0, (progress - start) / max(1e-9, end - start)))
-        kept = {"time_masks", "band_masks", "rises"}
+        strength = self.strength * min(1.0, max(0.0, (progress - start) / max(1e-9, end - start)))
+        kept = {"strength", "time_masks", "band_masks", "rises"}
         names = [entry.name for entry in fields(self) if entry.name not in kept]
         return replace(self, **{name: strength * getattr(self, name) for name in names})
 

@@ -18,7 +18,7 @@ from s2igan.models.generator import noise
 from s2igan.training.augment import augment_speech
 from s2igan.training.beyond import small_recipes
 from s2igan.training.beyond.small_recipes import SmallRecipes
-from s2igan.training.frozen import ImageFeatures
+from s2igan.training.frozen import draw_views
 from s2igan.training.prefetch import streams
 from s2igan.training.rdg import RDGConfig
 from s2igan.training.sen import SENConfig
@@ -34,7 +34,7 @@ class SENReader:
     Attributes:
         config: settings of the stage, its length in steps.
         train: the training images and utterances.
-        features: image features that were encoded before; None reads crops, to be encoded in the step.
+        features: of all images, encoded before (`frozen.image_features`); None reads crops, to be encoded in the step.
         reads: what the encoder reads.
         seed: of every draw.
         rows: this process's share of a batch.
@@ -42,7 +42,7 @@ class SENReader:
 
     config: SENConfig
     train: SpeechImageData
-    features: ImageFeatures | None
+    features: Float[Tensor, "images views features"] | None
     reads: Reads
     seed: int
     rows: slice
@@ -52,7 +52,7 @@ class SENReader:
         rng, torch_rng = streams(self.seed, "sen", step)
         positions, utterances = self._pairs(step, rng)
         mel, lengths = encoder_input(self.train.store, utterances, self.reads)
-        if self.config.augment is not None:
+        if self.config.augment.strength:
             distortions = self.config.augment.at(step / self.config.trainer.steps)
             mel, lengths = augment_speech(mel, lengths, distortions, torch_rng)
         read: dict[str, Any] = {
@@ -61,7 +61,7 @@ class SENReader:
             "class_ids": torch.from_numpy(self.train.classes[positions[self.rows]]),
         }
         if self.features is not None:
-            return read | {"features": self.features.draw(self.train.images[positions], rng)[self.rows]}
+            return read | {"features": draw_views(self.features, self.train.images[positions], rng)[self.rows]}
         return read | {"crops": list(crops_of(self.train, positions, rng, self.rows))}
 
     def items(self, step: int) -> list[str]:

@@ -2,8 +2,8 @@
 
 `torchrun --nproc-per-node N -m s2igan train ...` starts N processes that hold the same networks. Every process draws
 the batch of a step as one process would, from (seed, stage, step), and computes its `share` of the rows. Gradients are
-averaged by one all-reduce for each optimiser step. A loss that compares the rows of a batch sees the rows of all
-processes: `gather`.
+averaged by one all-reduce for each optimiser step. The matching loss of stage 1, which compares the rows of a batch,
+sees the rows of all processes: `gather`.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from s2igan.checkpoint import flatten_state
 from s2igan.devices import choose_device
 from s2igan.errors import UserError
 
@@ -211,17 +212,11 @@ def same_everywhere(state: Any) -> None:
     """Overwrites every tensor of a nested state with the first process's: machines of two kinds round differently."""
     if world_size() == 1:
         return
-    if isinstance(state, Tensor):
+    for tensor in flatten_state(state)[0].values():
         with torch.no_grad(), _together():
-            sent = state.detach().contiguous().to(_exchange_device())
+            sent = tensor.detach().contiguous().to(_exchange_device())
             dist.broadcast(sent, src=0)
-            state.detach().copy_(sent)
-    elif isinstance(state, dict):
-        for value in state.values():
-            same_everywhere(value)
-    elif isinstance(state, list | tuple):
-        for value in state:
-            same_everywhere(value)
+            tensor.detach().copy_(sent)
 
 
 class _Gather(torch.autograd.Function):

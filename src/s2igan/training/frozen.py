@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +12,7 @@ import torch
 from jaxtyping import Float, Int
 from rich.console import Console
 from rich.progress import track
-from safetensors import safe_open
-from safetensors.torch import save
+from safetensors.torch import load_file, save
 from torch import Tensor
 
 from s2igan.data.dataset import crop_and_flip, encoder_input
@@ -27,58 +25,37 @@ from s2igan.training.distributed import first
 BATCH = 64
 
 
-class ImageFeatures:
-    """Features (n_images, views, dimensions), float16, of a store's images through a frozen backbone.
+def image_features(
+    store: Store,
+    encoder: ImageEncoder,
+    image_size: int,
+    views: int,
+    *,
+    cache: Path,
+    console: Console,
+    device: torch.device,
+) -> Float[Tensor, "images views features"]:
+    """Features, float16, of a store's images through a frozen backbone, from `features-<key>.safetensors` in the cache
+    folder, which is made where it is missing; the key is of all that the features depend on.
 
     View 0 is the centre crop; the others are random crops, every second one flipped. They stand for the random crops
     and flips that an encoder inside the training step would see, at the cost of one pass over the images.
     """
+    facts = {
+        "backbone": encoder.config.backbone,
+        "weights": encoder.weights_digest,
+        "input_size": encoder.config.input_size,
+        "pooling": encoder.config.pooling,
+        "image_size": image_size,
+        "views": views,
+        "store": store.fingerprint,
+    }
+    key = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
+    path = cache / f"features-{key}.safetensors"
 
-    def __init__(self, features: Tensor) -> None:
-        self.features = features
-
-    @classmethod
-    def compute(
-        cls,
-        store: Store,
-        encoder: ImageEncoder,
-        image_size: int,
-        views: int,
-        *,
-        cache: Path,
-        console: Console,
-        device: torch.device,
-    ) -> ImageFeatures:
-        """Reads `features-<key>.safetensors` in the cache folder, or fills it; the key is of all that it depends on."""
-        facts = {
-            "backbone": encoder.config.backbone,
-            "weights": encoder.weights_digest,
-            "input_size": encoder.config.input_size,
-            "pooling": encoder.config.pooling,
-            "image_size": image_size,
-            "views": views,
-            "store": store.fingerprint,
-        }
-        key = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
-        path = cache / f"features-{key}.safetensors"
-        # The first process alone looks and fills: others that come later would find the file, and not wait.
-        first(
-            lambda: path.exists() or cls._fill(path, store, encoder, image_size, views, console=console, device=device)
-        )
-        with safe_open(path, framework="pt") as file:
-            return cls(file.get_tensor("features"))
-
-    @staticmethod
-    def _fill(
-        path: Path,
-        store: Store,
-        encoder: ImageEncoder,
-        image_size: int,
-        views: int,
-        *,
-        console: Console,
-        device: torch.device,
-    ) -> None:
+    def fill() -> None:
+        if path.exists():
+            return
         n = len(store.images)
         rows: list[Tensor] = []
         starts = range(0, n, BATCH)
@@ -94,13 +71,19 @@ class ImageFeatures:
         with atomic_write(path) as file:
             file.write(save({"features": torch.cat(rows)}))
 
-    def draw(
-        self, images: Int[np.ndarray, " batch"], rng: np.random.Generator | None
-    ) -> Float[Tensor, "batch dimensions"]:
-        """Features of a random view of each image, or of the centre crop where rng is None."""
-        views = self.features.shape[1]
-        chosen = np.zeros(len(images), dtype=np.int64) if rng is None else rng.integers(0, views, len(images))
-        return self.features[torch.from_numpy(np.asarray(images)), torch.from_numpy(chosen)].float()
+    first(fill)  # alone also looks: processes that come later would find the file, and not wait
+    return load_file(path)["features"]
+
+
+def draw_views(
+    features: Float[Tensor, "images views features"],
+    images: Int[np.ndarray, " batch"],
+    rng: np.random.Generator | None,
+) -> Float[Tensor, "batch features"]:
+    """Features of a random view of each image, or of the centre crop where rng is None."""
+    views = features.shape[1]
+    chosen = np.zeros(len(images), dtype=np.int64) if rng is None else rng.integers(0, views, len(images))
+    return features[torch.from_numpy(np.asarray(images)), torch.from_numpy(chosen)].float()
 
 
 @torch.no_grad()
@@ -117,17 +100,12 @@ def speech_embeddings(
     was_training = encoder.training
     encoder.eval()
     order = np.argsort(np.asarray(store.n_frames)[utterances], kind="stable")
-    out: Tensor | None = None
-    starts: Iterable[int] = range(0, len(order), BATCH)
-    if console is not None:
-        starts = track(starts, description="Speech embeddings", console=console, disable=not console.is_terminal)
-    for start in starts:
+    out = torch.empty(len(order), encoder.config.embedding)
+    starts = range(0, len(order), BATCH)
+    shown = console is not None and console.is_terminal
+    for start in track(starts, description="Speech embeddings", console=console, disable=not shown):
         rows = order[start : start + BATCH]
         mel, lengths = encoder_input(store, utterances[rows], encoder.reads)
-        embedded = encoder(mel.to(device), lengths).cpu()
-        if out is None:
-            out = torch.empty(len(order), embedded.shape[1])
-        out[torch.from_numpy(rows)] = embedded
+        out[torch.from_numpy(rows)] = encoder(mel.to(device), lengths).cpu()
     encoder.train(was_training)
-    assert out is not None, "no utterances to embed"
     return out

@@ -46,7 +46,10 @@ def optimiser_step(optimisers: Mapping[str, torch.optim.Optimizer]) -> dict[str,
         `<name>/gradient_norm` of each. A norm that is not finite tells that the step is broken and the weights with it:
         the trainer then goes back to its last checkpoint. Checking earlier would stop a GPU at every step.
     """
-    gradients = {name: gradients_of(optimiser) for name, optimiser in optimisers.items()}
+    gradients = {
+        name: [p.grad for group in optimiser.param_groups for p in group["params"] if p.grad is not None]
+        for name, optimiser in optimisers.items()
+    }
     all_reduce_gradients(gradient for own in gradients.values() for gradient in own)
     norms = {
         f"{name}/{GRADIENT_NORM}": torch.stack(torch._foreach_norm(own)).norm()
@@ -57,11 +60,6 @@ def optimiser_step(optimisers: Mapping[str, torch.optim.Optimizer]) -> dict[str,
         optimiser.step()
         optimiser.zero_grad(set_to_none=True)
     return norms
-
-
-def gradients_of(optimiser: torch.optim.Optimizer) -> list[Tensor]:
-    """The gradients that an optimiser would step on."""
-    return [p.grad for group in optimiser.param_groups for p in group["params"] if p.grad is not None]
 
 
 @contextmanager
@@ -108,6 +106,15 @@ class Ema:
         """Takes one step towards the module's present parameters."""
         live = [parameter.detach() for _, parameter in module.named_parameters()]
         torch._foreach_lerp_(list(self.parameters.values()), live, 1.0 - self.decay)
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """The averages by name."""
+        return self.parameters
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Takes back what `state_dict` gave."""
+        for name, average in self.parameters.items():
+            average.copy_(state[name])
 
     def copy_to(self, module: nn.Module) -> None:
         """Writes the average into another module of the same shape."""

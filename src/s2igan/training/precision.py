@@ -37,53 +37,34 @@ def choose_precision(choice: Precision, device: torch.device) -> Literal["float3
         return choice
     chosen = "float32"
     if rank() == 0:
-        speed = {dtype: convolution_gflops(dtype, device, backward=True) for dtype in (torch.float32, torch.bfloat16)}
-        chosen = "bf16" if speed[torch.bfloat16] > BF16_GAIN * speed[torch.float32] else "float32"
+        slow, fast = (convolution_gflops(dtype, device) for dtype in (torch.float32, torch.bfloat16))
+        chosen = "bf16" if fast > BF16_GAIN * slow else "float32"
     return "bf16" if tell(chosen) == "bf16" else "float32"
 
 
 @functools.cache
 def convolution_gflops(
-    dtype: torch.dtype,
-    device: torch.device,
-    *,
-    batch: int = 8,
-    channels: int = 64,
-    side: int = 64,
-    backward: bool = False,
-    channels_last: bool = True,
-    repeats: int = 5,
+    dtype: torch.dtype, device: torch.device, *, batch: int = 8, channels: int = 64, side: int = 64
 ) -> float:
-    """GFLOP/s of a 3x3 convolution, the best of several, a multiplication and an addition being two."""
-    layout = torch.channels_last if channels_last else torch.contiguous_format
+    """GFLOP/s of a 3x3 convolution, channels last, forward and backward; a multiplication and an addition are two."""
 
     def full(*shape: int) -> Tensor:
-        return torch.full(shape, 0.5, device=device, dtype=dtype).contiguous(memory_format=layout)
+        x = torch.full(shape, 0.5, device=device, dtype=dtype)
+        return x.contiguous(memory_format=torch.channels_last).requires_grad_()
 
-    x = full(batch, channels, side, side).requires_grad_(backward)
-    weight = full(channels, channels, 3, 3).requires_grad_(backward)
+    x, weight = full(batch, channels, side, side), full(channels, channels, 3, 3)
     grad = torch.ones_like(x)
 
     def run() -> None:
-        y = torch.nn.functional.conv2d(x, weight, padding=1)
-        if backward:
-            torch.autograd.grad(y, (x, weight), grad)
+        torch.autograd.grad(torch.nn.functional.conv2d(x, weight, padding=1), (x, weight), grad)
 
-    flops = 2 * 9 * channels**2 * batch * side**2 * (3 if backward else 1)
-    return flops / seconds(run, device, repeats) / 1e9
+    return 3 * 2 * 9 * channels**2 * batch * side**2 / seconds(run, device) / 1e9
 
 
-@functools.cache
-def product_gflops(dtype: torch.dtype, device: torch.device, *, size: int = 2048, repeats: int = 5) -> float:
-    """GFLOP/s of a product of two square matrices, the best of several."""
-    a = torch.full((size, size), 0.5, device=device, dtype=dtype)
-    return 2 * size**3 / seconds(lambda: a @ a, device, repeats) / 1e9
-
-
-def seconds(run: Callable[[], Any], device: torch.device, repeats: int) -> float:
-    """The shortest time that a call takes, after one that is not counted."""
+def seconds(run: Callable[[], Any], device: torch.device) -> float:
+    """The shortest time that a call takes, of several after one that is not counted."""
     times = []
-    for _ in range(repeats + 1):
+    for _ in range(6):
         started = time.perf_counter()
         run()
         if device.type == "cuda":
@@ -92,12 +73,9 @@ def seconds(run: Callable[[], Any], device: torch.device, repeats: int) -> float
     return min(times[1:])
 
 
-def compile_networks(networks: Iterable[nn.Module], *, one_size: bool = False) -> None:
-    """Has `torch.compile` translate the forward and backward passes of networks when they are first called.
-
-    Args:
-        one_size: each size of input that a network sees is translated for itself, as for networks of images, which
-            always see the same; else sizes that vary, such as lengths of utterances, are left open.
+def compile_networks(networks: Iterable[nn.Module]) -> None:
+    """Has `torch.compile` translate the forward and backward passes of networks when they are first called; sizes that
+    turn out to vary, such as lengths of utterances, are left open.
 
     Raises:
         UserError: there is no C++ compiler, which it needs on a CPU.
@@ -107,4 +85,4 @@ def compile_networks(networks: Iterable[nn.Module], *, one_size: bool = False) -
     if not torch.cuda.is_available() and not any(map(shutil.which, (os.environ.get("CXX", "g++"), "clang++"))):
         raise UserError("compile needs a C++ compiler and there is none; install g++, or leave compile off.")
     for network in networks:
-        network.compile(dynamic=False if one_size else None)
+        network.compile()

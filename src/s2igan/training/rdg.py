@@ -24,7 +24,7 @@ from s2igan.models.encoders import Encoder
 from s2igan.models.generator import Generator, GeneratorConfig, GeneratorOutput
 from s2igan.models.relation import RelationSupervisor
 from s2igan.training.optimisation import Ema, adam, backward, frozen, optimiser_step, statistics_held, weighted_sum
-from s2igan.training.trainer import TrainerConfig
+from s2igan.training.trainer import TrainedState, TrainerConfig
 
 Terms = dict[str, tuple[float, Tensor]]
 """Further terms of a loss by name: weight and value."""
@@ -73,7 +73,7 @@ class RDGConfig:
 
 
 @dataclass
-class RDGState:
+class RDGState(TrainedState):
     """All that stage 2 trains, and what it uses frozen."""
 
     generator: Generator
@@ -90,33 +90,19 @@ class RDGState:
     encode: Callable[[Tensor], Tensor] | None
     """The frozen image encoder: images (batch, 3, side, side) of the highest scale -> V (batch, embedding)."""
 
-    def state_dict(self) -> dict[str, Any]:
+    def members(self) -> dict[str, Any]:
         """Weights, moving average and optimisers."""
         return {
-            "ema": self.ema.parameters,
-            **{name: part.state_dict() for name, part in self._parts().items()},
-        }
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Takes back what `state_dict` gave."""
-        for name, average in self.ema.parameters.items():
-            average.copy_(state["ema"][name])
-        for name, part in self._parts().items():
-            part.load_state_dict(state[name])
-
-    def _parts(self) -> dict[str, Any]:
-        parts: dict[str, Any] = {
+            "ema": self.ema,
             "generator": self.generator,
             "generator_optimiser": self.generator_optimiser,
             "relation": self.relation,
             "relation_optimiser": self.relation_optimiser,
             "speech": self.speech,
             "extra": self.extra,
+            **{f"discriminator_{side}": network for side, network in self.discriminators.items()},
+            **{f"discriminator_{side}_optimiser": adam for side, adam in self.discriminator_optimisers.items()},
         }
-        for resolution, network in self.discriminators.items():
-            parts[f"discriminator_{resolution}"] = network
-            parts[f"discriminator_{resolution}_optimiser"] = self.discriminator_optimisers[resolution]
-        return {name: part for name, part in parts.items() if part is not None}
 
 
 @dataclass

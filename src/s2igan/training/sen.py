@@ -22,7 +22,7 @@ from s2igan.models.speech_encoder import SpeechEncoderConfig
 from s2igan.training.augment import SpeechAugment
 from s2igan.training.distributed import gather
 from s2igan.training.optimisation import adam, backward, optimiser_step, weighted_sum
-from s2igan.training.trainer import TrainerConfig
+from s2igan.training.trainer import TrainedState, TrainerConfig
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class SENConfig:
     image_views: int = 0
     """0: every image is cropped, flipped and encoded anew in each step, as in the paper. k: k fixed views, encoded
     once."""
-    augment: SpeechAugment | None = None
+    augment: SpeechAugment = field(default_factory=SpeechAugment)
     """Distortions of the log-mel while training; none in the paper."""
 
     def __post_init__(self) -> None:
@@ -65,7 +65,7 @@ class SENConfig:
 
 
 @dataclass
-class SENState:
+class SENState(TrainedState):
     """All that stage 1 trains. A step is `step(state, batch, config)`."""
 
     speech: Encoder
@@ -73,22 +73,10 @@ class SENState:
     classifier: nn.Linear | None
     optimiser: torch.optim.Optimizer
 
-    def state_dict(self) -> dict[str, Any]:
+    def members(self) -> dict[str, Any]:
         """Weights and optimiser; of the image encoder only the head, since its backbone is frozen."""
-        return {
-            "speech": self.speech.state_dict(),
-            "image": self.image.head.state_dict(),
-            "classifier": self.classifier.state_dict() if self.classifier is not None else None,
-            "optimiser": self.optimiser.state_dict(),
-        }
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Takes back what `state_dict` gave."""
-        self.speech.load_state_dict(state["speech"])
-        self.image.head.load_state_dict(state["image"])
-        if self.classifier is not None:
-            self.classifier.load_state_dict(state["classifier"])
-        self.optimiser.load_state_dict(state["optimiser"])
+        optimiser = self.optimiser
+        return {"speech": self.speech, "image": self.image.head, "classifier": self.classifier, "optimiser": optimiser}
 
 
 @dataclass

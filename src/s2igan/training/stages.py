@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
 from rich.console import Console
 from torch import Tensor
+from torchvision.utils import save_image
 
 from s2igan.data.dataset import SpeechImageData
 from s2igan.files import disk_errors
@@ -26,11 +27,12 @@ from s2igan.training.beyond.in_use import calibrate_batch_norm
 from s2igan.training.beyond.small_recipes import SmallExtra
 from s2igan.training.data import RDGReader, SENReader, crops_of, pyramid
 from s2igan.training.distributed import share, synchronise_batch_norms
-from s2igan.training.frozen import ImageFeatures, speech_embeddings
+from s2igan.training.frozen import draw_views, image_features, speech_embeddings
 from s2igan.training.optimisation import Ema, set_learning_rate
 from s2igan.training.precision import compile_networks
 from s2igan.training.rdg import RDGBatch, RDGConfig
 from s2igan.training.sen import SENBatch, SENConfig
+from s2igan.training.trainer import Stage
 
 SAMPLE_ROWS = 8
 """Descriptions in the sample sheet written while training."""
@@ -42,16 +44,11 @@ SCORED_QUERIES = 1000
 """Validation utterances that stage 1 is scored on while training."""
 
 
-class SENStage:
-    """Stage 1 on a corpus (see `training.trainer.Stage`).
+class SENStage(Stage):
+    """Stage 1 on a corpus as a trainer runs it.
 
     Args:
-        config: its settings.
-        train: what it trains on.
         validation: what chooses the best weights; None keeps the last ones.
-        seed: of weights and batches.
-        device: where to compute.
-        console: where progress is shown.
         cache: folder for image features that are encoded once.
         image: an image encoder to use in place of building one.
     """
@@ -78,7 +75,7 @@ class SENStage:
         self.state = sen.make_state(config, n_classes, seed=seed, device=device, image=image)
         features = None
         if config.image_views:
-            features = ImageFeatures.compute(
+            features = image_features(
                 train.store,
                 self.state.image,
                 config.image_size,
@@ -100,14 +97,9 @@ class SENStage:
 
     def update(self, step: int) -> Callable[..., dict[str, Tensor]]:
         """The paper's step, at the scheduled learning rate."""
-        factor = schedule(
-            step,
-            self.config.trainer.steps,
-            self.config.schedule,
-            decay_every=self.config.decay_epochs * self.steps_per_epoch,
-            warmup=self.config.warmup_steps,
-        )
-        set_learning_rate(self.state.optimiser, self.config.learning_rate * factor)
+        config, decay_every = self.config, self.config.decay_epochs * self.steps_per_epoch
+        factor = schedule(step, config.trainer.steps, config.schedule, decay_every, config.warmup_steps)
+        set_learning_rate(self.state.optimiser, config.learning_rate * factor)
         return sen.step
 
     def batch(self, read: dict[str, Any]) -> SENBatch:
@@ -118,7 +110,7 @@ class SENStage:
     def _image_features(self, data: SpeechImageData) -> Tensor:
         """Frozen features of all images of a split, as evaluation sees them."""
         if self.reader.features is not None:
-            return self.reader.features.draw(data.images, None).to(self.device)
+            return draw_views(self.reader.features, data.images, None).to(self.device)
         return self._encode(list(crops_of(data, np.arange(len(data)), None)))
 
     @torch.no_grad()
@@ -142,17 +134,13 @@ class SENStage:
         a = speech_embeddings(data.store, self.state.speech, utterances, device=self.device)
         with torch.no_grad():
             v = self.state.image.project(self._image_features(data)).cpu()
-        position = {int(image): index for index, image in enumerate(data.images)}
-        query_class = data.classes[[position[int(data.store.image_index[index])] for index in utterances]]
+        query_class = data.classes[np.searchsorted(data.images, np.asarray(data.store.image_index)[utterances])]
         similarity = cosine_similarity(a.numpy(), v.numpy())
         return float(mean_average_precision(similarity, same_label(query_class, data.classes)))
 
     def _keep(self, score: float, step: int) -> None:
-        copies = {
-            "speech": {key: value.detach().clone() for key, value in self.state.speech.state_dict().items()},
-            "image": {key: value.detach().clone() for key, value in self.state.image.head.state_dict().items()},
-        }
-        self.best = {"score": score, "step": step, **copies}
+        networks = {"speech": self.state.speech, "image": self.state.image.head}
+        self.best = {"score": score, "step": step} | {k: deepcopy(v.state_dict()) for k, v in networks.items()}
 
     def state_dict(self) -> dict[str, Any]:
         """Trained state and the best weights so far."""
@@ -164,20 +152,14 @@ class SENStage:
         self.best = state["best"]
 
 
-class RDGStage:
-    """Stage 2 on a corpus (see `training.trainer.Stage`).
+class RDGStage(Stage):
+    """Stage 2 on a corpus as a trainer runs it.
 
     Args:
-        config: its settings.
-        beyond: what goes beyond the paper.
-        train: what it trains on.
         validation: whose descriptions are drawn while training; None draws training descriptions.
         speech: the speech encoder of stage 1.
         image: the image encoder of stage 1; stays frozen.
         samples: folder for sample sheets.
-        seed: of weights, batches and noise.
-        device: where to compute.
-        console: where progress is shown.
         cache: folder for image features that are encoded once.
     """
 
@@ -215,19 +197,21 @@ class RDGStage:
         )
         start_condition(self.state.generator, beyond.condition_start)
         self.state.ema = Ema(self.state.generator, config.ema_decay)
-        for network in (self.state.generator, *self.state.discriminators.values()):
-            synchronise_batch_norms(network, device)
+        trained = (self.state.generator, *self.state.discriminators.values(), self.state.relation, self.state.speech)
+        for network in trained:
+            if network is not None:
+                synchronise_batch_norms(network, device)
         if config.trainer.compile:  # discriminators are called by their parts
             trunks = [network.trunk for network in self.state.discriminators.values()]
-            compile_networks([self.state.generator, *trunks], one_size=True)
+            compile_networks([self.state.generator, *trunks])
         embeddings = None
         if config.speech == "frozen":
             embeddings = speech_embeddings(train.store, speech, train.utterances, device=device, console=console)
         views = None
         if config.image_views:
-            features = ImageFeatures.compute(
+            features = image_features(
                 train.store, image, train.image_size, config.image_views, cache=cache, console=console, device=device
-            ).features
+            )
             with torch.no_grad():
                 flat = features.flatten(0, 1).float()
                 projected = torch.cat([image.project(part.to(device)).cpu() for part in flat.split(4096)])
@@ -250,7 +234,8 @@ class RDGStage:
     def batch(self, read: dict[str, Any]) -> RDGBatch:
         """The batch on the device, its images encoded."""
         device = self.device
-        embedding: Any = (read["mel"], read["lengths"]) if "mel" in read else read["embedding"]
+        speech = to(read["mel" if "mel" in read else "embedding"], device)
+        embedding = (speech, read["lengths"]) if "mel" in read else speech
         with torch.no_grad():
             relation = {
                 name: to(images, device) if images.dim() == 2 else self.image(to(images, device))
@@ -259,9 +244,7 @@ class RDGStage:
         return RDGBatch(
             real=self._scales(read["real"]),
             mismatched=self._scales(read["mismatched"]) if "mismatched" in read else {},
-            embedding=to(embedding, device)
-            if isinstance(embedding, Tensor)
-            else (to(embedding[0], device), embedding[1]),
+            embedding=embedding,
             z=to(read["z"], device),
             eps=to(read["eps"], device),
             class_ids=to(read["class_ids"], device),
@@ -311,7 +294,13 @@ class RDGStage:
             rows = torch.linspace(0, len(chosen) - 1, SAMPLE_ROWS).long()
             sheet = self._draw(generator, embeddings[rows].repeat_interleave(SAMPLE_COLUMNS, 0), rng).cpu()
         positions = np.searchsorted(data.images, np.asarray(data.store.image_index)[chosen[rows.numpy()]])
-        self._write_sheet(step, data.crops(positions, None), sheet)
+        # A row for each description: the real image, then the samples.
+        sheet = torch.cat([data.crops(positions, None)[:, None], sheet.unflatten(0, (SAMPLE_ROWS, -1))], dim=1)
+        path = self.samples / f"rdg-{step:08d}.png"
+        with disk_errors(path):
+            self.samples.mkdir(parents=True, exist_ok=True)
+            tiles = {"nrow": 1 + SAMPLE_COLUMNS, "padding": 0, "normalize": True, "value_range": (-1, 1)}
+            save_image(sheet.flatten(0, 1), path, **tiles)
         return {
             "validation_cosine": float(torch.cat(fitting).mean()),
             "diversity": float(torch.cat(images).std(dim=0).mean()),
@@ -323,34 +312,15 @@ class RDGStage:
         images: Tensor = generator(*(tensor.to(self.device) for tensor in (embedding, z, eps))).images[-1]
         return images
 
-    def _write_sheet(self, step: int, real: Tensor, fakes: Tensor) -> None:
-        """A row for each description: the real image, then the samples."""
-        size = fakes.shape[-1]
-        rows = fakes.view(SAMPLE_ROWS, SAMPLE_COLUMNS, 3, size, size)
-        sheet = torch.cat([real.view(SAMPLE_ROWS, 1, 3, size, size), rows], dim=1)
-        pixels = sheet.permute(0, 3, 1, 4, 2).reshape(SAMPLE_ROWS * size, (1 + SAMPLE_COLUMNS) * size, 3)
-        path = self.samples / f"rdg-{step:08d}.png"
-        with disk_errors(path):
-            self.samples.mkdir(parents=True, exist_ok=True)
-            Image.fromarray(to_uint8(pixels).numpy()).save(path)
 
-    def state_dict(self) -> dict[str, Any]:
-        """Trained state."""
-        return self.state.state_dict()
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Takes back what `state_dict` gave."""
-        self.state.load_state_dict(state)
-
-
-def schedule(step: int, steps: int, kind: str, *, decay_every: int = 0, decay: float = 0.1, warmup: int = 0) -> float:
-    """Factor on the learning rate: "step" multiplies by `decay` every `decay_every` steps, "cosine" falls to 0 at the
-    last step, "constant" stays at 1. `warmup` steps rise linearly before any of them."""
+def schedule(step: int, steps: int, kind: str, decay_every: int = 0, warmup: int = 0) -> float:
+    """Factor on the learning rate: "step" falls tenfold every `decay_every` steps, "cosine" falls to 0 at the last
+    step, "constant" stays at 1. `warmup` steps rise linearly before any of them."""
     factor = min(1.0, (step + 1) / warmup) if warmup else 1.0
     if kind == "cosine":
         return float(factor * 0.5 * (1.0 + np.cos(np.pi * min(1.0, step / max(1, steps)))))
     if kind == "step":
-        return float(factor * decay ** (step // decay_every))
+        return float(factor * 0.1 ** (step // decay_every))
     return factor
 
 
@@ -359,8 +329,3 @@ def to(x: Tensor, device: torch.device) -> Tensor:
     if x.dim() == 4:
         return x.to(device, memory_format=torch.channels_last, non_blocking=True)
     return x.to(device, non_blocking=True)
-
-
-def to_uint8(images: Tensor) -> Tensor:
-    """[-1, 1] -> 0 ... 255."""
-    return images.add(1).mul(127.5).round().clamp(0, 255).to(torch.uint8)

@@ -10,6 +10,7 @@ from typing import Any, Literal, cast
 import numpy as np
 import torch
 from rich.console import Console
+from torch import nn
 
 from s2igan.checkpoint import MODEL_FILES, file_digest, load_model, save_model
 from s2igan.data.dataset import SpeechImageData, embedding_rows, encoder_input
@@ -20,7 +21,7 @@ from s2igan.models.blocks import seeded
 from s2igan.models.encoders import Encoder, build_encoder, encoder_from_json, encoder_to_json
 from s2igan.models.image_encoder import ImageEncoder
 from s2igan.models.precomputed import Precomputed, PrecomputedConfig
-from s2igan.run_directory import RunDirectory, differences
+from s2igan.run_directory import RunDirectory, in_words
 from s2igan.training.distributed import first, rank, start
 from s2igan.training.recipe import Recipe
 from s2igan.training.stages import RDGStage, SENStage
@@ -47,15 +48,12 @@ def train_run(
     """Trains a recipe and exports the model; returns the run directory.
 
     Args:
-        recipe: the configuration of both stages.
-        data: directory with a prepared store.
         out: run directory to make, or with `resume` to go on with.
         stage: which stage to train; "rdg" needs a run whose stage 1 is finished.
         resume: go on from the newest checkpoint, if there is one.
         seed: of weights, batches and noise.
         sen_from: another run whose stage 1 to use in place of training it.
         allow_other_data: take the stage 1 of `sen_from` also where it was trained on another store.
-        device: where to compute; a GPU if there is one.
 
     Started by torchrun, all processes call it alike and train together (docs/engine.md).
 
@@ -82,14 +80,21 @@ def train_run(
     located = config | {"data": str(Path(data).resolve())}
     locked = first(lambda: RunDirectory.resume(out, config) if go_on else RunDirectory.create(out, located))
     with locked if locked is not None else RunDirectory.open(out) as run:
+        given: dict[str, Any] = {"seed": seed, "device": where, "console": console, "cache": cache_folder(run.path)}
         if sen_from is not None:
             first(lambda: copy_sen(Path(sen_from), run, config["sen_from"]))
         elif stage in ("sen", "both"):
-            sen = sen_stage(recipe, store, run, seed=seed, device=where, console=console)
+            sen = SENStage(recipe.sen, *_splits(store, "sen", recipe.sen.image_size), **given)
             Trainer(sen, run, console).run(resume=go_on)
             first(lambda: leave_sen(recipe, sen, run))
         if stage in ("rdg", "both"):
-            rdg = rdg_stage(recipe, store, run, seed=seed, device=where, console=console)
+            splits = _splits(store, "rdg", recipe.rdg.generator.resolutions[-1])
+            speech, image = load_sen(run.path, where)
+            if recipe.rdg.speech == "scratch":
+                with seeded(seed):
+                    speech = build_encoder(speech.config).to(where)
+            given |= {"speech": speech, "image": image, "samples": run.samples}
+            rdg = RDGStage(recipe.rdg, recipe.beyond, *splits, **given)
             Trainer(rdg, run, console).run(resume=go_on)
             first(lambda: export(recipe, rdg, run))
     return out
@@ -104,15 +109,6 @@ def check_text_embeddings(config: PrecomputedConfig, store: Store) -> str:
     embedding_rows(store, np.arange(len(store)))
     Precomputed(config).eval()(*encoder_input(store, np.arange(1), Precomputed.reads))
     return store.text_embeddings.fingerprint
-
-
-def sen_stage(
-    recipe: Recipe, store: Store, run: RunDirectory, *, seed: int, device: torch.device, console: Console
-) -> SENStage:
-    """Stage 1 of a recipe on a store."""
-    train, validation = _splits(store, "sen", recipe.sen.image_size)
-    given: dict[str, Any] = {"seed": seed, "device": device, "console": console, "cache": cache_folder(run.path)}
-    return SENStage(recipe.sen, train, validation, **given)
 
 
 def leave_sen(recipe: Recipe, stage: SENStage, run: RunDirectory) -> None:
@@ -130,32 +126,11 @@ def leave_sen(recipe: Recipe, stage: SENStage, run: RunDirectory) -> None:
     run.log(f"sen: kept the weights of step {stage.best['step']}")
 
 
-def rdg_stage(
-    recipe: Recipe, store: Store, run: RunDirectory, *, seed: int, device: torch.device, console: Console
-) -> RDGStage:
-    """Stage 2 of a recipe on a store, with the stage 1 that the run has.
-
-    Raises:
-        UserError: stage 1 of the run is not finished.
-    """
-    train, validation = _splits(store, "rdg", recipe.rdg.generator.resolutions[-1])
-    speech, image = load_sen(run.path, device)
-    if recipe.rdg.speech == "scratch":
-        with seeded(seed):
-            speech = build_encoder(speech.config).to(device)
-    given: dict[str, Any] = {"seed": seed, "device": device, "console": console, "cache": cache_folder(run.path)}
-    return RDGStage(
-        recipe.rdg, recipe.beyond, train, validation, speech=speech, image=image, samples=run.samples, **given
-    )
-
-
 def export(recipe: Recipe, stage: RDGStage, run: RunDirectory) -> None:
     """Writes what use and evaluation need: speech encoder, averaged generator, image head, each with its own sizes; no
     optimiser."""
     generator = stage.averaged()
-    weights = {f"speech_encoder.{key}": value for key, value in stage.speech.state_dict().items()}
-    weights |= {f"generator.{key}": value for key, value in generator.state_dict().items()}
-    weights |= {f"image_head.{key}": value for key, value in stage.image.head.state_dict().items()}
+    networks = {"speech_encoder": stage.speech, "generator": generator, "image_head": stage.image.head}
     config: dict[str, Any] = {
         **_networks(stage.speech, stage.image, recipe.sen.image_size),
         "generator": dataclasses.asdict(generator.config),
@@ -163,7 +138,7 @@ def export(recipe: Recipe, stage: RDGStage, run: RunDirectory) -> None:
         "rerank": recipe.beyond.in_use.rerank,
         "recipe": recipe.name,
     }
-    save_model(run.model, _json(config), {key: value.detach().cpu().contiguous() for key, value in weights.items()})
+    save_model(run.model, _json(config), nn.ModuleDict(networks).state_dict())
     run.log(f"rdg: the model is in {run.model}")
 
 
@@ -177,8 +152,7 @@ def load_sen(run: Path, device: torch.device) -> tuple[Encoder, ImageEncoder]:
     file = run / SEN_FOLDER / MODEL_FILES[0]
     speech = build_encoder(encoder_from_json(config["speech_encoder"], file))
     image = ImageEncoder.of_model(config, file)
-    speech.load_state_dict(_below(weights, "speech_encoder."))
-    image.head.load_state_dict(_below(weights, "image_head."))
+    nn.ModuleDict({"speech_encoder": speech, "image_head": image.head}).load_state_dict(weights)
     return speech.to(device).eval(), image.to(device).eval()
 
 
@@ -200,9 +174,9 @@ def check_sen(source: Path, recipe: Recipe, store: Store, *, allow_other_data: b
         )
     asked = {name: value for name, value in _json(dataclasses.asdict(recipe.sen)).items() if name != "trainer"}
     known = {name: value for name, value in trained["sen"].items() if name != "trainer"}
-    if changes := differences(known, asked):
+    if changes := in_words(known, asked):
         raise UserError(
-            f"{source}: its stage 1 is not that of the recipe {recipe.name} ({'; '.join(changes)}); name a run with "
+            f"{source}: its stage 1 is not that of the recipe {recipe.name} ({changes}); name a run with "
             "the same stage 1, or leave --sen-from out to train it."
         )
     other = trained["store"] != store.fingerprint
@@ -229,10 +203,6 @@ def _finished_sen(run: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
     if not (run / SEN_FOLDER).is_dir():
         raise UserError(f"{run} has no finished stage 1; train it first with s2igan train ... --stage sen.")
     return load_model(run / SEN_FOLDER)
-
-
-def _below(weights: dict[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:
-    return {key.removeprefix(prefix): value for key, value in weights.items() if key.startswith(prefix)}
 
 
 def _json(config: dict[str, Any]) -> dict[str, Any]:

@@ -13,10 +13,11 @@ import math
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Any, Literal
 
 import torch
 from rich.console import Console
@@ -32,7 +33,7 @@ from s2igan.run_directory import LOG, RunDirectory
 from s2igan.training.distributed import anywhere, first, means, rank, same_everywhere, tell, world_size
 from s2igan.training.optimisation import GRADIENT_NORM
 from s2igan.training.precision import Precision, autocast, choose_precision
-from s2igan.training.prefetch import Reader, read_steps, step_seed
+from s2igan.training.prefetch import read_steps, step_seed
 
 PLAIN_LOG_SECONDS = 30.0
 """Where the output is no terminal, a line this often takes the progress bar's place."""
@@ -75,9 +76,26 @@ class TrainerConfig:
         return self if self.epochs is None else replace(self, steps=self.epochs * steps_per_epoch, epochs=None)
 
 
-@runtime_checkable
-class Stage(Protocol):
-    """What a trainer asks of a stage (`training/stages.py`)."""
+class TrainedState(ABC):
+    """What a stage trains, as a checkpoint holds it."""
+
+    @abstractmethod
+    def members(self) -> dict[str, Any]:
+        """Networks, optimisers and averages by name; None where there is none."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """The state of each part."""
+        return {name: part.state_dict() for name, part in self.members().items() if part is not None}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Takes back what `state_dict` gave."""
+        for name, part in self.members().items():
+            if part is not None:
+                part.load_state_dict(state[name])
+
+
+class Stage(ABC):
+    """What a trainer asks of a stage; those of the paper are in `training/stages.py`."""
 
     name: str
     seed: int
@@ -86,29 +104,33 @@ class Stage(Protocol):
     """The stage's settings, with the trainer's in `trainer`."""
     state: Any
     """All that it trains."""
+    reader: Any
+    """Reads its batches (`prefetch.Reader`)."""
     images_per_step: int
     """Of all processes."""
     steps_per_epoch: int
 
-    @property
-    def reader(self) -> Reader:
-        """Reads its batches."""
-
+    @abstractmethod
     def update(self, step: int) -> Callable[[Any, Any, Any], dict[str, Tensor]]:
         """Sets the learning rates of a step, and returns the function that takes it: (state, batch, config) -> losses
         and other scalars, detached."""
 
+    @abstractmethod
     def batch(self, read: dict[str, Any]) -> Any:
         """What the reader read, on the device, with images encoded."""
 
+    @abstractmethod
     def evaluate(self, step: int) -> dict[str, float]:
         """Scores on the validation split; may write samples and keep the best weights."""
 
     def state_dict(self) -> dict[str, Any]:
         """All that a checkpoint holds of the stage: nested dicts of tensors and plain values."""
+        state: dict[str, Any] = self.state.state_dict()
+        return state
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Takes back what `state_dict` gave."""
+        self.state.load_state_dict(state)
 
 
 class Trainer:
@@ -324,48 +346,30 @@ def _interruptible() -> Iterator[threading.Event]:
 @contextmanager
 def _progress(stage: Stage, steps: int, first: int, console: Console) -> Iterator[Any]:
     """A bar with images/s and time left on a terminal, a line now and then elsewhere; yields what advances it."""
-    started = time.monotonic()
-    done = first
-    last_line = started
+    started = last_line = time.monotonic()
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]:.1f} images/s"),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
+        task = progress.add_task(stage.name.upper(), total=steps, completed=first, rate=0.0)
 
-    def rate() -> float:
-        return (done - first) * stage.images_per_step / max(1e-9, time.monotonic() - started)
+        def advance(window: dict[str, list[Tensor]], step: int) -> None:
+            nonlocal last_line
+            now = time.monotonic()
+            steps_a_second = (step - first) / max(1e-9, now - started)
+            rate = steps_a_second * stage.images_per_step
+            progress.update(task, completed=step, rate=rate)
+            if not console.is_terminal and step > first and now - last_line >= PLAIN_LOG_SECONDS:
+                last_line = now
+                left = (steps - step) / steps_a_second / 60
+                latest = " ".join(f"{key} {float(values[-1]):.3f}" for key, values in list(window.items())[:6])
+                text = f"{stage.name.upper()} {step}/{steps}, {rate:.1f} images/s, {left:.1f} min left, {latest}"
+                console.print(text, highlight=False)
 
-    if console.is_terminal:
-        columns = (
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[rate]:.1f} images/s"),
-            TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(),
-        )
-        with Progress(*columns, console=console) as progress:
-            task = progress.add_task(stage.name.upper(), total=steps, completed=first, rate=0.0)
-
-            def advance_bar(window: dict[str, list[Tensor]], step: int) -> None:
-                nonlocal done
-                done = step
-                progress.update(task, completed=step, rate=rate())
-
-            yield advance_bar
-        return
-
-    def advance_line(window: dict[str, list[Tensor]], step: int) -> None:
-        nonlocal done, last_line
-        done = step
-        if done > first and time.monotonic() - last_line >= PLAIN_LOG_SECONDS:
-            last_line = time.monotonic()
-            left = (steps - done) * (last_line - started) / (done - first)
-            console.print(
-                f"{stage.name.upper()} {done}/{steps}, {rate():.1f} images/s, {left / 60:.1f} min left, "
-                f"{_latest(window)}",
-                highlight=False,
-            )
-
-    yield advance_line
-
-
-def _latest(window: dict[str, list[Tensor]]) -> str:
-    return " ".join(f"{key} {float(values[-1]):.3f}" for key, values in list(window.items())[:6])
+        yield advance

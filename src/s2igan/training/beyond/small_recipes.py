@@ -1,4 +1,4 @@
-"""What the recipes `demo` and `birds` add to stage 2 (docs/concepts.md says why). Not in the paper; off by default.
+"""What the recipes `demo` and `birds` add to stage 2. Not in the paper, and off by default (docs/method.md, section 9).
 
 Reconstruction warm-up (VAE-GAN), extrapolated embeddings, contrastive terms, late weights and a condition scale. They
 share a few rows of the batch, and so one file.
