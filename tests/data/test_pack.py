@@ -167,7 +167,7 @@ def test_a_full_disk_is_explained_and_keeps_what_is_finished(tmp_path: Path, mon
 
     def full(descriptor: int) -> None:
         calls.append(descriptor)
-        if len(calls) > 4:  # two for each shard: the file and the folder
+        if len(calls) > 6:  # two for each shard, and for rejected.jsonl: the file and the folder
             raise OSError(28, "No space left on device")
         fsync(descriptor)
 

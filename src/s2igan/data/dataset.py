@@ -55,7 +55,8 @@ class SpeechImageData:
 
         self.has_classes = bool(store.has_classes)
         store_class = np.asarray(store.image_class)[self.images] if self.has_classes else self.images
-        self.class_names_present, self.classes = np.unique(store_class, return_inverse=True)
+        present, self.classes = np.unique(store_class, return_inverse=True)
+        self.n_classes = len(present)
         self._by_class = np.argsort(self.classes, kind="stable")
         self._class_first = np.searchsorted(self.classes[self._by_class], np.arange(self.n_classes + 1))
         self._place_by_class = np.empty(len(self.images), dtype=np.int64)
@@ -63,11 +64,6 @@ class SpeechImageData:
 
     def __len__(self) -> int:
         return len(self.images)
-
-    @property
-    def n_classes(self) -> int:
-        """Number of different classes among the images of this split."""
-        return len(self.class_names_present)
 
     def positions(self, step: int, batch_size: int, seed: int) -> Int[np.ndarray, " batch"]:
         """Image positions of one step: every epoch is a new permutation of the split, its incomplete last batch

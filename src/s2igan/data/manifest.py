@@ -198,11 +198,10 @@ def _parquet_rows(path: Path) -> Iterator[tuple[int, dict[str, Any] | str]]:
 
     try:
         with pq.ParquetFile(path) as file:
-            row = 0
-            for batch in file.iter_batches(batch_size=8192):
-                for fields in batch.to_pylist(maps_as_pydicts="lossy"):
-                    row += 1
-                    yield row, fields
+            batches = file.iter_batches(batch_size=8192)
+            yield from enumerate(
+                (row for batch in batches for row in batch.to_pylist(maps_as_pydicts="lossy")), start=1
+            )
     except (pa.ArrowException, OSError) as error:
         raise UserError(f"{path}: not a readable Parquet file ({error}); write it again.") from error
 

@@ -246,14 +246,11 @@ def in_shares(items: Sequence[Item], size: int) -> list[tuple[Item, ...]]:
 def _build_shards(tasks: Sequence[Task], jobs: int | None, progress: bool) -> None:
     with ThreadPoolExecutor(16) as pool:  # on a network disk, asking for the sizes of a million files is waiting
         todo = [task for task, finished in zip(tasks, pool.map(Task.finished, tasks), strict=True) if not finished]
-    with progress_bars(progress) as bar:
-        bars = {}
-        for kind, words in (("images", "decoding images"), ("mels", "log-mels of the speech")):
-            total = sum(len(task.items) for task in tasks if task.kind == kind)
-            left = sum(len(task.items) for task in todo if task.kind == kind)
-            bars[kind] = bar.add_task(words, total=total, completed=total - left)
+    total, left = (sum(len(task.items) for task in some) for some in (tasks, todo))
+    with progress_bars(progress) as bars:
+        bar = bars.add_task("pictures and recordings decoded", total=total, completed=total - left)
         for task, _ in each_result(_write_shard, todo, jobs):
-            bar.advance(bars[task.kind], len(task.items))
+            bars.advance(bar, len(task.items))
 
 
 def _write_shard(task: Task) -> None:

@@ -14,6 +14,7 @@ from __future__ import annotations
 import bz2
 import filecmp
 import gzip
+import io
 import itertools
 import json
 import lzma
@@ -313,7 +314,7 @@ def _room_for(size: int, target: Path, archive: Path) -> None:
         )
 
 
-def _put(content: IO[bytes], size: int, target: Path, name: str, archive: Path, others: list[str]) -> None:
+def _put(content: io.BufferedIOBase, size: int, target: Path, name: str, archive: Path, others: list[str]) -> None:
     """Write a file whole or not at all; one that is there with this content is kept."""
     path = target / name
     temporary = temporary_path(path)
