@@ -28,8 +28,7 @@ from s2igan.corpora.builtin.drawn import prepare
 from s2igan.corpora.registry import drawn_set
 if __name__ == "__main__":
     name, out, classes, individuals, captions, jobs = sys.argv[1:]
-    prepare(drawn_set(name), out, int(classes), individuals=int(individuals), captions=int(captions), jobs=int(jobs),
-            progress=False)
+    prepare(drawn_set(name), out, int(classes), individuals=int(individuals), captions=int(captions), jobs=int(jobs))
 """
 
 

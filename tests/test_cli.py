@@ -287,8 +287,6 @@ def test_options_of_imports_reach_the_library(calls):
             "--speaker-disjoint",
             "--keep-personal-data",
             "--allow-rejected",
-            "--shard",
-            "2/8",
         ]
     )
     cli.main(["prepare", "cub", "--source", "s", "--out", "o", "--proportions", "0.6", "0.2", "0.2"])
@@ -339,14 +337,6 @@ def test_defaults_of_the_built_in_sets_are_those_of_the_library(monkeypatch):
     monkeypatch.setattr(drawn, "prepare", lambda *args, **options: given.update(options))
     cli.main(["prepare", "birds", "--out", "o"])
     assert given == {name: stated[name] for name in given}
-
-
-@pytest.mark.parametrize("shard", ["3", "a/b", "1/2/3", "-1/2"])
-def test_a_shard_that_is_none_is_refused(shard, capsys):
-    with pytest.raises(SystemExit) as end:
-        cli.main(["prepare", "folder", "--source", "s", "--out", "o", f"--shard={shard}"])
-    assert end.value.code == 1
-    assert "write i/n, such as 2/8" in capsys.readouterr().err
 
 
 def test_validation_that_fails_exits_1_after_its_findings(monkeypatch, capsys):

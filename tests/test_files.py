@@ -2,16 +2,11 @@
 
 import errno
 import os
-import socket
 import subprocess
-import sys
-import threading
-import time
 from pathlib import Path
 
 import pytest
 
-from s2igan import files
 from s2igan.errors import UserError
 from s2igan.files import (
     abandoned,
@@ -19,7 +14,6 @@ from s2igan.files import (
     atomic_write_json,
     cache_folder,
     disk_errors,
-    only_one,
     temporary_path,
 )
 
@@ -111,75 +105,6 @@ def test_only_processes_that_are_gone_abandon_files(tmp_path: Path) -> None:
     cases[f".a.bin.{host}-{zombie.pid}.tmp"] = True
     assert {name: abandoned(tmp_path / name) for name in cases} == cases
     zombie.wait()
-
-
-# ---------------------------------------------------------------------------------------------------------------- locks
-
-
-def test_one_at_a_time(tmp_path: Path) -> None:
-    """Six threads add to a counter that loses additions where two of them hold the lock at once."""
-    count, holders, waited = 0, [], []
-
-    def work() -> None:
-        nonlocal count
-        with only_one(tmp_path / "new" / "lock", waited.append):
-            before = count
-            holders.append(1)
-            time.sleep(0.01)
-            assert len(holders) == 1
-            holders.pop()
-            count = before + 1
-
-    threads = [threading.Thread(target=work) for _ in range(6)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(20)
-    assert count == 6
-    assert set(waited) - {"another process"} == {f"process {os.getpid()} on {socket.gethostname()}"}
-    assert list((tmp_path / "new").iterdir()) == []
-
-
-def test_a_lock_is_released_when_the_block_fails(tmp_path: Path) -> None:
-    with pytest.raises(RuntimeError), only_one(tmp_path / "lock"):
-        raise RuntimeError
-    assert not (tmp_path / "lock").exists()
-
-
-HOLD = """
-import sys, time
-from pathlib import Path
-from s2igan.files import only_one
-
-with only_one(Path(sys.argv[1])):
-    print("locked", flush=True)
-    time.sleep(600)
-"""
-
-
-def test_a_lock_whose_process_is_gone_is_taken_over(tmp_path: Path) -> None:
-    with subprocess.Popen([sys.executable, "-c", HOLD, tmp_path / "lock"], stdout=subprocess.PIPE, text=True) as gone:
-        assert gone.stdout is not None
-        assert gone.stdout.readline() == "locked\n"
-        gone.kill()
-    assert (tmp_path / "lock").exists()
-    started = time.monotonic()
-    with only_one(tmp_path / "lock"):
-        assert time.monotonic() - started < files.LEASE_SECONDS / 4
-
-
-def test_a_lock_of_another_machine_is_taken_over_when_it_falls_silent(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(files, "LEASE_SECONDS", 1.0)
-    with only_one(tmp_path / "lock"):
-        elsewhere = (tmp_path / "lock").read_text().replace(socket.gethostname(), "elsewhere")
-    (tmp_path / "lock").write_text(elsewhere)
-    waited: list[str] = []
-    started = time.monotonic()
-    with only_one(tmp_path / "lock", waited.append):
-        assert time.monotonic() - started >= 1, "it was waited for"
-    assert waited == [f"process {os.getpid()} on elsewhere"]
 
 
 def test_caches_lie_in_the_run_else_in_the_users_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

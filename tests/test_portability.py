@@ -35,7 +35,7 @@ if __name__ == "__main__":
     root = Path(sys.argv[1])
     source = own_corpus(root / "source", n=12, classes=3)
     report = prepare_corpus(
-        "folder", source, root / "data", PrepareOptions(proportions=(1, 0, 0)), size=32, jobs=2, progress=False
+        "folder", source, root / "data", PrepareOptions(proportions=(1, 0, 0)), size=32, jobs=2
     )
     assert report["utterances"] == 24
     run = train_run(tiny_recipe(steps=2), data=root / "data", out=root / "run")

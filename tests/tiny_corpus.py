@@ -56,7 +56,7 @@ def make_store(root: Path, *, with_classes: bool = True, window: Literal["hann",
                 text = f"shade {'abcdef'[label]}, take {number}" + ", and said once more at length" * 2 * caption
                 rows.append(Utterance(audio, image, class_name=name, split=split, text=text))
     write_manifest(root / "manifest.jsonl", rows)
-    build_store(root / "manifest.jsonl", image_size=32, window=window, jobs=1, progress=False)
+    build_store(root / "manifest.jsonl", image_size=32, window=window, jobs=1)
     texts = sorted({row.text for row in rows if row.text})
     write_text_embeddings(root, texts, rng.standard_normal((len(texts), 16)).astype(np.float16))
     return Store.open(root)

@@ -151,7 +151,6 @@ def _importing(name: str) -> Callable[..., None]:
         size: int = 64,
         seed: Seed = 0,
         jobs: Jobs = None,
-        shard: str | None = None,
     ) -> None:
         from s2igan.corpora.prepare.corpus import prepare_corpus
 
@@ -163,7 +162,6 @@ def _importing(name: str) -> Callable[..., None]:
             size=size,
             seed=seed,
             jobs=jobs,
-            part=None if shard is None else _shard(shard),
             say=_say,
         )
 
@@ -175,7 +173,6 @@ def _importing(name: str) -> Callable[..., None]:
         size: side in pixels of the largest images to be trained on
         seed: of splits, and of which voice speaks what
         jobs: processes; one per core unless given
-        shard: i/n, such as 2/8: do the second of eight shares, for eight machines that share OUT
     """
     return command
 
@@ -451,13 +448,6 @@ def _generate(audio: Sequence[Path], drawing: Drawing) -> None:
             print(json.dumps(result, ensure_ascii=False), flush=True)
     if failed:
         sys.exit(FAILED)
-
-
-def _shard(text: str) -> tuple[int, int]:
-    match = re.fullmatch(r"(\d+)/(\d+)", text.strip())
-    if match is None:
-        raise UserError(f"--shard {text!r}: write i/n, such as 2/8 for the second of eight machines.")
-    return int(match[1]), int(match[2])
 
 
 def _use_image_encoder_weights(file: Path | None, backbone: str) -> None:

@@ -8,7 +8,7 @@ import json
 import os
 import socket
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
@@ -154,39 +154,3 @@ def cache_folder(run: Path | None) -> Path:
         return Path.home() / ".cache" / "s2igan"
     except RuntimeError as error:
         raise UserError("There is no home folder for cached files; set XDG_CACHE_HOME to a folder.") from error
-
-
-WAIT_SECONDS = 0.2
-"""Between two looks at a lock that another holds."""
-LEASE_SECONDS = 60.0
-"""Silence after which a lock that another machine holds is taken to be left behind."""
-
-
-@contextlib.contextmanager
-def only_one(path: Path, on_waiting: Callable[[str], None] = lambda holder: None) -> Iterator[None]:
-    """Hold a lock file while the block runs; wait while another process, on this or another machine, holds it.
-
-    Works on network disks: who holds the lock touches the file, and one that stays untouched for a minute, or whose
-    process on this machine is gone, is taken over.
-
-    Args:
-        on_waiting: told once who holds the lock, when there is someone to wait for.
-
-    Raises:
-        UserError: the lock cannot be written.
-    """
-    from filelock import SoftFileLease, Timeout
-
-    with disk_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        lock = SoftFileLease(path, lease_duration=LEASE_SECONDS, poll_interval=WAIT_SECONDS)
-        try:
-            lock.acquire(blocking=False)
-        except Timeout:
-            owner = lock.owner
-            on_waiting(f"process {owner.pid} on {owner.hostname}" if owner else "another process")
-            lock.acquire()
-    try:
-        yield
-    finally:
-        lock.release()

@@ -59,13 +59,17 @@ def each_result(
 
 
 @contextmanager
-def progress_bars(shown: bool, amount: type[ProgressColumn] | None = None) -> Iterator[Progress]:
-    """Bars on stderr, each with what is done, of how much, and the time that is left; `amount` in place of counts."""
+def progress_bars(shown: bool = True, amount: type[ProgressColumn] | None = None) -> Iterator[Progress]:
+    """Bars on stderr if that is a terminal, each with what is done, of how much, and the time that is left.
+
+    `amount` takes the place of counts.
+    """
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = (TextColumn("{task.description}"), BarColumn(), (amount or MofNCompleteColumn)(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), disable=not shown) as bars:
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, disable=not (shown and console.is_terminal)) as bars:
         yield bars
 
 

@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import soundfile
 from PIL import Image
 
-from s2igan.data.pack import build_store
+from s2igan.data import pack
 
-SHARDS: dict[str, Any] = {"progress": False, "mel_shard_items": 4, "image_shard_items": 3}
 COLOURS = ("red", "blue", "green")
 
 
@@ -49,7 +49,12 @@ def write(root: Path, rows: list[dict[str, Any]]) -> None:
 
 
 def build(root: Path, **arguments: Any) -> dict[str, Any]:
-    return build_store(root / "manifest.jsonl", **({"image_size": 16, "jobs": 1} | SHARDS | arguments))
+    """With small shards."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pack, "MEL_SHARD_ITEMS", 4)
+        patch.setattr(pack, "IMAGE_SHARD_ITEMS", 3)
+        options = {"image_size": 16, "jobs": 1} | arguments
+        return pack.build_store(root / "manifest.jsonl", **options)
 
 
 def content(root: Path) -> dict[str, bytes]:

@@ -9,6 +9,7 @@ import soundfile
 import torch
 from PIL import Image
 
+from s2igan.data import dataset
 from s2igan.data.dataset import SpeechImageData, crop_and_flip, draw_other_views, pad_mels
 from s2igan.data.manifest import Utterance, write_manifest
 from s2igan.data.pack import build_store
@@ -82,6 +83,7 @@ def test_the_order_of_an_epoch_is_drawn_once(store: Store, monkeypatch: pytest.M
         return default_rng(key)
 
     monkeypatch.setattr(np.random, "default_rng", count)
+    dataset._epoch.cache_clear()
     epoch = data.steps_per_epoch(4)
     assert epoch >= 2
     steps = [*range(2 * epoch), 0]
@@ -248,7 +250,7 @@ def test_random_crops_reach_all_that_is_stored(tmp_path: Path, shape: tuple[int,
         soundfile.write(tmp_path / f"{number}.wav", np.sin(np.arange(9000) / 5) / 2, 22_050)
         rows.append(Utterance(f"{number}.wav", f"{number}.png", split="train"))
     write_manifest(tmp_path / "manifest.jsonl", rows)
-    build_store(tmp_path / "manifest.jsonl", image_size=34, jobs=1, progress=False)
+    build_store(tmp_path / "manifest.jsonl", image_size=34, jobs=1)
     store = Store.open(tmp_path)
     assert store.images.shape == (2, 40, 40, 3)
     assert store.images.whole(1).shape == (*shape, 3)

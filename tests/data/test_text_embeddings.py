@@ -20,7 +20,7 @@ ROWS = np.random.default_rng(0).standard_normal((len(TEXTS), 6)).astype(np.float
 def test_every_text_finds_its_row(tmp_path: Path) -> None:
     write_text_embeddings(tmp_path, TEXTS, ROWS, made_from="x")
     found = TextEmbeddings.open(tmp_path)
-    assert (len(found), found.dimensions, found.made_from) == (54, 6, "x")
+    assert (found.rows.shape, found.made_from) == ((54, 6), "x")
     asked = [*TEXTS[::-1], TEXTS[3]]
     np.testing.assert_array_equal(found.rows[found.find(asked)], ROWS[[*range(53, -1, -1), 3]])
     assert found.find(["another", TEXTS[0], "a bird "]).tolist()[::2] == [-1, -1]

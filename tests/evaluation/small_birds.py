@@ -70,7 +70,7 @@ def make_bird_store(root: Path) -> Store:
                     )
                 )
     write_manifest(root / "manifest.jsonl", rows)
-    build_store(root / "manifest.jsonl", image_size=SIDE, jobs=1, progress=False)
+    build_store(root / "manifest.jsonl", image_size=SIDE, jobs=1)
     return Store.open(root)
 
 

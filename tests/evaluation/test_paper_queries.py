@@ -100,7 +100,7 @@ def test_from_the_publishers_folders_to_the_queries(tmp_path: Path) -> None:
     savemat(tmp_path / "imagelabels.mat", {"labels": labels[None]})
     rows = oxford102.IMPORTER.read(tmp_path, ReadOptions()).rows
     write_manifest(tmp_path / "manifest.jsonl", rows)
-    build_store(tmp_path / "manifest.jsonl", image_size=8, jobs=1, progress=False)
+    build_store(tmp_path / "manifest.jsonl", image_size=8, jobs=1)
     store = Store.open(tmp_path)
     split = EvaluationSplit.of(store, "test")
     found = PaperQueries.of(split)

@@ -36,7 +36,7 @@ def resplit(own: Store, root, *, size: int = 32, window: str = "hann") -> Store:
         moved = row.audio.replace("audio/", "sounds/"), row.image.replace("images/", "pictures/")
         rows.append(dataclasses.replace(row, audio=moved[0], image=moved[1], split=split))
     write_manifest(root / "manifest.jsonl", rows)
-    build_store(root / "manifest.jsonl", image_size=size, window=window, jobs=1, progress=False)
+    build_store(root / "manifest.jsonl", image_size=size, window=window, jobs=1)
     return Store.open(root)
 
 

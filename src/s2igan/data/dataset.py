@@ -7,6 +7,7 @@ stage, step). A resumed run therefore sees the batches that an uninterrupted one
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Literal
 
 import numpy as np
@@ -54,20 +55,15 @@ class SpeechImageData:
 
         self.has_classes = bool(store.has_classes)
         store_class = np.asarray(store.image_class)[self.images] if self.has_classes else self.images
-        self.class_names_present, self.classes = np.unique(store_class, return_inverse=True)
+        present, self.classes = np.unique(store_class, return_inverse=True)
+        self.n_classes = len(present)
         self._by_class = np.argsort(self.classes, kind="stable")
         self._class_first = np.searchsorted(self.classes[self._by_class], np.arange(self.n_classes + 1))
         self._place_by_class = np.empty(len(self.images), dtype=np.int64)
         self._place_by_class[self._by_class] = np.arange(len(self.images))
-        self._latest_epoch: tuple[tuple[int, int, int], np.ndarray] | None = None
 
     def __len__(self) -> int:
         return len(self.images)
-
-    @property
-    def n_classes(self) -> int:
-        """Number of different classes among the images of this split."""
-        return len(self.class_names_present)
 
     def positions(self, step: int, batch_size: int, seed: int) -> Int[np.ndarray, " batch"]:
         """Image positions of one step: every epoch is a new permutation of the split, its incomplete last batch
@@ -76,22 +72,7 @@ class SpeechImageData:
         A split smaller than the batch is repeated until it fills one.
         """
         epoch, index = divmod(step, self.steps_per_epoch(batch_size))
-        return self._epoch(epoch, batch_size, seed)[index]
-
-    def _epoch(self, epoch: int, batch_size: int, seed: int) -> Int[np.ndarray, "batches batch"]:
-        """Image positions of all steps of an epoch; those of the latest are kept, since drawing takes as long as the
-        split is large."""
-        latest = self._latest_epoch
-        if latest is not None and latest[0] == (epoch, batch_size, seed):
-            return latest[1]
-        order = np.random.default_rng([seed, 0x5E9, epoch]).permutation(len(self))
-        if len(order) < batch_size:
-            order = np.resize(order, batch_size)
-        batches = self.steps_per_epoch(batch_size)
-        drawn = order[: batches * batch_size].reshape(batches, batch_size)
-        drawn.flags.writeable = False
-        self._latest_epoch = (epoch, batch_size, seed), drawn
-        return drawn
+        return _epoch(len(self), epoch, batch_size, seed)[index]
 
     def pairs_of_similar_length(
         self, step: int, batch_size: int, seed: int, window: int
@@ -105,7 +86,7 @@ class SpeechImageData:
         """
         epoch, index = divmod(step, self.steps_per_epoch(batch_size))
         first = index - index % window
-        batches = self._epoch(epoch, batch_size, seed)[first : first + window]
+        batches = _epoch(len(self), epoch, batch_size, seed)[first : first + window]
         positions = batches.ravel()
         rng = np.random.default_rng([seed, 0x1E9, epoch, first])
         utterances = self.caption(positions, rng)
@@ -157,9 +138,19 @@ class SpeechImageData:
         Only those of ``rows`` are read; they are cropped as they would be among all.
         """
         pictures = [self.store.images.whole(image) for image in self.images[positions]]
-        top, left, flip = draw_crops(pictures, self.image_size, rng)
-        chosen = [pictures[row] for row in np.arange(len(pictures))[rows]]
-        return cut(chosen, self.image_size, top[rows], left[rows], flip[rows])
+        return crop_and_flip(pictures, self.image_size, rng, rows)
+
+
+@lru_cache(maxsize=1)
+def _epoch(n_images: int, epoch: int, batch_size: int, seed: int) -> Int[np.ndarray, "batches batch"]:
+    """Image positions of all steps of an epoch; kept, since drawing takes as long as the split is large."""
+    order = np.random.default_rng([seed, 0x5E9, epoch]).permutation(n_images)
+    if n_images < batch_size:
+        order = np.resize(order, batch_size)
+    batches = max(1, n_images // batch_size)
+    drawn = order[: batches * batch_size].reshape(batches, batch_size)
+    drawn.flags.writeable = False
+    return drawn
 
 
 def draw_other_views(
@@ -245,34 +236,28 @@ def _named(store: Store, index: int | np.integer) -> str:
 
 
 def crop_and_flip(
-    pictures: Sequence[np.ndarray] | np.ndarray, size: int, rng: np.random.Generator | None
-) -> Float[Tensor, "batch 3 size size"]:
+    pictures: Sequence[np.ndarray] | np.ndarray,
+    size: int,
+    rng: np.random.Generator | None,
+    rows: slice | Int[np.ndarray, " _"] = slice(None),
+) -> Float[Tensor, "_ 3 size size"]:
     """uint8 pictures (height, width, 3) -> [-1, 1] (batch, 3, size, size), channels last in memory: a random crop and
-    flip of each, or the square in its middle where rng is None."""
-    return cut(pictures, size, *draw_crops(pictures, size, rng))
+    flip of each, or the square in its middle where rng is None.
 
-
-def draw_crops(
-    pictures: Sequence[np.ndarray] | np.ndarray, size: int, rng: np.random.Generator | None
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Top, left and whether to flip, of a crop of each picture; centred and as it is where rng is None."""
+    Only those of ``rows`` are read and returned, with the draws that they have among all.
+    """
     spare = np.array([picture.shape[:2] for picture in pictures]).T - size
     if rng is None:
         top, left = spare // 2
-        return top, left, np.zeros(len(pictures), dtype=bool)
-    top, left = rng.integers(0, spare + 1)
-    return top, left, rng.random(len(pictures)) < 0.5
-
-
-def cut(
-    pictures: Sequence[np.ndarray] | np.ndarray, size: int, top: np.ndarray, left: np.ndarray, flip: np.ndarray
-) -> Float[Tensor, "batch 3 size size"]:
-    """`crop_and_flip` with the crops given."""
-    n = len(pictures)
-    out = np.empty((n, size, size, 3), dtype=np.uint8)
-    for i in range(n):
+        flip = np.zeros(len(pictures), dtype=bool)
+    else:
+        top, left = rng.integers(0, spare + 1)
+        flip = rng.random(len(pictures)) < 0.5
+    chosen = np.arange(len(pictures))[rows]
+    out = np.empty((len(chosen), size, size, 3), dtype=np.uint8)
+    for to, i in zip(out, chosen, strict=True):
         crop = pictures[i][top[i] : top[i] + size, left[i] : left[i] + size]
-        out[i] = crop[:, ::-1] if flip[i] else crop
+        to[:] = crop[:, ::-1] if flip[i] else crop
     return torch.from_numpy(out).permute(0, 3, 1, 2).float().div_(127.5).sub_(1.0)
 
 

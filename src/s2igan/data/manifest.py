@@ -12,9 +12,8 @@ import json
 import math
 import posixpath
 import re
-from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -23,19 +22,6 @@ from s2igan.files import atomic_write
 
 SPLITS = ("train", "validation", "test")
 SPLIT_ALIASES = {"training": "train", "val": "validation", "valid": "validation", "dev": "validation"}
-COLUMNS = (
-    "audio",
-    "image",
-    "start_seconds",
-    "end_seconds",
-    "class",
-    "split",
-    "speaker",
-    "language",
-    "text",
-    "attributes",
-    "mentions",
-)
 FORMATS = (".jsonl", ".csv", ".tsv", ".parquet")
 MAX_CELL_LINES = 100
 """Of one record in a CSV file; more is a quotation mark that nothing closes."""
@@ -72,6 +58,9 @@ class Utterance:
         return self.audio, self.start_seconds or 0.0, math.inf if self.end_seconds is None else self.end_seconds
 
 
+COLUMNS = tuple("class" if field.name == "class_name" else field.name for field in fields(Utterance))
+
+
 # ------------------------------------------------------------------------------------------------------------- reading
 
 
@@ -106,14 +95,14 @@ def iter_manifest(path: str | Path) -> Iterator[tuple[int, Utterance | UserError
     if reader is None:
         raise UserError(f"{path}: a manifest ends in {', '.join(FORMATS)}; rename or convert it.")
     empty = True
-    for line, fields in reader(path):
+    for line, cells in reader(path):
         empty = False
         where = f"{path}, {'row' if path.suffix.lower() == '.parquet' else 'line'} {line}"
-        if isinstance(fields, str):
-            yield line, UserError(f"{where}: {fields}.")
+        if isinstance(cells, str):
+            yield line, UserError(f"{where}: {cells}.")
             continue
         try:
-            yield line, _utterance(fields)
+            yield line, _utterance(cells)
         except ValueError as problem:
             yield line, UserError(f"{where}: {problem}.")
     if empty:
@@ -186,29 +175,16 @@ def _csv_records(file: Iterable[str], delimiter: str) -> Iterator[tuple[int, lis
 
     Every record is parsed on its own, so that one quotation mark too many costs a line and not the rest of the file.
     """
-    lines, line = iter(file), 0
-    waiting: deque[str] = deque()
-    while True:
-        taken: list[str] = []
-
-        def following(taken: list[str] = taken) -> Iterator[str]:
-            while len(taken) < MAX_CELL_LINES:
-                text = waiting.popleft() if waiting else next(lines, None)
-                if text is None:
-                    return
-                taken.append(text)
-                yield text
-
+    lines, at = list(file), 0
+    while at < len(lines):
+        reader = csv.reader(lines[at : at + MAX_CELL_LINES], delimiter=delimiter, strict=True)
         try:
-            cells: list[str] | str | None = next(csv.reader(following(), delimiter=delimiter, strict=True), None)
+            cells: list[str] | str = next(reader)
+            at += reader.line_num
         except csv.Error as error:
-            waiting.extendleft(reversed(taken[1:]))
-            del taken[1:]
             cells = f"not readable as CSV ({error}); check its quotation marks"
-        if cells is None:
-            return
-        line += len(taken)
-        yield line, cells
+            at += 1
+        yield at, cells
 
 
 def _column_names(cells: Iterable[str]) -> list[str]:
@@ -222,11 +198,10 @@ def _parquet_rows(path: Path) -> Iterator[tuple[int, dict[str, Any] | str]]:
 
     try:
         with pq.ParquetFile(path) as file:
-            row = 0
-            for batch in file.iter_batches(batch_size=8192):
-                for fields in batch.to_pylist(maps_as_pydicts="lossy"):
-                    row += 1
-                    yield row, fields
+            batches = file.iter_batches(batch_size=8192)
+            yield from enumerate(
+                (row for batch in batches for row in batch.to_pylist(maps_as_pydicts="lossy")), start=1
+            )
     except (pa.ArrowException, OSError) as error:
         raise UserError(f"{path}: not a readable Parquet file ({error}); write it again.") from error
 
@@ -318,19 +293,16 @@ def _attributes(value: Any) -> dict[str, str]:
     if value is None:
         return {}
     if isinstance(value, str):
-        text = value.strip()
-        if text.startswith("{"):
-            try:
-                value = json.loads(text)
-            except ValueError as error:
-                raise ValueError(f"attributes {text!r} is not JSON ({error})") from None
-        else:
+        parts = _parsed(value.strip(), "attributes", "{")
+        if isinstance(parts, list):
             value = {}
-            for part in filter(None, (part.strip() for part in text.split(";"))):
+            for part in parts:
                 name, equals, content = part.partition("=")
                 if not equals or not name.strip() or not content.strip():
                     raise ValueError(f"attributes: {part!r} is not name=value")
                 value[name.strip()] = content.strip()
+        else:
+            value = parts
     if not isinstance(value, dict):
         raise ValueError(f"attributes {value!r} is not an object of names and values")
     found = {}
@@ -343,19 +315,22 @@ def _attributes(value: Any) -> dict[str, str]:
     return found
 
 
+def _parsed(text: str, name: str, opening: str) -> Any:
+    """JSON where the text begins so, else its parts between semicolons."""
+    if not text.startswith(opening):
+        return [part.strip() for part in text.split(";") if part.strip()]
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise ValueError(f"{name} {text!r} is not JSON ({error})") from None
+
+
 def _mentions(value: Any) -> tuple[str, ...]:
     """A JSON list, or, in a spreadsheet, `belly colour; tail`."""
     if value is None:
         return ()
     if isinstance(value, str):
-        text = value.strip()
-        if text.startswith("["):
-            try:
-                value = json.loads(text)
-            except ValueError as error:
-                raise ValueError(f"mentions {text!r} is not JSON ({error})") from None
-        else:
-            value = [part.strip() for part in text.split(";") if part.strip()]
+        value = _parsed(value.strip(), "mentions", "[")
     if not isinstance(value, list | tuple) or not all(isinstance(name, str) for name in value):
         raise ValueError(f"mentions {value!r} is not a list of attribute names")
     return tuple(dict.fromkeys(value))
@@ -379,8 +354,8 @@ def check_rows(rows: Iterable[tuple[int, Utterance]], path: str | Path) -> None:
         first_line, first = pictures.setdefault(row.image, (line, row))
         if row.split != first.split:
             raise UserError(
-                f"{path}: the image {row.image} is in the split {_split(first.split)} on line {first_line} and in "
-                f"{_split(row.split)} on line {line}; an image belongs to one split, so give both lines the same."
+                f"{path}: the image {row.image} is in the split {first.split or 'none'} on line {first_line} and in "
+                f"{row.split or 'none'} on line {line}; an image belongs to one split, so give both lines the same."
             )
         if row.class_name != first.class_name:
             raise UserError(
@@ -410,15 +385,12 @@ def _check_recording(audio: str, parts: list[tuple[float, float, int, str | None
         for other, (other_end, other_line) in last.items():
             if other != split and start < other_end:
                 raise UserError(
-                    f"{path}: the recording {audio} is in the split {_split(other)} on line {other_line} and, at least "
-                    f"in part, in {_split(split)} on line {line}; a sound belongs to one split, so give both the same."
+                    f"{path}: the recording {audio} is in the split {other or 'none'} on line {other_line} and, at "
+                    f"least in part, in {split or 'none'} on line {line}; a sound belongs to one split, so give both "
+                    "the same."
                 )
         if split not in last or end > last[split][0]:
             last[split] = (end, line)
-
-
-def _split(name: str | None) -> str:
-    return "none" if name is None else name
 
 
 # ------------------------------------------------------------------------------------------------------------- writing
@@ -435,17 +407,5 @@ def write_manifest(path: str | Path, rows: Iterable[Utterance]) -> None:
 
 
 def _fields(row: Utterance) -> dict[str, Any]:
-    values = (
-        row.audio,
-        row.image,
-        row.start_seconds,
-        row.end_seconds,
-        row.class_name,
-        row.split,
-        row.speaker,
-        row.language,
-        row.text,
-        dict(row.attributes) or None,
-        list(row.mentions) or None,
-    )
-    return {name: value for name, value in zip(COLUMNS, values, strict=True) if value is not None}
+    values = zip(COLUMNS, (getattr(row, field.name) for field in fields(row)), strict=True)
+    return {name: value for name, value in values if value not in (None, {}, ())}

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, SupportsIndex
 
 import numpy as np
-from jaxtyping import Bool, Float16, Int8, Int32, Int64, UInt8
+from jaxtyping import Float16, Int8, Int32, Int64, UInt8
 
 from s2igan.data.layout import HEADER, IMAGES, INDEX, REJECTED, REPORT, STORE, VERSION, Kind, damaged, shard_name
 from s2igan.data.manifest import SPLITS, split_name
@@ -55,7 +55,6 @@ class Store:
         """Position in `SPLITS` of each utterance's split, -1 where it has none."""
         self.speaker_index, self.speakers = _codes(utterances["speaker"])
         """Position in `speakers`, -1 where unknown."""
-        self._language, self.languages = _codes(utterances["language"])
         self._audio, self._texts, self._mentions, self._start, self._end = (
             utterances[name] for name in ("audio", "text", "mentions", "start_seconds", "end_seconds")
         )
@@ -69,14 +68,7 @@ class Store:
         self._image_path, self._attributes = images["path"], images["attributes"]
         store = directory / STORE
         self._mels = _MappedShards(store, "mels")
-        self.images = StoredImages(
-            _MappedShards(store, "images"),
-            images["shard"].to_numpy(),
-            images["offset"].to_numpy(),
-            images["length"].to_numpy(),
-            images["wide"].to_numpy(),
-            report["stored_size"],
-        )
+        self.images = StoredImages(_MappedShards(store, "images"), images, report["stored_size"])
         """All pictures, as one array-like of uint8 (images, S, S, 3): the squares in their middles."""
 
     @classmethod
@@ -174,10 +166,6 @@ class Store:
         code = self.speaker_index[utterance]
         return None if code < 0 else self.speakers[code]
 
-    def language(self, utterance: SupportsIndex) -> str | None:
-        code = self._language[utterance]
-        return None if code < 0 else self.languages[code]
-
     def audio_path(self, utterance: SupportsIndex) -> Path:
         """The recording; see also `segment`."""
         return self.corpus_root / self._audio[index(utterance)].as_py()
@@ -257,18 +245,11 @@ class StoredImages:
     that is stored of a picture.
     """
 
-    def __init__(
-        self,
-        shards: _MappedShards,
-        shard: Int32[np.ndarray, " images"],
-        offset: Int64[np.ndarray, " images"],
-        length: Int32[np.ndarray, " images"],
-        wide: Bool[np.ndarray, " images"],
-        size: int,
-    ) -> None:
-        self._shards, self._shard, self._offset, self._length, self._wide = shards, shard, offset, length, wide
-        self.shape = (len(shard), size, size, 3)
-        self.dtype = np.dtype(np.uint8)
+    def __init__(self, shards: _MappedShards, images: pa.Table, size: int) -> None:
+        self._shards = shards
+        self._shard, self._offset = images["shard"].to_numpy(), images["offset"].to_numpy()
+        self._length, self._wide = images["length"].to_numpy(), images["wide"].to_numpy()
+        self.shape = (images.num_rows, size, size, 3)
 
     def __len__(self) -> int:
         return self.shape[0]
@@ -296,24 +277,14 @@ class StoredImages:
             flat[i] = self._square(number)
         return images
 
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
-        return np.asarray(self[:], dtype)
 
-
-class _MappedShards:
+class _MappedShards(dict[int, np.ndarray]):
     """The main tensor of each shard of a kind, mapped when first asked for."""
 
     def __init__(self, store: Path, kind: Kind) -> None:
         self._store, self._kind = store, kind
-        self._open: dict[int, np.ndarray] = {}
 
-    def __getitem__(self, number: int) -> np.ndarray:
-        shard = self._open.get(number)
-        if shard is None:
-            shard = self._open[number] = self._map(number)
-        return shard
-
-    def _map(self, number: int) -> np.ndarray:
+    def __missing__(self, number: int) -> np.ndarray:
         from safetensors import SafetensorError, safe_open
 
         path = self._store / shard_name(self._kind, number)
@@ -325,6 +296,7 @@ class _MappedShards:
         except (SafetensorError, OSError) as error:
             raise damaged(path, error) from error
         array.setflags(write=False)
+        self[number] = array
         return array
 
 

@@ -73,10 +73,6 @@ class TextEmbeddings:
         """Number of captions."""
         return len(self._keys)
 
-    @property
-    def dimensions(self) -> int:
-        return int(self.rows.shape[1])
-
     def find(self, texts: Iterable[str]) -> Int64[np.ndarray, " texts"]:
         """The row of each caption, -1 where there is none."""
         wanted = text_keys(texts)

@@ -181,7 +181,7 @@ def files(root: Path) -> dict[str, bytes]:
 def prepared(tmp_path_factory) -> Path:
     """14 species, an individual each, two captions, for training at 16 px; the store included."""
     out = tmp_path_factory.mktemp("birds")
-    prepare(BIRDS, out, classes=14, individuals=1, captions=2, size=16, seed=5, jobs=1, progress=False, extra_voices=())
+    prepare(BIRDS, out, classes=14, individuals=1, captions=2, size=16, seed=5, jobs=1, extra_voices=())
     return out
 
 
@@ -236,26 +236,22 @@ def test_pictures_are_the_drawn_birds(prepared):
 
 
 def test_processes_and_order_change_no_byte(prepared, tmp_path, no_store):
-    prepare(
-        BIRDS, tmp_path, classes=14, individuals=1, captions=2, size=16, seed=5, jobs=2, progress=False, extra_voices=()
-    )
+    prepare(BIRDS, tmp_path, classes=14, individuals=1, captions=2, size=16, seed=5, jobs=2, extra_voices=())
     there = files(tmp_path)
     here = {name: content for name, content in files(prepared).items() if name in there}
     assert there == here
     assert {"manifest.jsonl", "birds.json"} < there.keys()
-    assert no_store == [((tmp_path / "manifest.jsonl", tmp_path), {"image_size": 16, "jobs": 2, "progress": False})]
+    assert no_store == [((tmp_path / "manifest.jsonl", tmp_path), {"image_size": 16, "jobs": 2})]
 
 
 def test_another_seed_changes_everything(prepared, tmp_path, no_store):
-    prepare(
-        BIRDS, tmp_path, classes=14, individuals=1, captions=1, size=16, seed=6, jobs=1, progress=False, extra_voices=()
-    )
+    prepare(BIRDS, tmp_path, classes=14, individuals=1, captions=1, size=16, seed=6, jobs=1, extra_voices=())
     other = {content for name, content in files(tmp_path).items()}
     assert not other & set(files(prepared).values())
 
 
 def test_an_interrupted_preparation_goes_on(prepared, tmp_path, no_store, monkeypatch):
-    options = {"classes": 14, "individuals": 1, "captions": 2, "size": 16, "seed": 5, "jobs": 1, "progress": False}
+    options = {"classes": 14, "individuals": 1, "captions": 2, "size": 16, "seed": 5, "jobs": 1}
     options["extra_voices"] = ()
     spoken, count = drawn.spoken, itertools.count()
 
@@ -285,13 +281,9 @@ def test_an_interrupted_preparation_goes_on(prepared, tmp_path, no_store, monkey
 
 
 def test_more_captions_and_individuals_keep_what_is_there(prepared, tmp_path, no_store):
-    prepare(
-        BIRDS, tmp_path, classes=14, individuals=1, captions=1, size=16, seed=5, jobs=1, progress=False, extra_voices=()
-    )
+    prepare(BIRDS, tmp_path, classes=14, individuals=1, captions=1, size=16, seed=5, jobs=1, extra_voices=())
     first = files(tmp_path)
-    prepare(
-        BIRDS, tmp_path, classes=14, individuals=1, captions=2, size=16, seed=5, jobs=1, progress=False, extra_voices=()
-    )
+    prepare(BIRDS, tmp_path, classes=14, individuals=1, captions=2, size=16, seed=5, jobs=1, extra_voices=())
     then = files(tmp_path)
     assert len(then) == len(first) + 14
     assert all(then[name] == content for name, content in first.items() if name != "manifest.jsonl")
@@ -301,9 +293,9 @@ def test_more_captions_and_individuals_keep_what_is_there(prepared, tmp_path, no
 def test_a_folder_of_other_birds_is_refused(prepared, tmp_path, no_store):
     before = files(prepared)
     with pytest.raises(UserError, match="made with classes 14, seed 5, not classes 15, seed 6; choose another"):
-        prepare(BIRDS, prepared, 15, 1, 2, size=16, seed=6, jobs=1, progress=False, extra_voices=())
+        prepare(BIRDS, prepared, 15, 1, 2, size=16, seed=6, jobs=1, extra_voices=())
     with pytest.raises(UserError, match=r"extra_voices \[\], extra_share 0, not extra_voices \['espeak:de'\]"):
-        prepare(BIRDS, prepared, 14, 1, 2, size=16, seed=5, jobs=1, progress=False, extra_voices=["espeak:de"])
+        prepare(BIRDS, prepared, 14, 1, 2, size=16, seed=5, jobs=1, extra_voices=["espeak:de"])
     assert files(prepared) == before
 
 
@@ -318,5 +310,5 @@ def test_a_folder_of_other_birds_is_refused(prepared, tmp_path, no_store):
 )
 def test_wrong_arguments_are_refused_before_anything_is_written(tmp_path, options, message):
     with pytest.raises(UserError, match=message):
-        prepare(BIRDS, tmp_path / "new", **{"classes": 14} | options, progress=False)
+        prepare(BIRDS, tmp_path / "new", **{"classes": 14} | options)
     assert not (tmp_path / "new").exists()

@@ -47,7 +47,7 @@ def test_many_classes_end():
 
 
 def test_the_corpus_is_whole_and_known_to_the_evaluation(tmp_path):
-    options = {"classes": 10, "individuals": 1, "captions": 1, "size": 16, "seed": 5, "jobs": 1, "progress": False}
+    options = {"classes": 10, "individuals": 1, "captions": 1, "size": 16, "seed": 5, "jobs": 1}
     options["extra_voices"] = ()
     prepare(FLOWERS, tmp_path, **options)
     rows = read_manifest(tmp_path / "manifest.jsonl")

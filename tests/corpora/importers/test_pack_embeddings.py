@@ -224,7 +224,7 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def prepare(source: Path, out: Path, name: str = "cub", **options) -> list[str]:
     said: list[str] = []
-    prepare_corpus(name, source, out, PrepareOptions(**options), size=32, jobs=1, progress=False, say=said.append)
+    prepare_corpus(name, source, out, PrepareOptions(**options), size=32, jobs=1, say=said.append)
     return said
 
 

@@ -37,7 +37,7 @@ def content(folder: Path) -> dict[str, bytes]:
 
 
 def unpacked(source: Path, out: Path) -> tuple[dict[str, bytes], dict[str, str]]:
-    folder, problems = unpack(source, out, progress=False)
+    folder, problems = unpack(source, out)
     assert folder == out / "unpacked"
     return content(folder), {problem.path: problem.reason for problem in problems}
 
@@ -72,7 +72,7 @@ def test_trees_of_two_archives_are_joined_and_contradictions_refused(tmp_path):
     assert unpacked(source, tmp_path / "out")[0] == {"images/a.jpg": b"a", "images/b.jpg": b"b", "list": b"same"}
     pack(source / "3.zip", {"list": b"other"})
     with pytest.raises(UserError, match=r"3\.zip: holds a list other than that of 1\.zip or 2\.zip"):
-        unpack(source, tmp_path / "out", progress=False)
+        unpack(source, tmp_path / "out")
 
 
 def test_an_archive_that_lies_unpacked_beside_itself_is_passed_over(tmp_path):
@@ -110,7 +110,7 @@ def test_an_interrupted_unpacking_goes_on(tmp_path, monkeypatch):
 
     monkeypatch.setattr(archives, "_put", dies)
     with pytest.raises(KeyboardInterrupt):
-        unpack(archive, out, progress=False)
+        unpack(archive, out)
     assert not (out / "unpacked.json").exists()
     monkeypatch.undo()
     assert unpacked(archive, out)[0] == {f"{i}": bytes([i]) * 1000 for i in range(20)}
@@ -174,7 +174,7 @@ def test_what_would_fill_the_disk_is_refused(tmp_path, monkeypatch):
     assert archive.stat().st_size < 20_000
     monkeypatch.setattr(archives.shutil, "disk_usage", lambda path: Usage)
     with pytest.raises(UserError, match=r"bomb\.zip: a file in it unpacks to 10\.0 MB .* larger disk"):
-        unpack(archive, tmp_path / "out", progress=False)
+        unpack(archive, tmp_path / "out")
     assert content(tmp_path / "out/unpacked") == {}
 
 
@@ -187,7 +187,7 @@ def test_torn_archives_are_named(tmp_path, name):
     archive = pack(tmp_path / name, {f"{i}": os.urandom(5000) for i in range(20)})
     archive.write_bytes(archive.read_bytes()[:50_000])
     with pytest.raises(UserError, match=rf"{name}: .*(damaged or incomplete|cut off)"):
-        unpack(archive, tmp_path / "out", progress=False)
+        unpack(archive, tmp_path / "out")
 
 
 def test_flipped_bytes_in_a_zip_are_found(tmp_path):
@@ -196,7 +196,7 @@ def test_flipped_bytes_in_a_zip_are_found(tmp_path):
     raw[3000] ^= 255
     archive.write_bytes(raw)
     with pytest.raises(UserError, match=r"a\.zip: the archive is damaged"):
-        unpack(archive, tmp_path / "out", progress=False)
+        unpack(archive, tmp_path / "out")
     assert content(tmp_path / "out/unpacked") == {}
 
 
@@ -209,7 +209,7 @@ def test_sources_that_are_none(tmp_path):
         ("fake.zip", "damaged"),
     ):
         with pytest.raises(UserError, match=rf"{name}: .*{message}"):
-            unpack(tmp_path / name, tmp_path / "out", progress=False)
+            unpack(tmp_path / name, tmp_path / "out")
 
 
 def test_litter_of_other_systems_is_skipped(tmp_path):
@@ -226,7 +226,7 @@ def test_accents_in_zip_files_that_do_not_say_how_they_are_written(tmp_path, raw
     """Macs write UTF-8 and do not set the flag for it; what is not UTF-8 is in the code page of DOS."""
     pack(tmp_path / "a.zip", {"#####.jpg": b"a"})
     (tmp_path / "a.zip").write_bytes((tmp_path / "a.zip").read_bytes().replace(b"#####", raw))
-    unpack(tmp_path / "a.zip", tmp_path / "out", progress=False)
+    unpack(tmp_path / "a.zip", tmp_path / "out")
     assert [path.name for path in (tmp_path / "out/unpacked").iterdir()] == [name]
 
 
@@ -268,7 +268,7 @@ def test_headers_that_would_fill_the_memory_are_refused(tmp_path, kind):
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(archives.COMPRESSIONS, b"\x1f\x8b", lambda raw: Watched(fileobj=raw))
         with pytest.raises(UserError, match=r"a\.tgz: .*a file in it has a name or header of over 1 MB"):
-            unpack(archive, tmp_path / "out", progress=False)
+            unpack(archive, tmp_path / "out")
     assert 0 <= min(asked) <= sum(asked) < 2 * archives.MAX_HEADER_BYTES
     assert [path.name for path in (tmp_path / "out/unpacked").iterdir()] == ["first"]
 
@@ -289,4 +289,4 @@ def test_archives_of_too_many_files_are_refused(tmp_path, monkeypatch, name):
     exactly, more = ({f"{i}.txt": b"" for i in range(n)} for n in (20, 21))
     assert len(unpacked(pack(tmp_path / name, exactly), tmp_path / "out")[0]) == 20
     with pytest.raises(UserError, match=rf"{name}: holds over 20 files and folders"):
-        unpack(pack(tmp_path / name, more), tmp_path / "other", progress=False)
+        unpack(pack(tmp_path / name, more), tmp_path / "other")

@@ -24,7 +24,7 @@ def only_folders(monkeypatch):
 
 
 def check(source, **options):
-    return validate_source(source, **({"jobs": 1, "progress": False} | options))
+    return validate_source(source, **({"jobs": 1} | options))
 
 
 def spoil(source):
@@ -45,7 +45,7 @@ def test_it_finds_what_prepare_rejects_and_the_same_splits(tmp_path):
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
     findings = check(source)
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
-    report = prepare_corpus("folder", source, tmp_path / "out", size=16, jobs=1, progress=False)
+    report = prepare_corpus("folder", source, tmp_path / "out", size=16, jobs=1)
     assert (findings.n_rejected, findings.total) == (report["rejected"], report["rows"])
     assert len(findings.usable) == report["utterances"]
     assert findings.hours == pytest.approx(report["hours"], rel=0.05)

@@ -308,7 +308,6 @@ def prepare(
     size: int = 64,
     seed: int = 0,
     jobs: int | None = None,
-    progress: bool = True,
     extra_voices: Sequence[str] | None = None,
 ) -> None:
     """Draw a set, have its captions spoken, and pack both for training under `out`.
@@ -326,7 +325,6 @@ def prepare(
         size: side in pixels of the images to be trained on; 76/64 of it is stored, twice that is drawn.
         seed: everything follows from it.
         jobs: processes; one per usable core unless given.
-        progress: show a progress bar.
         extra_voices: voice strings besides those of espeak-ng, for `NEURAL_SHARE` of the captions of training and
             validation; `NEURAL_VOICES` unless given.
 
@@ -361,12 +359,12 @@ def prepare(
             side = OVERSAMPLING * stored_size(size)
             name = f"{number:03d}_{drawn.class_name.format(**attributes)}"
             pictures.append(_Picture(drawn, out, name, split, attributes, individual, drawing, side, descriptions))
-    _make_all(pictures, jobs, progress)
+    _make_all(pictures, jobs)
     write_manifest(out / "manifest.jsonl", (row for picture in pictures for row in picture.rows()))
-    build_store(out / "manifest.jsonl", out, image_size=size, jobs=jobs, progress=progress)
+    build_store(out / "manifest.jsonl", out, image_size=size, jobs=jobs)
 
 
-def _make_all(pictures: Sequence[_Picture], jobs: int | None, progress: bool) -> None:
+def _make_all(pictures: Sequence[_Picture], jobs: int | None) -> None:
     root = pictures[0].root
     with disk_errors(root):
         for kind in ("images", "audio"):
@@ -376,7 +374,7 @@ def _make_all(pictures: Sequence[_Picture], jobs: int | None, progress: bool) ->
                 if abandoned(temporary):
                     temporary.unlink(missing_ok=True)
     todo = [picture for picture in pictures if not picture.finished()]
-    with progress_bars(progress) as bars:
+    with progress_bars() as bars:
         bar = bars.add_task(
             f"{pictures[0].drawn.name} drawn and described", total=len(pictures), completed=len(pictures) - len(todo)
         )

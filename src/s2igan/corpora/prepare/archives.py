@@ -12,6 +12,7 @@ whole or not at all, so that an interrupted unpacking goes on.
 from __future__ import annotations
 
 import bz2
+import filecmp
 import gzip
 import io
 import itertools
@@ -19,6 +20,7 @@ import json
 import lzma
 import math
 import os
+import posixpath
 import re
 import shutil
 import tarfile
@@ -36,8 +38,7 @@ from s2igan.errors import UserError
 from s2igan.files import TEMPORARY_SUFFIX, atomic_write_json, disk_errors, temporary_path
 from s2igan.parallel import progress_bars
 
-TAR_SUFFIXES = (".tar", ".tgz", ".tar.gz", ".tbz", ".tbz2", ".tar.bz2", ".txz", ".tar.xz")
-SUFFIXES = (".zip", *TAR_SUFFIXES)
+SUFFIXES = (".zip", ".tar", ".tgz", ".tar.gz", ".tbz", ".tbz2", ".tar.bz2", ".txz", ".tar.xz")
 UNPACKED, STATE = "unpacked", "unpacked.json"
 RESERVE_BYTES = 512 * 1024**2
 """Free disk that unpacking leaves."""
@@ -83,7 +84,7 @@ def archives_of(source: Path) -> list[Path]:
     return [path for path in found if not _lies_unpacked(path)]
 
 
-def unpack(source: Path, out: Path, *, progress: bool = True) -> tuple[Path, tuple[Problem, ...]]:
+def unpack(source: Path, out: Path) -> tuple[Path, tuple[Problem, ...]]:
     """The folder to import from, and what of the archives was left out: the source itself where it has no archives.
 
     Raises:
@@ -94,7 +95,7 @@ def unpack(source: Path, out: Path, *, progress: bool = True) -> tuple[Path, tup
     if not archives:
         return source, ()
     target, state_path = out / UNPACKED, out / STATE
-    wanted = {path.name: _identity(path) for path in archives}
+    wanted = {path.name: [path.stat().st_size, path.stat().st_mtime_ns] for path in archives}
     state = read_state(state_path)
     if any(wanted.get(name) != found["identity"] for name, found in state.items()):
         shutil.rmtree(target, ignore_errors=True)  # of other archives, or of these before they changed
@@ -106,7 +107,7 @@ def unpack(source: Path, out: Path, *, progress: bool = True) -> tuple[Path, tup
                 temporary.unlink()
         for archive in archives:
             if archive.name not in state:
-                problems = _unpack_one(archive, target, sorted(state), progress)
+                problems = _unpack_one(archive, target, sorted(state))
                 found = [[problem.path, problem.reason] for problem in problems]
                 state[archive.name] = {"identity": wanted[archive.name], "problems": found}
                 atomic_write_json(state_path, state)
@@ -114,11 +115,6 @@ def unpack(source: Path, out: Path, *, progress: bool = True) -> tuple[Path, tup
             _link_others(source, target, {path.name for path in archives})
     left_out = [Problem(path, reason) for name in sorted(state) for path, reason in state[name]["problems"]]
     return target, tuple(left_out)
-
-
-def _identity(path: Path) -> list[int]:
-    status = path.stat()
-    return [status.st_size, status.st_mtime_ns]
 
 
 def read_state(path: Path) -> dict[str, Any]:
@@ -243,14 +239,12 @@ def _tar_members(archive: Path) -> Iterator[_Member]:
                     continue
                 if info.issym() or info.islnk():
                     base = info.name.rpartition("/")[0] if info.issym() else ""
-                    link = os.path.normpath(f"{base}/{info.linkname}" if base else info.linkname)
-                    if info.linkname.startswith("/"):
-                        link = info.linkname
+                    link = posixpath.normpath(posixpath.join(base, info.linkname))
                     yield _Member(info.name, 0, raw.tell(), link=link, what="a link")
                 elif not info.isreg():
                     yield _Member(info.name, 0, raw.tell(), what="no regular file")
                 else:
-                    yield _Member(info.name, info.size, raw.tell(), partial(_content, file, info))
+                    yield _Member(info.name, info.size, raw.tell(), partial(file.extractfile, info))
 
 
 def _check_number(number: int, archive: Path) -> None:
@@ -259,12 +253,6 @@ def _check_number(number: int, archive: Path) -> None:
             f"{archive}: holds over {MAX_MEMBERS:,} files and folders, more than any corpus; unpack what is needed of "
             "it by hand and name the folder."
         )
-
-
-def _content(file: tarfile.TarFile, info: tarfile.TarInfo) -> io.BufferedIOBase:
-    content = file.extractfile(info)
-    assert content is not None, "only regular files are opened"
-    return cast(io.BufferedIOBase, content)
 
 
 def _safe(name: str) -> str:
@@ -280,15 +268,16 @@ def _is_litter(name: str) -> bool:
     return any(part.casefold() in LITTER or part.startswith("._") for part in name.split("/"))
 
 
-def _unpack_one(archive: Path, target: Path, others: list[str], progress: bool) -> list[Problem]:
+def _unpack_one(archive: Path, target: Path, others: list[str]) -> list[Problem]:
     from rich.progress import DownloadColumn
 
     problems, links = [], []
-    with progress_bars(progress, DownloadColumn) as bars:
+    with progress_bars(amount=DownloadColumn) as bars:
         bar = bars.add_task(f"unpacking {archive.name}", total=archive.stat().st_size)
         for member in _members(archive):
             bars.update(bar, completed=member.done)
-            name, shown = _safe(member.name), f"{archive.name}/{_printable(member.name)}"
+            name = _safe(member.name)
+            shown = f"{archive.name}/{member.name}".encode(errors="backslashreplace").decode()
             if not name:
                 problems.append(Problem(shown, "its name leads out of the archive"))
             elif _is_litter(name):
@@ -316,10 +305,6 @@ def _unpack_one(archive: Path, target: Path, others: list[str], progress: bool) 
     return problems
 
 
-def _printable(name: str) -> str:
-    return name.encode(errors="backslashreplace").decode()
-
-
 def _room_for(size: int, target: Path, archive: Path) -> None:
     free = shutil.disk_usage(target).free
     if size > free - RESERVE_BYTES:
@@ -344,7 +329,7 @@ def _put(content: io.BufferedIOBase, size: int, target: Path, name: str, archive
                 file.write(block)
         if written < size:
             raise UserError(f"{archive}: {name} is cut off in the archive; download or pack it again.")
-        if others and path.is_file() and not _equal(temporary, path):
+        if others and path.is_file() and not filecmp.cmp(temporary, path, shallow=False):
             raise UserError(
                 f"{archive}: holds a {name} other than that of {' or '.join(others)}; unpack them by hand into folders "
                 "of their own."
@@ -356,16 +341,6 @@ def _put(content: io.BufferedIOBase, size: int, target: Path, name: str, archive
         ) from error
     finally:
         temporary.unlink(missing_ok=True)
-
-
-def _equal(a: Path, b: Path) -> bool:
-    if a.stat().st_size != b.stat().st_size:
-        return False
-    with a.open("rb") as one, b.open("rb") as other:
-        while block := one.read(BLOCK):
-            if block != other.read(BLOCK):
-                return False
-    return True
 
 
 def _link_others(source: Path, target: Path, archives: set[str]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,7 +15,6 @@ from s2igan.data.manifest import Utterance
 PROTECTED = {"test": 3, "validation": 2, "train": 1, None: 0}
 """Of two splits that hold the same sound or picture, the one with the larger number keeps it."""
 THREADS = 16
-BLOCK = 1 << 20
 
 
 def equal_files(root: Path, paths: Iterable[str]) -> dict[str, str]:
@@ -46,14 +45,11 @@ def _size(path: Path) -> int:
 
 
 def _digest(path: Path) -> bytes | None:
-    digest = hashlib.blake2b(digest_size=20)
     try:
         with path.open("rb") as file:
-            while block := file.read(BLOCK):
-                digest.update(block)
+            return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=20)).digest()
     except OSError:
         return None
-    return digest.digest()
 
 
 @dataclass(frozen=True)
@@ -70,11 +66,11 @@ class Cleaned:
 def published(rows: Sequence[Utterance], same: Mapping[str, str]) -> Cleaned:
     """A corpus with published splits stays as it is; pictures and recordings in two of its splits are pointed out."""
     notes = []
-    for what, path_of in _KINDS:
+    for what, paths in (("pictures", [row.image for row in rows]), ("recordings", [row.audio for row in rows])):
         splits: dict[str, set[str]] = {}
-        for row in rows:
-            if row.split is not None and path_of(row):
-                splits.setdefault(same.get(path_of(row), path_of(row)), set()).add(row.split)
+        for row, path in zip(rows, paths, strict=True):
+            if row.split is not None and path:
+                splits.setdefault(same.get(path, path), set()).add(row.split)
         leaking = [path for path, names in splits.items() if len(names) > 1]
         if leaking:
             notes.append(
@@ -82,12 +78,6 @@ def published(rows: Sequence[Utterance], same: Mapping[str, str]) -> Cleaned:
                 f"the first {leaking[0]}; they are kept, so that figures compare with those of others."
             )
     return Cleaned(list(rows), same, notes=tuple(notes))
-
-
-_KINDS: tuple[tuple[str, Callable[[Utterance], str]], ...] = (
-    ("pictures", lambda row: row.image),
-    ("recordings", lambda row: row.audio),
-)
 
 
 def cleaned(rows: Sequence[Utterance], same: Mapping[str, str]) -> Cleaned:
@@ -116,17 +106,16 @@ def cleaned(rows: Sequence[Utterance], same: Mapping[str, str]) -> Cleaned:
         if name != row.image:
             twin = first[name]
             if twin.class_name != row.class_name:
-                reason = f"the same picture as {name}, which has the class {twin.class_name!r}"
-            elif twin.split != row.split:
-                reason = f"the same picture as {name}, which is in the split {twin.split}"
-            else:
-                reason = ""
-                if twin.attributes == row.attributes:
-                    merged.add(row.image)
-                    row = replace(row, image=name)
-            if reason:
-                problems.append(Problem(row.image, reason))
+                problems.append(
+                    Problem(row.image, f"the same picture as {name}, which has the class {twin.class_name!r}")
+                )
                 continue
+            if twin.split != row.split:
+                problems.append(Problem(row.image, f"the same picture as {name}, which is in the split {twin.split}"))
+                continue
+            if twin.attributes == row.attributes:
+                merged.add(row.image)
+                row = replace(row, image=name)
         if row.audio:
             audio, start, end = row.recording
             key = (same.get(audio, audio), start, end, row.image)

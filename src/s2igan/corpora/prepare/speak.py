@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path, PurePosixPath
@@ -24,15 +24,8 @@ MAX_STEM = 40  # letters of the picture's name in a recording's name, for people
 
 
 def speak_rows(
-    rows: list[Utterance],
-    voices: Sequence[str],
-    out: Path,
-    *,
-    seed: int,
-    jobs: int | None = None,
-    progress: bool = True,
-    on_problem: Callable[[Problem], None] = lambda problem: None,
-) -> list[Utterance]:
+    rows: Sequence[Utterance], voices: Sequence[str], out: Path, *, seed: int, jobs: int | None = None
+) -> tuple[list[Utterance], list[Problem]]:
     """Have the rows spoken that have a text and no recording.
 
     Every such row is given one of the voices by the seed, its picture and its text alone: other rows, their order and
@@ -42,27 +35,18 @@ def speak_rows(
     and have recordings of their own.
 
     Args:
-        rows: of a manifest in `out`.
-        voices: for `s2igan.speech.parse_voice`.
+        voices: one or more, for `s2igan.speech.parse_voice`.
         seed: of the choice of voices.
-        jobs: processes; one per usable core unless given.
-        progress: show a progress bar.
-        on_problem: told of every row that has neither recording nor text or could not be spoken; the path of the
-            problem is that of the row's picture.
 
     Returns:
-        As many rows in the same order. Those that were spoken have `audio`, relative to `out`, and the voice as
-        `speaker`; those of which `on_problem` was told have an empty `audio` still; others are as they were.
+        The rows in their order: those that were spoken have `audio`, relative to `out`, and the voice as `speaker`,
+        those with a recording are as they were, those that could not be spoken are left out. And of these why, by the
+        path of the picture.
 
     Raises:
-        UserError: if there is no voice or no such voice, a voice could not speak any of its first 50 captions, or the
-            disk is full.
+        UserError: if there is no such voice, a voice could not speak any of its first 50 captions, or the disk is full.
     """
     captions = _captions(rows, voices, out, seed)
-    if captions and not voices:
-        raise UserError(
-            f"{len(captions):,} captions have no recording; name a voice to speak them: --voice espeak:en-us."
-        )
     todo = [caption for caption in captions.values() if not has_content(caption.path)]
     with disk_errors(out / FOLDER):
         for folder in {caption.path.parent for caption in todo}:
@@ -75,7 +59,7 @@ def speak_rows(
     reasons: dict[Path, str] = {}
     failed: Counter[str] = Counter()
     spoke: set[str] = set()
-    with progress_bars(progress and bool(captions)) as bars:
+    with progress_bars(bool(captions)) as bars:
         bar = bars.add_task("captions spoken", total=len(captions), completed=len(captions) - len(todo))
         for task, results in each_result(_speak, tasks, jobs):
             for caption, reason in zip(task, results, strict=True):
@@ -91,17 +75,18 @@ def speak_rows(
                     )
             bars.advance(bar, len(task))
 
-    result = []
+    spoken, problems = [], []
     for number, row in enumerate(rows):
-        spoken = captions.get(number)
-        if spoken is not None and spoken.path not in reasons:
-            row = replace(row, audio=spoken.path.relative_to(out).as_posix(), speaker=spoken.voice)
-        elif spoken is not None:
-            on_problem(Problem(row.image, reasons[spoken.path]))
-        elif not row.audio:
-            on_problem(Problem(row.image, "neither a recording nor a text that could be spoken"))
-        result.append(row)
-    return result
+        described = captions.get(number)
+        if described is None and row.audio:
+            spoken.append(row)
+        elif described is None:
+            problems.append(Problem(row.image, "neither a recording nor a text that could be spoken"))
+        elif described.path in reasons:
+            problems.append(Problem(row.image, reasons[described.path]))
+        else:
+            spoken.append(replace(row, audio=described.path.relative_to(out).as_posix(), speaker=described.voice))
+    return spoken, problems
 
 
 @dataclass(frozen=True)
@@ -114,7 +99,7 @@ class _Caption:
 
 
 def _captions(rows: Sequence[Utterance], voices: Sequence[str], out: Path, seed: int) -> dict[int, _Caption]:
-    """What has to be spoken, by number of the row. Without voices, only which rows."""
+    """What has to be spoken, by number of the row."""
     names = {voice: parse_voice(voice).name for voice in voices}
     seen: Counter[tuple[str, str]] = Counter()
     captions = {}
@@ -125,8 +110,8 @@ def _captions(rows: Sequence[Utterance], voices: Sequence[str], out: Path, seed:
         occurrence = seen[row.image, text]
         seen[row.image, text] += 1
         key = _hash(f"{row.image}\n{text}\n{occurrence}")
-        voice = max(names, key=lambda voice: _hash(f"{seed}\n{key}\n{voice}"), default="")
-        digest = _hash(f"{names.get(voice)}\n{key}")
+        voice = max(names, key=lambda voice: _hash(f"{seed}\n{key}\n{voice}"))
+        digest = _hash(f"{names[voice]}\n{key}")
         stem = re.sub(r"[^\w-]+", "-", PurePosixPath(row.image).stem, flags=re.ASCII).strip("-")[:MAX_STEM]
         captions[number] = _Caption(voice, text, out / FOLDER / digest[:2] / f"{stem}-{digest}.flac")
     return captions
@@ -141,15 +126,13 @@ _voice = cache(parse_voice)  # once a process: some have to be loaded
 
 def _speak(task: Sequence[_Caption]) -> list[str | None]:
     """Write the recordings; for each None, or why there is none."""
-    return list(_each_spoken(task))
-
-
-def _each_spoken(task: Sequence[_Caption]) -> Iterator[str | None]:
+    reasons: list[str | None] = []
     for caption in task:
         try:
             content = flac(_voice(caption.voice), caption.text)
         except UserError as error:
-            yield str(error).rstrip(".")
+            reasons.append(str(error).rstrip("."))
             continue
         write_whole(caption.path, content)
-        yield None
+        reasons.append(None)
+    return reasons

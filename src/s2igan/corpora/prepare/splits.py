@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -37,22 +37,6 @@ class Splits:
     """Sentences that a user should read."""
     validation_from_train: bool = False
     """Whether the validation split is held out of a `train` that the corpus brings, all of which stage 2 trains on."""
-
-
-@dataclass
-class _Groups:
-    """Rows that hang together (union-find)."""
-
-    parent: list[int] = field(default_factory=list)
-
-    def find(self, row: int) -> int:
-        while self.parent[row] != row:
-            self.parent[row] = row = self.parent[self.parent[row]]
-        return row
-
-    def join(self, a: int, b: int) -> None:
-        a, b = self.find(a), self.find(b)
-        self.parent[max(a, b)] = min(a, b)
 
 
 def with_splits(
@@ -101,7 +85,7 @@ def _shared(
     brought = {row.split for row in rows} - {None}
     if not brought:
         shares = dict(zip(SPLITS, proportions, strict=True))
-        return _shared_out(rows, list(range(len(rows))), shares, seed, speaker_disjoint, same)
+        return _shared_out(rows, shares, seed, speaker_disjoint, same)
     notes = []
     without = sum(row.split is None for row in rows)
     if without:
@@ -126,11 +110,11 @@ def _hold_out(rows: list[Utterance], share: float, seed: int, speaker_disjoint: 
 
     Every class gives its share, and keeps `MIN_TRAINING_PARTS`: stage 1 must know all classes that stage 2 meets.
     """
-    training = [i for i, row in enumerate(rows) if row.split == "train"]
-    parts = _parts(rows, training, same, by_class=False, by_speaker=speaker_disjoint)
-    _check_apart(rows, training, parts, speaker_disjoint)
-    classes = [{rows[i].class_name for i in part} for part in parts]
-    pictures = [len({same.get(rows[i].image, rows[i].image) for i in part}) for part in parts]
+    number_of = [i for i, row in enumerate(rows) if row.split == "train"]
+    training = [rows[i] for i in number_of]
+    parts = _parts(training, same, by_class=False, by_speaker=speaker_disjoint)
+    classes = [{training[i].class_name for i in part} for part in parts]
+    pictures = [len({same.get(training[i].image, training[i].image) for i in part}) for part in parts]
     n_parts = Counter(name for names in classes for name in names)
     drawn: Counter[str | None] = Counter()
     order = []  # of every class the same share, as far as one goes
@@ -153,7 +137,7 @@ def _hold_out(rows: list[Utterance], share: float, seed: int, speaker_disjoint: 
         held_out = sorted(filter(spare, range(len(parts))), key=pictures.__getitem__)[:1]
     for number in held_out:
         for i in parts[number]:
-            rows[i] = replace(rows[i], split="validation")
+            rows[number_of[i]] = replace(training[i], split="validation")
     return sum(pictures[number] for number in held_out)
 
 
@@ -176,17 +160,16 @@ def _check_speakers(rows: Sequence[Utterance]) -> None:
 
 def _shared_out(
     rows: list[Utterance],
-    chosen: list[int],
     shares: Mapping[str, float],
     seed: int,
     speaker_disjoint: bool,
     same: Mapping[str, str],
 ) -> Splits:
-    """The rows, of which those chosen have been shared out."""
+    """The rows of a corpus that brings no splits."""
     notes = []
     parts: list[list[int]] = []
-    if any(rows[i].class_name is not None for i in chosen):
-        parts = _parts(rows, chosen, same, by_class=True, by_speaker=speaker_disjoint)
+    if any(row.class_name is not None for row in rows):
+        parts = _parts(rows, same, by_class=True, by_speaker=speaker_disjoint)
         if len(parts) < MIN_CLASSES:
             together = " that share no picture, recording or speaker" if speaker_disjoint else ""
             notes.append(
@@ -196,8 +179,7 @@ def _shared_out(
             )
             parts = []
     if not parts:
-        parts = _parts(rows, chosen, same, by_class=False, by_speaker=speaker_disjoint)
-    _check_apart(rows, chosen, parts, speaker_disjoint)
+        parts = _parts(rows, same, by_class=False, by_speaker=speaker_disjoint)
     sizes = [len({same.get(rows[i].image, rows[i].image) for i in part}) for part in parts]
     names = _share_out(sizes, shares, seed)
     for part, name in zip(parts, names, strict=True):
@@ -213,33 +195,25 @@ def _shared_out(
     return Splits(rows, tuple(notes))
 
 
-def _check_apart(
-    rows: Sequence[Utterance], chosen: Sequence[int], parts: Sequence[object], speaker_disjoint: bool
-) -> None:
-    if speaker_disjoint and len(parts) == 1:
-        speakers = len({rows[i].speaker for i in chosen})
-        raise UserError(
-            f"--speaker-disjoint: no split keeps the {speakers} speaker{'s' * (speakers > 1)} apart, since the "
-            f"pictures that they share tie all {len(chosen):,} utterances together; {BY_SPEAKER_REMEDY}."
-        )
+def _parts(rows: Sequence[Utterance], same: Mapping[str, str], *, by_class: bool, by_speaker: bool) -> list[list[int]]:
+    """The connected components of the rows, in the order of their first rows.
 
+    Raises:
+        UserError: all hang together because of what speakers share.
+    """
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
 
-def _parts(
-    rows: Sequence[Utterance], chosen: Sequence[int], same: Mapping[str, str], *, by_class: bool, by_speaker: bool
-) -> list[list[int]]:
-    """The connected components of the chosen rows, in the order of their first rows."""
-    groups = _Groups(list(range(len(rows))))
+    ties: list[tuple[int, int]] = []
     first: dict[tuple[str, str], int] = {}
     sounds: dict[str, list[tuple[float, float, int]]] = {}
-    for i in chosen:
-        row = rows[i]
-        ties = [("image", same.get(row.image, row.image))]
+    for i, row in enumerate(rows):
+        names = [("image", same.get(row.image, row.image))]
         if by_class and row.class_name is not None:
-            ties.append(("class", row.class_name))
+            names.append(("class", row.class_name))
         if by_speaker and row.speaker is not None:
-            ties.append(("speaker", row.speaker))
-        for tie in ties:
-            groups.join(first.setdefault(tie, i), i)
+            names.append(("speaker", row.speaker))
+        ties += [(first.setdefault(name, i), i) for name in names]
         if row.audio:
             audio, start, end = row.recording
             sounds.setdefault(same.get(audio, audio), []).append((start, end, i))
@@ -248,12 +222,20 @@ def _parts(
         _, last_end, last = sound[0]
         for start, end, i in sound[1:]:
             if start < last_end:
-                groups.join(last, i)
+                ties.append((last, i))
             if end > last_end:
                 last_end, last = end, i
+    shape = (len(rows), len(rows))
+    _, part_of = connected_components(coo_array((np.ones(len(ties)), np.array(ties).T), shape=shape), directed=False)
     parts: dict[int, list[int]] = {}
-    for i in chosen:
-        parts.setdefault(groups.find(i), []).append(i)
+    for i, part in enumerate(part_of.tolist()):
+        parts.setdefault(part, []).append(i)
+    if by_speaker and not by_class and len(parts) == 1:
+        speakers = len({row.speaker for row in rows})
+        raise UserError(
+            f"--speaker-disjoint: no split keeps the {speakers} speaker{'s' * (speakers > 1)} apart, since the "
+            f"pictures that they share tie all {len(rows):,} utterances together; {BY_SPEAKER_REMEDY}."
+        )
     return list(parts.values())
 
 

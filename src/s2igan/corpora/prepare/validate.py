@@ -3,27 +3,20 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from s2igan.audio import FRAMES_PER_SECOND
 from s2igan.corpora.importers.source import ReadOptions
-from s2igan.corpora.prepare.corpus import (
-    MIN_SECONDS,
-    SOURCE,
-    below,
-    by_kind,
-    clean,
-    entry_of,
-    link_source,
-    read_corpus,
-    unpack_source,
-)
+from s2igan.corpora.prepare.corpus import MIN_SECONDS, SOURCE, by_kind, clean, open_source, read_corpus
 from s2igan.corpora.prepare.splits import with_splits
 from s2igan.corpora.registry import IMPORTERS, importer
-from s2igan.data.images import Box, load_image
 from s2igan.data.manifest import SPLITS, Utterance
+from s2igan.data.pack import MAX_REJECTED, Item, Task, decode, in_shares
 from s2igan.errors import UserError
 from s2igan.parallel import each_result, progress_bars
 from s2igan.text_utils import counted
@@ -62,56 +55,15 @@ class SourceFindings:
     @property
     def passes(self) -> bool:
         """Whether `prepare` would take it without --allow-rejected."""
-        from s2igan.data.pack import MAX_REJECTED
-
         return bool(self.usable) and self.n_rejected <= MAX_REJECTED * self.total
 
 
-@dataclass(frozen=True)
-class _Share:
-    """Some files to decode, for one process."""
-
-    root: Path
-    pictures: tuple[str, ...] = ()
-    boxes: tuple[Box | None, ...] = ()
-    sounds: tuple[tuple[str, float | None, float | None], ...] = ()
-
-    def __len__(self) -> int:
-        return len(self.pictures) + len(self.sounds)
-
-
-@dataclass
-class _Decoded:
-    """What became of a share: reasons by item, and seconds of speech by recording."""
-
-    bad: dict[Any, str] = field(default_factory=dict)
-    seconds: dict[Any, float] = field(default_factory=dict)
-
-
-def _decode(share: _Share) -> _Decoded:
-    from s2igan.audio import SAMPLE_RATE, check_seconds, load_audio
-
-    decoded = _Decoded()
-
-    def attempt(item: Any, path: Path, decode: Callable[[], object]) -> None:
-        try:
-            decode()
-        except UserError as error:
-            decoded.bad[item] = str(error).removeprefix(f"{path}: ").replace(f"{share.root}/{SOURCE}/", "").rstrip(".")
-
-    for picture, box in zip(share.pictures, share.boxes, strict=True):
-        path = share.root / picture
-        attempt(picture, path, lambda path=path, box=box: load_image(path, DECODED_SIDE, box))  # type: ignore[misc]
-    for sound in share.sounds:
-        path = share.root / sound[0]
-
-        def decode_sound(sound: tuple[str, float | None, float | None] = sound, path: Path = path) -> None:
-            wave = load_audio(path, *sound[1:])
-            check_seconds(wave, MIN_SECONDS, str(path))
-            decoded.seconds[sound] = len(wave) / SAMPLE_RATE
-
-        attempt(sound, path, decode_sound)
-    return decoded
+def _check(task: Task) -> tuple[dict[Item, str], dict[Item, float]]:
+    """Why items cannot be used, and how many seconds the others last."""
+    tensors, rejected = decode(task)
+    seconds = np.diff(tensors["offsets"]) / FRAMES_PER_SECOND
+    lasting = {task.items[row]: seconds[i] for i, row in enumerate(tensors["rows"])} if task.kind == "mels" else {}
+    return {task.items[row]: reason.rstrip(".") for row, reason in rejected.items()}, lasting
 
 
 def detect(path: Path) -> str:
@@ -134,15 +86,12 @@ def validate_source(
     seed: int = 0,
     speaker_disjoint: bool = False,
     jobs: int | None = None,
-    progress: bool = True,
 ) -> SourceFindings:
     """Decode every picture and recording of a source, and say what `prepare` would take and reject.
 
     Archives are unpacked into a temporary folder, which is removed.
 
-    Args:
-        source: folder, archive, folder of archives, or a manifest.
-        corpus: name of the importer; recognised by its layout unless given.
+    `corpus` is recognised by its layout unless given.
 
     Raises:
         UserError: the source has another layout, or nothing in it can be used.
@@ -152,34 +101,29 @@ def validate_source(
         importer(corpus)
     with tempfile.TemporaryDirectory(prefix="s2igan-validate-") as temporary:
         root = Path(temporary)
-        folder, left_out = unpack_source(source, root, progress=progress)
-        link_source(folder, root)
-        entry = entry_of(source, folder)
+        entry, left_out = open_source(source, root)
         name = corpus or detect(entry)
-        found = read_corpus(name, entry, ReadOptions())
-        tidy = clean(name, [below(row) for row in found.rows], root)
-        problems = (*left_out, *found.problems, *tidy.problems)
+        found = read_corpus(name, entry, ReadOptions(), left_out)
+        tidy = clean(name, found.rows, root)
+        problems = (*found.problems, *tidy.problems)
         rejected = [problem.record() for problem in problems]
         lost = sum(problem.lost for problem in problems)
         rows, repeated = _told_once(tidy.rows)
         rejected += repeated
         lost += len(repeated)
 
-        boxes = {f"{SOURCE}/{path}": box for path, box in found.boxes.items()}
-        decoded = _decode_all(rows, boxes, root, jobs, progress)
+        picture_of = {row.image: Item(row.image, box=found.boxes.get(row.image)) for row in rows}
+        bad, seconds = _decode_all(picture_of.values(), {_sound(row): None for row in rows if row.audio}, root, jobs)
         split = with_splits(rows, seed=seed, speaker_disjoint=speaker_disjoint, same=tidy.same) if rows else None
         usable = []
-        named: set[str] = set()
+        named: set[Item] = set()
         for row in split.rows if split else ():
-            sound = (row.audio, row.start_seconds, row.end_seconds)
-            reasons = [(row.audio, decoded.bad.get(sound)), (row.image, decoded.bad.get(row.image))]
-            bad = [(path, reason) for path, reason in reasons if reason is not None]
-            lost += bool(bad)
-            usable += [] if bad else [row]
-            for path, reason in bad:
-                if path not in named or path != row.image:
-                    rejected.append({"path": path, "reason": reason})
-                named.add(path)
+            items = [item for item in (_sound(row), picture_of[row.image]) if item in bad]
+            lost += bool(items)
+            usable += [] if items else [row]
+            # a picture is named once, a recording with each of its pictures
+            rejected += [{"path": item.path, "reason": bad[item]} for item in items if item not in named]
+            named |= {item for item in items if item.path == row.image}
         for record in rejected:
             record["path"] = record["path"].removeprefix(f"{SOURCE}/")
             record["reason"] = record["reason"].replace(f"{SOURCE}/", "")
@@ -188,7 +132,7 @@ def validate_source(
         utterances=len(found.rows),
         usable=usable,
         pictures=len({row.image for row in usable}),
-        hours=sum(decoded.seconds.get((row.audio, row.start_seconds, row.end_seconds), 0.0) for row in usable) / 3600,
+        hours=sum(seconds.get(_sound(row), 0.0) for row in usable) / 3600,
         unspoken=sum(not row.audio for row in usable),
         rejected=rejected,
         n_rejected=lost,
@@ -209,29 +153,27 @@ def _told_once(rows: Sequence[Utterance]) -> tuple[list[Utterance], list[dict[st
     return kept, repeated
 
 
+def _sound(row: Utterance) -> Item:
+    return Item(row.audio, row.start_seconds, row.end_seconds)
+
+
 def _decode_all(
-    rows: Sequence[Utterance], boxes: dict[str, Box], root: Path, jobs: int | None, progress: bool
-) -> _Decoded:
-    pictures = list(dict.fromkeys(row.image for row in rows))
-    sounds = list(dict.fromkeys((row.audio, row.start_seconds, row.end_seconds) for row in rows if row.audio))
-    shares = [
-        _Share(root, those, tuple(boxes.get(path) for path in those))
-        for at in range(0, len(pictures), ITEMS_PER_TASK)
-        for those in [tuple(pictures[at : at + ITEMS_PER_TASK])]
-    ]
-    shares += [
-        _Share(root, sounds=tuple(sounds[at : at + ITEMS_PER_TASK])) for at in range(0, len(sounds), ITEMS_PER_TASK)
-    ]
-    if len(shares) <= 4:
+    pictures: Collection[Item], sounds: Collection[Item], root: Path, jobs: int | None
+) -> tuple[dict[Item, str], dict[Item, float]]:
+    """As `_check`, of all items."""
+    tasks = [Task(root, "images", share, DECODED_SIDE) for share in in_shares(list(pictures), ITEMS_PER_TASK)]
+    tasks += [Task(root, "mels", share, "hann", MIN_SECONDS) for share in in_shares(list(sounds), ITEMS_PER_TASK)]
+    if len(tasks) <= 4:
         jobs = 1  # other processes take longer to start than this takes
-    everything = _Decoded()
-    with progress_bars(progress) as bars:
+    bad: dict[Item, str] = {}
+    seconds: dict[Item, float] = {}
+    with progress_bars() as bars:
         bar = bars.add_task("pictures and recordings decoded", total=len(pictures) + len(sounds))
-        for share, decoded in each_result(_decode, shares, jobs):
-            everything.bad |= decoded.bad
-            everything.seconds |= decoded.seconds
-            bars.advance(bar, len(share))
-    return everything
+        for task, (reasons, lasting) in each_result(_check, tasks, jobs):
+            bad |= reasons
+            seconds |= lasting
+            bars.advance(bar, len(task.items))
+    return bad, seconds
 
 
 def in_words(source: Path, findings: SourceFindings) -> str:
