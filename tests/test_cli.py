@@ -317,9 +317,8 @@ def test_options_of_imports_reach_the_library(calls):
         allow_rejected=True,
     )
     assert folder[1] == ("folder", Path("s"), Path("o"), options)
-    assert {"size": 32, "seed": 2, "part": (2, 8)}.items() <= folder[2].items()
+    assert {"size": 32, "seed": 2}.items() <= folder[2].items()
     assert cub[1] == ("cub", Path("s"), Path("o"), PrepareOptions(proportions=(0.6, 0.2, 0.2)))
-    assert cub[2]["part"] is None
     assert (flowers[1][0].name, *flowers[1][1:]) == ("flowers", Path("o"), 40)
     assert validated[1] == (Path("s"), "cub")
     assert validated[2] == {"seed": 0, "speaker_disjoint": True, "jobs": None}
