@@ -22,7 +22,7 @@ def test_losses_are_float32_where_networks_are_not():
 def test_compile_needs_a_compiler(monkeypatch):
     """Every network once; without a compiler it is refused."""
     compiled = []
-    monkeypatch.setattr(nn.Module, "compile", compiled.append)
+    monkeypatch.setattr(nn.Module, "compile", lambda self: compiled.append(self))
     layers = [nn.Linear(1, 1), nn.Linear(1, 1)]
     monkeypatch.setattr("shutil.which", lambda name: f"/usr/bin/{name}")
     precision.compile_networks(layers)
