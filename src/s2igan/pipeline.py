@@ -136,8 +136,8 @@ class SpeechToImage:
         if self.speech_encoder.reads != "speech":
             what, baseline = CANNOT_HEAR[self.speech_encoder.reads]
             raise UserError(f"this model reads {what} and cannot hear: it was trained as the baseline {baseline}.")
-        wave = torch.from_numpy(waveform(audio)).to(self.device)
-        mel = log_mel(wave, window=self.front_end.window, pad_mode=self.front_end.pad_mode)[None]
+        wave = torch.from_numpy(waveform(audio))
+        mel = log_mel(wave, window=self.front_end.window, pad_mode=self.front_end.pad_mode)[None].to(self.device)
         embedding = self.speech_encoder(mel, torch.tensor([mel.shape[1]]))
         return cast(Tensor, embedding[0].cpu())
 

@@ -9,10 +9,9 @@ sees the rows of all processes: `gather`.
 from __future__ import annotations
 
 import atexit
-import ctypes
 import os
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any, TypeVar
 
@@ -29,8 +28,6 @@ T = TypeVar("T")
 PATIENCE = timedelta(hours=12)
 """How long a process waits for the others: the first one alone evaluates and writes. A process that dies is noticed at
 once."""
-M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
-"""Parameters of `mallopt`, as <malloc.h> numbers them."""
 
 
 def start(device: str | None = None) -> torch.device:
@@ -64,8 +61,6 @@ def start(device: str | None = None) -> torch.device:
     fabric.launch()
     if processes > 1:
         atexit.register(leave)
-    if fabric.device.type == "cpu":
-        keep_memory()
     return fabric.device
 
 
@@ -76,19 +71,6 @@ def leave() -> None:
     """
     if dist.is_initialized() and dist.get_backend() == "gloo":
         dist.destroy_process_group()
-
-
-def keep_memory() -> None:
-    """Has the C library keep large blocks that are freed, for the next step, which wants the same ones.
-
-    It would give every block above 32 MB back to the system, which hands it out again page by page, each filled with
-    zeros: a tenth to a fifth of the processor time of a float32 step of large images. Does nothing where the C library
-    is not GNU's.
-    """
-    with suppress(OSError, AttributeError):
-        mallopt = ctypes.CDLL(None).mallopt
-        mallopt(M_MMAP_MAX, 0)
-        mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
 
 
 def world_size() -> int:
