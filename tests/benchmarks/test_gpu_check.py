@@ -53,7 +53,9 @@ def test_tests_are_counted(monkeypatch, tmp_path):
     monkeypatch.setattr(gpu, "TESTS", (str(tmp_path / "test_three.py"),))
     found = gpu.run_tests("cpu", quick=False)
     assert (found["passed"], found["failed"], found["skipped"], found["problem"]) == (1, 1, 1, "")
-    assert (found["failures"], found["skips"]) == (["test_three.test_b"], ["why"])
+    (failure,) = found["failures"]  # before it stands where pytest sees the folder from
+    assert failure.endswith("test_three.test_b")
+    assert found["skips"] == ["why"]
     assert gpu.run_tests("cpu", quick=True)["problem"] == "pytest ended with status 5"  # none is chosen
 
 
@@ -74,6 +76,6 @@ def test_missing_packages_are_named(monkeypatch, capsys):
 
 
 def test_the_target():
-    command = ["make", "-n", "gpu", "PYTHON_GPU=some-python"]
+    command = ["make", "-n", "--no-print-directory", "gpu", "PYTHON_GPU=some-python"]
     shown = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
     assert shown.strip() == "PYTHONPATH=src:$PYTHONPATH some-python benchmarks/gpu.py"

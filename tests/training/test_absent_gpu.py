@@ -44,8 +44,9 @@ def test_a_step_on_a_gpu_that_is_not_there(name, stage, store, tmp_path):
     for ours, theirs in zip(actual, expected, strict=True):
         assert ours.keys() == theirs.keys()
         for key, value in ours.items():
+            rtol = 1e-3 if key.endswith("gradient_norm") else 1e-4  # a norm adds up the rounding of every gradient
             torch.testing.assert_close(
-                value.inner, theirs[key], rtol=1e-4, atol=1e-5, msg=lambda text, key=key: f"{key}: {text}"
+                value.inner, theirs[key], rtol=rtol, atol=1e-5, msg=lambda text, key=key: f"{key}: {text}"
             )
 
 
