@@ -66,7 +66,10 @@ def test_two_processes_take_the_step_of_one_that_accumulates(both):
 def test_two_processes_that_accumulate(both):
     """Two parts, of two rows of each process: four parts of one process."""
     first, second = results(both, "accumulated")
-    work.alike(*map(without_statistics, (first, work.rdg_step(WHOLE, accumulate=4))))
+    # Batch norms of two rows divide by differences as small as chance makes them, which enlarges rounding.
+    work.alike(*map(without_statistics, (first, work.rdg_step(WHOLE, accumulate=4))), tolerance=1e-3)
+    whole = without_statistics(work.rdg_step(WHOLE, accumulate=2))
+    assert any(not torch.allclose(first[key], whole[key], atol=1e-2) for key in whole)  # it can fail
     assert torch.equal(first["generator.initial.fc.weight"], second["generator.initial.fc.weight"])
     assert first["generator.initial.norm.num_batches_tracked"] == 2
 
