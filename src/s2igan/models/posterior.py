@@ -1,6 +1,6 @@
 """What of an image a description leaves open: an approximate posterior of the noise z (VAE-GAN, Larsen et al. 2016).
 
-Not in the paper. `Posterior` only exists while stage 2 trains, where it lets the generator practise on real images.
+Not in the paper. `Posterior` only exists while stage 2 trains, where the generator reconstructs real images with it.
 What it finds in some of them, a mixture of normal distributions, is where z comes from in use (`NoiseMixture`): no
 single normal distribution has a bird that looks left and one that looks right, and none in between.
 """

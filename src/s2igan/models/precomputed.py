@@ -3,7 +3,7 @@
 StackGAN-v2's own code hands the char-CNN-RNN embeddings of Reed et al. to the generator as they are. Here they are
 brought to unit length, as every other encoder's are: the baseline is *the same* network on another embedding, and its
 row should differ from the others by what the embedding says and not by how long it is, on which the size of mu in the
-first steps depends (`RDGConfig.initial_condition_gain`). Cosines, which is all that retrieval looks at, are unchanged.
+first steps depends (`beyond.ConditionStart.gain`). Cosines, which is all that retrieval looks at, are unchanged.
 """
 
 from dataclasses import dataclass
