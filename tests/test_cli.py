@@ -248,7 +248,7 @@ def test_options_reach_the_library(calls):
             "--out",
             "o",
             "--stage",
-            "rdg",
+            "2",
             "--resume",
             "--seed",
             "3",

@@ -13,15 +13,21 @@ from s2igan.data.manifest import Utterance, write_manifest
 from s2igan.data.pack import build_store
 from s2igan.data.store import Store
 from s2igan.data.text_embeddings import write_text_embeddings
+from s2igan.models.autoencoder import AutoencoderConfig
+from s2igan.models.flow import FlowNetworkConfig
 from s2igan.models.generator import GeneratorConfig
 from s2igan.models.image_encoder import ImageEncoderConfig
 from s2igan.models.li2020 import CnnLstmConfig
+from s2igan.models.matchmap import MatchmapConfig
 from s2igan.models.precomputed import PrecomputedConfig
 from s2igan.models.speech_encoder import SpeechEncoderConfig
 from s2igan.models.text_encoder import TextEncoderConfig
 from s2igan.training.augment import SpeechAugment
+from s2igan.training.autoencoder import AutoencoderTraining
+from s2igan.training.flow import FlowTraining
+from s2igan.training.matchmap import MatchmapTraining
 from s2igan.training.rdg import RDGConfig
-from s2igan.training.recipe import Recipe
+from s2igan.training.recipe import LatentFlow, Recipe
 from s2igan.training.sen import SENConfig
 from s2igan.training.trainer import TrainerConfig
 
@@ -31,7 +37,9 @@ SPLITS = ("train", "train", "train", "train", "validation", "test")
 """One for each class."""
 
 
-def make_store(root: Path, *, with_classes: bool = True, window: Literal["hann", "hamming"] = "hann") -> Store:
+def make_store(
+    root: Path, *, with_classes: bool = True, window: Literal["hann", "hamming"] = "hann", size: int = 32
+) -> Store:
     """A store of 6 classes with 4 images each and 2 utterances an image."""
     import soundfile
 
@@ -44,7 +52,7 @@ def make_store(root: Path, *, with_classes: bool = True, window: Literal["hann",
             image = f"images/{label}_{number}.png"
             (root / image).parent.mkdir(parents=True, exist_ok=True)
             patches = 30 * label + rng.integers(0, 100, (5, 5, 3), dtype=np.uint8)  # what is flat has no features
-            pixels = patches.repeat(8, axis=0).repeat(8, axis=1)
+            pixels = patches.repeat(size // 4, axis=0).repeat(size // 4, axis=1)
             Image.fromarray(pixels).save(root / image)
             for caption in range(CAPTIONS_PER_IMAGE):
                 audio = f"audio/{label}_{number}_{caption}.wav"
@@ -56,7 +64,7 @@ def make_store(root: Path, *, with_classes: bool = True, window: Literal["hann",
                 text = f"shade {'abcdef'[label]}, take {number}" + ", and said once more at length" * 2 * caption
                 rows.append(Utterance(audio, image, class_name=name, split=split, text=text))
     write_manifest(root / "manifest.jsonl", rows)
-    build_store(root / "manifest.jsonl", image_size=32, window=window, jobs=1)
+    build_store(root / "manifest.jsonl", image_size=size, window=window, jobs=1)
     texts = sorted({row.text for row in rows if row.text})
     write_text_embeddings(root, texts, rng.standard_normal((len(texts), 16)).astype(np.float16))
     return Store.open(root)
@@ -106,6 +114,10 @@ def shrunk(recipe: Recipe, steps: int = 1) -> Recipe:
         batch_size=6,
         image_views=min(2, recipe.sen.image_views),
     )
+    if recipe.latent_flow is not None:
+        return Recipe(f"tiny {recipe.name}", sen, latent_flow=tiny_latent_flow(steps))
+    assert tiny.rdg is not None
+    assert recipe.rdg is not None
     rdg = replace(
         recipe.rdg,
         trainer=tiny.rdg.trainer,
@@ -115,9 +127,20 @@ def shrunk(recipe: Recipe, steps: int = 1) -> Recipe:
         batch_size=6,
         image_views=min(2, recipe.rdg.image_views),
     )
-    small = recipe.beyond.small
-    small = replace(small, contrast_dim=4, warmup_steps=min(1, steps - 1) if small.warmup_steps else 0)
-    return Recipe(f"tiny {recipe.name}", sen, rdg, replace(recipe.beyond, small=small))
+    return Recipe(f"tiny {recipe.name}", sen, rdg, beyond=recipe.beyond)
+
+
+def tiny_latent_flow(steps: int = 4, size: int = 64) -> LatentFlow:
+    """Latent flow at toy width."""
+    loop = TrainerConfig(steps=steps, log_every=2, evaluate_every=100, checkpoint_seconds=1e9)
+    network = AutoencoderConfig(size, latent_channels=4, widths=(8, 8, 8, 8), upsampler_width=8, upsampler_blocks=1)
+    return LatentFlow(
+        AutoencoderTraining(loop, network, batch_size=4, warmup_steps=1),
+        MatchmapTraining(loop, MatchmapConfig(words=8, hidden=8, region_width=8), batch_size=4, warmup_steps=1),
+        FlowTraining(
+            loop, FlowNetworkConfig(width=16, depth=1, heads=2), batch_size=4, warmup_steps=1, views=2, steps=2
+        ),
+    )
 
 
 def batch_of(stage: Any, step: int) -> Any:

@@ -104,9 +104,9 @@ def _drawing(name: str) -> Callable[..., None]:
     def command(
         out: Path,
         classes: int = BUILT_IN[name].classes,
-        individuals: int = 40,
-        captions: int = 10,
-        size: int = 64,
+        individuals: int = 16,
+        captions: int = 6,
+        size: int = 256,
         seed: Seed = 0,
         jobs: Jobs = None,
         extra_voices: tuple[str, ...] | None = None,
@@ -129,7 +129,7 @@ def _drawing(name: str) -> Callable[..., None]:
 
     Args:
         out: directory to make
-        classes: species; about a fifth of them are kept for testing
+        classes: species; about a fifth of them are kept for testing, and of 100 or more a fifth for development
         individuals: pictures of each species
         captions: spoken descriptions of each picture
         size: side in pixels of the largest images to be trained on
@@ -241,14 +241,14 @@ def run(
     """From a corpus to a report in one command: prepare, train both stages, evaluate, report.
 
     Interrupted, the same command goes on where it stopped. Every hyper-parameter of the recipe is a flag, such as
-    --rdg.batch-size 48; s2igan train RECIPE --help lists them.
+    --sen.batch-size 48; s2igan train RECIPE --help lists them.
 
     Args:
         corpus: what the source is, such as folder for your own recordings; s2igan corpora lists all
         out: run directory to make, or to go on with; the prepared corpus is in its folder data
         source: folder or archive of the corpus; birds and flowers need none
         recipe: what to train; s2igan recipes lists them
-        base: for a method such as no-dense, the recipe that it changes; birds unless given
+        base: for a method such as no-dense, the recipe that it changes; birds-rdg unless given
         seed: of splits, training and evaluation
         max_captions: descriptions that images are drawn for in the evaluation, chosen at random
         jobs: processes of the preparation; one per core unless given
@@ -277,7 +277,7 @@ def train(
     data: Path | None = None,
     out: Path | None = None,
     base: str | None = None,
-    stage: Literal["sen", "rdg", "both"] = "both",
+    stage: Literal["1", "2", "both"] = "both",
     sen_from: Path | None = None,
     allow_other_data: bool = False,
     resume: bool = False,
@@ -287,15 +287,16 @@ def train(
     dry_run: bool = False,
     settings: Settings = None,
 ) -> None:
-    """Train a recipe: first the speech embedding network (sen), then the generator (rdg).
+    """Train a recipe: first the speech embedding network (stage 1), then what draws (stage 2).
 
-    Every hyper-parameter of the recipe is a flag, such as --rdg.batch-size 48; s2igan train RECIPE --help lists them.
+    Stage 2 is the paper's RDG or, where the recipe says so, latent flow. Every hyper-parameter of the recipe is a flag,
+    such as --sen.batch-size 48; s2igan train RECIPE --help lists them.
 
     Args:
         recipe: name of the experiment; s2igan recipes lists them
         data: directory that s2igan prepare made; a dry run can do without
         out: run directory to make, or to go on with; a dry run writes nothing
-        base: for a method such as no-dense, the recipe that it changes; birds unless given
+        base: for a method such as no-dense, the recipe that it changes; birds-rdg unless given
         stage: which stage to train
         sen_from: another run whose first stage to use in place of training it; it must have the recipe's first stage
         allow_other_data: use the first stage of sen_from also where it was trained on another set

@@ -11,7 +11,7 @@ import json
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -28,18 +28,23 @@ from s2igan.data.pack import write_index
 from s2igan.data.store import Store
 from s2igan.data.text_embeddings import write_text_embeddings
 from s2igan.devices import choose_device
+from s2igan.models.autoencoder import Autoencoder
 from s2igan.models.encoders import build_encoder, encoder_to_json
+from s2igan.models.flow import FlowNetwork
 from s2igan.models.image_encoder import ImageEncoder, build_backbone
+from s2igan.models.latent_flow import check_frames
+from s2igan.models.matchmap import Matchmap
 from s2igan.models.precomputed import PrecomputedConfig
 from s2igan.models.speech_encoder import SpeechEncoderConfig
+from s2igan.recipes import groups
 from s2igan.run_directory import environment
-from s2igan.training.beyond.small_recipes import SmallExtra
+from s2igan.training.latent_flow_stages import AutoencoderStage, FlowStage, MatchmapStage
 from s2igan.training.precision import autocast, choose_precision, convolution_gflops
 from s2igan.training.rdg import build_networks
 from s2igan.training.recipe import Recipe
 from s2igan.training.stages import RDGStage, SENStage
 from s2igan.training.train import check_text_embeddings
-from s2igan.training.trainer import TrainerConfig
+from s2igan.training.trainer import Stage, TrainerConfig
 
 SMALL_BATCH = 4
 """Images in the first measured steps."""
@@ -77,7 +82,7 @@ class DataFacts:
         store = Store.open(Path(directory))
         if isinstance(recipe.sen.speech, PrecomputedConfig):
             check_text_embeddings(recipe.sen.speech, store)
-        train = SpeechImageData(store, "train", max(recipe.sen.image_size, recipe.rdg.generator.resolutions[-1]))
+        train = SpeechImageData(store, "train", recipe.image_size)
         frames = round(float(store.n_frames[train.utterances].mean()))
         return cls(len(train), train.n_classes if train.has_classes else 0, frames, str(directory))
 
@@ -127,8 +132,6 @@ def parts(recipe: Recipe, classes: int | None) -> dict[str, dict[str, dict[str, 
         speech = build_encoder(recipe.sen.speech)
         image = ImageEncoder(recipe.sen.image, pretrained=False)
         backbone = build_backbone(recipe.sen.image.backbone)
-        generator, discriminators, relation = build_networks(recipe.rdg, recipe.sen.image.embedding)
-        extra = SmallExtra(recipe.beyond.small, recipe.rdg)
     trains = takes_steps(recipe.sen.trainer)
     matching = recipe.sen.objective == "matching"
     sen = {
@@ -138,15 +141,35 @@ def parts(recipe: Recipe, classes: int | None) -> dict[str, dict[str, dict[str, 
     }
     if matching and recipe.sen.distinctive and classes:
         sen["classifier"] = part(trains, nn.Linear(recipe.sen.speech.embedding, classes, device="meta"))
+    if recipe.rdg is None:
+        return {"sen": sen, **_latent_flow_parts(recipe, part)}
+    with torch.device("meta"):
+        generator, discriminators, relation = build_networks(recipe.rdg, recipe.sen.image.embedding)
     rdg = {"generator": part(True, generator)}
     rdg |= {f"discriminator {side}": part(True, network) for side, network in discriminators.items()}
     if relation is not None:
         rdg["relation supervisor"] = part(True, relation)
-    if any(True for _ in extra.parameters()):
-        rdg["beyond the paper"] = part(True, extra)
     rdg["speech encoder"] = part(recipe.rdg.speech != "frozen", speech)
     rdg["image encoder"] = part(False, image.head, backbone)
     return {"sen": sen, "rdg": rdg}
+
+
+def _latent_flow_parts(
+    recipe: Recipe, part: Callable[..., dict[str, int | bool]]
+) -> dict[str, dict[str, dict[str, int | bool]]]:
+    """The networks of latent flow's three stages; discriminators are left out of the count."""
+    flow, frames = recipe.latent_flow, recipe.sen.speech.embedding
+    assert flow is not None
+    channels = flow.autoencoder.network.latent_channels
+    with torch.device("meta"):
+        autoencoder = Autoencoder(flow.autoencoder.network)
+        matchmap = Matchmap(frames, channels, flow.matchmap.network)
+        network = FlowNetwork(flow.flow.network, channels, flow.matchmap.network.words)
+    return {
+        "autoencoder": {"autoencoder": part(True, autoencoder)},
+        "matchmap": {"word encoder": part(True, matchmap.words), "region encoder": part(True, matchmap.regions)},
+        "flow": {"velocity network": part(True, network), "word encoder": part(False, matchmap.words)},
+    }
 
 
 def takes_steps(trainer: TrainerConfig) -> bool:
@@ -165,7 +188,7 @@ def measure(recipe: Recipe, facts: DataFacts, device: torch.device) -> dict[str,
     """
     found = {}
     for stage in made_up_stages(recipe, facts, device):
-        config = getattr(recipe, stage.name)
+        config = groups(recipe)[stage.name]
         chosen = choose_precision(config.trainer.precision, device)
         for measured in sorted({min(SMALL_BATCH, config.batch_size), config.batch_size}):
             seconds, memory = _warm_step(stage, measured, chosen)
@@ -186,7 +209,7 @@ def measure(recipe: Recipe, facts: DataFacts, device: torch.device) -> dict[str,
     return found
 
 
-def _warm_step(stage: SENStage | RDGStage, batch: int, precision: Literal["float32", "bf16"]) -> tuple[float, int]:
+def _warm_step(stage: Stage, batch: int, precision: Literal["float32", "bf16"]) -> tuple[float, int]:
     """Seconds of the second of two steps at a batch size, and the most memory in bytes until then.
 
     On a GPU that is the memory of the two steps; on a CPU the most that this process ever held, 0 on Windows, where
@@ -215,12 +238,9 @@ def _warm_step(stage: SENStage | RDGStage, batch: int, precision: Literal["float
     return seconds, unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
-def made_up_stages(recipe: Recipe, facts: DataFacts, device: torch.device) -> Iterator[SENStage | RDGStage]:
-    """The stages that train, one after the other: full-size networks on made-up data.
-
-    Stage 2 is as in most of its steps: without the reconstruction warm-up.
-    """
-    side = max(recipe.sen.image_size, recipe.rdg.generator.resolutions[-1])
+def made_up_stages(recipe: Recipe, facts: DataFacts, device: torch.device) -> Iterator[Stage]:
+    """The stages that train, one after the other: full-size networks on made-up data."""
+    side = recipe.image_size
     with tempfile.TemporaryDirectory(prefix="s2igan-dry-run-") as folder:
         quiet = Console(quiet=True)
         options: dict[str, Any] = {"seed": 0, "device": device, "console": quiet, "cache": Path(folder)}
@@ -229,11 +249,23 @@ def made_up_stages(recipe: Recipe, facts: DataFacts, device: torch.device) -> It
         if takes_steps(recipe.sen.trainer):
             train = SpeechImageData(store, "train", recipe.sen.image_size)
             yield SENStage(recipe.sen, train, None, image=image, **options)
-        train = SpeechImageData(store, "train", recipe.rdg.generator.resolutions[-1])
+        train = SpeechImageData(store, "train", recipe.picture_size)
         speech = build_encoder(recipe.sen.speech).to(device).eval()
-        beyond = replace(recipe.beyond, small=replace(recipe.beyond.small, warmup_steps=0))
-        options |= {"speech": speech, "image": image.eval(), "samples": Path(folder)}
-        yield RDGStage(recipe.rdg, beyond, train, None, **options)
+        if recipe.rdg is not None:
+            options |= {"speech": speech, "image": image.eval(), "samples": Path(folder)}
+            yield RDGStage(recipe.rdg, recipe.beyond, train, None, **options)
+            return
+        flow = recipe.latent_flow
+        assert flow is not None
+        common: dict[str, Any] = {"seed": 0, "device": device}
+        encoded = AutoencoderStage(flow.autoencoder, train, None, samples=Path(folder), **common)
+        yield encoded
+        common |= {"speech": check_frames(speech), "autoencoder": encoded.averaged()}
+        common |= {"cache": Path(folder), "console": quiet}
+        matched = MatchmapStage(flow.matchmap, train, None, views=flow.flow.views, reach=flow.flow.reach, **common)
+        yield matched
+        words = matched.state.matchmap.words.eval()
+        yield FlowStage(flow.flow, train, None, words=words, samples=Path(folder), **common)
 
 
 def made_up_store(folder: Path, image_size: int, facts: DataFacts, embedding: int = 1024) -> Store:

@@ -6,7 +6,6 @@ never probabilities, so no logarithm is clamped. All terms are means over the ba
 """
 
 from collections.abc import Mapping
-from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -30,13 +29,6 @@ LogitPair = tuple[Logits, Logits]
 """A discriminator's conditional and unconditional logits of the same images."""
 
 
-class Negatives(NamedTuple):
-    """Further speech that images are told apart from; of the images' own classes none counts."""
-
-    speech: Float[Tensor, "negatives embedding"]
-    class_ids: Int[Tensor, " negatives"]
-
-
 # Stage 1: speech embedding network
 
 
@@ -47,21 +39,15 @@ def matching_scores(
     scale: float = MATCHING_SCALE,
 ) -> Float[Tensor, "batch batch"]:
     """S_ij = scale * cos(V_i, A_j) (Eqs. 1-4); -inf for other pairs of one class, which are neither right nor wrong."""
-    scores = _cosines(image, speech) * scale
-    if class_ids is not None:
-        same_class = class_ids[:, None] == class_ids[None, :]
-        scores = scores.masked_fill(same_class.fill_diagonal_(False), -torch.inf)
-    return scores
-
-
-def _cosines(
-    image: Float[Tensor, "images embedding"], speech: Float[Tensor, "recordings embedding"]
-) -> Float[Tensor, "images recordings"]:
     image, speech = _precise(image), _precise(speech)
     norms = image.norm(dim=1)[:, None] * speech.norm(dim=1)[None, :]
     with torch.autocast(image.device.type, enabled=False):  # which would round the product to bfloat16
         products = image @ speech.T
-    return products / norms.clamp(min=NORM_FLOOR)
+    scores = products / norms.clamp(min=NORM_FLOOR) * scale
+    if class_ids is not None:
+        same_class = class_ids[:, None] == class_ids[None, :]
+        scores = scores.masked_fill(same_class.fill_diagonal_(False), -torch.inf)
+    return scores
 
 
 def matching_loss(
@@ -69,7 +55,6 @@ def matching_loss(
     speech: Float[Tensor, "batch embedding"],
     class_ids: Int[Tensor, " batch"] | None = None,
     scale: float = MATCHING_SCALE,
-    negatives: Negatives | None = None,
 ) -> dict[str, Scalar]:
     """Matching loss (Eqs. 1-4): image i must find speech i among all speech (rows of S), and the reverse (columns).
 
@@ -78,20 +63,13 @@ def matching_loss(
         speech: A.
         class_ids: class of each pair; None where every pair is its own class.
         scale: factor on the cosine.
-        negatives: not in the paper; what else image i must not find. Needs ``class_ids``.
 
     Returns:
         rows and cols, the mean cross-entropies of the two directions.
     """
     scores = matching_scores(image, speech, class_ids, scale)
     pairs = torch.arange(len(scores), device=scores.device)
-    rows = scores
-    if negatives is not None:
-        assert class_ids is not None
-        further = _cosines(image, negatives.speech) * scale
-        same_class = class_ids[:, None] == negatives.class_ids[None, :]
-        rows = torch.cat((scores, further.masked_fill(same_class, -torch.inf)), dim=1)
-    return {"rows": F.cross_entropy(rows, pairs), "cols": F.cross_entropy(scores.T, pairs)}
+    return {"rows": F.cross_entropy(scores, pairs), "cols": F.cross_entropy(scores.T, pairs)}
 
 
 def distinctive_loss(

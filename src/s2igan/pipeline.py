@@ -12,7 +12,7 @@ from typing import Any, TypeVar, cast
 import numpy as np
 import soundfile
 import torch
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Bool, Float, Int, UInt8
 from PIL import Image
 from torch import Tensor
 
@@ -24,6 +24,7 @@ from s2igan.files import atomic_write, disk_errors
 from s2igan.models.encoders import Encoder, build_encoder, encoder_from_json
 from s2igan.models.generator import Generator, GeneratorConfig
 from s2igan.models.image_encoder import ImageEncoder
+from s2igan.models.latent_flow import LatentFlow, LatentFlowConfig, check_frames
 from s2igan.speech import parse_voice
 
 MODEL_FOLDER = "model"
@@ -55,6 +56,27 @@ class FrontEnd:
     """What stands before the first and after the last sample."""
 
 
+@dataclass(frozen=True)
+class SpeechCondition:
+    """What pictures are drawn for, a row for each utterance."""
+
+    embedding: Float[Tensor, "rows embedding"]
+    """The unit-length speech embedding A."""
+    words: Float[Tensor, "rows frames words"] | None = None
+    """Word embeddings, padded; only latent flow attends to them."""
+    inside: Bool[Tensor, "rows frames"] | None = None
+    """Which of them are inside their utterance."""
+
+    def rows(self, index: Int[Tensor, " n"] | slice) -> SpeechCondition:
+        """Some of the rows."""
+        words, inside = (None if part is None else part[index] for part in (self.words, self.inside))
+        return SpeechCondition(self.embedding[index], words, inside)
+
+    def repeat(self, n: int) -> SpeechCondition:
+        """Each row n times."""
+        return self.rows(torch.arange(len(self.embedding)).repeat_interleave(n))
+
+
 class SpeechToImage:
     """Draws what a recording describes.
 
@@ -70,7 +92,7 @@ class SpeechToImage:
     def __init__(
         self,
         speech_encoder: Encoder,
-        generator: Generator,
+        generator: Generator | LatentFlow,
         front_end: FrontEnd,
         device: str | torch.device = "cpu",
         *,
@@ -104,9 +126,15 @@ class SpeechToImage:
         directory = find_model(path)
         config, weights = load_model(directory)
         speech_encoder = build_encoder(encoder_from_json(config.get("speech_encoder"), directory / "config.json"))
-        generator = Generator(_from_mapping(GeneratorConfig, config.get("generator"), directory))
+        generator: Generator | LatentFlow
+        if "latent_flow" in config:
+            check_frames(speech_encoder)
+            generator = LatentFlow(LatentFlowConfig.from_json(config["latent_flow"], directory / "config.json"))
+            _fill(generator, "latent_flow.", weights, directory)
+        else:
+            generator = Generator(_from_mapping(GeneratorConfig, config.get("generator"), directory))
+            _fill(generator, "generator.", weights, directory)
         _fill(speech_encoder, "speech_encoder.", weights, directory)
-        _fill(generator, "generator.", weights, directory)
         front_end = _from_mapping(FrontEnd, config.get("front_end", {}), directory)
         rerank = config.get("rerank", 1)
         image_encoder = None
@@ -127,23 +155,34 @@ class SpeechToImage:
             UserError: the recording cannot be read, is silent, under two frames or over 60 s long, or `samples`
                 or `seed` is out of range.
         """
-        pictures = self.draw(self.embed(audio)[None].expand(samples, -1), *self.noise(samples, seed))
+        noise = self.noise(samples, seed)
+        pictures = self.draw(self.condition(audio).repeat(samples), noise)
         return [Image.fromarray(picture) for picture in pictures]
 
-    @torch.inference_mode()
     def embed(self, audio: Audio) -> Float[Tensor, " embedding"]:
         """The unit-length speech embedding A of one recording, on the CPU; UserError as for a call."""
+        return self.condition(audio).embedding[0].cpu()
+
+    def condition(self, audio: Audio) -> SpeechCondition:
+        """What one recording has pictures drawn for, a single row; UserError as for a call."""
         if self.speech_encoder.reads != "speech":
             what, baseline = CANNOT_HEAR[self.speech_encoder.reads]
             raise UserError(f"this model reads {what} and cannot hear: it was trained as the baseline {baseline}.")
         wave = torch.from_numpy(waveform(audio))
-        mel = log_mel(wave, window=self.front_end.window, pad_mode=self.front_end.pad_mode)[None].to(self.device)
-        embedding = self.speech_encoder(mel, torch.tensor([mel.shape[1]]))
-        return cast(Tensor, embedding[0].cpu())
+        mel = log_mel(wave, window=self.front_end.window, pad_mode=self.front_end.pad_mode)[None]
+        return self.listen(mel, torch.tensor([mel.shape[1]]))
 
-    def noise(self, samples: int, seed: int) -> tuple[Float[Tensor, "images z"], Float[Tensor, "images condition"]]:
-        """The noise z, and eps of the conditioning augmentation, of samples 1, 2, ... of a seed; UserError if either is
-        out of range.
+    @torch.inference_mode()
+    def listen(self, inputs: Float[Tensor, "batch frames bands"], lengths: Int[Tensor, " batch"]) -> SpeechCondition:
+        """What a padded batch of the speech encoder's inputs has pictures drawn for."""
+        inputs = inputs.to(self.device)
+        embedding: Tensor = self.speech_encoder(inputs, lengths)
+        if not isinstance(self.generator, LatentFlow):
+            return SpeechCondition(embedding)
+        return SpeechCondition(embedding, *self.generator.listen(check_frames(self.speech_encoder), inputs, lengths))
+
+    def noise(self, samples: int, seed: int) -> Float[Tensor, "images numbers"]:
+        """Standard normal numbers for samples 1, 2, ... of a seed; UserError if either is out of range.
 
         There are `rerank` rows for each sample. Sample k does not depend on how many others are asked for.
         """
@@ -151,34 +190,39 @@ class SpeechToImage:
             raise UserError(f"samples = {samples} makes no image: choose 1 or more.")
         if not 0 <= seed < 2**63:
             raise UserError(f"seed = {seed} is out of range: choose a number from 0 to 2**63 - 1.")
-        config = self.generator.config
         stream = torch.Generator().manual_seed(seed)
-        rows = torch.stack(
-            [torch.randn(config.z + config.condition, generator=stream) for _ in range(samples * self.rerank)]
-        )
-        z, eps = rows.split([config.z, config.condition], dim=1)
-        return z, eps
+        numbers = self.generator.config.noise
+        return torch.stack([torch.randn(numbers, generator=stream) for _ in range(samples * self.rerank)])
 
     @torch.inference_mode()
     def draw(
-        self,
-        embeddings: Float[Tensor, "samples embedding"],
-        z: Float[Tensor, "images z"],
-        eps: Float[Tensor, "images condition"],
+        self, condition: SpeechCondition, noise: Float[Tensor, "images numbers"]
     ) -> UInt8[np.ndarray, "samples side side 3"]:
-        """Pixels for embeddings and noise, at the highest resolution.
+        """Pixels, at the highest resolution, for each row of a condition.
 
-        There are `rerank` rows of noise for each embedding, one embedding after the other.
+        There are `rerank` rows of noise for each, one after the other.
         """
         passes = []
         at_once = max(1, IMAGES_AT_ONCE // self.rerank)
-        for first in range(0, len(embeddings), at_once):
-            speech = embeddings[first : first + at_once].to(self.device)
+        for first in range(0, len(condition.embedding), at_once):
+            part = condition.rows(slice(first, first + at_once))
             rows = slice(first * self.rerank, (first + at_once) * self.rerank)
-            repeated = speech.repeat_interleave(self.rerank, dim=0)
-            images = self.generator(repeated, z[rows].to(self.device), eps[rows].to(self.device)).images[-1]
-            passes.append(images if self.image_encoder is None else images[self._best(images, speech)])
+            images = self._images(part.repeat(self.rerank), noise[rows].to(self.device))
+            passes.append(images if self.image_encoder is None else images[self._best(images, part.embedding)])
         return to_pixels(torch.cat(passes))
+
+    def _images(
+        self, condition: SpeechCondition, noise: Float[Tensor, "images numbers"]
+    ) -> Float[Tensor, "images 3 side side"]:
+        if isinstance(self.generator, LatentFlow):
+            assert condition.words is not None
+            assert condition.inside is not None
+            drawn: Tensor = self.generator(condition.words, condition.inside, noise)
+            return drawn
+        config = self.generator.config
+        z, eps = noise.split([config.z, config.condition], dim=1)
+        images: Tensor = self.generator(condition.embedding, z, eps).images[-1]
+        return images
 
     def _best(
         self, images: Float[Tensor, "images 3 _ _"], speech: Float[Tensor, "samples embedding"]

@@ -16,46 +16,97 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict, replace
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from s2igan.errors import UserError
 from s2igan.run_directory import differences
-from s2igan.training.recipe import Recipe, TrainingSet
+from s2igan.training.recipe import LatentFlow, Recipe, TrainingSet
+
+if TYPE_CHECKING:
+    from s2igan.training.rdg import RDGConfig
+    from s2igan.training.sen import SENConfig
+
+BIRDS = TrainingSet(images=1920, classes=120)
+METHODS_ON = "birds-rdg"
+"""The base recipe that a method changes unless another is named."""
 
 
 def demo() -> Recipe:
-    """A first look in about ten minutes of training on two cores: the built-in birds at 16, 32 and 64 px.
-
-    What it changes of the paper's method is what `birds` changes. Its discriminators meet images in the last 300 steps
-    only, and attend to the descriptions.
-    """
-    recipe = birds()
+    """A first look in about ten minutes of training on two cores: the built-in birds by latent flow at 64 px."""
+    recipe = birds(size=64)
+    sen, flow = recipe.sen, recipe.latent_flow
+    assert flow is not None
     return replace(
         recipe,
         name="demo",
-        sen=replace(recipe.sen, trainer=replace(recipe.sen.trainer, steps=600)),
-        rdg=replace(recipe.rdg, ema_decay=0.995, trainer=replace(recipe.rdg.trainer, steps=1500)),
-        beyond=replace(
-            recipe.beyond,
-            small=replace(recipe.beyond.small, contrast=30.0, discriminator_contrast=30.0, semantic=0.7, late_steps=0),
+        sen=replace(sen, trainer=replace(sen.trainer, steps=600)),
+        latent_flow=LatentFlow(
+            replace(flow.autoencoder, trainer=replace(flow.autoencoder.trainer, steps=700)),
+            replace(flow.matchmap, trainer=replace(flow.matchmap.trainer, steps=250)),
+            replace(
+                flow.flow,
+                trainer=replace(flow.flow.trainer, steps=3000),
+                network=replace(flow.flow.network, width=192, depth=4, heads=3),
+                ema_decay=0.998,
+            ),
         ),
     )
 
 
-def birds() -> Recipe:
-    """The built-in birds at 16, 32 and 64 px, 60 to 90 minutes on two cores.
+def birds(size: int = 256) -> Recipe:
+    """The built-in birds by latent flow at 256 px: about two hours on two cores.
 
-    The paper's stages, networks and losses at smaller widths, with the additions of docs/method.md, section 9: a
-    reconstruction warm-up on real images, contrastive terms in place of mismatched pairs, a condition that begins at
-    full strength, distorted speech, image features with a place that are encoded once; and batches of utterances of
-    similar length.
+    Stage 1 is the paper's at small widths. Stage 2 is not in the paper (docs/method.md, section 9): an autoencoder of
+    the pictures, word embeddings by matchmaps, and a rectified flow in the latents that attends to them.
+    """
+    from s2igan.models.autoencoder import AutoencoderConfig
+    from s2igan.training.autoencoder import AutoencoderTraining
+    from s2igan.training.flow import FlowTraining
+    from s2igan.training.matchmap import MatchmapTraining
+    from s2igan.training.trainer import TrainerConfig
+
+    def trainer(steps: int, evaluate_every: int) -> TrainerConfig:
+        return TrainerConfig(steps=steps, evaluate_every=evaluate_every, precision="auto")
+
+    latent_flow = LatentFlow(
+        AutoencoderTraining(trainer(3500 if size > 64 else 2200, 500), AutoencoderConfig(size=size)),
+        MatchmapTraining(trainer(700, 100)),
+        FlowTraining(trainer(34000, 2000)),
+    )
+    return Recipe("birds", _small_sen(), latent_flow=latent_flow, training_set=BIRDS)
+
+
+def birds_rdg() -> Recipe:
+    """The built-in birds by the paper's RDG at 16, 32 and 64 px.
+
+    Its networks and losses at smaller widths; beyond the paper only a condition that begins at full strength, distorted
+    speech in stage 1, and image features that are encoded once.
     """
     from s2igan.models.generator import GeneratorConfig
+    from s2igan.training.beyond import Beyond, ConditionStart, InUse
+    from s2igan.training.rdg import RDGConfig
+    from s2igan.training.trainer import TrainerConfig
+
+    sen = _small_sen()
+    rdg = RDGConfig(
+        trainer=TrainerConfig(steps=6700, evaluate_every=500, precision="auto"),
+        generator=GeneratorConfig(
+            embedding=sen.speech.embedding, condition=64, z=64, width=48, resolutions=(16, 32, 64)
+        ),
+        discriminator_width=32,
+        kl=0.02,
+        image_views=4,
+    )
+    beyond = Beyond(ConditionStart(gain=32.0, logvar=-3.0), InUse(calibrate_batch_norm=True))
+    return Recipe("birds-rdg", sen, rdg, beyond=beyond, training_set=BIRDS)
+
+
+def _small_sen() -> SENConfig:
+    """Stage 1 of the built-in sets: batches of utterances of similar length, distorted speech, image features that are
+    encoded once and keep where a colour is."""
     from s2igan.models.image_encoder import ImageEncoderConfig
     from s2igan.models.speech_encoder import SpeechEncoderConfig
     from s2igan.training.augment import SpeechAugment
-    from s2igan.training.beyond import Beyond, ConditionStart, InUse, SmallRecipes
-    from s2igan.training.rdg import RDGConfig
     from s2igan.training.sen import SENConfig
     from s2igan.training.trainer import TrainerConfig
 
@@ -74,7 +125,7 @@ def birds() -> Recipe:
         feature_dropout=0.3,
         embedding=speech.embedding,
     )
-    sen = SENConfig(
+    return SENConfig(
         trainer=TrainerConfig(steps=1200, evaluate_every=100),
         speech=speech,
         image=image,
@@ -89,34 +140,6 @@ def birds() -> Recipe:
         image_views=4,
         augment=SpeechAugment(strength=1.0),
     )
-    rdg = RDGConfig(
-        trainer=TrainerConfig(steps=6700, evaluate_every=500, precision="auto"),
-        generator=GeneratorConfig(embedding=speech.embedding, condition=64, z=64, width=48, resolutions=(16, 32, 64)),
-        discriminator_width=32,
-        learning_rate=3e-4,
-        discriminator_learning_rate=3e-4,
-        schedule="cosine",
-        kl=0.02,
-        mismatched=False,
-        image_views=4,
-    )
-    small = SmallRecipes(
-        contrast=3.0,
-        discriminator_contrast=3.0,
-        contrast_dim=64,
-        semantic=2.0,
-        late_steps=2000,
-        late_contrast=30.0,
-        late_semantic=0.7,
-        negatives=512,
-        extrapolated=0.5,
-        reconstruction=75.0,
-        posterior_kl=5.0,
-        warmup_steps=1200,
-        condition_scale=1.4,
-    )
-    beyond = Beyond(ConditionStart(gain=32.0, logvar=-3.0), InUse(calibrate_batch_norm=True, rerank=4), small)
-    return Recipe("birds", sen, rdg, beyond, TrainingSet(images=1760, classes=44))
 
 
 def cub() -> Recipe:
@@ -208,7 +231,7 @@ def stackgan_v2_text_reed(base: Recipe) -> Recipe:
     return replace(
         method,
         sen=replace(base.sen, speech=text, image=replace(base.sen.image, embedding=n), augment=SpeechAugment()),
-        rdg=replace(method.rdg, generator=replace(method.rdg.generator, embedding=n)),
+        rdg=replace(_rdg(method), generator=replace(_rdg(method).generator, embedding=n)),
     )
 
 
@@ -232,7 +255,7 @@ def no_dense(base: Recipe) -> Recipe:
     CUB 8.66 / 17.58 / 4.19.
     s2igan train no-dense --base cub --data DATA --out RUN --sen-from S2IGAN-RUN
     """
-    return replace(base, rdg=replace(base.rdg, generator=replace(base.rdg.generator, dense="none")))
+    return replace(base, rdg=replace(_rdg(base), generator=replace(_rdg(base).generator, dense="none")))
 
 
 def no_rs(base: Recipe) -> Recipe:
@@ -241,7 +264,7 @@ def no_rs(base: Recipe) -> Recipe:
     CUB 8.54 / 15.59 / 4.14.
     s2igan train no-rs --base cub --data DATA --out RUN --sen-from S2IGAN-RUN
     """
-    return replace(base, rdg=replace(base.rdg, relation=0.0))
+    return replace(base, rdg=replace(_rdg(base), relation=0.0))
 
 
 def no_sen(base: Recipe) -> Recipe:
@@ -265,9 +288,12 @@ def end_to_end(base: Recipe) -> Recipe:
 
 
 def _with_speech_training(base: Recipe, speech: Literal["scratch", "finetuned"]) -> Recipe:
-    """Without negatives, which are embeddings that are computed once, by a frozen speech encoder."""
-    small = replace(base.beyond.small, negatives=0)
-    return replace(base, rdg=replace(base.rdg, speech=speech), beyond=replace(base.beyond, small=small))
+    return replace(base, rdg=replace(_rdg(base), speech=speech))
+
+
+def _rdg(base: Recipe) -> RDGConfig:
+    assert base.rdg is not None  # `resolve` takes no other
+    return base.rdg
 
 
 def no_distinctive(base: Recipe) -> Recipe:
@@ -280,7 +306,7 @@ def no_distinctive(base: Recipe) -> Recipe:
 
 
 BASES: dict[str, Callable[[], Recipe]] = {
-    base.__name__: base for base in (demo, birds, cub, oxford102, flickr8k, places)
+    base.__name__.replace("_", "-"): base for base in (demo, birds, birds_rdg, cub, oxford102, flickr8k, places)
 }
 METHODS: dict[str, Callable[[Recipe], Recipe]] = {
     method.__name__.replace("_", "-"): method
@@ -305,10 +331,11 @@ def resolve(name: str, base: str | None = None) -> Recipe:
 
     Args:
         name: a base recipe, or a method.
-        base: the base recipe that a method changes; `birds` unless given.
+        base: the base recipe that a method changes; `METHODS_ON` unless given.
 
     Raises:
-        UserError: a name is unknown, or a base was given for a recipe that is one itself.
+        UserError: a name is unknown, a base was given for a recipe that is one itself, or a method for a base whose
+            stage 2 is not the paper's.
     """
     if name in BASES:
         if base not in (None, name):
@@ -320,17 +347,25 @@ def resolve(name: str, base: str | None = None) -> Recipe:
         raise UserError(f"There is no recipe {name!r}; choose one of {', '.join(RECIPES)}.")
     if base is not None and base not in BASES:
         raise UserError(f"There is no base recipe {base!r}; choose one of {', '.join(BASES)}.")
-    recipe = METHODS[name](BASES[base or "birds"]())
-    return replace(recipe, name=f"{name} ({base or 'birds'})")
+    base = base or METHODS_ON
+    complete = BASES[base]()
+    if complete.rdg is None:
+        raise UserError(
+            f"{name} changes the paper's RDG, and the stage 2 of {base} is latent flow; choose --base {METHODS_ON}."
+        )
+    return replace(METHODS[name](complete), name=f"{name} ({base})")
 
 
 def groups(recipe: Recipe) -> dict[str, Any]:
-    """The hyper-parameters of a recipe: its configurations by name, `sen`, `rdg` and `beyond`."""
-    return {name: getattr(recipe, name) for name in ("sen", "rdg", "beyond")}
+    """The hyper-parameters of a recipe: the configurations of its stages by name."""
+    if recipe.latent_flow is not None:
+        flow = recipe.latent_flow
+        return {"sen": recipe.sen, "autoencoder": flow.autoencoder, "matchmap": flow.matchmap, "flow": flow.flow}
+    return {"sen": recipe.sen, "rdg": recipe.rdg, "beyond": recipe.beyond}
 
 
 def customised(recipe: Recipe, settings: dict[str, Any]) -> Recipe:
-    """A recipe with other hyper-parameters, which its name then lists: "birds, rdg.batch_size 48".
+    """A recipe with other hyper-parameters, which its name then lists: "birds, flow.batch_size 48".
 
     The image embedding and the generator's input follow the dimensions of the speech embedding, unless they were
     changed too.
@@ -339,21 +374,27 @@ def customised(recipe: Recipe, settings: dict[str, Any]) -> Recipe:
         settings: configurations by name, as `groups` gives them.
 
     Raises:
-        UserError: the three have different dimensions, or a value does not fit the others.
+        UserError: the dimensions of the embeddings differ, or a value does not fit the others.
     """
-    sen, rdg = settings["sen"], settings["rdg"]
+    sen = settings["sen"]
     n = sen.speech.embedding
     if sen.image.embedding == recipe.sen.image.embedding:
         sen = replace(sen, image=replace(sen.image, embedding=n))
-    if rdg.generator.embedding == recipe.rdg.generator.embedding:
-        rdg = replace(rdg, generator=replace(rdg.generator, embedding=n))
-    if not n == sen.image.embedding == rdg.generator.embedding:
+    settings = {**settings, "sen": sen}
+    readers = {"--sen.image.embedding": sen.image.embedding}
+    if recipe.rdg is not None:
+        rdg = settings["rdg"]
+        if rdg.generator.embedding == recipe.rdg.generator.embedding:
+            settings["rdg"] = rdg = replace(rdg, generator=replace(rdg.generator, embedding=n))
+        readers["--rdg.generator.embedding"] = rdg.generator.embedding
+    if wrong := [f"{flag} {found}" for flag, found in readers.items() if found != n]:
         raise UserError(
-            f"speech embeddings have {n} dimensions, image embeddings {sen.image.embedding} and the generator expects "
-            f"{rdg.generator.embedding}; set --sen.image.embedding and --rdg.generator.embedding to {n}, or leave both "
-            "out."
+            f"speech embeddings have {n} dimensions, which does not fit {' and '.join(wrong)}; set each to {n}, or "
+            "leave it out."
         )
-    settings = {**settings, "sen": sen, "rdg": rdg}
     old, new = ({name: asdict(group) for name, group in of.items()} for of in (groups(recipe), settings))
     changed = [f"{name} {value}" for name, _, value in differences(old, new)]
-    return replace(recipe, name=", ".join([recipe.name, *changed]), **settings)
+    name = ", ".join([recipe.name, *changed])
+    if recipe.latent_flow is None:
+        return replace(recipe, name=name, **settings)
+    return replace(recipe, name=name, sen=settings.pop("sen"), latent_flow=LatentFlow(**settings))

@@ -64,7 +64,7 @@ def run_corpus(
                 "are none; choose stackgan-v2-text, which trains a text encoder of its own."
             )
         options = replace(options, text_embeddings=True)
-    size = max(recipe.sen.image_size, recipe.rdg.generator.resolutions[-1])
+    size = recipe.image_size
     out = Path(out)
     data = out / DATA
 

@@ -173,7 +173,7 @@ def test_speak(run, tmp_path, capsys):
 def test_only_stage_1(corpus, tmp_path, patch):
     patch.setitem(recipes.BASES, "tiny", tiny)
     path = tmp_path / "sen-only"
-    cli.main(["train", "tiny", "--data", str(corpus), "--out", str(path), "--stage", "sen"])
+    cli.main(["train", "tiny", "--data", str(corpus), "--out", str(path), "--stage", "1"])
     assert (path / "sen" / "weights.safetensors").is_file()
     with pytest.raises(UserError, match="--resume"):
         SpeechToImage.load(path)

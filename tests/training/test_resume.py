@@ -169,7 +169,7 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(damage, store,
     loop = replace(tiny_recipe(4).sen.trainer, checkpoint_seconds=0.0)
     recipe = tiny_recipe(4)
     recipe = replace(recipe, sen=replace(recipe.sen, trainer=loop))
-    run = train(recipe, store, tmp_path / "run", stage="sen")
+    run = train(recipe, store, tmp_path / "run", stage="1")
     whole = load_file(run / "sen" / "weights.safetensors")
     older, newest = sorted((run / "checkpoints" / "sen").iterdir())
     tensors, record = newest / "state.safetensors", newest / "state.json"
@@ -185,7 +185,7 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(damage, store,
             record.write_bytes(record.read_bytes()[:-100])
         case "other tensors":
             tensors.write_bytes((older / "state.safetensors").read_bytes())
-    train(recipe, store, run, stage="sen", resume=True)
+    train(recipe, store, run, stage="1", resume=True)
     bad = record if damage == "half a record" else tensors
     told = capsys.readouterr().err
     assert f"Passed over a damaged checkpoint: {bad}: is " in told

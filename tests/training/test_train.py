@@ -96,12 +96,12 @@ def test_the_other_base_recipes(base, store, store_without_classes, tmp_path):
 
 def test_a_fine_tuned_encoder_starts_from_stage_1_and_one_from_scratch_does_not(store, tmp_path):
     """At a learning rate of nothing the exported encoder is what stage 2 began with, but for running statistics."""
-    first = train(tiny_recipe(2), store, tmp_path / "first", stage="sen")
+    first = train(tiny_recipe(2), store, tmp_path / "first", stage="1")
     learnt = weights(first / "sen", "speech_encoder.")
     started = {}
     for speech in ("finetuned", "scratch"):
         recipe = with_rdg(tiny_recipe(1), speech=speech, learning_rate=0.0)
-        run = train(recipe, store, tmp_path / speech, sen_from=first, stage="rdg")
+        run = train(recipe, store, tmp_path / speech, sen_from=first, stage="2")
         started[speech] = weights(run / "model", "speech_encoder.")
     statistics = [key for key in learnt if key.endswith("running_mean")]
     assert not any(torch.equal(started["finetuned"][key], learnt[key]) for key in statistics)  # it is in train mode
@@ -155,7 +155,7 @@ def test_the_front_end_travels_from_store_to_model(tmp_path):
 
 
 def test_the_first_stage_of_another_run(store, tmp_path):
-    first = train(tiny_recipe(1), store, tmp_path / "first", stage="sen")
+    first = train(tiny_recipe(1), store, tmp_path / "first", stage="1")
     second = train(with_rdg(tiny_recipe(1), relation=0.0), store, tmp_path / "second", sen_from=first)
     assert same(weights(first / "sen", ""), weights(second / "sen", ""))
     assert same(weights(first / "sen", "speech_encoder."), weights(second / "model", "speech_encoder."))
@@ -164,7 +164,7 @@ def test_the_first_stage_of_another_run(store, tmp_path):
 
 def test_the_source_of_stage_1_is_recorded(store, tmp_path):
     """By recipe, store and content, not by path; --resume keeps what was copied and knows another source."""
-    first = train(tiny_recipe(1), store, tmp_path / "first", stage="sen")
+    first = train(tiny_recipe(1), store, tmp_path / "first", stage="1")
     second = train(tiny_recipe(1), store, tmp_path / "second", sen_from=first)
     recorded = json.loads((second / "config.json").read_text())["sen_from"]
     digest = hashlib.sha256((first / "sen" / "weights.safetensors").read_bytes()).hexdigest()
@@ -173,7 +173,7 @@ def test_the_source_of_stage_1_is_recorded(store, tmp_path):
     copied = (second / "sen" / "weights.safetensors").stat().st_mtime_ns
     train(tiny_recipe(1), store, second, sen_from=first, resume=True)
     assert (second / "sen" / "weights.safetensors").stat().st_mtime_ns == copied
-    other = train(tiny_recipe(1), store, tmp_path / "other", stage="sen", seed=5)
+    other = train(tiny_recipe(1), store, tmp_path / "other", stage="1", seed=5)
     with pytest.raises(UserError, match=r"sen_from\.sha256 was"):
         train(tiny_recipe(1), store, second, sen_from=other, resume=True)
 
@@ -189,7 +189,7 @@ def test_the_source_of_stage_1_is_recorded(store, tmp_path):
     ],
 )
 def test_a_stage_1_that_the_recipe_does_not_have_is_refused_before_training(store, tmp_path, change, difference):
-    first = train(tiny_recipe(1), store, tmp_path / "first", stage="sen")
+    first = train(tiny_recipe(1), store, tmp_path / "first", stage="1")
     recipe = replace(tiny_recipe(1), sen=change(tiny_recipe(1).sen))
     with pytest.raises(UserError, match=f"its stage 1 is not that of the recipe tiny .*{difference}"):
         train(recipe, store, tmp_path / "second", sen_from=first)
@@ -201,7 +201,7 @@ def test_a_stage_1_that_the_recipe_does_not_have_is_refused_before_training(stor
 def test_a_stage_1_of_another_store_is_refused_unless_allowed(store, tmp_path):
     """Pictures that it was trained on may be test pictures here."""
     other = make_store(tmp_path / "data", window="hamming")
-    first = train(tiny_recipe(1), other, tmp_path / "first", stage="sen")
+    first = train(tiny_recipe(1), other, tmp_path / "first", stage="1")
     with pytest.raises(UserError, match=r"was trained on another store .*--allow-other-data"):
         train(tiny_recipe(1), store, tmp_path / "second", sen_from=first)
     run = train(tiny_recipe(1), store, tmp_path / "second", sen_from=first, allow_other_data=True)
@@ -218,7 +218,7 @@ def test_what_is_exported_are_the_sizes_of_what_was_loaded(store, tmp_path):
 
 def test_a_moved_store_resumes(store, tmp_path):
     """The data are compared by content, not by the path as it was typed."""
-    train(tiny_recipe(1), store, tmp_path / "run", stage="sen")
+    train(tiny_recipe(1), store, tmp_path / "run", stage="1")
     moved = tmp_path / "moved"
     shutil.copytree(store.directory, moved)
     train_run(tiny_recipe(1), data=moved, out=tmp_path / "run", device="cpu", resume=True)
@@ -252,7 +252,7 @@ def test_stage_1_exports_its_best_weights(store, tmp_path, monkeypatch):
     monkeypatch.setattr(stages.SENStage, "validation_map", score)
     recipe = tiny_recipe(4)
     recipe = replace(recipe, sen=replace(recipe.sen, trainer=replace(recipe.sen.trainer, evaluate_every=1)))
-    run = train(recipe, store, tmp_path / "run", stage="sen")
+    run = train(recipe, store, tmp_path / "run", stage="1")
     speech, _ = load_sen(run, CPU)
     assert same(dict(speech.state_dict()), kept[0.7])
     assert not same(kept[0.7], kept[0.1])
@@ -269,7 +269,7 @@ def test_stage_1_looks_at_validation_images_and_at_no_test_image(store, tmp_path
         return original(stage, data)
 
     monkeypatch.setattr(stages.SENStage, "validation_map", spy)
-    train(tiny_recipe(1), store, tmp_path / "run", stage="sen")
+    train(tiny_recipe(1), store, tmp_path / "run", stage="1")
     (data,) = splits
     np.testing.assert_array_equal(data.utterances, store.split_indices("validation"))
 

@@ -179,7 +179,7 @@ def main(data: Path, out: Path) -> None:
         )
     (out / f"told-{distributed.rank()}.json").write_text(json.dumps(refusals()))
     store = Store.open(data)
-    train_run(RECIPE, data=store.directory, out=out / "first", device="cpu", seed=3, stage="sen")
+    train_run(RECIPE, data=store.directory, out=out / "first", device="cpu", seed=3, stage="1")
     train_run(RECIPE, data=store.directory, out=out / "whole", device="cpu", seed=3, sen_from=out / "first")
 
 

@@ -25,10 +25,10 @@ class BuiltIn:
 
 BUILT_IN = {
     "birds": BuiltIn(
-        "Drawn birds of invented species, each described aloud by synthetic voices; needs no source", classes=60
+        "Drawn birds of invented species, each described aloud by synthetic voices; needs no source", classes=250
     ),
     "flowers": BuiltIn(
-        "Drawn flowers of invented species, made in the manner of the birds; needs no source", classes=40
+        "Drawn flowers of invented species, made in the manner of the birds; needs no source", classes=100
     ),
 }
 """By the names of their modules in `corpora/builtin`."""

@@ -131,14 +131,15 @@ class SpeechImageData:
         positions: Int[np.ndarray, " batch"],
         rng: np.random.Generator | None,
         rows: slice | Int[np.ndarray, " _"] = slice(None),
+        reach: float = 1.0,
     ) -> Float[Tensor, "_ 3 height width"]:
-        """Images in [-1, 1]: a random crop of the training size, anywhere on the stored picture, and a random flip;
-        the centre crop where rng is None.
+        """Images in [-1, 1]: a random crop of the training size and a random flip; the centre crop where rng is None.
 
-        Only those of ``rows`` are read; they are cropped as they would be among all.
+        Only those of ``rows`` are read; they are cropped as they would be among all. Crops keep to the share ``reach``
+        of the stored picture's margins around its middle: with 1 they are anywhere on it.
         """
         pictures = [self.store.images.whole(image) for image in self.images[positions]]
-        return crop_and_flip(pictures, self.image_size, rng, rows)
+        return crop_and_flip(pictures, self.image_size, rng, rows, reach)
 
 
 @lru_cache(maxsize=1)
@@ -240,18 +241,21 @@ def crop_and_flip(
     size: int,
     rng: np.random.Generator | None,
     rows: slice | Int[np.ndarray, " _"] = slice(None),
+    reach: float = 1.0,
 ) -> Float[Tensor, "_ 3 size size"]:
     """uint8 pictures (height, width, 3) -> [-1, 1] (batch, 3, size, size), channels last in memory: a random crop and
     flip of each, or the square in its middle where rng is None.
 
-    Only those of ``rows`` are read and returned, with the draws that they have among all.
+    Only those of ``rows`` are read and returned, with the draws that they have among all. Crops keep to the share
+    ``reach`` of the margins.
     """
     spare = np.array([picture.shape[:2] for picture in pictures]).T - size
     if rng is None:
         top, left = spare // 2
         flip = np.zeros(len(pictures), dtype=bool)
     else:
-        top, left = rng.integers(0, spare + 1)
+        kept = (spare * reach).astype(np.int64)
+        top, left = (spare - kept) // 2 + rng.integers(0, kept + 1)
         flip = rng.random(len(pictures)) < 0.5
     chosen = np.arange(len(pictures))[rows]
     out = np.empty((len(chosen), size, size, 3), dtype=np.uint8)

@@ -92,13 +92,13 @@ def change_word(
     model: SpeechToImage, voice: Synthesizer, template: str, values: Sequence[str], *, samples: int, seed: int
 ) -> list[Spoken]:
     """``template`` with every value in turn in the place of its `{}`, spoken, and drawn with the same noise."""
-    z, eps = model.noise(samples, seed)
+    noise = model.noise(samples, seed)
     rows = []
     for value in values:
         text = fill(template, value)
         wave = voice.synthesize(text)
-        embeddings = model.embed((wave, voice.sample_rate)).expand(samples, -1)
-        rows.append(Spoken(value, text, wave, model.draw(embeddings, z, eps)))
+        condition = model.condition((wave, voice.sample_rate)).repeat(samples)
+        rows.append(Spoken(value, text, wave, model.draw(condition, noise)))
     return rows
 
 

@@ -10,10 +10,9 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int, UInt8
-from rich.console import Console
-from torch import Tensor
 
-from s2igan.data.dataset import crop_and_flip
+from s2igan.data.dataset import crop_and_flip, encoder_input
+from s2igan.data.store import Store
 from s2igan.evaluation.attributes import Accuracy, AttributeClassifier, attribute_accuracy
 from s2igan.evaluation.evaluation_split import EvaluationSplit
 from s2igan.evaluation.features import image_features
@@ -33,7 +32,6 @@ from s2igan.metrics.retrieval import (
 from s2igan.models.image_encoder import ImageEncoder, ImageEncoderConfig
 from s2igan.parallel import track
 from s2igan.pipeline import SpeechToImage
-from s2igan.training.frozen import speech_embeddings
 
 METRIC_SIDE = 128
 """Side in pixels at which the offline encoder sees images here, whatever side a recipe chose for training: so the
@@ -91,10 +89,7 @@ class Evaluation:
     def draw(self, captions: Int[np.ndarray, " captions"], *, noise: int = 0) -> Fakes:
         """An image of each caption at the highest resolution; other numbers ``noise``, other images."""
         model, seed = self.model, self.seed + noise
-        speech = speech_embeddings(
-            self.split.store, model.speech_encoder, captions, device=model.device, console=Console(stderr=True)
-        )
-        return Fakes(captions, draw_pictures(model, speech, seed=seed), seed, model.rerank)
+        return Fakes(captions, draw_pictures(model, self.split.store, captions, seed=seed), seed, model.rerank)
 
     @cached_property
     def encoder(self) -> ImageEncoder:
@@ -113,20 +108,23 @@ class Evaluation:
         return image_features(self.encoder, fakes.pictures, description="Features of generated images")
 
 
-@torch.inference_mode()
 def draw_pictures(
-    model: SpeechToImage, embeddings: Float[Tensor, "images embedding"], *, seed: int
+    model: SpeechToImage, store: Store, captions: Int[np.ndarray, " images"], *, seed: int
 ) -> UInt8[np.ndarray, "images side side 3"]:
-    """One picture per embedding at the highest resolution, each with noise of its own from ``seed``."""
-    config = model.generator.config
+    """One picture per utterance at the highest resolution, each with noise of its own from ``seed``.
+
+    Utterances of similar length are drawn together, so that little padding is computed.
+    """
     stream = torch.Generator().manual_seed(seed)
-    noise = torch.randn(len(embeddings) * model.rerank, config.z + config.condition, generator=stream)
-    z, eps = noise.split([config.z, config.condition], dim=1)
-    parts = []
-    for start in track(range(0, len(embeddings), DRAWN_AT_ONCE), "Generating"):
-        rows = slice(start * model.rerank, (start + DRAWN_AT_ONCE) * model.rerank)
-        parts.append(model.draw(embeddings[start : start + DRAWN_AT_ONCE], z[rows], eps[rows]))
-    return np.concatenate(parts)
+    noise = torch.randn(len(captions), model.rerank, model.generator.config.noise, generator=stream)
+    side = model.resolutions[-1]
+    pictures = np.empty((len(captions), side, side, 3), dtype=np.uint8)
+    by_length = np.argsort(store.n_frames[captions], kind="stable")
+    for start in track(range(0, len(captions), DRAWN_AT_ONCE), "Generating"):
+        rows = by_length[start : start + DRAWN_AT_ONCE]
+        condition = model.listen(*encoder_input(store, captions[rows], model.speech_encoder.reads))
+        pictures[rows] = model.draw(condition, noise[torch.from_numpy(rows)].flatten(0, 1))
+    return pictures
 
 
 def attribute_group(

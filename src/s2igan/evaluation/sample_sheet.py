@@ -10,12 +10,11 @@ import numpy as np
 from PIL import Image
 
 from s2igan.audio import SAMPLE_RATE, load_audio
-from s2igan.data.dataset import crop_and_flip
+from s2igan.data.dataset import crop_and_flip, encoder_input
 from s2igan.evaluation.generated import Evaluation
 from s2igan.evaluation.scores import SAMPLE_SHEET
 from s2igan.files import atomic_write_json
 from s2igan.pipeline import to_pixels, write_picture, write_recording
-from s2igan.training.frozen import speech_embeddings
 
 DESCRIPTIONS, SAMPLES = 8, 4
 """Descriptions shown, and samples of each."""
@@ -35,15 +34,15 @@ def write_sample_sheet(evaluation: Evaluation, folder: Path) -> list[dict[str, A
     _, first = np.unique(store.class_index[shuffled], return_index=True)
     chosen = np.concatenate([shuffled[np.sort(first)], np.delete(shuffled, first)])[:DESCRIPTIONS]
     met = np.unique(store.class_index[store.split_indices("train")])
-    embeddings = speech_embeddings(store, model.speech_encoder, chosen, device=model.device)
-    z, eps = model.noise(SAMPLES, evaluation.seed)
+    noise = model.noise(SAMPLES, evaluation.seed)
     rows = []
-    for number, (utterance, embedding) in enumerate(zip(map(int, chosen), embeddings, strict=True), start=1):
+    for number, utterance in enumerate(map(int, chosen), start=1):
         image = int(store.image_index[utterance])
         recording = store.audio_path(utterance)
         real_picture = crop_and_flip(store.images[[image]], model.resolutions[-1], None)
         pictures = {f"{number:02d}-real.png": to_pixels(real_picture)[0]}
-        for sample, picture in enumerate(model.draw(embedding.expand(SAMPLES, -1), z, eps), start=1):
+        condition = model.listen(*encoder_input(store, chosen[[number - 1]], model.speech_encoder.reads))
+        for sample, picture in enumerate(model.draw(condition.repeat(SAMPLES), noise), start=1):
             pictures[f"{number:02d}-{sample}.png"] = picture
         for name, picture in pictures.items():
             write_picture(folder / name, Image.fromarray(picture))

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from s2igan.errors import UserError
 from s2igan.models.blocks import ConcatConv3x3, ResidualBlock, UpBlock, gate
-from s2igan.models.posterior import NoiseMixture
+from s2igan.models.noise_mixture import NoiseMixture
 
 BASE_RESOLUTION = 4
 """Side in pixels of the map that the first linear layer makes."""
@@ -57,6 +57,11 @@ class GeneratorConfig:
                 f"width {self.width} cannot be halved for each of the stages after the first: "
                 f"choose a multiple of {2 ** (len(self.resolutions) - 1)}"
             )
+
+    @property
+    def noise(self) -> int:
+        """Normal numbers that a picture is made from: z, and eps of the conditioning augmentation."""
+        return self.z + self.condition
 
     @property
     def channels(self) -> tuple[int, ...]:

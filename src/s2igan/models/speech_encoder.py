@@ -137,6 +137,36 @@ class SpeechEncoder(nn.Module):
         self, mel: Float[Tensor, "batch frames mels"], lengths: Int[Tensor, " batch"]
     ) -> tuple[Float[Tensor, "batch fewer embedding"], Int[Tensor, " batch"]]:
         """The recurrent network's output (zeros in padded frames) and each utterance's length in its frames."""
+        lengths = self._conv_lengths(lengths)
+        return over_utterances(self.rnn, self.convolve(mel).transpose(1, 2), lengths), lengths
+
+    def local_frames(
+        self, mel: Float[Tensor, "batch frames mels"], lengths: Int[Tensor, " batch"], window: int, hop: int
+    ) -> tuple[Float[Tensor, "batch fewer embedding"], Int[Tensor, " batch"]]:
+        """The recurrent network's output where it runs over short windows, so that no frame knows the whole utterance,
+        averaged over pairs of steps; and each utterance's length in pairs. Not in the paper.
+
+        Args:
+            mel, lengths: as of `forward`.
+            window: steps of the recurrent network in a window; silence (zeros) fills those at the ends.
+            hop: steps from window to window, and steps in the middle of each that are kept.
+        """
+        lengths = self._conv_lengths(lengths)
+        x = self.convolve(mel).transpose(1, 2)[:, : int(lengths.max())]
+        x = x * inside(x, lengths)
+        windows, margin = -(-x.shape[1] // hop), (window - hop) // 2
+        x = F.pad(x, (0, 0, margin, windows * hop - x.shape[1] + window - hop - margin))
+        cut = x.unfold(1, window, hop).transpose(2, 3)  # (batch, windows, window, channels)
+        with torch.autocast(x.device.type, enabled=False):
+            h = self.rnn(cut.flatten(0, 1).to(next(self.rnn.parameters()).dtype))[0][:, margin : margin + hop]
+        h = h.reshape(len(x), windows * hop, -1)
+        h = F.pad(h * inside(h, lengths), (0, 0, 0, h.shape[1] % 2)).unflatten(1, (-1, 2)).sum(2)
+        pairs = (lengths + 1) // 2
+        told = (lengths[:, None] - 2 * torch.arange(h.shape[1])).clamp(1, 2).to(h.device, non_blocking=True)
+        return (h / told[:, :, None])[:, : int(pairs.max())], pairs
+
+    def _conv_lengths(self, lengths: Int[Tensor, " batch"]) -> Int[Tensor, " batch"]:
+        """Steps of the recurrent network of each utterance; UserError where one leaves none."""
         shortest = int(lengths.min())
         if shortest < self.config.min_frames:
             raise UserError(
@@ -145,7 +175,7 @@ class SpeechEncoder(nn.Module):
             )
         for _ in self.convs:
             lengths = conv_length(lengths, self.config.conv_stride)
-        return over_utterances(self.rnn, self.convolve(mel).transpose(1, 2), lengths), lengths
+        return lengths
 
     def forward(
         self, mel: Float[Tensor, "batch frames mels"], lengths: Int[Tensor, " batch"]

@@ -16,8 +16,6 @@ from s2igan.data.dataset import SpeechImageData, draw_other_views, encoder_input
 from s2igan.models.encoders import Reads
 from s2igan.models.generator import noise
 from s2igan.training.augment import augment_speech
-from s2igan.training.beyond import small_recipes
-from s2igan.training.beyond.small_recipes import SmallRecipes
 from s2igan.training.frozen import draw_views
 from s2igan.training.prefetch import streams
 from s2igan.training.rdg import RDGConfig
@@ -84,7 +82,6 @@ class RDGReader:
 
     Attributes:
         config: settings of the stage.
-        small: what the small recipes add.
         train: the training images and utterances.
         image_embeddings: V of every image and view that was encoded before; None reads crops, to be encoded in the
             step.
@@ -96,7 +93,6 @@ class RDGReader:
     """
 
     config: RDGConfig
-    small: SmallRecipes
     train: SpeechImageData
     image_embeddings: Float[Tensor, "images views embedding"] | None
     speech_embeddings: Float[Tensor, "utterances embedding"] | None
@@ -105,8 +101,7 @@ class RDGReader:
     rows: slice
 
     def read(self, step: int) -> dict[str, Any]:
-        """What `RDGBatch` holds, images at the highest resolution; ``relation`` are crops or V, ``extra`` and
-        ``shared`` what the small recipes add."""
+        """What `RDGBatch` holds, images at the highest resolution; ``relation`` are crops or V."""
         config, rows, train = self.config, self.rows, self.train
         rng, torch_rng = streams(self.seed, "rdg", step)
         positions = train.positions(step, config.batch_size, self.seed)
@@ -124,16 +119,11 @@ class RDGReader:
         relation = {}
         if config.relation:
             relation = self._relation_images(positions, train.similar(positions, rng), other, rng)
-        extra, shared = small_recipes.read(
-            self.small, step, config.batch_size, train, self.embedding_of, rng, torch_rng
-        )
         return read | {
             "z": z[rows],
             "eps": eps[rows],
             "class_ids": torch.from_numpy(train.classes[positions[rows]]),
             "relation": relation,
-            "extra": {name: value[rows] for name, value in extra.items()},
-            "shared": shared,
         }
 
     def items(self, step: int) -> list[str]:

@@ -31,6 +31,18 @@ def adam(
     return torch.optim.Adam(list(parameters), learning_rate, betas, weight_decay=weight_decay, foreach=True)
 
 
+def adamw(
+    module: nn.Module, learning_rate: float, betas: tuple[float, float], weight_decay: float
+) -> torch.optim.AdamW:
+    """AdamW (Loshchilov & Hutter 2019); only matrices and kernels decay."""
+    parameters = list(module.parameters())
+    groups = [
+        {"params": [p for p in parameters if p.dim() > 1], "weight_decay": weight_decay},
+        {"params": [p for p in parameters if p.dim() <= 1], "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(groups, learning_rate, betas, foreach=True)
+
+
 def backward(loss: Tensor, parts: int = 1) -> None:
     """Adds the gradients of one of ``parts`` equal parts of this process's batch; then comes `optimiser_step`."""
     terms = parts * world_size()  # their gradients are added up
@@ -39,8 +51,13 @@ def backward(loss: Tensor, parts: int = 1) -> None:
     torch.clear_autocast_cache()  # else passes after the step would use bf16 copies of the weights before it
 
 
-def optimiser_step(optimisers: Mapping[str, torch.optim.Optimizer]) -> dict[str, Tensor]:
+def optimiser_step(
+    optimisers: Mapping[str, torch.optim.Optimizer], *, largest_norm: float | None = None
+) -> dict[str, Tensor]:
     """One step of each optimiser on the gradients of all processes.
+
+    Args:
+        largest_norm: gradients of an optimiser with a larger norm are scaled down to it.
 
     Returns:
         `<name>/gradient_norm` of each. A norm that is not finite tells that the step is broken and the weights with it:
@@ -56,6 +73,10 @@ def optimiser_step(optimisers: Mapping[str, torch.optim.Optimizer]) -> dict[str,
         for name, own in gradients.items()
         if own
     }
+    if largest_norm is not None:
+        for name, own in gradients.items():
+            if own:
+                torch._foreach_mul_(own, (largest_norm / norms[f"{name}/{GRADIENT_NORM}"]).clamp(max=1.0))
     for optimiser in optimisers.values():
         optimiser.step()
         optimiser.zero_grad(set_to_none=True)

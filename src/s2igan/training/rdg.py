@@ -1,8 +1,7 @@
 """Stage 2: the relation-supervised densely-stacked generative model (RDG; paper section 2.3, docs/method.md section 4).
 
 `step` is the paper's algorithm: the generator draws a fake at each scale, each scale's discriminator is updated, then
-the relation supervisor, then the generator on the same fakes, then its moving average. What goes beyond the paper is in
-`training/beyond/` and joins through `Extra`.
+the relation supervisor, then the generator on the same fakes, then its moving average.
 """
 
 from __future__ import annotations
@@ -25,9 +24,6 @@ from s2igan.models.generator import Generator, GeneratorConfig, GeneratorOutput
 from s2igan.models.relation import RelationSupervisor
 from s2igan.training.optimisation import Ema, adam, backward, frozen, optimiser_step, statistics_held, weighted_sum
 from s2igan.training.trainer import TrainedState, TrainerConfig
-
-Terms = dict[str, tuple[float, Tensor]]
-"""Further terms of a loss by name: weight and value."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +78,6 @@ class RDGState(TrainedState):
     relation: RelationSupervisor | None
     speech: Encoder | None
     """Only where it trains along."""
-    extra: Extra
     ema: Ema
     generator_optimiser: torch.optim.Optimizer
     discriminator_optimisers: dict[int, torch.optim.Optimizer]
@@ -99,7 +94,6 @@ class RDGState(TrainedState):
             "relation": self.relation,
             "relation_optimiser": self.relation_optimiser,
             "speech": self.speech,
-            "extra": self.extra,
             **{f"discriminator_{side}": network for side, network in self.discriminators.items()},
             **{f"discriminator_{side}_optimiser": adam for side, adam in self.discriminator_optimisers.items()},
         }
@@ -122,10 +116,6 @@ class RDGBatch:
     """V of real, similar and negative images; empty without the relation supervisor."""
     identical: bool = True
     """Whether the relation supervisor has the identical relation (sets with classes)."""
-    extra: dict[str, Float[Tensor, "batch ..."]] = field(default_factory=dict)
-    """What `Extra` reads for each row."""
-    shared: dict[str, Tensor] = field(default_factory=dict)
-    """What `Extra` reads for the batch, the same in every part of it."""
 
     def parts(self, count: int) -> list[RDGBatch]:
         """The batch in ``count`` equal parts.
@@ -144,7 +134,7 @@ class RDGBatch:
             return tuple(cut(item, rows) for item in value) if isinstance(value, tuple) else value
 
         n = len(self.z) // count
-        names = [entry.name for entry in fields(self) if entry.name != "shared"]
+        names = [entry.name for entry in fields(self)]
         return [
             replace(self, **{name: cut(getattr(self, name), slice(i * n, (i + 1) * n)) for name in names})
             for i in range(count)
@@ -159,44 +149,9 @@ class Fakes:
     """By resolution, from the lowest."""
     out: GeneratorOutput
     condition: Float[Tensor, "batch condition"]
-    """mu (or c) of the descriptions that the fakes are drawn for."""
-    real_condition: Float[Tensor, "batch condition"]
-    """mu (or c) of the real images' descriptions: the same, unless an `Extra` draws for other descriptions."""
+    """mu (or c) of the descriptions."""
     features: Float[Tensor, "batch features"] | None
-    """V of the fakes of the highest scale, where a loss needs it."""
-    matching: int | None = None
-    """The first rows, whose fake is drawn for the description of their real image; None is all of them."""
-
-
-class Extra(nn.Module):
-    """What `training/beyond/` may add to `step`. This one, the paper's method, adds nothing."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.heads = nn.ModuleDict()
-        """By resolution: modules that train with that scale's discriminator."""
-        self.helpers = nn.ModuleDict()
-        """Modules that train with the generator."""
-
-    def head(self, resolution: int) -> nn.Module | None:
-        """The module that trains with one scale's discriminator, where there is one."""
-        return dict(self.heads.named_children()).get(str(resolution))
-
-    def draw(self, state: RDGState, batch: RDGBatch, config: RDGConfig) -> Fakes:
-        """The fakes of a batch."""
-        return draw(state, speech_embedding(state, batch), batch.z, batch, config)
-
-    def discriminator_terms(
-        self, resolution: int, real_map: Float[Tensor, "batch features 4 4"], fakes: Fakes, batch: RDGBatch
-    ) -> Terms:
-        """Further terms of one discriminator's loss; ``real_map`` is what its trunk makes of the real images."""
-        return {}
-
-    def generator_terms(
-        self, fake_maps: Mapping[int, Float[Tensor, "batch features 4 4"]], fakes: Fakes, batch: RDGBatch
-    ) -> Terms:
-        """Further terms of the generator's loss; ``fake_maps`` are what the trunks make of the fakes."""
-        return {}
+    """V of the fakes of the highest scale; None without the relation supervisor."""
 
 
 def step(state: RDGState, batch: RDGBatch, config: RDGConfig) -> dict[str, Tensor]:
@@ -207,19 +162,17 @@ def step(state: RDGState, batch: RDGBatch, config: RDGConfig) -> dict[str, Tenso
 
     for part, log in zip(parts, logs, strict=True):
         with _without_trace(state) if redraw else nullcontext():
-            fakes = state.extra.draw(state, part, config)
+            fakes = draw(state, part, config)
 
         # Eqs. 11, 12: each scale's discriminator tells real, mismatched and fake images apart.
-        condition = fakes.real_condition.detach()
+        condition = fakes.condition.detach()
         for side, network in state.discriminators.items():
-            seen = [(part.real[side], condition), (fakes.images[side].detach(), fakes.condition.detach())]
+            seen = [(part.real[side], condition), (fakes.images[side].detach(), condition)]
             if config.mismatched:
                 seen.insert(1, (part.mismatched[side], condition))
-            (real_map, real), *others, (_, fake) = network.each(*seen)
-            mismatched = others[0][1] if config.mismatched else None
-            terms = discriminator_loss(real, fake, mismatched)
-            extra = state.extra.discriminator_terms(side, real_map, fakes, part)
-            log |= _backward(f"discriminator_{side}", terms, {}, extra, config.accumulate)
+            real, *others, fake = (logits for _, logits in network.each(*seen))
+            mismatched = others[0] if others else None
+            log |= _backward(f"discriminator_{side}", discriminator_loss(real, fake, mismatched), {}, config.accumulate)
             if mismatched is not None:
                 log[f"discriminator_{side}/told_apart"] = (real[0] > mismatched[0]).float().mean()
 
@@ -229,10 +182,10 @@ def step(state: RDGState, batch: RDGBatch, config: RDGConfig) -> dict[str, Tenso
             ground_truth, drawn = part.relation_features["real"], fakes.features.detach()
             identical = state.relation(ground_truth, ground_truth)
             positive = state.relation(ground_truth, part.relation_features["similar"])
-            generated = state.relation(ground_truth[: fakes.matching], drawn[: fakes.matching])
+            generated = state.relation(ground_truth, drawn)
             negative = state.relation(ground_truth, part.relation_features["negative"])
             terms = relation_loss(positive, generated, negative, identical if part.identical else None)
-            log |= _backward("relation", terms, {}, {}, config.accumulate)
+            log |= _backward("relation", terms, {}, config.accumulate)
 
     optimisers = {f"discriminator_{side}": optimiser for side, optimiser in state.discriminator_optimisers.items()}
     if state.relation_optimiser is not None:
@@ -242,21 +195,17 @@ def step(state: RDGState, batch: RDGBatch, config: RDGConfig) -> dict[str, Tenso
     # Eqs. 9, 10: the generator, through the discriminators and the supervisor as they are after their updates.
     for part, log in zip(parts, logs, strict=True):
         if redraw:
-            fakes = state.extra.draw(state, part, config)
+            fakes = draw(state, part, config)
         mu, logvar = fakes.out.mu, fakes.out.logvar
         weights = {"kl": config.kl}
-        with frozen([*state.discriminators.values(), *([state.relation] if state.relation else []), state.extra.heads]):
-            maps = {side: state.discriminators[side].features(image) for side, image in fakes.images.items()}
-            logits = {side: state.discriminators[side].logits(seen, fakes.condition) for side, seen in maps.items()}
+        with frozen([*state.discriminators.values(), *([state.relation] if state.relation else [])]):
+            logits = {side: state.discriminators[side](image, fakes.condition) for side, image in fakes.images.items()}
             relation = None
             if state.relation is not None:
                 assert fakes.features is not None
-                ground_truth = part.relation_features["real"]
-                relation = state.relation(ground_truth[: fakes.matching], fakes.features[: fakes.matching])
+                relation = state.relation(part.relation_features["real"], fakes.features)
                 weights["relation"] = config.relation
-            terms = generator_loss(logits, relation, (mu, logvar))
-            extra = state.extra.generator_terms(maps, fakes, part)
-            log |= _backward("generator", terms, weights, extra, config.accumulate)
+            log |= _backward("generator", generator_loss(logits, relation, (mu, logvar)), weights, config.accumulate)
         log |= {"generator/mu": mu.abs().mean(), "generator/variance": logvar.exp().mean()}
     norms |= optimiser_step({"generator": state.generator_optimiser})
 
@@ -264,23 +213,18 @@ def step(state: RDGState, batch: RDGBatch, config: RDGConfig) -> dict[str, Tenso
     return {key: torch.stack([log[key].detach() for log in logs]).mean(dim=0) for key in logs[0]} | norms
 
 
-def draw(
-    state: RDGState, embedding: Float[Tensor, "batch embedding"], z: Tensor, batch: RDGBatch, config: RDGConfig
-) -> Fakes:
+def draw(state: RDGState, batch: RDGBatch, config: RDGConfig) -> Fakes:
     """One forward pass of the generator (Eq. 7), and V of its largest images."""
-    out = state.generator(embedding, z, batch.eps)
+    out = state.generator(speech_embedding(state, batch), batch.z, batch.eps)
     images = dict(zip(sorted(batch.real), out.images, strict=True))
     condition = out.mu if config.condition_on == "mu" else out.c
     features = state.encode(out.images[-1]) if state.relation is not None and state.encode is not None else None
-    return Fakes(images, out, condition, condition, features)
+    return Fakes(images, out, condition, features)
 
 
-def _backward(
-    name: str, terms: Mapping[str, Tensor], weights: Mapping[str, float], extra: Terms, parts: int
-) -> dict[str, Tensor]:
+def _backward(name: str, terms: Mapping[str, Tensor], weights: Mapping[str, float], parts: int) -> dict[str, Tensor]:
     """Adds the gradient of a loss; its terms and their weighted sum, by name."""
-    terms = {**terms, **{key: value for key, (_, value) in extra.items()}}
-    loss = weighted_sum(terms, {**weights, **{key: weight for key, (weight, _) in extra.items()}})
+    loss = weighted_sum(terms, weights)
     backward(loss, parts)
     return {f"{name}/{key}": value for key, value in terms.items()} | {f"{name}/total": loss}
 
@@ -327,7 +271,6 @@ def make_state(
     speech: Encoder | None,
     seed: int,
     device: torch.device,
-    extra: Extra | None = None,
 ) -> RDGState:
     """Fresh networks, initialised orthogonally and channels last in memory, and their optimisers.
 
@@ -337,12 +280,10 @@ def make_state(
         speech: the speech encoder; it trains along unless ``config.speech`` is "frozen".
         seed: of the initial weights.
         device: where the networks lie.
-        extra: what `training/beyond/` adds.
     """
     rng = torch.Generator().manual_seed(seed)
-    extra = extra if extra is not None else Extra()
     generator, discriminators, relation = build_networks(config, image_embedding)
-    for network in (generator, *discriminators.values(), relation, extra):
+    for network in (generator, *discriminators.values(), relation):
         if network is not None:
             init_weights(network, rng)
             network.to(device).to(memory_format=torch.channels_last)
@@ -357,11 +298,10 @@ def make_state(
         discriminators=discriminators,
         relation=relation,
         speech=trained_speech,
-        extra=extra,
         ema=Ema(generator, config.ema_decay),
-        generator_optimiser=optimiser(config.learning_rate, generator, trained_speech, extra.helpers),
+        generator_optimiser=optimiser(config.learning_rate, generator, trained_speech),
         discriminator_optimisers={
-            resolution: optimiser(config.discriminator_learning_rate, network, extra.head(resolution))
+            resolution: optimiser(config.discriminator_learning_rate, network)
             for resolution, network in discriminators.items()
         },
         relation_optimiser=optimiser(config.learning_rate, relation) if relation is not None else None,

@@ -6,7 +6,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from s2igan.training.autoencoder import AutoencoderTraining
     from s2igan.training.beyond import Beyond
+    from s2igan.training.flow import FlowTraining
+    from s2igan.training.matchmap import MatchmapTraining
     from s2igan.training.rdg import RDGConfig
     from s2igan.training.sen import SENConfig
 
@@ -27,15 +30,45 @@ def _paper_only() -> Beyond:
 
 
 @dataclass(frozen=True)
+class LatentFlow:
+    """The other stage 2, which is not in the paper: an autoencoder, word embeddings, and a flow in its latents."""
+
+    autoencoder: AutoencoderTraining
+    matchmap: MatchmapTraining
+    flow: FlowTraining
+
+
+@dataclass(frozen=True)
 class Recipe:
-    """Both stages, complete."""
+    """Stage 1, and one stage 2: the paper's RDG or latent flow."""
 
     name: str
     sen: SENConfig
-    rdg: RDGConfig
+    rdg: RDGConfig | None = None
+    latent_flow: LatentFlow | None = None
     beyond: Beyond = field(default_factory=_paper_only)
+    """What goes beyond the paper in the RDG."""
     training_set: TrainingSet | None = None
     """Only estimates use it."""
 
     def __post_init__(self) -> None:
-        self.beyond.small.check(self.rdg)
+        if (self.rdg is None) == (self.latent_flow is None):
+            raise ValueError(f"the recipe {self.name} needs one stage 2, rdg or latent_flow")
+
+    @property
+    def stage_2(self) -> str:
+        """`rdg` or `latent-flow`."""
+        return "rdg" if self.rdg is not None else "latent-flow"
+
+    @property
+    def picture_size(self) -> int:
+        """Side in pixels of the pictures that stage 2 draws."""
+        if self.rdg is not None:
+            return self.rdg.generator.resolutions[-1]
+        assert self.latent_flow is not None
+        return self.latent_flow.autoencoder.network.size
+
+    @property
+    def image_size(self) -> int:
+        """Side in pixels of the largest pictures that a stage needs."""
+        return max(self.sen.image_size, self.picture_size)

@@ -24,7 +24,6 @@ from s2igan.training import rdg, sen
 from s2igan.training.beyond import Beyond
 from s2igan.training.beyond.condition_start import start_condition
 from s2igan.training.beyond.in_use import calibrate_batch_norm
-from s2igan.training.beyond.small_recipes import SmallExtra
 from s2igan.training.data import RDGReader, SENReader, crops_of, pyramid
 from s2igan.training.distributed import share, synchronise_batch_norms
 from s2igan.training.frozen import draw_views, image_features, speech_embeddings
@@ -185,7 +184,6 @@ class RDGStage(Stage):
         self.images_per_step = config.batch_size
         self.steps_per_epoch = train.steps_per_epoch(config.batch_size)
         self.config = config = replace(config, trainer=config.trainer.in_steps(self.steps_per_epoch))
-        self.extra = SmallExtra(beyond.small, config) if beyond.small.on else None
         self.state = rdg.make_state(
             config,
             image_embedding=image.config.embedding,
@@ -193,7 +191,6 @@ class RDGStage(Stage):
             speech=speech,
             seed=seed,
             device=device,
-            extra=self.extra,
         )
         start_condition(self.state.generator, beyond.condition_start)
         self.state.ema = Ema(self.state.generator, config.ema_decay)
@@ -217,14 +214,10 @@ class RDGStage(Stage):
                 projected = torch.cat([image.project(part.to(device)).cpu() for part in flat.split(4096)])
             views = projected.view(*features.shape[:2], -1)
         rows = share(config.batch_size)
-        self.reader = RDGReader(config, beyond.small, train, views, embeddings, speech.reads, seed, rows)
+        self.reader = RDGReader(config, train, views, embeddings, speech.reads, seed, rows)
 
     def update(self, step: int) -> Callable[..., dict[str, Tensor]]:
-        """The paper's step, or one of the warm-up, at the scheduled learning rates."""
-        if self.extra is not None:
-            self.extra.at(step)
-            if step < self.beyond.small.warmup_steps:
-                return self.extra.warmup_step
+        """The paper's step, at the scheduled learning rates."""
         factor = schedule(step, self.config.trainer.steps, self.config.schedule)
         set_learning_rate(self.state.generator_optimiser, self.config.learning_rate * factor)
         for optimiser in self.state.discriminator_optimisers.values():
@@ -250,8 +243,6 @@ class RDGStage(Stage):
             class_ids=to(read["class_ids"], device),
             relation_features=relation,
             identical=self.train.has_classes,
-            extra={name: to(value, device) for name, value in read["extra"].items()},
-            shared={name: to(value, device) for name, value in read["shared"].items()},
         )
 
     def _scales(self, images: Tensor) -> dict[int, Tensor]:
@@ -264,17 +255,9 @@ class RDGStage(Stage):
         if embeddings is None:
             utterances = self.train.utterances[:: max(1, len(self.train.utterances) // 1024)]
             embeddings = speech_embeddings(self.train.store, self.speech, utterances, device=self.device)
-        config, images = self.config.generator, None
-        if self.extra is not None:
-            rng = np.random.default_rng([self.seed, 0x517])
-            chosen = rng.permutation(len(self.train))[: self.beyond.small.noise_components]
-            images = self.train.crops(chosen, rng)
-            config = self.extra.generator_in_use(config, len(images))
-        averaged = Generator(config).to(self.device).to(memory_format=torch.channels_last)
-        averaged.load_state_dict(self.state.generator.state_dict(), strict=False)
+        averaged = Generator(self.config.generator).to(self.device).to(memory_format=torch.channels_last)
+        averaged.load_state_dict(self.state.generator.state_dict())
         self.state.ema.copy_to(averaged)
-        if self.extra is not None:
-            self.extra.finish(averaged, embeddings, images)
         if self.beyond.in_use.calibrate_batch_norm:
             calibrate_batch_norm(averaged, embeddings, 2 * self.config.batch_size, seed=self.seed)
         return averaged.eval()

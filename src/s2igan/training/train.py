@@ -17,12 +17,18 @@ from s2igan.data.dataset import SpeechImageData, embedding_rows, encoder_input
 from s2igan.data.store import Store
 from s2igan.errors import UserError
 from s2igan.files import cache_folder
+from s2igan.models.autoencoder import Autoencoder
 from s2igan.models.blocks import seeded
 from s2igan.models.encoders import Encoder, build_encoder, encoder_from_json, encoder_to_json
+from s2igan.models.generator import Generator
 from s2igan.models.image_encoder import ImageEncoder
+from s2igan.models.latent_flow import LatentFlow, check_frames
+from s2igan.models.matchmap import WordEncoder
 from s2igan.models.precomputed import Precomputed, PrecomputedConfig
 from s2igan.run_directory import RunDirectory, in_words
 from s2igan.training.distributed import first, rank, start
+from s2igan.training.latent_flow_stages import AutoencoderStage, FlowStage, MatchmapStage
+from s2igan.training.recipe import LatentFlow as LatentFlowRecipe
 from s2igan.training.recipe import Recipe
 from s2igan.training.stages import RDGStage, SENStage
 from s2igan.training.trainer import Trainer
@@ -38,7 +44,7 @@ def train_run(
     *,
     data: str | Path,
     out: str | Path,
-    stage: Literal["sen", "rdg", "both"] = "both",
+    stage: Literal["1", "2", "both"] = "both",
     resume: bool = False,
     seed: int = 0,
     sen_from: str | Path | None = None,
@@ -49,7 +55,7 @@ def train_run(
 
     Args:
         out: run directory to make, or with `resume` to go on with.
-        stage: which stage to train; "rdg" needs a run whose stage 1 is finished.
+        stage: which stage to train; "2" needs a run whose stage 1 is finished.
         resume: go on from the newest checkpoint, if there is one.
         seed: of weights, batches and noise.
         sen_from: another run whose stage 1 to use in place of training it.
@@ -72,32 +78,67 @@ def train_run(
         config["text_embeddings"] = check_text_embeddings(recipe.sen.speech, store)
     if sen_from is not None:
         config["sen_from"] = check_sen(Path(sen_from), recipe, store, allow_other_data=allow_other_data)
+    if recipe.latent_flow is not None:
+        check_frames(build_encoder(recipe.sen.speech))
     where = start(device)
     if rank():
         console = Console(quiet=True)
     out = Path(out)
-    go_on = (resume or (stage == "rdg" and sen_from is None)) and (out / "config.json").exists()
+    go_on = (resume or (stage == "2" and sen_from is None)) and (out / "config.json").exists()
     located = config | {"data": str(Path(data).resolve())}
     locked = first(lambda: RunDirectory.resume(out, config) if go_on else RunDirectory.create(out, located))
     with locked if locked is not None else RunDirectory.open(out) as run:
         given: dict[str, Any] = {"seed": seed, "device": where, "console": console, "cache": cache_folder(run.path)}
         if sen_from is not None:
             first(lambda: copy_sen(Path(sen_from), run, config["sen_from"]))
-        elif stage in ("sen", "both"):
+        elif stage in ("1", "both"):
             sen = SENStage(recipe.sen, *_splits(store, "sen", recipe.sen.image_size), **given)
             Trainer(sen, run, console).run(resume=go_on)
             first(lambda: leave_sen(recipe, sen, run))
-        if stage in ("rdg", "both"):
-            splits = _splits(store, "rdg", recipe.rdg.generator.resolutions[-1])
+        if stage in ("2", "both"):
+            splits = _splits(store, "rdg", recipe.picture_size)
             speech, image = load_sen(run.path, where)
-            if recipe.rdg.speech == "scratch":
-                with seeded(seed):
-                    speech = build_encoder(speech.config).to(where)
-            given |= {"speech": speech, "image": image, "samples": run.samples}
-            rdg = RDGStage(recipe.rdg, recipe.beyond, *splits, **given)
-            Trainer(rdg, run, console).run(resume=go_on)
-            first(lambda: export(recipe, rdg, run))
+            drawer: Generator | LatentFlow
+            if recipe.rdg is not None:
+                if recipe.rdg.speech == "scratch":
+                    with seeded(seed):
+                        speech = build_encoder(speech.config).to(where)
+                given |= {"speech": speech, "image": image, "samples": run.samples}
+                rdg = RDGStage(recipe.rdg, recipe.beyond, *splits, **given)
+                Trainer(rdg, run, console).run(resume=go_on)
+                drawer = rdg.averaged()
+            else:
+                assert recipe.latent_flow is not None
+                drawer = _train_latent_flow(recipe.latent_flow, splits, speech, run, resume=go_on, **given)
+            first(lambda: export(recipe, speech, image, drawer, store, run))
     return out
+
+
+def _train_latent_flow(
+    recipe: LatentFlowRecipe,
+    splits: tuple[SpeechImageData, SpeechImageData | None],
+    speech: Encoder,
+    run: RunDirectory,
+    *,
+    seed: int,
+    device: torch.device,
+    console: Console,
+    cache: Path,
+    resume: bool,
+) -> LatentFlow:
+    """Autoencoder, word embeddings, flow; each goes on from its newest checkpoint."""
+    common: dict[str, Any] = {"seed": seed, "device": device}
+    encoded = AutoencoderStage(recipe.autoencoder, *splits, samples=run.samples, **common)
+    Trainer(encoded, run, console).run(resume=resume)
+    autoencoder: Autoencoder = encoded.averaged()
+    common |= {"speech": check_frames(speech), "autoencoder": autoencoder, "cache": cache, "console": console}
+    cached: dict[str, Any] = common | {"views": recipe.flow.views, "reach": recipe.flow.reach}
+    matched = MatchmapStage(recipe.matchmap, *splits, **cached)
+    Trainer(matched, run, console).run(resume=resume)
+    words: WordEncoder = matched.state.matchmap.words.eval().requires_grad_(False)
+    drawn = FlowStage(recipe.flow, *splits, words=words, samples=run.samples, **common)
+    Trainer(drawn, run, console).run(resume=resume)
+    return drawn.averaged()
 
 
 def check_text_embeddings(config: PrecomputedConfig, store: Store) -> str:
@@ -126,20 +167,27 @@ def leave_sen(recipe: Recipe, stage: SENStage, run: RunDirectory) -> None:
     run.log(f"sen: kept the weights of step {stage.best['step']}")
 
 
-def export(recipe: Recipe, stage: RDGStage, run: RunDirectory) -> None:
-    """Writes what use and evaluation need: speech encoder, averaged generator, image head, each with its own sizes; no
-    optimiser."""
-    generator = stage.averaged()
-    networks = {"speech_encoder": stage.speech, "generator": generator, "image_head": stage.image.head}
+def export(
+    recipe: Recipe,
+    speech: Encoder,
+    image: ImageEncoder,
+    drawer: Generator | LatentFlow,
+    store: Store,
+    run: RunDirectory,
+) -> None:
+    """Writes what use and evaluation need: speech encoder, averaged generator or latent flow, image head, each with its
+    own sizes; no optimiser."""
+    kind = "generator" if isinstance(drawer, Generator) else "latent_flow"
+    networks = nn.ModuleDict({"speech_encoder": speech, kind: drawer, "image_head": image.head})
     config: dict[str, Any] = {
-        **_networks(stage.speech, stage.image, recipe.sen.image_size),
-        "generator": dataclasses.asdict(generator.config),
-        "front_end": {"window": stage.train.store.window, "pad_mode": "reflect"},
+        **_networks(speech, image, recipe.sen.image_size),
+        kind: dataclasses.asdict(drawer.config),
+        "front_end": {"window": store.window, "pad_mode": "reflect"},
         "rerank": recipe.beyond.in_use.rerank,
         "recipe": recipe.name,
     }
-    save_model(run.model, _json(config), nn.ModuleDict(networks).state_dict())
-    run.log(f"rdg: the model is in {run.model}")
+    save_model(run.model, _json(config), networks.state_dict())
+    run.log(f"the model is in {run.model}")
 
 
 def load_sen(run: Path, device: torch.device) -> tuple[Encoder, ImageEncoder]:
@@ -201,7 +249,7 @@ def copy_sen(source: Path, run: RunDirectory, facts: dict[str, Any]) -> None:
 
 def _finished_sen(run: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
     if not (run / SEN_FOLDER).is_dir():
-        raise UserError(f"{run} has no finished stage 1; train it first with s2igan train ... --stage sen.")
+        raise UserError(f"{run} has no finished stage 1; train it first with s2igan train ... --stage 1.")
     return load_model(run / SEN_FOLDER)
 
 

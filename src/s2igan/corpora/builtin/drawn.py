@@ -3,7 +3,8 @@
 A class is a species, a fixed combination of attributes (`species`); its individuals are drawn, each picture gets
 captions that name some of its attributes, and every caption is spoken by a voice of espeak-ng. The split is by class as
 CUB's is (method.md section 5): the combinations of the test classes are new though every value was seen, and two voices
-speak in the test split only. All follows from one seed, however many processes work.
+speak in the test split only. Large sets have a development split of the same kind, with voices of its own: settings are
+chosen on it, so that the test split is looked at once. All follows from one seed, however many processes work.
 
 What is drawn and how it is described is a `DrawnSet`; `birds` and `flowers` are the two there are.
 """
@@ -35,16 +36,18 @@ from s2igan.files import abandoned, atomic_write_json, disk_errors, has_content,
 from s2igan.parallel import each_result, progress_bars
 from s2igan.speech import flac, parse_voice
 
-TEST_SHARE, VALIDATION_SHARE = 12 / 60, 4 / 60  # of the classes; CUB's proportions with a validation split beside them
+HELD_OUT = {"validation": 4 / 60, "test": 12 / 60}  # of the classes; CUB's proportions with a validation split
+LARGE = 100  # classes from which on there is a development split
+HELD_OUT_OF_LARGE = {"validation": 30 / 250, "development": 50 / 250, "test": 50 / 250}
 MAX_CLASSES = 1000
 SWAPS_PER_CELL, MAX_SWAPS = 60, 60_000  # attempts to balance the species, per class and attribute and in all
-OVERSAMPLING = 2  # pictures are drawn at twice the stored size, which prepares for anti-aliased resizing
+OVERSAMPLING = 1.5  # of pictures stored at up to `OVERSAMPLED` px; larger ones need none, the renderer smooths edges
+OVERSAMPLED = 100
 PNG_LEVEL = 3  # zlib's; a higher one takes longer than the drawing is worth
 FLAC_BITS = 11  # precision of the speech files: noise at -66 dB of full scale, half the size of 16 bits
 
-MIN_DIFFERENT = 4  # attributes in which a validation or test class differs from any other ...
-CROWDED = 200  # ... up to this number of classes; more do not leave room for that, and differ in at least one
-PATIENCE = 2000  # exchanges of values between new classes until they have to differ in one attribute less
+MIN_DIFFERENT = 4  # attributes in which a class that is not trained on differs from any other, where there is room
+PATIENCE = 300  # exchanges of values between new classes until what is left has to do
 
 RATES = (135, 205)  # words a minute
 PITCHES = (30, 70)  # espeak-ng's scale; 50 is the voice's own
@@ -52,13 +55,14 @@ RANGES = (30, 80)  # the same, for how far the pitch moves
 
 VOICES = table("drawn")  # of espeak-ng
 TRAINING_VOICES: tuple[str, ...] = tuple(itertools.chain(*VOICES["training"].values()))
+DEVELOPMENT_VOICES: tuple[str, ...] = tuple(VOICES["development"].values())
 TEST_VOICES: tuple[str, ...] = tuple(itertools.chain(*VOICES["test"].values()))
 # A neural voice at four speeds, without noise of its own, which takes half the time. Taught by espeak-ng's voices
 # alone, a speech encoder hardly understands other engines (`benchmarks/other_voices.py`).
 NEURAL_VOICES = tuple(
     f"piper:joe?length_scale={factor}&noise_scale=0&noise_w_scale=0" for factor in (0.75, 0.9, 1.05, 1.25)
 )
-NEURAL_SHARE = 0.06  # of the training and validation captions
+NEURAL_SHARE, MOST_NEURAL = 0.06, 150  # of the training and validation captions; it speaks 50 times slower
 
 
 @dataclass(frozen=True)
@@ -86,19 +90,26 @@ class DrawnSet:
     def min_classes(self) -> int:
         """The fewest classes of which enough train to show every value of every attribute."""
         needed = max(map(len, self.attributes.values()))
-        return next(n for n in range(needed, MAX_CLASSES) if n - sum(_held_out(n)) >= needed)
+        return next(n for n in range(needed, MAX_CLASSES) if n - sum(_held_out(n).values()) >= needed)
+
+
+def drawing_side(stored: int) -> int:
+    """Side in pixels at which pictures are drawn that are stored at ``stored`` px."""
+    return round(OVERSAMPLING * stored) if stored <= OVERSAMPLED else stored
 
 
 # -------------------------------------------------------------------------------------------------------------- species
 
 
-def _held_out(classes: int) -> tuple[int, int]:
-    """How many of the classes are for validation and for testing."""
-    return max(1, round(classes * VALIDATION_SHARE)), round(classes * TEST_SHARE)
+def _held_out(classes: int) -> dict[str, int]:
+    """How many of the classes are in each split that is not trained on."""
+    shares = HELD_OUT if classes < LARGE else HELD_OUT_OF_LARGE
+    return {split: max(1, round(classes * share)) for split, share in shares.items()}
 
 
 def split_classes(drawn: DrawnSet, classes: int) -> list[str]:
-    """The split of each class, by number: 44 train, 4 validation and 12 test of 60, and in proportion.
+    """The split of each class, by number: of 250, 120 train, 30 validation, 50 development and 50 test; below `LARGE`
+    there is no development split, and of 60 classes 44 train, 4 are for validation and 12 test. Others in proportion.
 
     Raises:
         UserError: for fewer classes than show every value in training, or more than 1,000.
@@ -108,18 +119,19 @@ def split_classes(drawn: DrawnSet, classes: int) -> list[str]:
             f"--classes {classes}: the {drawn.name} need {drawn.min_classes} to {MAX_CLASSES} classes; fewer leave too "
             "few for training to show every colour."
         )
-    n_validation, n_test = _held_out(classes)
-    return ["train"] * (classes - n_validation - n_test) + ["validation"] * n_validation + ["test"] * n_test
+    held_out = _held_out(classes)
+    splits = ["train"] * (classes - sum(held_out.values()))
+    return splits + [split for split, count in held_out.items() for _ in range(count)]
 
 
 def species(drawn: DrawnSet, classes: int, seed: int = 0) -> list[dict[str, str]]:
     """The attributes of each class: {attribute: value}, in the order of `split_classes`.
 
     Within each split every value of an attribute appears equally often, give or take one. In training the pairing of
-    attributes is balanced as well (`_balance`), so that no attribute tells anything about another. Validation and test
-    classes are drawn at random, each different from every other class in at least `MIN_DIFFERENT` attributes (where
-    there is room for that); balancing them together with the training classes would make their pairs the rarest ones, a
-    test that misleads on purpose.
+    attributes is balanced as well (`_balance`), so that no attribute tells anything about another. The other classes
+    are drawn at random, each different from every other class in at least `MIN_DIFFERENT` attributes where there is
+    room for that (`differences` tells); balancing them together with the training classes would make their pairs the
+    rarest ones, a test that misleads on purpose.
 
     Raises:
         UserError: for a number of classes that `split_classes` refuses.
@@ -133,17 +145,16 @@ def species(drawn: DrawnSet, classes: int, seed: int = 0) -> list[dict[str, str]
 
     codes = draw(splits.count("train"))
     _balance(codes, n_values, rng)
-    for name in ("validation", "test"):
-        new = draw(splits.count(name))
-        exchanges, least = 0, MIN_DIFFERENT if classes <= CROWDED else 1
-        while (near := _too_near(codes, new, max(1, least - exchanges // PATIENCE))) is not None:
-            exchanges += 1
-            if len(new) == 1:
+    for count in _held_out(classes).values():
+        new = draw(count)
+        for _ in range(PATIENCE):
+            near = _too_near(codes, new)
+            if not len(near):
+                break
+            if count == 1:
                 new = draw(1)
-            else:  # an exchange keeps the values even
-                pair = [near, rng.choice([i for i in range(len(new)) if i != near])]
-                column = rng.randrange(len(n_values))
-                new[pair, column] = new[pair[::-1], column]
+            else:
+                _exchange(codes, new, int(rng.choice(near)), rng)
         codes = np.concatenate([codes, new])
     return [
         {name: values[code] for (name, values), code in zip(drawn.attributes.items(), row, strict=True)}
@@ -159,15 +170,50 @@ def _evenly(n_values: int, count: int, rng: random.Random) -> list[int]:
     return column
 
 
-def _too_near(
-    codes: Int64[np.ndarray, "classes attributes"], new: Int64[np.ndarray, "more attributes"], least: int
-) -> int | None:
-    """The first new class that differs from another, new or not, in fewer than `least` attributes."""
-    for number, row in enumerate(new):
-        others = np.concatenate([codes, np.delete(new, number, axis=0)])
-        if ((others != row).sum(axis=1) < least).any():
-            return number
-    return None
+def differences(kinds: Sequence[Mapping[str, str]], splits: Sequence[str]) -> dict[str, dict[int, int]]:
+    """For each split that is not trained on: how many of its classes differ from every other in how few attributes."""
+    codes = np.array([list(kind.values()) for kind in kinds])
+    apart = (codes[:, None] != codes).sum(axis=2)
+    np.fill_diagonal(apart, codes.shape[1])
+    least = apart.min(axis=1)
+    named = dict.fromkeys(split for split in splits if split != "train")
+    return {name: _counted(least[np.array(splits) == name]) for name in named}
+
+
+def _counted(numbers: Int64[np.ndarray, " n"]) -> dict[int, int]:
+    return {int(value): int(count) for value, count in zip(*np.unique(numbers, return_counts=True), strict=True)}
+
+
+Classes = Int64[np.ndarray, "_ attributes"]
+"""Of each class, the number of its value of every attribute."""
+
+
+def _shortfalls(codes: Classes, new: Classes) -> Int64[np.ndarray, " new"]:
+    """How much each new class lacks, over all other classes, to `MIN_DIFFERENT` attributes."""
+    others = np.concatenate([codes, new])
+    apart = (new[:, None] != others).sum(axis=2)
+    apart[np.arange(len(new)), len(codes) + np.arange(len(new))] = MIN_DIFFERENT
+    return np.maximum(0, MIN_DIFFERENT - apart).sum(axis=1)
+
+
+def _too_near(codes: Classes, new: Classes) -> Int64[np.ndarray, " _"]:
+    """The new classes that differ from another, new or not, in fewer than `MIN_DIFFERENT` attributes."""
+    return np.flatnonzero(_shortfalls(codes, new))
+
+
+def _exchange(codes: Classes, new: Classes, near: int, rng: random.Random) -> None:
+    """Exchanges, in place, one value of a new class with that of another: what leaves the least shortfall of many
+    exchanges that are tried. It keeps the values even."""
+    best, found = None, None
+    for _ in range(60):
+        other, column = rng.randrange(len(new) - 1), rng.randrange(new.shape[1])
+        other += other >= near
+        tried = new.copy()
+        tried[[near, other], column] = tried[[other, near], column]
+        shortfall = int(_shortfalls(codes, tried).sum())
+        if best is None or shortfall < best:
+            best, found = shortfall, tried
+    new[:] = found
 
 
 def _balance(codes: Int64[np.ndarray, "classes attributes"], n_values: Sequence[int], rng: random.Random) -> None:
@@ -230,13 +276,14 @@ def describe(
 ) -> Description:
     """One caption of an individual and a voice of its split to speak it.
 
-    A share of the captions outside the test split is spoken by `extra_voices` as they are; the voices of espeak-ng
+    A share of the captions of training and validation is spoken by `extra_voices` as they are; the voices of espeak-ng
     speak at a random speed and pitch.
     """
     text, mentions = drawn.caption(attributes, rng)
-    if split != "test" and extra_voices and rng.random() < extra_share:
+    own = {"development": DEVELOPMENT_VOICES, "test": TEST_VOICES}
+    if split not in own and extra_voices and rng.random() < extra_share:
         return Description(text, mentions, rng.choice(extra_voices))
-    voice = rng.choice(TEST_VOICES if split == "test" else TRAINING_VOICES)
+    voice = rng.choice(own.get(split, TRAINING_VOICES))
     rate, pitch, pitch_range = rng.randint(*RATES), rng.randint(*PITCHES), rng.randint(*RANGES)
     return Description(text, mentions, f"espeak:{voice}?rate={rate}&pitch={pitch}&range={pitch_range}")
 
@@ -303,9 +350,9 @@ def prepare(
     drawn: DrawnSet,
     out: str | Path,
     classes: int,
-    individuals: int = 40,
-    captions: int = 10,
-    size: int = 64,
+    individuals: int = 16,
+    captions: int = 6,
+    size: int = 256,
     seed: int = 0,
     jobs: int | None = None,
     extra_voices: Sequence[str] | None = None,
@@ -318,15 +365,14 @@ def prepare(
 
     Args:
         out: directory to make.
-        classes: species, 44 of 60 for training, 4 for validation, 12 for testing, or in this proportion; the usual
-            number is in `registry.BUILT_IN`.
+        classes: species, divided as `split_classes` tells; the usual number is in `registry.BUILT_IN`.
         individuals: pictures of each species.
         captions: spoken descriptions of each picture.
-        size: side in pixels of the images to be trained on; 76/64 of it is stored, twice that is drawn.
+        size: side in pixels of the images to be trained on; 76/64 of it is stored.
         seed: everything follows from it.
         jobs: processes; one per usable core unless given.
         extra_voices: voice strings besides those of espeak-ng, for `NEURAL_SHARE` of the captions of training and
-            validation; `NEURAL_VOICES` unless given.
+            validation, but no more than about `MOST_NEURAL`; `NEURAL_VOICES` unless given.
 
     Raises:
         UserError: for counts or voices that cannot be, if `out` holds another corpus or this one made with other
@@ -341,25 +387,36 @@ def prepare(
     kinds = species(drawn, classes, seed)
     if extra_voices is None:
         extra_voices = NEURAL_VOICES
-    for voice in [*(f"espeak:{voice}" for voice in (*TRAINING_VOICES, *TEST_VOICES)), *extra_voices]:
+    own_voices = (*TRAINING_VOICES, *DEVELOPMENT_VOICES, *TEST_VOICES)
+    for voice in [*(f"espeak:{voice}" for voice in own_voices), *extra_voices]:
         parse_voice(voice)
+    splits = split_classes(drawn, classes)
+    trained = sum(split in ("train", "validation") for split in splits) * individuals * captions
+    share = min(NEURAL_SHARE, MOST_NEURAL / trained) if extra_voices else 0.0
     settings = {"classes": classes, "size": size, "seed": seed, "version": version(drawn)}
-    settings |= {"extra_voices": list(extra_voices), "extra_share": NEURAL_SHARE if extra_voices else 0}
+    settings |= {"extra_voices": list(extra_voices), "extra_share": share}
     _claim(out, drawn.name, settings)
 
     pictures = []
-    for number, (attributes, split) in enumerate(zip(kinds, split_classes(drawn, classes), strict=True)):
+    side = drawing_side(stored_size(size))
+    for number, (attributes, split) in enumerate(zip(kinds, splits, strict=True)):
         for individual in range(individuals):
             key = f"{seed}/{number}/{individual}"
             descriptions = tuple(
-                describe(drawn, attributes, split, random.Random(f"{key}/caption/{k}"), extra_voices, NEURAL_SHARE)
+                describe(drawn, attributes, split, random.Random(f"{key}/caption/{k}"), extra_voices, share)
                 for k in range(captions)
             )
             drawing = random.Random(f"{key}/drawing").getrandbits(32)
-            side = OVERSAMPLING * stored_size(size)
             name = f"{number:03d}_{drawn.class_name.format(**attributes)}"
             pictures.append(_Picture(drawn, out, name, split, attributes, individual, drawing, side, descriptions))
     _make_all(pictures, jobs)
+    for split, found in differences(kinds, splits).items():
+        if near := sum(count for least, count in found.items() if least < MIN_DIFFERENT):
+            print(
+                f"{near} of the {splits.count(split)} {split} species differ from another in fewer than "
+                f"{MIN_DIFFERENT} attributes: {found}",
+                file=sys.stderr,
+            )
     write_manifest(out / "manifest.jsonl", (row for picture in pictures for row in picture.rows()))
     build_store(out / "manifest.jsonl", out, image_size=size, jobs=jobs)
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from s2igan.corpora.prepare.options import PROPORTIONS
-from s2igan.data.manifest import SPLITS, Utterance
+from s2igan.data.manifest import Utterance
 from s2igan.errors import UserError
 from s2igan.text_utils import counted
 
@@ -84,7 +84,7 @@ def _shared(
 ) -> Splits:
     brought = {row.split for row in rows} - {None}
     if not brought:
-        shares = dict(zip(SPLITS, proportions, strict=True))
+        shares = dict(zip(("train", "validation", "test"), proportions, strict=True))
         return _shared_out(rows, shares, seed, speaker_disjoint, same)
     notes = []
     without = sum(row.split is None for row in rows)

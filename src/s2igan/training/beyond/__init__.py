@@ -6,9 +6,8 @@ from dataclasses import dataclass, field
 
 from s2igan.training.beyond.condition_start import ConditionStart
 from s2igan.training.beyond.in_use import InUse
-from s2igan.training.beyond.small_recipes import SmallRecipes
 
-__all__ = ["Beyond", "ConditionStart", "InUse", "SmallRecipes"]
+__all__ = ["Beyond", "ConditionStart", "InUse"]
 
 
 @dataclass(frozen=True)
@@ -17,4 +16,3 @@ class Beyond:
 
     condition_start: ConditionStart = field(default_factory=ConditionStart)
     in_use: InUse = field(default_factory=InUse)
-    small: SmallRecipes = field(default_factory=SmallRecipes)

@@ -1,0 +1,108 @@
+"""Trains the velocity network of latent flow: conditional flow matching (Lipman et al. 2023). Not in the paper."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from s2igan.errors import UserError
+from s2igan.models.blocks import seeded
+from s2igan.models.flow import FlowNetwork, FlowNetworkConfig
+from s2igan.training.optimisation import Ema, adamw, backward, optimiser_step
+from s2igan.training.trainer import TrainedState, TrainerConfig
+
+
+@dataclass(frozen=True)
+class FlowTraining:
+    """Settings; not in the paper."""
+
+    trainer: TrainerConfig
+    network: FlowNetworkConfig = field(default_factory=FlowNetworkConfig)
+    batch_size: int = 32
+    """Of all processes together."""
+    learning_rate: float = 1.5e-3
+    betas: tuple[float, float] = (0.9, 0.98)
+    weight_decay: float = 0.02
+    warmup_steps: int = 200
+    time_mean: float = -1.2
+    """t is the logistic function of a normal variable with this mean: below 0, more steps see mostly noise, where the
+    description decides what will be where."""
+    time_deviation: float = 1.2
+    condition_dropout: float = 0.1
+    """Share of descriptions that are left out, for classifier-free guidance."""
+    ema_decay: float = 0.9995
+    views: int = 16
+    """Crops and flips of each picture whose latents are computed once."""
+    reach: float = 0.5
+    """Crops keep to this share of the stored picture's margin around its middle: what a crop cuts off, the flow learns
+    to cut off."""
+    steps: int = 8
+    """In use: evaluations of the velocity for a picture."""
+    guidance: float = 2.5
+    """In use: strength of classifier-free guidance; 1 is none."""
+    shift: float = 3.0
+    """In use: how much denser the times are near the noise; 1 spaces them evenly."""
+
+    def __post_init__(self) -> None:
+        if self.steps < 1 or self.views < 1:
+            raise UserError(f"steps {self.steps} and views {self.views} must be 1 or more.")
+        if not 0 < self.reach <= 1:
+            raise UserError(f"reach {self.reach} is no share of the margin; choose a number over 0 and up to 1.")
+
+
+@dataclass
+class FlowState(TrainedState):
+    """What is trained."""
+
+    network: FlowNetwork
+    ema: Ema
+    optimiser: torch.optim.Optimizer
+
+    def members(self) -> dict[str, Any]:
+        """Weights, moving average and optimiser."""
+        return {"network": self.network, "ema": self.ema, "optimiser": self.optimiser}
+
+
+@dataclass
+class FlowBatch:
+    """Latents, the words of a description of each, and the step's draws."""
+
+    latents: Float[Tensor, "batch channels 8 8"]
+    noise: Float[Tensor, "batch channels 8 8"]
+    t: Float[Tensor, " batch"]
+    """Share of the latents in what the network sees."""
+    words: Float[Tensor, "batch frames words"]
+    inside: Bool[Tensor, "batch frames"]
+    """Nowhere true where the description is left out."""
+
+
+def make_state(config: FlowTraining, latent_channels: int, words: int, *, seed: int, device: torch.device) -> FlowState:
+    """The network with initial weights of the seed, its average and its optimiser.
+
+    Args:
+        words: dimensions of a word embedding.
+    """
+    with seeded(seed):
+        network = FlowNetwork(config.network, latent_channels, words).to(device)
+    optimiser = adamw(network, config.learning_rate, config.betas, config.weight_decay)
+    return FlowState(network, Ema(network, config.ema_decay), optimiser)
+
+
+def step(state: FlowState, batch: FlowBatch, config: FlowTraining) -> dict[str, Tensor]:
+    """One step: the velocity from the noise to the latents, at a time of each row's own.
+
+    The squared error counts t^2 + (1 - t)^2 times, which is one for the network's own output (`FlowNetwork`).
+    """
+    rows = batch.t[:, None, None, None]
+    mixed = (1 - rows) * batch.noise + rows * batch.latents
+    velocity = state.network(mixed, batch.t, batch.words, batch.inside)
+    error = (velocity.float() - (batch.latents - batch.noise)).square().mean((1, 2, 3))
+    loss = (error * (batch.t**2 + (1 - batch.t) ** 2)).mean()
+    backward(loss)
+    norms = optimiser_step({"flow": state.optimiser}, largest_norm=1.0)
+    state.ema.update(state.network)
+    return {"velocity": loss.detach()} | norms

@@ -1,0 +1,386 @@
+"""The three stages of latent flow as a trainer runs them: autoencoder, matchmap, flow. Not in the paper.
+
+Each has its reader, its scores on the validation split and its samples, as those of the paper in `training/stages.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from rich.console import Console
+from torch import Tensor
+from torchvision.utils import save_image
+
+from s2igan.data.dataset import SpeechImageData, encoder_input
+from s2igan.files import disk_errors
+from s2igan.metrics.retrieval import mean_average_precision, same_label
+from s2igan.models.autoencoder import Autoencoder
+from s2igan.models.latent_flow import LatentFlow, LatentFlowConfig
+from s2igan.models.matchmap import WordEncoder
+from s2igan.models.speech_encoder import SpeechEncoder
+from s2igan.training import autoencoder, flow, matchmap
+from s2igan.training.autoencoder import AutoencoderBatch, AutoencoderTraining
+from s2igan.training.data import recordings
+from s2igan.training.distributed import share
+from s2igan.training.flow import FlowBatch, FlowTraining
+from s2igan.training.latents import SpeechFrames, latents_of, local_frames, words_of
+from s2igan.training.matchmap import MatchmapBatch, MatchmapTraining
+from s2igan.training.optimisation import set_learning_rate
+from s2igan.training.prefetch import streams
+from s2igan.training.stages import SAMPLE_COLUMNS, SAMPLE_ROWS, schedule, to
+from s2igan.training.trainer import Stage
+
+COMPARED = 16
+"""Validation pictures on the sheet of reconstructions."""
+SCORED_PICTURES = 256
+"""Validation pictures whose reconstruction is scored while training."""
+SCORED_QUERIES = 500
+"""Validation utterances that word embeddings are scored on while training."""
+
+
+@dataclass
+class AutoencoderReader:
+    """Pictures for the autoencoder, and the draws of a step."""
+
+    config: AutoencoderTraining
+    train: SpeechImageData
+    seed: int
+    rows: slice
+
+    def read(self, step: int) -> dict[str, Any]:
+        """images, noise on the latents, and the window's corner."""
+        config, size = self.config, self.config.batch_size
+        rng, torch_rng = streams(self.seed, "autoencoder", step)
+        positions = self.train.positions(step, size, self.seed)
+        images = self.train.crops(positions, rng, self.rows, config.reach)
+        noise = torch.randn(size, *config.network.latent_shape, generator=torch_rng)
+        corner = tuple(rng.integers(0, autoencoder.corners(), 2).tolist())
+        return {"images": images, "noise": noise[self.rows], "corner": corner}
+
+    def items(self, step: int) -> list[str]:
+        """The pictures of a step's batch."""
+        positions = self.train.positions(step, self.config.batch_size, self.seed)
+        return [str(self.train.store.image_path(int(image))) for image in self.train.images[positions]]
+
+
+class AutoencoderStage(Stage):
+    """Trains the autoencoder on the pictures of the training split.
+
+    Args:
+        validation: whose reconstructions are scored and shown; None takes training pictures.
+        samples: folder for the sheets.
+    """
+
+    name = "autoencoder"
+
+    def __init__(
+        self,
+        config: AutoencoderTraining,
+        train: SpeechImageData,
+        validation: SpeechImageData | None,
+        *,
+        samples: Path,
+        seed: int,
+        device: torch.device,
+    ) -> None:
+        self.train, self.seed, self.device, self.samples = train, seed, device, samples
+        self.shown = train if validation is None else validation
+        self.images_per_step = config.batch_size
+        self.steps_per_epoch = train.steps_per_epoch(config.batch_size)
+        self.config = config = replace(config, trainer=config.trainer.in_steps(self.steps_per_epoch))
+        self.state = autoencoder.make_state(config, seed=seed, device=device)
+        self.reader = AutoencoderReader(config, train, seed, share(config.batch_size))
+        self.progress = 0.0
+
+    def update(self, step: int) -> Callable[..., dict[str, Tensor]]:
+        """The step, at the scheduled learning rate."""
+        config, steps = self.config, self.config.trainer.steps
+        factor = schedule(step, steps, "cosine", warmup=config.warmup_steps)
+        set_learning_rate(self.state.optimiser, config.learning_rate * factor)
+        set_learning_rate(self.state.discriminator_optimiser, config.discriminator_learning_rate)
+        self.progress = step / steps
+        return autoencoder.step
+
+    def batch(self, read: dict[str, Any]) -> AutoencoderBatch:
+        """The batch on the device."""
+        images, noise = (to(read[name], self.device) for name in ("images", "noise"))
+        return AutoencoderBatch(images, noise, read["corner"], self.progress)
+
+    def _averaged(self) -> Autoencoder:
+        network = Autoencoder(self.config.network).to(self.device)
+        self.state.ema.copy_to(network)
+        return network.to(memory_format=torch.channels_last).eval().requires_grad_(False)
+
+    def averaged(self) -> Autoencoder:
+        """The network for use: moving-average weights, its latents normalised over the training pictures."""
+        network = self._averaged()
+        chosen = np.arange(len(self.train))[:: max(1, len(self.train) // 4096)]
+        with torch.no_grad():
+            latents = [
+                network.encode(to(self.train.crops(part, None), self.device))
+                for part in np.array_split(chosen, -(-len(chosen) // 64))
+            ]
+        network.normalise(torch.cat(latents))
+        return network
+
+    @torch.no_grad()
+    def evaluate(self, step: int) -> dict[str, float]:
+        """L1 of the reconstructions of validation pictures; and a sheet of them below the originals."""
+        network = self._averaged()
+        chosen = np.arange(len(self.shown))[:: max(1, len(self.shown) // SCORED_PICTURES)]
+        errors = []
+        for part in np.array_split(chosen, -(-len(chosen) // 64)):
+            images = to(self.shown.crops(part, None), self.device)
+            errors.append((network.decode(network.encode(images)) - images).abs().mean((1, 2, 3)))
+        rows = chosen[:: max(1, len(chosen) // COMPARED)][:COMPARED]
+        originals = to(self.shown.crops(rows, None), self.device)
+        pairs = zip(originals.split(8), network.decode(network.encode(originals)).split(8), strict=True)
+        sheet = torch.cat([part for pair in pairs for part in pair])
+        write_sheet(sheet, self.samples / f"autoencoder-{step:08d}.png", columns=8)
+        return {"validation_l1": float(torch.cat(errors).mean())}
+
+
+@dataclass
+class MatchmapReader:
+    """Frames and latents for the matchmap."""
+
+    config: MatchmapTraining
+    train: SpeechImageData
+    latents: Float[np.ndarray, "pictures views channels 8 8"]
+    frames: SpeechFrames
+    seed: int
+    rows: slice
+
+    def read(self, step: int) -> dict[str, Any]:
+        """frames, inside, latents and class_ids."""
+        rng, _ = streams(self.seed, "matchmap", step)
+        positions, utterances = self._pairs(step, rng)
+        views = rng.integers(0, self.latents.shape[1], len(positions))
+        frames, inside = self.frames.of(utterances[self.rows])
+        latents = np.asarray(self.latents[positions[self.rows], views[self.rows]], dtype=np.float32)
+        ids = torch.from_numpy(self.train.classes[positions[self.rows]])
+        return {"frames": frames, "inside": inside, "latents": torch.from_numpy(latents), "class_ids": ids}
+
+    def items(self, step: int) -> list[str]:
+        """The recordings of a step's batch."""
+        rng, _ = streams(self.seed, "matchmap", step)
+        return recordings(self.train, self._pairs(step, rng)[1])
+
+    def _pairs(self, step: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        positions = self.train.positions(step, self.config.batch_size, self.seed)
+        return positions, self.train.caption(positions, rng)
+
+
+class MatchmapStage(Stage):
+    """Trains word embeddings on the autoencoder's latents and the frames of the frozen speech encoder.
+
+    Args:
+        validation: whose utterances look for their pictures while training; None scores nothing.
+    """
+
+    name = "matchmap"
+
+    def __init__(
+        self,
+        config: MatchmapTraining,
+        train: SpeechImageData,
+        validation: SpeechImageData | None,
+        *,
+        speech: SpeechEncoder,
+        autoencoder: Autoencoder,
+        views: int,
+        reach: float,
+        seed: int,
+        device: torch.device,
+        cache: Path,
+        console: Console,
+    ) -> None:
+        self.train, self.validation, self.seed, self.device = train, validation, seed, device
+        self.autoencoder, self.speech = autoencoder, speech
+        self.images_per_step = config.batch_size
+        self.steps_per_epoch = train.steps_per_epoch(config.batch_size)
+        self.config = config = replace(config, trainer=config.trainer.in_steps(self.steps_per_epoch))
+        channels = autoencoder.config.latent_channels
+        self.state = matchmap.make_state(config, speech.config.embedding, channels, seed=seed, device=device)
+        given: dict[str, Any] = {"cache": cache, "console": console}
+        self.latents = latents_of(train, autoencoder, views=views, reach=reach, **given)
+        self.frames = local_frames(train.store, speech, config.network, train.utterances, **given)
+        self.reader = MatchmapReader(config, train, self.latents, self.frames, seed, share(config.batch_size))
+
+    def update(self, step: int) -> Callable[..., dict[str, Tensor]]:
+        """The step, at the scheduled learning rate."""
+        config = self.config
+        factor = schedule(step, config.trainer.steps, "cosine", warmup=config.warmup_steps)
+        set_learning_rate(self.state.optimiser, config.learning_rate * factor)
+        return matchmap.step
+
+    def batch(self, read: dict[str, Any]) -> MatchmapBatch:
+        """The batch on the device."""
+        on = {name: to(tensor, self.device) for name, tensor in read.items()}
+        classes = on["class_ids"] if self.train.has_classes else None
+        return MatchmapBatch(on["frames"], on["inside"], on["latents"], classes)
+
+    @torch.no_grad()
+    def evaluate(self, step: int) -> dict[str, float]:
+        """mAP of validation utterances that look for pictures of their class, as stage 1 is scored."""
+        data = self.validation
+        if data is None:
+            return {}
+        network = self.state.matchmap
+        utterances = data.utterances[:: max(1, len(data.utterances) // SCORED_QUERIES)]
+        regions = torch.cat(
+            [
+                network.regions(self.autoencoder.encode(to(data.crops(part, None), self.device)))
+                for part in np.array_split(np.arange(len(data)), -(-len(data) // 64))
+            ]
+        )
+        store, window, hop = data.store, self.config.network.window, self.config.network.hop
+        scores = []
+        for part in np.array_split(utterances, -(-len(utterances) // 16)):
+            mel, lengths = encoder_input(store, part, "speech")
+            frames, lengths = self.speech.local_frames(mel.to(self.device), lengths, window, hop)
+            inside = (torch.arange(frames.shape[1]) < lengths[:, None]).to(self.device)
+            scores.append(network.similarity(network.words(frames), inside, regions).cpu())
+        query_class = data.classes[np.searchsorted(data.images, np.asarray(store.image_index)[utterances])]
+        found = mean_average_precision(torch.cat(scores).numpy(), same_label(query_class, data.classes))
+        return {"validation_map": float(found)}
+
+
+@dataclass
+class FlowReader:
+    """Latents, words and the draws of a step."""
+
+    config: FlowTraining
+    train: SpeechImageData
+    latents: Float[np.ndarray, "pictures views channels 8 8"]
+    words: SpeechFrames
+    seed: int
+    rows: slice
+
+    def read(self, step: int) -> dict[str, Any]:
+        """What `FlowBatch` holds."""
+        config, size, rows = self.config, self.config.batch_size, self.rows
+        rng, torch_rng = streams(self.seed, "flow", step)
+        positions, utterances = self._pairs(step, rng)
+        views = rng.integers(0, self.latents.shape[1], size)
+        keep = torch.rand(size, generator=torch_rng) >= config.condition_dropout
+        t = torch.sigmoid(config.time_mean + config.time_deviation * torch.randn(size, generator=torch_rng))
+        noise = torch.randn(size, *self.latents.shape[2:], generator=torch_rng)
+        latents = torch.from_numpy(np.asarray(self.latents[positions[rows], views[rows]], dtype=np.float32))
+        words, inside = self.words.of(utterances[rows])
+        return {
+            "latents": latents,
+            "noise": noise[rows],
+            "t": t[rows],
+            "words": words,
+            "inside": inside & keep[rows, None],
+        }
+
+    def items(self, step: int) -> list[str]:
+        """The recordings of a step's batch."""
+        rng, _ = streams(self.seed, "flow", step)
+        return recordings(self.train, self._pairs(step, rng)[1])
+
+    def _pairs(self, step: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        positions = self.train.positions(step, self.config.batch_size, self.seed)
+        return positions, self.train.caption(positions, rng)
+
+
+class FlowStage(Stage):
+    """Trains the velocity network on cached latents and words.
+
+    Args:
+        validation: whose descriptions are drawn while training; None draws training descriptions.
+        words: the trained word encoder; stays frozen.
+        samples: folder for sample sheets.
+    """
+
+    name = "flow"
+
+    def __init__(
+        self,
+        config: FlowTraining,
+        train: SpeechImageData,
+        validation: SpeechImageData | None,
+        *,
+        speech: SpeechEncoder,
+        autoencoder: Autoencoder,
+        words: WordEncoder,
+        samples: Path,
+        seed: int,
+        device: torch.device,
+        cache: Path,
+        console: Console,
+    ) -> None:
+        self.train, self.seed, self.device, self.samples = train, seed, device, samples
+        self.shown = train if validation is None else validation
+        self.speech, self.autoencoder, self.words = speech, autoencoder, words
+        self.images_per_step = config.batch_size
+        self.steps_per_epoch = train.steps_per_epoch(config.batch_size)
+        self.config = config = replace(config, trainer=config.trainer.in_steps(self.steps_per_epoch))
+        channels, dims = autoencoder.config.latent_channels, words.config.words
+        self.state = flow.make_state(config, channels, dims, seed=seed, device=device)
+        given: dict[str, Any] = {"cache": cache, "console": console}
+        latents = latents_of(train, autoencoder, views=config.views, reach=config.reach, **given)
+        frames = local_frames(train.store, speech, words.config, train.utterances, **given)
+        told = words_of(frames, words, device)
+        self.reader = FlowReader(config, train, latents, told, seed, share(config.batch_size))
+
+    def update(self, step: int) -> Callable[..., dict[str, Tensor]]:
+        """The step, at the scheduled learning rate."""
+        config = self.config
+        factor = schedule(step, config.trainer.steps, "cosine", warmup=config.warmup_steps)
+        set_learning_rate(self.state.optimiser, config.learning_rate * factor)
+        return flow.step
+
+    def batch(self, read: dict[str, Any]) -> FlowBatch:
+        """The batch on the device."""
+        return FlowBatch(**{name: to(tensor, self.device) for name, tensor in read.items()})
+
+    def averaged(self) -> LatentFlow:
+        """The model for use: moving-average weights, with word encoder and autoencoder."""
+        config, network = self.config, self.state.network
+        sizes = LatentFlowConfig(
+            self.autoencoder.config,
+            self.words.config,
+            network.config,
+            frames=self.speech.config.embedding,
+            steps=config.steps,
+            guidance=config.guidance,
+            shift=config.shift,
+        )
+        model = LatentFlow(sizes).to(self.device)
+        self.state.ema.copy_to(model.network)
+        model.words.load_state_dict(self.words.state_dict())
+        model.autoencoder.load_state_dict(self.autoencoder.state_dict())
+        return model.eval().requires_grad_(False)
+
+    @torch.no_grad()
+    def evaluate(self, step: int) -> dict[str, float]:
+        """Writes a sample sheet for validation descriptions: a row for each, the real picture, then samples."""
+        data, model = self.shown, self.averaged()
+        every = data.utterances[:: max(1, len(data.utterances) // SAMPLE_ROWS)][:SAMPLE_ROWS]
+        mel, lengths = encoder_input(data.store, every, "speech")
+        words, inside = model.listen(self.speech, mel.to(self.device), lengths)
+        stream = torch.Generator().manual_seed(self.seed)
+        count = len(every) * SAMPLE_COLUMNS
+        noise = torch.randn(count, int(np.prod(self.autoencoder.config.latent_shape)), generator=stream)
+        rows = torch.arange(len(every), device=self.device).repeat_interleave(SAMPLE_COLUMNS)
+        drawn = model(words[rows], inside[rows], noise.to(self.device)).cpu()
+        positions = np.searchsorted(data.images, np.asarray(data.store.image_index)[every])
+        sheet = torch.cat([data.crops(positions, None)[:, None], drawn.unflatten(0, (len(every), -1))], dim=1)
+        write_sheet(sheet.flatten(0, 1), self.samples / f"flow-{step:08d}.png", columns=1 + SAMPLE_COLUMNS)
+        return {"diversity": float(drawn.unflatten(0, (len(every), -1)).std(dim=1).mean())}
+
+
+def write_sheet(images: Float[Tensor, "pictures 3 side side"], path: Path, *, columns: int) -> None:
+    """Pictures side by side as a PNG."""
+    with disk_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_image(images.cpu(), path, nrow=columns, padding=0, normalize=True, value_range=(-1, 1))
