@@ -29,7 +29,6 @@ from s2igan.models.generator import GeneratorConfig
 from s2igan.models.image_encoder import ImageEncoderConfig
 from s2igan.models.speech_encoder import SpeechEncoderConfig
 from s2igan.training.augment import SpeechAugment
-from s2igan.training.beyond import Beyond, SmallRecipes
 from s2igan.training.rdg import RDGConfig
 from s2igan.training.recipe import Recipe
 from s2igan.training.sen import SENConfig
@@ -64,7 +63,7 @@ def recipe(precision: str, steps: int) -> Recipe:
         image_views=2,
         speech="finetuned",
     )
-    return Recipe("kills", sen, rdg, Beyond(small=SmallRecipes(contrast=0.5, contrast_dim=4, semantic=0.3)))
+    return Recipe("kills", sen, rdg)
 
 
 def live(chosen: Recipe, data: Path, out: Path) -> int:

@@ -31,18 +31,13 @@ SCORES = {"sen": ("sen/map", "sen/recall@1/speech_to_image/class"), "rdg": ("att
 
 
 def recipe_in(name: str, precision: Precision, steps: int) -> Recipe:
-    """A recipe with so many steps of each stage in one precision; the phases of the second keep their shares."""
+    """A recipe with so many steps of each stage in one precision."""
     base = resolve(name)
     sen, rdg = (
         replace(stage, trainer=replace(stage.trainer, steps=steps, epochs=None, precision=precision))
         for stage in (base.sen, base.rdg)
     )
-    beyond = base.beyond
-    if base.rdg.trainer.steps:
-        share = steps / base.rdg.trainer.steps
-        warmup, late = round(beyond.small.warmup_steps * share), round(beyond.small.late_steps * share)
-        beyond = replace(beyond, small=replace(beyond.small, warmup_steps=warmup, late_steps=late))
-    return replace(base, name=f"{name}, {steps} steps, {precision}", sen=sen, rdg=rdg, beyond=beyond)
+    return replace(base, name=f"{name}, {steps} steps, {precision}", sen=sen, rdg=rdg)
 
 
 def measure(name: str, precision: Precision, options: argparse.Namespace) -> dict[str, Any]:
@@ -51,10 +46,11 @@ def measure(name: str, precision: Precision, options: argparse.Namespace) -> dic
     stages: dict[Literal["sen", "rdg"], Path | None] = {"sen": None, "rdg": options.out / f"{PRECISIONS[0]}-sen"}
     found: dict[str, Any] = {"seconds": {}, "scores": {}, "chance": {}, "losses": {}}
     for stage, sen_from in stages.items():
+        number: Literal["1", "2"] = "1" if stage == "sen" else "2"
         run = options.out / f"{precision}-{stage}"
         if not (run / "evaluation/metrics.json").exists():
             train_run(
-                recipe, data=options.data, out=run, stage=stage, sen_from=sen_from, resume=True, seed=options.seed
+                recipe, data=options.data, out=run, stage=number, sen_from=sen_from, resume=True, seed=options.seed
             )
             with redirect_stdout(sys.stderr):
                 evaluate(run, options.data, seed=options.seed)

@@ -67,7 +67,6 @@ def stages_of(store: Store, recipe_name: str) -> list[SENStage | RDGStage]:
     image = ImageEncoder(recipe.sen.image, pretrained=False)
     sen = replace(recipe.sen, image_views=0)
     rdg = replace(recipe.rdg, image_views=0, speech="finetuned")
-    beyond = replace(recipe.beyond, small=replace(recipe.beyond.small, negatives=0, warmup_steps=0))
     rdg_data = SpeechImageData(store, "train", rdg.generator.resolutions[-1])
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
@@ -77,7 +76,7 @@ def stages_of(store: Store, recipe_name: str) -> list[SENStage | RDGStage]:
         SENStage(sen, sen_data, None, seed=0, device=CPU, console=quiet, cache=store.directory, image=image),
         RDGStage(
             rdg,
-            beyond,
+            recipe.beyond,
             rdg_data,
             None,
             speech=speech,

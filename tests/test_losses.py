@@ -9,7 +9,6 @@ from torch.autograd import grad
 from s2igan.losses import (
     KL_WEIGHT,
     MATCHING_SCALE,
-    Negatives,
     discriminator_loss,
     distillation_loss,
     distinctive_loss,
@@ -57,18 +56,6 @@ class TestMatching:
         )
         swapped = matching_loss(speech, image)
         torch.testing.assert_close(swapped["rows"], terms["cols"])
-
-    def test_negatives_are_further_speech_that_an_image_must_not_find(self):
-        """Image 0 = speech 0, image 1 = speech 1; a negative of a third class is at 60 degrees to both, one of the
-        class of image 0 is equal to it and does not count there."""
-        image = speech = torch.eye(3)[:2]
-        between = torch.tensor([0.5, 0.5, 0.5**0.5])
-        negatives = Negatives(torch.stack([between, image[0]]), torch.tensor([7, 4]))
-        terms = matching_loss(image, speech, torch.tensor([4, 5]), negatives=negatives)
-        first = math.log(math.exp(10) + 1 + math.exp(5)) - 10
-        second = math.log(math.exp(10) + 1 + math.exp(5) + 1) - 10
-        torch.testing.assert_close(terms["rows"], torch.tensor((first + second) / 2))
-        torch.testing.assert_close(terms["cols"], torch.tensor(math.log(math.exp(10) + 1) - 10))
 
     def test_other_pairs_of_the_class_do_not_count(self):
         image, speech, classes = random(4, 6), random(4, 6, seed=1), torch.tensor([0, 1, 0, 2])

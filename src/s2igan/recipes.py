@@ -73,7 +73,7 @@ def birds(size: int = 256) -> Recipe:
         MatchmapTraining(trainer(700, 100)),
         FlowTraining(trainer(34000, 2000)),
     )
-    return Recipe("birds", _small_sen(), latent_flow=latent_flow, training_set=BIRDS)
+    return Recipe("birds", _small_sen(size), latent_flow=latent_flow, training_set=BIRDS)
 
 
 def birds_rdg() -> Recipe:
@@ -87,7 +87,7 @@ def birds_rdg() -> Recipe:
     from s2igan.training.rdg import RDGConfig
     from s2igan.training.trainer import TrainerConfig
 
-    sen = _small_sen()
+    sen = _small_sen(64)
     rdg = RDGConfig(
         trainer=TrainerConfig(steps=6700, evaluate_every=500, precision="auto"),
         generator=GeneratorConfig(
@@ -101,9 +101,9 @@ def birds_rdg() -> Recipe:
     return Recipe("birds-rdg", sen, rdg, beyond=beyond, training_set=BIRDS)
 
 
-def _small_sen() -> SENConfig:
+def _small_sen(size: int) -> SENConfig:
     """Stage 1 of the built-in sets: batches of utterances of similar length, distorted speech, image features that are
-    encoded once and keep where a colour is."""
+    encoded once, of pictures reduced to 64 px, and keep where a colour is."""
     from s2igan.models.image_encoder import ImageEncoderConfig
     from s2igan.models.speech_encoder import SpeechEncoderConfig
     from s2igan.training.augment import SpeechAugment
@@ -129,7 +129,7 @@ def _small_sen() -> SENConfig:
         trainer=TrainerConfig(steps=1200, evaluate_every=100),
         speech=speech,
         image=image,
-        image_size=64,
+        image_size=size,
         batch_size=64,
         learning_rate=3e-3,
         betas=(0.9, 0.999),

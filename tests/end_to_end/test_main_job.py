@@ -41,7 +41,6 @@ def tiny():
             discriminator_width=4,
             batch_size=6,
         ),
-        beyond=replace(birds.beyond, small=replace(birds.beyond.small, contrast_dim=8)),
     )
 
 

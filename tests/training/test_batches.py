@@ -14,12 +14,12 @@ from s2igan.models.generator import noise
 from s2igan.models.image_encoder import ImageEncoder
 from s2igan.models.speech_encoder import SpeechEncoder
 from s2igan.training.augment import SpeechAugment
-from s2igan.training.beyond import Beyond, SmallRecipes
+from s2igan.training.beyond import Beyond
 from s2igan.training.frozen import draw_views, image_features, speech_embeddings
 from s2igan.training.prefetch import read_steps, streams
 from s2igan.training.rdg import RDGConfig
 from s2igan.training.stages import RDGStage, SENStage
-from tiny_corpus import batch_of, take_step, tiny_recipe
+from tiny_corpus import batch_of, tiny_recipe
 
 CPU = torch.device("cpu")
 QUIET = Console(quiet=True)
@@ -38,16 +38,14 @@ def sen_stage(store, tmp_path):
 
 @pytest.fixture
 def rdg_stage(store, tmp_path):
-    def build(store=store, small=None, **changes):
+    def build(store=store, **changes):
         recipe = tiny_recipe(STEPS)
         speech, image = SpeechEncoder(recipe.sen.speech).eval(), ImageEncoder(recipe.sen.image).eval()
         config: RDGConfig = replace(recipe.rdg, **changes)
-        beyond = Beyond(small=SmallRecipes(**(small or {})))
-        beyond.small.check(config)
         data = SpeechImageData(store, "train", 32)
         folders = {"samples": tmp_path, "cache": tmp_path}
         given = {"speech": speech, "image": image, "seed": 0, "device": CPU, "console": QUIET}
-        return RDGStage(config, beyond, data, None, **given, **folders)
+        return RDGStage(config, Beyond(), data, None, **given, **folders)
 
     return build
 
@@ -199,44 +197,6 @@ def test_a_batch_of_stage_2_pairs_speech_images_and_relations(store, rdg_stage, 
                 torch.testing.assert_close(images[8][row], torch.nn.functional.avg_pool2d(images[32][row], 4))
 
 
-def test_negatives_are_training_descriptions_with_their_classes(store, rdg_stage):
-    plain, stage = (rdg_stage(image_views=1, small={"negatives": n, "semantic": 1.0}) for n in (0, 50))
-    data = stage.train
-    embedded = speech_embeddings(store, stage.speech, data.utterances, device=CPU)
-    classes = data.classes[np.searchsorted(data.images, np.asarray(store.image_index)[data.utterances])]
-    batch = batch_of(stage, 0)
-    speech, class_ids = batch.shared["negatives"], batch.shared["negative_classes"]
-    assert speech.shape == (50, embedded.shape[1])
-    for row, class_id in zip(speech, class_ids, strict=True):
-        matches = torch.nonzero((embedded == row).all(dim=1)).flatten()
-        assert set(classes[matches.numpy()].tolist()) == {int(class_id)}
-    assert set(class_ids.tolist()) == set(data.classes.tolist())
-    same = batch_of(plain, 0)
-    assert same.shared == {}
-    assert torch.equal(same.class_ids, batch.class_ids)
-    assert torch.equal(same.real[32], batch.real[32])
-
-
-def test_shifts_are_uniform(rdg_stage):
-    stage = rdg_stage(small={"extrapolated": 0.5})
-    shifts = torch.cat([batch_of(stage, index).extra["shift"] for index in range(STEPS)])
-    assert 0 <= shifts.min() < 0.1
-    assert 0.6 < shifts.max() <= 0.7
-    assert batch_of(rdg_stage(), 0).extra == {}
-
-
-def test_the_warm_up_has_no_negatives(rdg_stage):
-    small = {"negatives": 5, "warmup_steps": 2, "reconstruction": 1.0, "semantic": 1.0}
-    stage = rdg_stage(image_views=1, small=small)
-    assert batch_of(stage, 1).shared == {}
-    assert batch_of(stage, 2).shared.keys() == {"negatives", "negative_classes"}
-
-
-def test_negatives_need_a_frozen_speech_encoder(rdg_stage):
-    with pytest.raises(UserError, match=r"negatives 5 needs a speech encoder.* finetuned"):
-        rdg_stage(small={"negatives": 5}, speech="finetuned")
-
-
 def closest(store, picture):
     """The image that a picture is a crop of. Those of a class differ by noise: look at every window, flipped or not."""
     margin = store.images.shape[1] - picture.shape[-1]
@@ -274,18 +234,6 @@ def test_batches_follow_from_seed_and_step(rdg_stage):
 def test_without_classes_there_is_no_identical_relation(store_without_classes, sen_stage, rdg_stage):
     assert not batch_of(rdg_stage(store_without_classes), 0).identical
     assert sen_stage(store_without_classes).state.classifier is None
-
-
-def test_the_last_steps_have_weights_of_their_own(rdg_stage):
-    """The step's own totals say with which weights they were added."""
-    weights = {"contrast": 0.5, "semantic": 0.25, "late_steps": 2, "late_contrast": 4.0, "late_semantic": 2.0}
-    stage = rdg_stage(image_views=1, small=weights)
-    for index, (contrast, semantic) in {STEPS - 3: (0.5, 0.25), STEPS - 2: (4.0, 2.0), STEPS - 1: (4.0, 2.0)}.items():
-        losses = {key.removeprefix("generator/"): value for key, value in take_step(stage, index).items()}
-        plain = sum(value for key, value in losses.items() if key.startswith(("cond_", "uncond_")))
-        plain += stage.config.relation * losses["relation"] + stage.config.kl * losses["kl"]
-        expected = plain + contrast * losses["contrast"] + semantic * losses["semantic"]
-        torch.testing.assert_close(losses["total"], expected)
 
 
 def test_worker_processes_read_what_this_one_reads(sen_stage, rdg_stage):

@@ -190,28 +190,6 @@ def test_a_generator_gradient_that_is_not_finite_leaves_everything_trainable():
     torch.testing.assert_close(rdg.step(state, batch(), config), expected)
 
 
-def test_an_extra_term_joins_the_loss_of_its_network_with_its_weight():
-    class Term(rdg.Extra):
-        def discriminator_terms(self, resolution, real_map, fakes, batch):
-            return {"size": (0.5, real_map.square().mean())} if resolution == 16 else {}
-
-        def generator_terms(self, fake_maps, fakes, batch):
-            return {"size": (2.0, fake_maps[8].square().mean())}
-
-    state, config = make()
-    state.extra = Term()
-    losses, plain = rdg.step(state, batch(), config), rdg.step(make()[0], batch(), config)
-    for name in ("discriminator_16", "generator"):
-        terms = [key for key in losses if key.startswith(f"{name}/")]
-        assert {f"{name}/size"} == set(terms) - plain.keys()
-    size = losses["discriminator_16/size"]
-    torch.testing.assert_close(losses["discriminator_16/total"], plain["discriminator_16/total"] + 0.5 * size)
-    torch.testing.assert_close(losses["discriminator_8/total"], plain["discriminator_8/total"])
-    torch.testing.assert_close(
-        losses["generator/total"] - plain["generator/total"], 2 * losses["generator/size"], atol=0.05, rtol=0.1
-    )
-
-
 def test_accumulate_divides_the_batch():
     with pytest.raises(UserError, match="accumulate 3 does not divide the batch size 4"):
         replace(CONFIG, accumulate=3)

@@ -31,7 +31,7 @@ def by_length(recipe):
 
 RECIPES = {
     # schedules that know the last step, and options that the paper does not have
-    "birds": lambda: shrunk(resolve("birds"), STEPS),
+    "birds-rdg": lambda: shrunk(resolve("birds-rdg"), STEPS),
     # a speech encoder whose state is saved as well; stopped within a window of batches by length
     "end-to-end": lambda: by_length(with_rdg(tiny_recipe(STEPS), speech="finetuned")),
     # gradients that are accumulated over parts

@@ -163,7 +163,7 @@ class FlowNetwork(nn.Module):
 
 @torch.no_grad()
 def sample(
-    network: FlowNetwork,
+    network: nn.Module,
     noise: Float[Tensor, "batch channels side side"],
     words: Float[Tensor, "batch frames words"],
     inside: Bool[Tensor, "batch frames"],
