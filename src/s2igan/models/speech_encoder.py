@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import ClassVar, Literal, TypeVar
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
@@ -57,7 +58,7 @@ class SpeechEncoderConfig:
         return min_frames(len(self.conv_channels), self.conv_stride)
 
 
-Frames = TypeVar("Frames", int, Tensor)
+Frames = TypeVar("Frames", int, Tensor, np.ndarray)
 
 
 def conv_length(n_frames: Frames, stride: int = STRIDE) -> Frames:

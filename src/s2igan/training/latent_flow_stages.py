@@ -110,7 +110,8 @@ class AutoencoderStage(Stage):
     def batch(self, read: dict[str, Any]) -> AutoencoderBatch:
         """The batch on the device."""
         images, noise = (to(read[name], self.device) for name in ("images", "noise"))
-        return AutoencoderBatch(images, noise, read["corner"], self.progress)
+        top, left = read["corner"]
+        return AutoencoderBatch(images, noise, (top, left), self.progress)
 
     def _averaged(self) -> Autoencoder:
         network = Autoencoder(self.config.network).to(self.device)
