@@ -267,6 +267,7 @@ def test_options_reach_the_library(calls):
         "seed": 0,
         "jobs": None,
         "extra_voices": ("espeak:fr",),
+        "say": cli._say,
     }
     assert trained[1] == (resolve("demo"),)
     assert {"stage": "rdg", "resume": True, "seed": 3, "allow_other_data": True}.items() <= trained[2].items()

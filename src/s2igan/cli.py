@@ -28,7 +28,7 @@ from tyro.extras import SubcommandApp
 
 from s2igan import __version__, devices
 from s2igan.corpora.prepare.options import PrepareOptions
-from s2igan.corpora.registry import BUILT_IN, IMPORTERS, drawn_set
+from s2igan.corpora.registry import BUILT_IN, CAPTIONS, IMPORTERS, INDIVIDUALS, drawn_set
 from s2igan.errors import UserError
 
 if TYPE_CHECKING:
@@ -104,8 +104,8 @@ def _drawing(name: str) -> Callable[..., None]:
     def command(
         out: Path,
         classes: int = BUILT_IN[name].classes,
-        individuals: int = 40,
-        captions: int = 10,
+        individuals: int = INDIVIDUALS,
+        captions: int = CAPTIONS,
         size: int = 64,
         seed: Seed = 0,
         jobs: Jobs = None,
@@ -123,20 +123,21 @@ def _drawing(name: str) -> Callable[..., None]:
             seed=seed,
             jobs=jobs,
             extra_voices=extra_voices,
+            say=_say,
         )
 
     command.__doc__ = f"""Draw the built-in {name}, have their descriptions spoken, and pack both for training.
 
     Args:
         out: directory to make
-        classes: species; about a fifth of them are kept for testing
+        classes: species; half of them are kept for validation, development and test
         individuals: pictures of each species
         captions: spoken descriptions of each picture
         size: side in pixels of the largest images to be trained on
         seed: everything follows from it
         jobs: processes; one per core unless given
-        extra_voices: voices besides those of espeak-ng for a few of the captions to train on; unless given, a neural
-            voice of Piper at four speeds; --extra-voices alone is none
+        extra_voices: voices besides those of espeak-ng for one caption of each species to train on; unless given, a
+            neural voice of Piper at four speeds; --extra-voices alone is none
     """
     return command
 
@@ -392,12 +393,12 @@ def evaluate(
     device: Device = None,
     allow_other_data: bool = False,
 ) -> None:
-    """Score a trained run on the test split: classes and voices that it never met.
+    """Score a trained run on a split, by default on the test split: classes and voices that it never met.
 
     Args:
         model: run directory
         data: directory that s2igan prepare made
-        split: what to score on
+        split: what to score on; settings are chosen on `development`, `test` is looked at once
         max_captions: descriptions that images are drawn for, chosen at random
         seed: of every random choice and of the noise
         allow_other_data: score on another set than the one that the run was trained on; record and report say so

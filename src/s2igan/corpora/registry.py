@@ -25,13 +25,15 @@ class BuiltIn:
 
 BUILT_IN = {
     "birds": BuiltIn(
-        "Drawn birds of invented species, each described aloud by synthetic voices; needs no source", classes=60
+        "Drawn birds of invented species, each described aloud by synthetic voices; needs no source", classes=250
     ),
     "flowers": BuiltIn(
-        "Drawn flowers of invented species, made in the manner of the birds; needs no source", classes=40
+        "Drawn flowers of invented species, made in the manner of the birds; needs no source", classes=100
     ),
 }
 """By the names of their modules in `corpora/builtin`."""
+INDIVIDUALS, CAPTIONS = 16, 6
+"""Pictures of a species, and descriptions of a picture, that a built-in set usually has."""
 IMPORTERS = ("folder", "cub", "oxford102", "flickr8k", "places", "places-subset", "spokencoco", "aikuma", "elan")
 """Names of importers, which are the names of their modules in `corpora/importers`, with `_` for `-`."""
 PUBLISHED = frozenset({"cub", "oxford102", "flickr8k", "places", "places-subset", "spokencoco"})

@@ -20,7 +20,7 @@ from typing import Any
 from s2igan.errors import UserError
 from s2igan.files import atomic_write
 
-SPLITS = ("train", "validation", "test")
+SPLITS = ("train", "validation", "development", "test")
 SPLIT_ALIASES = {"training": "train", "val": "validation", "valid": "validation", "dev": "validation"}
 FORMATS = (".jsonl", ".csv", ".tsv", ".parquet")
 MAX_CELL_LINES = 100
@@ -42,7 +42,7 @@ class Utterance:
     class_name: str | None = None
     """What the picture shows, the same for all rows of a picture (column `class`)."""
     split: str | None = None
-    """`train`, `validation` or `test`."""
+    """One of `SPLITS`."""
     speaker: str | None = None
     language: str | None = None
     text: str | None = None
