@@ -27,6 +27,7 @@ from s2igan.corpora.builtin.drawn import (
     species,
     split_classes,
 )
+from s2igan.data.layout import stored_size
 from s2igan.data.manifest import SPLITS, read_manifest
 from s2igan.data.store import Store
 from s2igan.errors import UserError
@@ -60,7 +61,7 @@ def test_too_few_or_too_many_classes_are_refused(classes):
 
 @pytest.fixture(scope="module", params=[0, 7])
 def kinds(request) -> list[dict[str, str]]:
-    return species(BIRDS, 90, seed=request.param)
+    return species(BIRDS, 92, seed=request.param)
 
 
 @pytest.mark.parametrize(("classes", "seed"), [(60, 0), (60, 7), (14, 0), (33, 1)])
@@ -82,7 +83,7 @@ def test_every_value_is_equally_frequent_in_each_split(kinds):
 def test_attributes_tell_nothing_about_each_other_in_training(kinds):
     """By chi-square, of which independent draws give as much as there are degrees of freedom.
 
-    With 43 classes in the 100 cells of two colours, none of them twice, 0.69 of that is the least possible.
+    With 44 classes in the 100 cells of two colours, none of them twice, 0.69 of that is the least possible.
     """
     train = of_split(kinds, "train")
     chi_square, freedom = 0.0, 0
@@ -98,7 +99,7 @@ def test_attributes_tell_nothing_about_each_other_in_training(kinds):
 
 
 def test_pairs_of_colours_hardly_repeat(kinds):
-    """43 classes, 100 pairs of colours for each pair of parts: chance would repeat about 8 of them."""
+    """44 classes, 100 pairs of colours for each pair of parts: chance would repeat about 8 of them."""
     repeated = 0
     for a, b in itertools.combinations(COLOURS_OF_PARTS, 2):
         counts = Counter((kind[a], kind[b]) for kind in of_split(kinds, "train"))
@@ -269,7 +270,12 @@ def test_pictures_are_the_drawn_birds(prepared):
     rows = read_manifest(prepared / "manifest.jsonl")
     seed = random.Random("5/3/0/drawing").getrandbits(32)
     row = next(row for row in rows if row.class_name.startswith("003_"))
-    np.testing.assert_array_equal(np.asarray(Image.open(prepared / row.image)), draw_bird(row.attributes, seed, 38))
+    np.testing.assert_array_equal(np.asarray(Image.open(prepared / row.image)), draw_bird(row.attributes, seed, 28))
+
+
+@pytest.mark.parametrize(("training", "drawn_at"), [(64, 114), (127, 226), (128, 152), (256, 304)])
+def test_small_pictures_are_drawn_larger_than_they_are_stored(training, drawn_at):
+    assert drawn.drawing_side(stored_size(training)) == drawn_at
 
 
 def test_processes_and_order_change_no_byte(prepared, tmp_path, no_store):

@@ -41,7 +41,8 @@ HELD_OUT_SHARE = 130 / 250  # of the classes
 VALIDATION_SHARE = 30 / 130  # of these; development and test have half of the others each
 MAX_CLASSES = 1000
 SWAPS_PER_CELL, MAX_SWAPS = 60, 60_000  # attempts to balance the species, per class and attribute and in all
-OVERSAMPLING = 2  # pictures are drawn at twice the stored size, which prepares for anti-aliased resizing
+OVERSAMPLING = 1.5  # small pictures are drawn larger than they are stored, which keeps thin lines even
+OVERSAMPLED_BELOW = stored_size(128)  # pixels; from here on the renderer's own anti-aliasing is enough
 PNG_LEVEL = 3  # zlib's; a higher one takes longer than the drawing is worth
 FLAC_BITS = 11  # precision of the speech files: noise at -66 dB of full scale, half the size of 16 bits
 
@@ -278,6 +279,11 @@ def describe(
     return Description(text, mentions, f"espeak:{voice}?rate={rate}&pitch={pitch}&range={pitch_range}")
 
 
+def drawing_side(side: int) -> int:
+    """Side in pixels at which a picture is drawn that is stored at `side` pixels."""
+    return round(OVERSAMPLING * side) if side < OVERSAMPLED_BELOW else side
+
+
 def spoken(voice: str, text: str) -> bytes:
     """A text spoken by a voice, as the bytes of a FLAC file of 11 bits precision."""
     return flac(parse_voice(voice), text, bits=FLAC_BITS)
@@ -359,7 +365,7 @@ def prepare(
         classes: species; see `split_classes`. The usual number is in `registry.BUILT_IN`.
         individuals: pictures of each species.
         captions: spoken descriptions of each picture.
-        size: side in pixels of the images to be trained on; 76/64 of it is stored, twice that is drawn.
+        size: side in pixels of the images to be trained on; 76/64 of it is stored.
         seed: everything follows from it.
         jobs: processes; one per usable core unless given.
         extra_voices: voice strings besides those of espeak-ng, for the first caption of each class of training and
@@ -404,7 +410,7 @@ def prepare(
                 for k in range(captions)
             )
             drawing = random.Random(f"{key}/drawing").getrandbits(32)
-            side = OVERSAMPLING * stored_size(size)
+            side = drawing_side(stored_size(size))
             name = f"{number:03d}_{drawn.class_name.format(**attributes)}"
             pictures.append(_Picture(drawn, out, name, split, attributes, individual, drawing, side, descriptions))
     _make_all(pictures, jobs)
