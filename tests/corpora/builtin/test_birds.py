@@ -31,6 +31,7 @@ from s2igan.data.layout import stored_size
 from s2igan.data.manifest import SPLITS, read_manifest
 from s2igan.data.store import Store
 from s2igan.errors import UserError
+from s2igan.evaluation.evaluation_split import EvaluationSplit
 from s2igan.speech import parse_voice
 from s2igan.speech.espeak import Espeak
 
@@ -262,6 +263,16 @@ def test_the_store_holds_it(prepared):
     assert store.report["least_differences"]["species_below"] == 0
     assert "attributes, at least" not in store.summary()
     assert store.images.shape == (14, 19, 19, 3)
+
+
+def test_the_development_split_can_be_evaluated_with_its_own_voices(prepared):
+    store = Store.open(prepared)
+    split = EvaluationSplit.of(store, "development")
+    assert split.utterances.tolist() == store.split_indices("development").tolist()
+    assert split.protocol["split"] == "development"
+    assert split.voices.endswith("that speak in no other split")
+    trained = {store.speaker(i) for i in store.split_indices("train", "validation", "test")}
+    assert not trained & {store.speaker(i) for i in split.utterances}
 
 
 def test_pictures_are_the_drawn_birds(prepared):
