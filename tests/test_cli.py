@@ -267,6 +267,7 @@ def test_options_reach_the_library(calls):
         "seed": 0,
         "jobs": None,
         "extra_voices": ("espeak:fr",),
+        "say": cli._say,
     }
     assert trained[1] == (resolve("demo"),)
     assert {"stage": "rdg", "resume": True, "seed": 3, "allow_other_data": True}.items() <= trained[2].items()
@@ -319,7 +320,7 @@ def test_options_of_imports_reach_the_library(calls):
     assert folder[1] == ("folder", Path("s"), Path("o"), options)
     assert {"size": 32, "seed": 2}.items() <= folder[2].items()
     assert cub[1] == ("cub", Path("s"), Path("o"), PrepareOptions(proportions=(0.6, 0.2, 0.2)))
-    assert (flowers[1][0].name, *flowers[1][1:]) == ("flowers", Path("o"), 40)
+    assert (flowers[1][0].name, *flowers[1][1:]) == ("flowers", Path("o"), 100)
     assert validated[1] == (Path("s"), "cub")
     assert validated[2] == {"seed": 0, "speaker_disjoint": True, "jobs": None}
     assert ran[1] == ("folder", Path("s"), Path("o"), PrepareOptions(voice=("espeak:fr",)))
@@ -335,6 +336,7 @@ def test_defaults_of_the_built_in_sets_are_those_of_the_library(monkeypatch):
     given = {}
     monkeypatch.setattr(drawn, "prepare", lambda *args, **options: given.update(options))
     cli.main(["prepare", "birds", "--out", "o"])
+    assert given.pop("say") == cli._say
     assert given == {name: stated[name] for name in given}
 
 

@@ -28,7 +28,7 @@ from tyro.extras import SubcommandApp
 
 from s2igan import __version__, devices
 from s2igan.corpora.prepare.options import PrepareOptions
-from s2igan.corpora.registry import BUILT_IN, IMPORTERS, drawn_set
+from s2igan.corpora.registry import BUILT_IN, CAPTIONS, IMPORTERS, INDIVIDUALS, drawn_set
 from s2igan.errors import UserError
 
 if TYPE_CHECKING:
@@ -104,8 +104,8 @@ def _drawing(name: str) -> Callable[..., None]:
     def command(
         out: Path,
         classes: int = BUILT_IN[name].classes,
-        individuals: int = 16,
-        captions: int = 6,
+        individuals: int = INDIVIDUALS,
+        captions: int = CAPTIONS,
         size: int = 256,
         seed: Seed = 0,
         jobs: Jobs = None,
@@ -129,7 +129,7 @@ def _drawing(name: str) -> Callable[..., None]:
 
     Args:
         out: directory to make
-        classes: species; about a fifth of them are kept for testing, and of 100 or more a fifth for development
+        classes: species; half of them are kept for validation, development and test
         individuals: pictures of each species
         captions: spoken descriptions of each picture
         size: side in pixels of the largest images to be trained on

@@ -156,7 +156,7 @@ def test_a_spreadsheet_of_european_taste(tmp_path: Path) -> None:
         (row(end_seconds=float("nan")), "finite"),
         (row(start_seconds=2, end_seconds=2), "later than"),
         (row(end_seconds=0), "later than"),
-        (row(split="tset"), "train, validation, test"),
+        (row(split="tset"), "train, validation, development, test"),
         (row(spilt="test"), "write 'split'"),
         (row(speaker=["x"]), "speaker"),
         (row(attributes="red"), "not name=value"),

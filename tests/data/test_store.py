@@ -79,8 +79,9 @@ def test_splits(prepared: Path) -> None:
     image_of = {name: set(store.image_index[store.split_indices(name)] % 4) for name in ("train", "validation", "test")}
     assert image_of == {"train": {0, 1}, "validation": {2}, "test": {3}}
     assert np.array_equal(store.split_indices("dev"), store.split_indices("validation"))
-    assert [store.split[i] for i in (0, 4, 6)] == [0, 1, 2]
-    with pytest.raises(UserError, match="'holdout' is none of train, validation, test"):
+    assert [store.split[i] for i in (0, 4, 6)] == [0, 1, 3]
+    assert len(store.split_indices("development")) == 0
+    with pytest.raises(UserError, match="'holdout' is none of train, validation, development, test"):
         store.split_indices("holdout")
 
 

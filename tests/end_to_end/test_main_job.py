@@ -11,7 +11,7 @@ from PIL import Image
 
 from s2igan import SpeechToImage, cli, recipes
 from s2igan.checkpoint import load_model
-from s2igan.data.manifest import read_manifest
+from s2igan.data.manifest import SPLITS, read_manifest
 from s2igan.errors import UserError
 
 SEN_STEPS, RDG_STEPS = 6, 4
@@ -81,15 +81,17 @@ def run(corpus, tmp_path_factory, patch):
 
 def test_no_test_class_or_test_voice_is_trained_on(corpus):
     rows = read_manifest(corpus / "manifest.jsonl")
-    by_split = {split: [row for row in rows if row.split == split] for split in ("train", "validation", "test")}
-    for held_out in ("validation", "test"):
+    by_split = {split: [row for row in rows if row.split == split] for split in SPLITS}
+    for held_out in SPLITS[1:]:
         classes = {row.class_name for row in by_split[held_out]}
         assert classes
         assert not classes & {row.class_name for row in by_split["train"]}
         assert not {row.image for row in by_split[held_out]} & {row.image for row in by_split["train"]}
     assert "piper:joe?length_scale=0.9" in (corpus / "birds.json").read_text()  # a neural voice, unless told otherwise
-    unheard = {row.speaker for row in by_split["test"]} - {row.speaker for row in by_split["train"]}
-    assert len(unheard) == 2
+    unheard = [{row.speaker for row in by_split[name]} for name in ("development", "test")]
+    assert list(map(len, unheard)) == [2, 2]
+    assert not set.union(*unheard) & {row.speaker for name in ("train", "validation") for row in by_split[name]}
+    assert not unheard[0] & unheard[1]
 
 
 def test_a_run_holds_its_records(run):

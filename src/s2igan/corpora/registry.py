@@ -32,6 +32,8 @@ BUILT_IN = {
     ),
 }
 """By the names of their modules in `corpora/builtin`."""
+INDIVIDUALS, CAPTIONS = 16, 6
+"""Pictures of a species, and descriptions of a picture, that a built-in set usually has."""
 IMPORTERS = ("folder", "cub", "oxford102", "flickr8k", "places", "places-subset", "spokencoco", "aikuma", "elan")
 """Names of importers, which are the names of their modules in `corpora/importers`, with `_` for `-`."""
 PUBLISHED = frozenset({"cub", "oxford102", "flickr8k", "places", "places-subset", "spokencoco"})

@@ -47,6 +47,12 @@ class SpeechImageData:
                 f"The store {store.directory} holds images of {stored_size} px, too small for training at "
                 f"{image_size} px; prepare it again with --size {image_size}."
             )
+        if store.image_size > image_size:
+            raise UserError(
+                f"The store {store.directory} was prepared for training at {store.image_size} px, of which a crop of "
+                f"{image_size} px shows a corner; prepare it again with --size {image_size}, or choose a recipe of "
+                f"{store.image_size} px."
+            )
         image_of_utterance = np.asarray(store.image_index)[self.utterances]
         self.images, position_of_utterance = np.unique(image_of_utterance, return_inverse=True)
         order = np.argsort(position_of_utterance, kind="stable")

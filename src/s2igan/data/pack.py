@@ -56,6 +56,7 @@ def build_store(
     min_seconds: float = 0.0,
     left_out: Sequence[Mapping[str, Any]] = (),
     validation_from_train: bool = False,
+    facts: Mapping[str, Any] | None = None,
     jobs: int | None = None,
     progress: bool = True,
     allow_rejected: bool = False,
@@ -71,6 +72,7 @@ def build_store(
         left_out: `path` and `reason` of what the corpus holds and the manifest leaves out, and `lost` where it counts
             for other than one; it is named and counted with what is rejected here.
         validation_from_train: stage 2 trains on the validation split too (`Store.training_splits`).
+        facts: what else the report says about the corpus.
         jobs: processes of one thread each; as many as there are usable cores unless given.
 
     Raises:
@@ -116,6 +118,7 @@ def build_store(
         "stored_size": stored_size(image_size),
         "window": window,
         "validation_from_train": validation_from_train,
+        **(facts or {}),
     }
     return _index(out, corpus, _Entries.read(images), _Entries.read(mels), settings, shards, left_out, allow_rejected)
 

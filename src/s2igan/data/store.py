@@ -232,6 +232,11 @@ class Store:
         lines = [f"{self.directory}: {line(report)}"]
         lines += [f"  {name}: {line(counts)}" for name, counts in report["splits"].items() if counts["utterances"]]
         lines.append(f"  images stored at {self.images.shape[1]} px for training at {self.image_size} px")
+        if (apart := report.get("least_differences")) and apart["species_below"]:
+            lines.append(
+                f"  {apart['species_below']} species outside of training differ from another one in fewer than "
+                f"{apart['wanted']} attributes, at least in {apart['found']}"
+            )
         if report["rejected"]:
             rejected = self.directory / REJECTED
             lines.append(f"  {report['rejected']:,} of {report['rows']:,} rows could not be used: see {rejected}")

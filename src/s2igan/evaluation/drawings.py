@@ -16,7 +16,7 @@ from jaxtyping import Int, UInt8
 from PIL import Image
 
 from s2igan.corpora.builtin import svg
-from s2igan.corpora.builtin.drawn import DrawnSet, drawing_side
+from s2igan.corpora.builtin.drawn import OVERSAMPLED_BELOW, OVERSAMPLING, DrawnSet, drawing_side
 from s2igan.corpora.builtin.tables import source
 from s2igan.corpora.registry import BUILT_IN, drawn_set
 from s2igan.parallel import each_result, track
@@ -41,7 +41,7 @@ def drawn_set_with(attributes: Mapping[str, tuple[str, ...]]) -> DrawnSet | None
 def fingerprint(drawn: DrawnSet) -> str:
     """Changes when the pictures might: a hash of the drawing's code, its tables and the renderer's version."""
     digest = hashlib.sha256(source(sys.modules[drawn.draw.__module__]) + source(svg))
-    digest.update(f"{importlib.metadata.version('resvg-py')} {drawing_side}".encode())
+    digest.update(f"{importlib.metadata.version('resvg-py')} {OVERSAMPLING} {OVERSAMPLED_BELOW}".encode())
     return digest.hexdigest()
 
 

@@ -25,7 +25,7 @@ class EvaluationSplit:
 
     store: Store
     name: str
-    """`train`, `validation` or `test`."""
+    """`train`, `validation`, `development` or `test`."""
     utterances: Int[np.ndarray, " utterances"]
     """Numbers in the store, as for the images."""
     images: Int[np.ndarray, " images"]

@@ -16,16 +16,22 @@ from s2igan.corpora.builtin import drawn
 from s2igan.corpora.builtin.bird_drawing import ATTRIBUTES, draw_bird
 from s2igan.corpora.builtin.birds import DRAWN_SET as BIRDS
 from s2igan.corpora.builtin.drawn import (
+    DEVELOPMENT_VOICES,
     TEST_VOICES,
     TRAINING_VOICES,
+    VOICES_OF_SPLIT,
     Description,
     describe,
+    differences,
     prepare,
     species,
     split_classes,
 )
-from s2igan.data.manifest import read_manifest
+from s2igan.data.layout import stored_size
+from s2igan.data.manifest import SPLITS, read_manifest
+from s2igan.data.store import Store
 from s2igan.errors import UserError
+from s2igan.evaluation.evaluation_split import EvaluationSplit
 from s2igan.speech import parse_voice
 from s2igan.speech.espeak import Espeak
 
@@ -40,21 +46,23 @@ def of_split(kinds: list[dict[str, str]], name: str) -> list[dict[str, str]]:
 
 
 @pytest.mark.parametrize(
-    ("classes", "train", "validation", "test"), [(60, 44, 4, 12), (14, 10, 1, 3), (30, 22, 2, 6), (150, 110, 10, 30)]
+    ("classes", "counts"),
+    [(250, (120, 30, 50, 50)), (60, (29, 7, 12, 12)), (14, (10, 1, 1, 2)), (13, (10, 1, 1, 1)), (20, (10, 2, 4, 4))],
 )
-def test_the_split_is_by_class_in_proportion(classes, train, validation, test):
-    assert split_classes(BIRDS, classes) == ["train"] * train + ["validation"] * validation + ["test"] * test
+def test_the_split_is_by_class_in_proportion(classes, counts):
+    splits = split_classes(BIRDS, classes)
+    assert splits == [name for name, count in zip(SPLITS, counts, strict=True) for _ in range(count)]
 
 
-@pytest.mark.parametrize("classes", [-1, 0, 13, 1001])
+@pytest.mark.parametrize("classes", [-1, 0, 12, 1001])
 def test_too_few_or_too_many_classes_are_refused(classes):
-    with pytest.raises(UserError, match=f"--classes {classes}: the birds need 14 to 1000 classes"):
+    with pytest.raises(UserError, match=f"--classes {classes}: the birds need 13 to 1000 classes"):
         species(BIRDS, classes)
 
 
 @pytest.fixture(scope="module", params=[0, 7])
 def kinds(request) -> list[dict[str, str]]:
-    return species(BIRDS, 60, seed=request.param)
+    return species(BIRDS, 92, seed=request.param)
 
 
 @pytest.mark.parametrize(("classes", "seed"), [(60, 0), (60, 7), (14, 0), (33, 1)])
@@ -68,7 +76,7 @@ def test_species_are_complete_and_different_and_training_shows_every_value(class
 
 
 def test_every_value_is_equally_frequent_in_each_split(kinds):
-    for split, (name, values) in itertools.product(("train", "validation", "test"), ATTRIBUTES.items()):
+    for split, (name, values) in itertools.product(SPLITS, ATTRIBUTES.items()):
         counts = Counter(kind[name] for kind in of_split(kinds, split))
         assert max(counts.values()) - min(counts[value] for value in values) <= 1
 
@@ -101,9 +109,17 @@ def test_pairs_of_colours_hardly_repeat(kinds):
     assert repeated <= 4
 
 
-def test_test_species_differ_from_every_training_species_in_several_attributes(kinds):
-    for new, seen in itertools.product(of_split(kinds, "test"), of_split(kinds, "train")):
-        assert sum(new[name] != seen[name] for name in ATTRIBUTES) >= 3
+@pytest.mark.parametrize("classes", [13, 60, 250])
+def test_species_that_training_does_not_see_differ_from_every_other_in_four_attributes(classes):
+    kinds = species(BIRDS, classes)
+    splits = split_classes(BIRDS, classes)
+    least = [
+        min(sum(kind[name] != other[name] for name in ATTRIBUTES) for other in kinds if other is not kind)
+        for kind, split in zip(kinds, splits, strict=True)
+        if split != "train"
+    ]
+    assert min(least) >= 4
+    assert differences(BIRDS, kinds) == least
 
 
 def test_species_follow_from_the_seed():
@@ -119,15 +135,18 @@ def descriptions(split: str, count: int, **options) -> list[Description]:
     return [describe(BIRDS, kind, split, random.Random(f"{split}{i}"), **options) for i in range(count)]
 
 
-def test_test_voices_are_heard_nowhere_else():
+def test_development_and_test_voices_are_heard_nowhere_else():
     assert len(TRAINING_VOICES) == len(set(TRAINING_VOICES)) >= 20
     assert len(TEST_VOICES) == 2
     assert not set(TRAINING_VOICES) & set(TEST_VOICES)
     trained_variants = {voice.partition("+")[2] for voice in TRAINING_VOICES}
-    assert not trained_variants & {voice.partition("+")[2] for voice in TEST_VOICES}
-    assert {d.speaker for d in descriptions("test", 100)} == {f"espeak:{voice}" for voice in TEST_VOICES}
-    for split in ("train", "validation"):
-        assert {d.speaker for d in descriptions(split, 800)} == {f"espeak:{voice}" for voice in TRAINING_VOICES}
+    assert len(DEVELOPMENT_VOICES) == 2
+    unheard = [voice.partition("+")[2] for voice in (*DEVELOPMENT_VOICES, *TEST_VOICES)]
+    assert not trained_variants & set(unheard)
+    assert len(set(unheard)) == 4
+    for split, voices in VOICES_OF_SPLIT.items():
+        assert {d.speaker for d in descriptions(split, 800)} == {f"espeak:{voice}" for voice in voices}
+    assert list(VOICES_OF_SPLIT) == list(SPLITS)
 
 
 def test_speed_and_pitch_vary_within_their_ranges():
@@ -139,12 +158,30 @@ def test_speed_and_pitch_vary_within_their_ranges():
         assert high - 5 < max(values) <= high
 
 
-def test_extra_voices_get_their_share_outside_the_test_split():
-    extra = ("espeak:de", "espeak:sw?rate=150")
-    trained = Counter(d.voice for d in descriptions("train", 600, extra_voices=extra, extra_share=0.3))
-    assert (trained[extra[0]] + trained[extra[1]]) / 600 == pytest.approx(0.3, abs=0.06)
-    assert min(trained[voice] for voice in extra) > 50
-    assert not any(d.voice in extra for d in descriptions("test", 100, extra_voices=extra, extra_share=0.3))
+def test_extra_voices_speak_the_first_caption_of_each_species_of_training_and_validation(tmp_path, no_store):
+    extra = ("espeak:de", "espeak:sw")
+    prepare(BIRDS, tmp_path, classes=14, individuals=2, captions=2, size=16, seed=5, jobs=1, extra_voices=extra)
+    rows = read_manifest(tmp_path / "manifest.jsonl")
+    first = [row for row in rows if row.audio.endswith("/00_0.flac") and row.split in ("train", "validation")]
+    assert [row for row in rows if row.speaker in extra] == first
+    assert {row.speaker for row in first} == set(extra)
+
+
+def test_species_that_are_near_to_another_are_told(tmp_path, monkeypatch):
+    """Ten attributes cannot differ in eleven."""
+    monkeypatch.setattr(drawn, "MIN_DIFFERENT", 11)
+    monkeypatch.setattr(drawn, "PATIENCE", 10)
+    said: list[str] = []
+    options = {"individuals": 1, "captions": 1, "size": 16, "jobs": 1, "extra_voices": ()}
+    prepare(BIRDS, tmp_path, 14, **options, say=said.append)
+    least = min(differences(BIRDS, species(BIRDS, 14)))
+    words = (
+        f"4 of 4 species outside of training differ from another one in fewer than 11 attributes, at least in {least}"
+    )
+    assert said == [f"{words}."]
+    store = Store.open(tmp_path)
+    assert store.report["least_differences"] == {"wanted": 11, "found": least, "species_below": 4}
+    assert words.replace(" of 4", "", 1) in store.summary()
 
 
 def test_speech_of_captions_is_usable_and_moderately_long(tmp_path):
@@ -206,7 +243,7 @@ def test_the_corpus_is_whole(prepared):
         assert {row.image for row in group} == {f"images/{name}/00.png"}
     for row in rows:
         assert row.language == "en"
-        assert (row.speaker.removeprefix("espeak:") in TEST_VOICES) == (row.split == "test")
+        assert row.speaker.removeprefix("espeak:") in VOICES_OF_SPLIT[row.split]
         assert set(row.mentions) <= set(row.attributes)
         assert (prepared / row.image).stat().st_size > 100
         assert 1.0 < len(load_audio(prepared / row.audio)) / SAMPLE_RATE < 10.0
@@ -214,16 +251,28 @@ def test_the_corpus_is_whole(prepared):
 
 
 def test_the_store_holds_it(prepared):
-    from s2igan.data.store import Store
-
     store = Store.open(prepared)
     assert len(store) == 28
-    assert {name: len(store.split_indices(name)) for name in ("train", "validation", "test")} == {
+    assert {name: len(store.split_indices(name)) for name in SPLITS} == {
         "train": 20,
         "validation": 2,
-        "test": 6,
+        "development": 2,
+        "test": 4,
     }
+    assert store.training_splits("sen") == store.training_splits("rdg") == ("train",)
+    assert store.report["least_differences"]["species_below"] == 0
+    assert "attributes, at least" not in store.summary()
     assert store.images.shape == (14, 19, 19, 3)
+
+
+def test_the_development_split_can_be_evaluated_with_its_own_voices(prepared):
+    store = Store.open(prepared)
+    split = EvaluationSplit.of(store, "development")
+    assert split.utterances.tolist() == store.split_indices("development").tolist()
+    assert split.protocol["split"] == "development"
+    assert split.voices.endswith("that speak in no other split")
+    trained = {store.speaker(i) for i in store.split_indices("train", "validation", "test")}
+    assert not trained & {store.speaker(i) for i in split.utterances}
 
 
 def test_pictures_are_the_drawn_birds(prepared):
@@ -232,7 +281,12 @@ def test_pictures_are_the_drawn_birds(prepared):
     rows = read_manifest(prepared / "manifest.jsonl")
     seed = random.Random("5/3/0/drawing").getrandbits(32)
     row = next(row for row in rows if row.class_name.startswith("003_"))
-    np.testing.assert_array_equal(np.asarray(Image.open(prepared / row.image)), draw_bird(row.attributes, seed, 38))
+    np.testing.assert_array_equal(np.asarray(Image.open(prepared / row.image)), draw_bird(row.attributes, seed, 28))
+
+
+@pytest.mark.parametrize(("training", "drawn_at"), [(64, 114), (127, 226), (128, 152), (256, 304)])
+def test_small_pictures_are_drawn_larger_than_they_are_stored(training, drawn_at):
+    assert drawn.drawing_side(stored_size(training)) == drawn_at
 
 
 def test_processes_and_order_change_no_byte(prepared, tmp_path, no_store):
@@ -241,7 +295,10 @@ def test_processes_and_order_change_no_byte(prepared, tmp_path, no_store):
     here = {name: content for name, content in files(prepared).items() if name in there}
     assert there == here
     assert {"manifest.jsonl", "birds.json"} < there.keys()
-    assert no_store == [((tmp_path / "manifest.jsonl", tmp_path), {"image_size": 16, "jobs": 2})]
+    facts = {
+        "least_differences": {"wanted": 4, "found": min(differences(BIRDS, species(BIRDS, 14, 5))), "species_below": 0}
+    }
+    assert no_store == [((tmp_path / "manifest.jsonl", tmp_path), {"image_size": 16, "facts": facts, "jobs": 2})]
 
 
 def test_another_seed_changes_everything(prepared, tmp_path, no_store):
@@ -294,7 +351,7 @@ def test_a_folder_of_other_birds_is_refused(prepared, tmp_path, no_store):
     before = files(prepared)
     with pytest.raises(UserError, match="made with classes 14, seed 5, not classes 15, seed 6; choose another"):
         prepare(BIRDS, prepared, 15, 1, 2, size=16, seed=6, jobs=1, extra_voices=())
-    with pytest.raises(UserError, match=r"extra_voices \[\], extra_share 0, not extra_voices \['espeak:de'\]"):
+    with pytest.raises(UserError, match=r"extra_voices \[\], not extra_voices \['espeak:de'\]"):
         prepare(BIRDS, prepared, 14, 1, 2, size=16, seed=5, jobs=1, extra_voices=["espeak:de"])
     assert files(prepared) == before
 

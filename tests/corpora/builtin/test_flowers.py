@@ -10,19 +10,20 @@ from pathlib import Path
 
 import pytest
 
-from s2igan.corpora.builtin.drawn import TEST_VOICES, prepare, species, split_classes, version
+from s2igan.corpora.builtin import drawn
+from s2igan.corpora.builtin.drawn import VOICES_OF_SPLIT, differences, prepare, species, split_classes, version
 from s2igan.corpora.builtin.flower_drawing import ATTRIBUTES
 from s2igan.corpora.builtin.flowers import DRAWN_SET as FLOWERS
-from s2igan.data.manifest import read_manifest
+from s2igan.data.manifest import SPLITS, read_manifest
 from s2igan.data.store import Store
 from s2igan.errors import UserError
 from s2igan.evaluation.drawings import drawn_set_with
 
 
-@pytest.mark.parametrize(("classes", "train", "validation", "test"), [(40, 29, 3, 8), (10, 7, 1, 2), (60, 44, 4, 12)])
-def test_the_split_is_that_of_the_birds(classes, train, validation, test):
+@pytest.mark.parametrize(("classes", "counts"), [(100, (48, 12, 20, 20)), (10, (7, 1, 1, 1)), (60, (29, 7, 12, 12))])
+def test_the_split_is_that_of_the_birds(classes, counts):
     splits = split_classes(FLOWERS, classes)
-    assert splits == ["train"] * train + ["validation"] * validation + ["test"] * test
+    assert splits == [name for name, count in zip(SPLITS, counts, strict=True) for _ in range(count)]
 
 
 def test_too_few_classes_are_refused():
@@ -31,7 +32,8 @@ def test_too_few_classes_are_refused():
 
 
 def test_species_are_balanced_and_the_test_is_new():
-    kinds, splits = species(FLOWERS, 40), split_classes(FLOWERS, 40)
+    kinds, splits = species(FLOWERS, 100), split_classes(FLOWERS, 100)
+    assert min(differences(FLOWERS, kinds)) >= 4
     train, test = ([kind for kind, of in zip(kinds, splits, strict=True) if of == name] for name in ("train", "test"))
     for name, values in ATTRIBUTES.items():
         for group in (train, test):
@@ -41,9 +43,10 @@ def test_species_are_balanced_and_the_test_is_new():
         assert sum(new[name] != seen[name] for name in ATTRIBUTES) >= 4
 
 
-def test_many_classes_end():
-    kinds = species(FLOWERS, 100, seed=1)
-    assert len({tuple(kind.values()) for kind in kinds}) == 100
+def test_many_classes_end_and_those_held_out_are_new(monkeypatch):
+    monkeypatch.setattr(drawn, "PATIENCE", 50)
+    kinds = species(FLOWERS, 1000, seed=1)
+    assert 1 <= min(differences(FLOWERS, kinds)) < 4
 
 
 def test_the_corpus_is_whole_and_known_to_the_evaluation(tmp_path):
@@ -56,7 +59,7 @@ def test_the_corpus_is_whole_and_known_to_the_evaluation(tmp_path):
     for number, row in enumerate(rows):
         kind = row.attributes
         assert row.class_name == f"{number:03d}_{kind['petal_count']}-petalled_{kind['petal_colour']}"
-        assert (row.speaker.removeprefix("espeak:") in TEST_VOICES) == (row.split == "test")
+        assert row.speaker.removeprefix("espeak:") in VOICES_OF_SPLIT[row.split]
         assert 2 <= len(row.mentions) <= 5
     store = Store.open(tmp_path)
     found = drawn_set_with(store.attributes)

@@ -118,6 +118,7 @@ def test_everything_of_the_source_is_in_the_store(tmp_path):
     assert {name: counts["classes"] for name, counts in report["splits"].items()} == {
         "train": 3,
         "validation": 1,
+        "development": 0,
         "test": 1,
     }
     assert rejected(out) == {

@@ -2,9 +2,9 @@
 
 A class is a species, a fixed combination of attributes (`species`); its individuals are drawn, each picture gets
 captions that name some of its attributes, and every caption is spoken by a voice of espeak-ng. The split is by class as
-CUB's is (method.md section 5): the combinations of the test classes are new though every value was seen, and two voices
-speak in the test split only. Large sets have a development split of the same kind, with voices of its own: settings are
-chosen on it, so that the test split is looked at once. All follows from one seed, however many processes work.
+CUB's is (method.md section 5): the combinations of the development and test classes are new though every value was
+seen, and each of these splits has two voices that speak in no other. All follows from one seed, however many processes
+work.
 
 What is drawn and how it is described is a `DrawnSet`; `birds` and `flowers` are the two there are.
 """
@@ -29,40 +29,42 @@ from PIL import Image
 
 from s2igan.corpora.builtin import phrases, svg
 from s2igan.corpora.builtin.tables import source, table
+from s2igan.corpora.registry import CAPTIONS, INDIVIDUALS
 from s2igan.data.layout import stored_size
-from s2igan.data.manifest import Utterance, write_manifest
+from s2igan.data.manifest import SPLITS, Utterance, write_manifest
 from s2igan.errors import UserError
 from s2igan.files import abandoned, atomic_write_json, disk_errors, has_content, write_whole
 from s2igan.parallel import each_result, progress_bars
 from s2igan.speech import flac, parse_voice
 
-HELD_OUT = {"validation": 4 / 60, "test": 12 / 60}  # of the classes; CUB's proportions with a validation split
-LARGE = 100  # classes from which on there is a development split
-HELD_OUT_OF_LARGE = {"validation": 30 / 250, "development": 50 / 250, "test": 50 / 250}
+HELD_OUT_SHARE = 130 / 250  # of the classes
+VALIDATION_SHARE = 30 / 130  # of these; development and test have half of the others each
 MAX_CLASSES = 1000
 SWAPS_PER_CELL, MAX_SWAPS = 60, 60_000  # attempts to balance the species, per class and attribute and in all
-OVERSAMPLING = 1.5  # of pictures stored at up to `OVERSAMPLED` px; larger ones need none, the renderer smooths edges
-OVERSAMPLED = 100
+OVERSAMPLING = 1.5  # small pictures are drawn larger than they are stored, which keeps thin lines even
+OVERSAMPLED_BELOW = stored_size(128)  # pixels; from here on the renderer's own anti-aliasing is enough
 PNG_LEVEL = 3  # zlib's; a higher one takes longer than the drawing is worth
 FLAC_BITS = 11  # precision of the speech files: noise at -66 dB of full scale, half the size of 16 bits
 
-MIN_DIFFERENT = 4  # attributes in which a class that is not trained on differs from any other, where there is room
-PATIENCE = 300  # exchanges of values between new classes until what is left has to do
+MIN_DIFFERENT = 4  # attributes in which a class that training does not see differs from every other, where possible
+PATIENCE = 5_000  # exchanges of values that are tried between the classes of a split to set them apart
 
 RATES = (135, 205)  # words a minute
 PITCHES = (30, 70)  # espeak-ng's scale; 50 is the voice's own
 RANGES = (30, 80)  # the same, for how far the pitch moves
 
 VOICES = table("drawn")  # of espeak-ng
-TRAINING_VOICES: tuple[str, ...] = tuple(itertools.chain(*VOICES["training"].values()))
-DEVELOPMENT_VOICES: tuple[str, ...] = tuple(VOICES["development"].values())
-TEST_VOICES: tuple[str, ...] = tuple(itertools.chain(*VOICES["test"].values()))
+TRAINING_VOICES, DEVELOPMENT_VOICES, TEST_VOICES = (
+    tuple(itertools.chain(*VOICES[name].values())) for name in ("training", "development", "test")
+)
+VOICES_OF_SPLIT: dict[str, tuple[str, ...]] = {
+    "train": TRAINING_VOICES, "validation": TRAINING_VOICES, "development": DEVELOPMENT_VOICES, "test": TEST_VOICES
+}  # fmt: skip
 # A neural voice at four speeds, without noise of its own, which takes half the time. Taught by espeak-ng's voices
 # alone, a speech encoder hardly understands other engines (`benchmarks/other_voices.py`).
 NEURAL_VOICES = tuple(
     f"piper:joe?length_scale={factor}&noise_scale=0&noise_w_scale=0" for factor in (0.75, 0.9, 1.05, 1.25)
 )
-NEURAL_SHARE, MOST_NEURAL = 0.06, 150  # of the training and validation captions; it speaks 50 times slower
 
 
 @dataclass(frozen=True)
@@ -88,28 +90,23 @@ class DrawnSet:
 
     @property
     def min_classes(self) -> int:
-        """The fewest classes of which enough train to show every value of every attribute."""
-        needed = max(map(len, self.attributes.values()))
-        return next(n for n in range(needed, MAX_CLASSES) if n - sum(_held_out(n).values()) >= needed)
+        """The fewest classes: enough to train, and one for each of the other splits."""
+        return self.min_training_classes + 3
 
-
-def drawing_side(stored: int) -> int:
-    """Side in pixels at which pictures are drawn that are stored at ``stored`` px."""
-    return round(OVERSAMPLING * stored) if stored <= OVERSAMPLED else stored
+    @property
+    def min_training_classes(self) -> int:
+        """The fewest that show every value of every attribute."""
+        return max(map(len, self.attributes.values()))
 
 
 # -------------------------------------------------------------------------------------------------------------- species
 
 
-def _held_out(classes: int) -> dict[str, int]:
-    """How many of the classes are in each split that is not trained on."""
-    shares = HELD_OUT if classes < LARGE else HELD_OUT_OF_LARGE
-    return {split: max(1, round(classes * share)) for split, share in shares.items()}
-
-
 def split_classes(drawn: DrawnSet, classes: int) -> list[str]:
-    """The split of each class, by number: of 250, 120 train, 30 validation, 50 development and 50 test; below `LARGE`
-    there is no development split, and of 60 classes 44 train, 4 are for validation and 12 test. Others in proportion.
+    """The split of each class, by number: 120 train, 30 validation, 50 development and 50 test of 250, in this order.
+
+    Other numbers are split in proportion; of few, training keeps `DrawnSet.min_training_classes`, and each of the other
+    splits has one or more.
 
     Raises:
         UserError: for fewer classes than show every value in training, or more than 1,000.
@@ -119,19 +116,21 @@ def split_classes(drawn: DrawnSet, classes: int) -> list[str]:
             f"--classes {classes}: the {drawn.name} need {drawn.min_classes} to {MAX_CLASSES} classes; fewer leave too "
             "few for training to show every colour."
         )
-    held_out = _held_out(classes)
-    splits = ["train"] * (classes - sum(held_out.values()))
-    return splits + [split for split, count in held_out.items() for _ in range(count)]
+    held_out = min(round(classes * HELD_OUT_SHARE), classes - drawn.min_training_classes)
+    validation = round(held_out * VALIDATION_SHARE)
+    development = (held_out - validation) // 2
+    counts = (classes - held_out, validation, development, held_out - validation - development)
+    return [name for name, count in zip(SPLITS, counts, strict=True) for _ in range(count)]
 
 
 def species(drawn: DrawnSet, classes: int, seed: int = 0) -> list[dict[str, str]]:
     """The attributes of each class: {attribute: value}, in the order of `split_classes`.
 
     Within each split every value of an attribute appears equally often, give or take one. In training the pairing of
-    attributes is balanced as well (`_balance`), so that no attribute tells anything about another. The other classes
-    are drawn at random, each different from every other class in at least `MIN_DIFFERENT` attributes where there is
-    room for that (`differences` tells); balancing them together with the training classes would make their pairs the
-    rarest ones, a test that misleads on purpose.
+    attributes is balanced as well (`_balance`), so that no attribute tells anything about another. The classes of the
+    other splits are drawn at random and set apart (`_set_apart`), so that each differs from every other class in
+    `MIN_DIFFERENT` attributes where there is room for that (`differences` counts); balancing them together with the
+    training classes would make their pairs the rarest ones, a test that misleads on purpose.
 
     Raises:
         UserError: for a number of classes that `split_classes` refuses.
@@ -145,16 +144,9 @@ def species(drawn: DrawnSet, classes: int, seed: int = 0) -> list[dict[str, str]
 
     codes = draw(splits.count("train"))
     _balance(codes, n_values, rng)
-    for count in _held_out(classes).values():
-        new = draw(count)
-        for _ in range(PATIENCE):
-            near = _too_near(codes, new)
-            if not len(near):
-                break
-            if count == 1:
-                new = draw(1)
-            else:
-                _exchange(codes, new, int(rng.choice(near)), rng)
+    for name in SPLITS[1:]:
+        new = draw(splits.count(name))
+        _set_apart(codes, new, n_values, rng)
         codes = np.concatenate([codes, new])
     return [
         {name: values[code] for (name, values), code in zip(drawn.attributes.items(), row, strict=True)}
@@ -170,50 +162,51 @@ def _evenly(n_values: int, count: int, rng: random.Random) -> list[int]:
     return column
 
 
-def differences(kinds: Sequence[Mapping[str, str]], splits: Sequence[str]) -> dict[str, dict[int, int]]:
-    """For each split that is not trained on: how many of its classes differ from every other in how few attributes."""
+def _set_apart(
+    codes: Int64[np.ndarray, "classes attributes"],
+    new: Int64[np.ndarray, "more attributes"],
+    n_values: Sequence[int],
+    rng: random.Random,
+) -> None:
+    """Exchange values of an attribute between new classes, in place, until each of them differs from every other class,
+    new or not, in `MIN_DIFFERENT` attributes.
+
+    An exchange leaves every value as frequent as it was. It is kept unless it brings classes nearer to each other: what
+    falls is the sum, over new classes and their others, of the squared number of differences that are lacking. Two
+    equal classes are never left; after `PATIENCE` exchanges anything else is. A single new class has nobody to exchange
+    with, and is drawn again.
+    """
+
+    def lacking() -> Int64[np.ndarray, "more others"]:
+        different = (new[:, None] != np.concatenate([codes, new])).sum(axis=2)
+        different[:, len(codes) :][np.diag_indices(len(new))] = MIN_DIFFERENT  # from itself
+        return (MIN_DIFFERENT - different).clip(min=0)
+
+    now = lacking()
+    for tried in itertools.count():
+        if not now.any() or (tried >= PATIENCE and now.max() < MIN_DIFFERENT):
+            return
+        before = new.copy()
+        near = int(now.max(axis=1).argmax())
+        if len(new) == 1:
+            new[0] = [rng.randrange(n) for n in n_values]
+        else:
+            pair = [near, rng.choice([i for i in range(len(new)) if i != near])]
+            column = rng.randrange(len(n_values))
+            new[pair, column] = new[pair[::-1], column]
+        then = lacking()
+        if (then**2).sum() <= (now**2).sum():
+            now = then
+        else:
+            new[:] = before
+
+
+def differences(drawn: DrawnSet, kinds: Sequence[Mapping[str, str]]) -> list[int]:
+    """In how many attributes each species that training does not see differs from the species that is most like it."""
     codes = np.array([list(kind.values()) for kind in kinds])
-    apart = (codes[:, None] != codes).sum(axis=2)
-    np.fill_diagonal(apart, codes.shape[1])
-    least = apart.min(axis=1)
-    named = dict.fromkeys(split for split in splits if split != "train")
-    return {name: _counted(least[np.array(splits) == name]) for name in named}
-
-
-def _counted(numbers: Int64[np.ndarray, " n"]) -> dict[int, int]:
-    return {int(value): int(count) for value, count in zip(*np.unique(numbers, return_counts=True), strict=True)}
-
-
-Classes = Int64[np.ndarray, "_ attributes"]
-"""Of each class, the number of its value of every attribute."""
-
-
-def _shortfalls(codes: Classes, new: Classes) -> Int64[np.ndarray, " new"]:
-    """How much each new class lacks, over all other classes, to `MIN_DIFFERENT` attributes."""
-    others = np.concatenate([codes, new])
-    apart = (new[:, None] != others).sum(axis=2)
-    apart[np.arange(len(new)), len(codes) + np.arange(len(new))] = MIN_DIFFERENT
-    return np.maximum(0, MIN_DIFFERENT - apart).sum(axis=1)
-
-
-def _too_near(codes: Classes, new: Classes) -> Int64[np.ndarray, " _"]:
-    """The new classes that differ from another, new or not, in fewer than `MIN_DIFFERENT` attributes."""
-    return np.flatnonzero(_shortfalls(codes, new))
-
-
-def _exchange(codes: Classes, new: Classes, near: int, rng: random.Random) -> None:
-    """Exchanges, in place, one value of a new class with that of another: what leaves the least shortfall of many
-    exchanges that are tried. It keeps the values even."""
-    best, found = None, None
-    for _ in range(60):
-        other, column = rng.randrange(len(new) - 1), rng.randrange(new.shape[1])
-        other += other >= near
-        tried = new.copy()
-        tried[[near, other], column] = tried[[other, near], column]
-        shortfall = int(_shortfalls(codes, tried).sum())
-        if best is None or shortfall < best:
-            best, found = shortfall, tried
-    new[:] = found
+    different = (codes[:, None] != codes).sum(axis=2)
+    np.fill_diagonal(different, codes.shape[1])
+    return different[split_classes(drawn, len(kinds)).count("train") :].min(axis=1).tolist()
 
 
 def _balance(codes: Int64[np.ndarray, "classes attributes"], n_values: Sequence[int], rng: random.Random) -> None:
@@ -272,20 +265,23 @@ def describe(
     split: str,
     rng: random.Random,
     extra_voices: Sequence[str] = (),
-    extra_share: float = 0.0,
 ) -> Description:
-    """One caption of an individual and a voice of its split to speak it.
+    """One caption of an individual and a voice to speak it.
 
-    A share of the captions of training and validation is spoken by `extra_voices` as they are; the voices of espeak-ng
-    speak at a random speed and pitch.
+    It is one of `extra_voices` as it is, if there are any, else one of espeak-ng's for the split at a random speed and
+    pitch.
     """
     text, mentions = drawn.caption(attributes, rng)
-    own = {"development": DEVELOPMENT_VOICES, "test": TEST_VOICES}
-    if split not in own and extra_voices and rng.random() < extra_share:
+    if extra_voices:
         return Description(text, mentions, rng.choice(extra_voices))
-    voice = rng.choice(own.get(split, TRAINING_VOICES))
+    voice = rng.choice(VOICES_OF_SPLIT[split])
     rate, pitch, pitch_range = rng.randint(*RATES), rng.randint(*PITCHES), rng.randint(*RANGES)
     return Description(text, mentions, f"espeak:{voice}?rate={rate}&pitch={pitch}&range={pitch_range}")
+
+
+def drawing_side(side: int) -> int:
+    """Side in pixels at which a picture is drawn that is stored at `side` pixels."""
+    return round(OVERSAMPLING * side) if side < OVERSAMPLED_BELOW else side
 
 
 def spoken(voice: str, text: str) -> bytes:
@@ -350,12 +346,13 @@ def prepare(
     drawn: DrawnSet,
     out: str | Path,
     classes: int,
-    individuals: int = 16,
-    captions: int = 6,
+    individuals: int = INDIVIDUALS,
+    captions: int = CAPTIONS,
     size: int = 256,
     seed: int = 0,
     jobs: int | None = None,
     extra_voices: Sequence[str] | None = None,
+    say: Callable[[str], None] = lambda _: None,
 ) -> None:
     """Draw a set, have its captions spoken, and pack both for training under `out`.
 
@@ -365,14 +362,15 @@ def prepare(
 
     Args:
         out: directory to make.
-        classes: species, divided as `split_classes` tells; the usual number is in `registry.BUILT_IN`.
+        classes: species; see `split_classes`. The usual number is in `registry.BUILT_IN`.
         individuals: pictures of each species.
         captions: spoken descriptions of each picture.
         size: side in pixels of the images to be trained on; 76/64 of it is stored.
         seed: everything follows from it.
         jobs: processes; one per usable core unless given.
-        extra_voices: voice strings besides those of espeak-ng, for `NEURAL_SHARE` of the captions of training and
-            validation, but no more than about `MOST_NEURAL`; `NEURAL_VOICES` unless given.
+        extra_voices: voice strings besides those of espeak-ng, for the first caption of each class of training and
+            validation; `NEURAL_VOICES` unless given.
+        say: gets a line about the classes that are nearer to another one than they should be, if there are any.
 
     Raises:
         UserError: for counts or voices that cannot be, if `out` holds another corpus or this one made with other
@@ -385,40 +383,40 @@ def prepare(
         if count < 1:
             raise UserError(f"{option} {count}: choose 1 or more.")
     kinds = species(drawn, classes, seed)
+    different = differences(drawn, kinds)
+    if (near := sum(count < MIN_DIFFERENT for count in different)) > 0:
+        say(
+            f"{near} of {len(different)} species outside of training differ from another one in fewer than "
+            f"{MIN_DIFFERENT} attributes, at least in {min(different)}."
+        )
     if extra_voices is None:
         extra_voices = NEURAL_VOICES
-    own_voices = (*TRAINING_VOICES, *DEVELOPMENT_VOICES, *TEST_VOICES)
-    for voice in [*(f"espeak:{voice}" for voice in own_voices), *extra_voices]:
+    for voice in [
+        *(f"espeak:{voice}" for voice in (*TRAINING_VOICES, *DEVELOPMENT_VOICES, *TEST_VOICES)),
+        *extra_voices,
+    ]:
         parse_voice(voice)
-    splits = split_classes(drawn, classes)
-    trained = sum(split in ("train", "validation") for split in splits) * individuals * captions
-    share = min(NEURAL_SHARE, MOST_NEURAL / trained) if extra_voices else 0.0
     settings = {"classes": classes, "size": size, "seed": seed, "version": version(drawn)}
-    settings |= {"extra_voices": list(extra_voices), "extra_share": share}
+    settings["extra_voices"] = list(extra_voices)
     _claim(out, drawn.name, settings)
 
     pictures = []
-    side = drawing_side(stored_size(size))
-    for number, (attributes, split) in enumerate(zip(kinds, splits, strict=True)):
+    for number, (attributes, split) in enumerate(zip(kinds, split_classes(drawn, classes), strict=True)):
         for individual in range(individuals):
             key = f"{seed}/{number}/{individual}"
+            extra = extra_voices if individual == 0 and split in ("train", "validation") else ()
             descriptions = tuple(
-                describe(drawn, attributes, split, random.Random(f"{key}/caption/{k}"), extra_voices, share)
+                describe(drawn, attributes, split, random.Random(f"{key}/caption/{k}"), () if k else extra)
                 for k in range(captions)
             )
             drawing = random.Random(f"{key}/drawing").getrandbits(32)
+            side = drawing_side(stored_size(size))
             name = f"{number:03d}_{drawn.class_name.format(**attributes)}"
             pictures.append(_Picture(drawn, out, name, split, attributes, individual, drawing, side, descriptions))
     _make_all(pictures, jobs)
-    for split, found in differences(kinds, splits).items():
-        if near := sum(count for least, count in found.items() if least < MIN_DIFFERENT):
-            print(
-                f"{near} of the {splits.count(split)} {split} species differ from another in fewer than "
-                f"{MIN_DIFFERENT} attributes: {found}",
-                file=sys.stderr,
-            )
     write_manifest(out / "manifest.jsonl", (row for picture in pictures for row in picture.rows()))
-    build_store(out / "manifest.jsonl", out, image_size=size, jobs=jobs)
+    facts = {"least_differences": {"wanted": MIN_DIFFERENT, "found": min(different), "species_below": near}}
+    build_store(out / "manifest.jsonl", out, image_size=size, facts=facts, jobs=jobs)
 
 
 def _make_all(pictures: Sequence[_Picture], jobs: int | None) -> None:

@@ -21,6 +21,8 @@ from s2igan.data.manifest import Utterance
 from s2igan.errors import UserError
 from s2igan.text_utils import counted
 
+SHARED_OUT = ("train", "validation", "test")
+"""The splits of a corpus that brings none."""
 MIN_CLASSES = 4
 """Fewer classes than this are not shared out whole: training would be left with a single one."""
 MIN_TRAINING_PARTS = 2
@@ -84,7 +86,7 @@ def _shared(
 ) -> Splits:
     brought = {row.split for row in rows} - {None}
     if not brought:
-        shares = dict(zip(("train", "validation", "test"), proportions, strict=True))
+        shares = dict(zip(SHARED_OUT, proportions, strict=True))
         return _shared_out(rows, shares, seed, speaker_disjoint, same)
     notes = []
     without = sum(row.split is None for row in rows)
