@@ -15,6 +15,7 @@ from s2igan.evaluation.attributes import (
     attribute_accuracy,
     degrade,
     load_or_train_classifier,
+    normalised_accuracy,
     train_classifier,
 )
 from s2igan.evaluation.drawings import draw_random
@@ -131,3 +132,12 @@ def test_shuffled_is_the_accuracy_over_all_pairings():
     found = attribute_accuracy({"colour": p}, {"colour": t}, [("colour",)] * 40, {"colour": 3})["colour"]
     assert found.shuffled == pytest.approx((p[:, None] == t[None, :]).mean())
     assert found.shuffled != pytest.approx(found.accuracy)
+
+
+def test_normalised_accuracy_is_the_quotient_and_none_without_a_ceiling_above_chance():
+    right, real = np.arange(200) < 100, np.arange(200) < 180
+    found = normalised_accuracy(right, real, 0.1)
+    assert found.value == pytest.approx(0.4 / 0.8)
+    assert found.interval[0] < found.value < found.interval[1]
+    assert normalised_accuracy(real, right, 0.1).value == pytest.approx(2.0)
+    assert normalised_accuracy(right, np.zeros(200, bool), 0.1) is None

@@ -7,11 +7,12 @@ from small_birds import SIDE, TEST_VOICE, KnownPictures
 from toy_drawing import draw_square
 
 from s2igan.corpora.builtin.bird_drawing import ATTRIBUTES
+from s2igan.corpora.registry import drawn_set
 from s2igan.errors import UserError
 from s2igan.evaluation import figure3
 from s2igan.evaluation.drawings import drawn_set_with
 from s2igan.evaluation.evaluation_split import EvaluationSplit
-from s2igan.evaluation.figure3 import Spoken, change_word, figure3_group, fill, followed, write_changed
+from s2igan.evaluation.figure3 import Spoken, change_word, figure3_group, fill, followed, stayed, write_changed
 from s2igan.evaluation.generated import Evaluation
 from s2igan.speech import parse_voice
 
@@ -30,8 +31,12 @@ def test_the_article_fits():
 def test_figure_3_speaks_with_a_voice_of_the_split(tmp_path, evaluation, bird_store):
     drawing = drawn_set_with(ATTRIBUTES)
     group = figure3_group(evaluation, KnownPictures(bird_store), drawing, tmp_path)
-    assert [score.key for score in group.scores] == [f"figure3/{part}_colour" for part in ("belly", "wing", "head")]
-    for score in group.scores:
+    keys = [f"figure3/{part}_colour" for part in ("belly", "wing", "head")]
+    assert [score.key for score in group.scores] == [key + end for key in keys for end in ("", "/stays")]
+    for score in group.scores[1::2]:
+        assert score.value == 0.0  # red is none of black, yellow and white
+        assert score.chance == 0.1
+    for score in group.scores[::2]:
         assert score.chance == 0.1
         # The classifier knows none of these pictures and calls each of them red, which one sentence in ten says.
         assert score.value == pytest.approx(0.1)
@@ -79,3 +84,20 @@ def test_followed_counts_the_pictures_that_show_what_was_spoken(toy_classifier, 
         for word, colour in zip(spoken, shown, strict=True)
     ]
     assert followed(rows, "colour", toy_classifier) == pytest.approx(share, abs=0.1)
+
+
+@pytest.mark.parametrize(("kept", "share"), [({"extent": "large"}, 1.0), ({"extent": "small"}, 0.0)])
+def test_stayed_counts_the_pictures_that_show_what_else_was_said(toy_classifier, kept, share):
+    pictures = np.stack([draw_square({"colour": "red", "extent": "large"}, seed, 16) for seed in range(20)])
+    rows = [Spoken("red", "red", np.zeros(0), pictures)]
+    assert stayed(rows, kept, toy_classifier) == pytest.approx(share, abs=0.15)
+
+
+@pytest.mark.parametrize("name", ["birds", "flowers"])
+def test_what_a_sentence_keeps_is_in_it(name):
+    drawn = drawn_set(name)
+    assert drawn.kept_in_sentences.keys() == drawn.changed_sentences.keys()
+    for changed, kept in drawn.kept_in_sentences.items():
+        for attribute, value in kept.items():
+            assert value in drawn.attributes[attribute]
+            assert value in drawn.changed_sentences[changed].split()

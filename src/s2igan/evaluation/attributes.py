@@ -14,12 +14,12 @@ import json
 import time
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torchvision.ops import Conv2dNormActivation
 
@@ -236,3 +236,35 @@ def attribute_accuracy(
             shares = [np.bincount(codes, minlength=n_values[name]) / len(codes) for codes in (p, t)]
             found[name] = Accuracy(float((p == t).mean()), len(p), 1 / n_values[name], float(shares[0] @ shares[1]))
     return found
+
+
+class Normalised(NamedTuple):
+    """(accuracy - chance) / (accuracy on real pictures - chance), with a 95 % interval."""
+
+    value: float
+    interval: tuple[float, float]
+
+
+def normalised_accuracy(
+    right: Bool[np.ndarray, " captions"],
+    right_real: Bool[np.ndarray, " captions"],
+    chance: float,
+    *,
+    resamples: int = 1000,
+    seed: int = 0,
+) -> Normalised | None:
+    """How much of the way from guessing to real pictures was reached; the bootstrap is over captions.
+
+    None where real pictures are not above chance, also in a resample, since the quotient then means nothing.
+    """
+
+    def reached(weights: np.ndarray) -> np.ndarray:
+        return (weights @ right - chance) / (weights @ right_real - chance)
+
+    n = len(right)
+    weights = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), size=resamples) / n
+    even = np.full((1, n), 1 / n)
+    if min((weights @ right_real).min(), right_real.mean()) <= chance:
+        return None
+    low, high = np.quantile(reached(weights), (0.025, 0.975))
+    return Normalised(float(reached(even)[0]), (float(low), float(high)))

@@ -26,6 +26,8 @@ from s2igan.evaluation.generated import (
     fake_recall_group,
     paper_map_group,
 )
+from s2igan.evaluation.independent import independent_group
+from s2igan.evaluation.lite2 import Lite2
 from s2igan.evaluation.sample_sheet import write_sample_sheet
 from s2igan.evaluation.scores import FIGURE3, METRICS, SAMPLE_SHEET, VERSION, Group, informative, score_table
 from s2igan.evaluation.training_data import about_data, data_record
@@ -154,6 +156,10 @@ def generated_groups(
         groups.append(paper_map_group(evaluation, real))
     else:
         groups.append(fake_recall_group(evaluation, fakes, real, generated))
+    if not Lite2.installed():
+        print("kd_lite2 and memorisation are left out: pip install 's2igan[judges]' adds them.", file=sys.stderr)
+    elif independent := independent_group(evaluation, fakes):
+        groups.append(independent)
     if min(len(split.images), len(fakes.pictures)) >= 2:
         return [*groups, distance_group(evaluation, fakes, real, generated)]
     print("Distances are left out: they need two real and two generated images.", file=sys.stderr)

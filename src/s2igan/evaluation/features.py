@@ -11,6 +11,7 @@ from torch import Tensor
 
 from s2igan.data.dataset import crop_and_flip
 from s2igan.data.store import StoredImages
+from s2igan.evaluation.lite2 import Lite2
 from s2igan.models.image_encoder import ImageEncoder
 from s2igan.parallel import track
 
@@ -18,7 +19,7 @@ BATCH = 64
 
 
 def image_features(
-    encoder: ImageEncoder,
+    encoder: ImageEncoder | Lite2,
     pictures: UInt8[np.ndarray, "pictures side side 3"] | StoredImages,
     rows: Int[np.ndarray, " rows"] | None = None,
     *,

@@ -81,9 +81,23 @@ def figure3_group(
                 ceiling_name="held-out drawings",
             )
         )
+        if kept := drawn.kept_in_sentences.get(name):
+            held_out = classifier.record["held_out_accuracy"]
+            scores.append(
+                Score(
+                    f"figure3/{name}/stays",
+                    f"the rest stays when {name.replace('_', ' ')} changes",
+                    stayed(rows, kept, classifier),
+                    {**protocol, "kept": dict(kept)},
+                    chance=float(np.mean([1 / len(drawn.attributes[other]) for other in kept])),
+                    ceiling=float(np.mean([held_out[other] for other in kept])),
+                    ceiling_name="held-out drawings",
+                )
+            )
     words = (
         f"One sentence spoken by {voice.name} with every value in turn, {SCORED} images each with the same "
-        "noise: how often the classifier sees the value spoken. The ceiling is its accuracy on held-out drawings."
+        "noise: how often the classifier sees the value spoken, and what else the "
+        "sentence says. The ceiling is its accuracy on held-out drawings."
     )
     return Group("figure3", "One word changed (Figure 3)", words, scores)
 
@@ -115,6 +129,14 @@ def followed(rows: Sequence[Spoken], attribute: str, classifier: AttributeClassi
     known = classifier.attributes[attribute]
     spoken = [known.index(row.word) for row in rows for _ in row.pictures]
     return float((found == spoken).mean())
+
+
+def stayed(rows: Sequence[Spoken], kept: Mapping[str, str], classifier: AttributeClassifier) -> float:
+    """Mean over the attributes that the sentence keeps of the share of pictures that show the value it says."""
+    pictures = np.concatenate([row.pictures for row in rows])
+    found = classifier.predict(crop_and_flip(pictures, pictures.shape[1], None))
+    shares = [(found[name] == classifier.attributes[name].index(value)).mean() for name, value in kept.items()]
+    return float(np.mean(shares))
 
 
 def write_changed(folder: Path, rows: Sequence[Spoken], facts: Mapping[str, Any], sample_rate: int) -> None:

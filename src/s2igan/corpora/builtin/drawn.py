@@ -87,6 +87,8 @@ class DrawnSet:
     changed_sentences: Mapping[str, str] = field(default_factory=dict)
     """For the paper's Figure 3: attribute -> a sentence with `{}` where its word goes; the first one is shown. The
     accuracies of these attributes in generated images are headlines of the report."""
+    kept_in_sentences: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    """For each changed attribute, what else its sentence says: attribute -> value."""
 
     @property
     def min_classes(self) -> int:

@@ -15,4 +15,9 @@ DRAWN_SET = DrawnSet(
         "centre_colour": "this flower has pink petals and a large {} centre",
         "petal_count": "this is a red flower with {} round petals",
     },
+    kept_in_sentences={
+        "petal_colour": {"petal_count": "five", "centre_colour": "yellow"},
+        "centre_colour": {"petal_colour": "pink", "centre_size": "large"},
+        "petal_count": {"petal_colour": "red", "petal_shape": "round"},
+    },
 )
