@@ -40,7 +40,7 @@ def store(tmp_path_factory) -> Store:
 
 def recipe(size=128):
     return Recipe(
-        "tiny latent flow", replace(tiny_recipe(2).sen, image_size=64), latent_flow=tiny_latent_flow(STEPS, size)
+        "tiny latent flow", replace(tiny_recipe(2).sen, image_size=128), latent_flow=tiny_latent_flow(STEPS, size)
     )
 
 
@@ -48,9 +48,9 @@ def train(store, out, **options):
     return train_run(recipe(), data=store.directory, out=out, device="cpu", seed=3, **options)
 
 
-@pytest.fixture(scope="module")
-def run(store, tmp_path_factory):
-    return train(store, tmp_path_factory.mktemp("run") / "whole")
+@pytest.fixture
+def run(store, tmp_path):
+    return train(store, tmp_path / "whole")
 
 
 def stages(store, cache):
@@ -133,8 +133,11 @@ def test_records_and_samples(run):
     expected = {"autoencoder/l1", "autoencoder/upsampler_l1", "autoencoder/validation_l1", "autoencoder/discriminator"}
     expected |= {"autoencoder/adversarial", "autoencoder/upsampler_discriminator", "matchmap/validation_map"}
     assert expected | {"matchmap/matching", "flow/velocity", "flow/diversity"} <= terms
-    sheets = {path.name: Image.open(path).size for path in (run / "samples").iterdir()}
-    assert sheets == {f"autoencoder-{STEPS:08d}.png": (8 * 128, 128 * 2), f"flow-{STEPS:08d}.png": (5 * 128, 128 * 8)}
+    sheets = {}
+    for path in (run / "samples").iterdir():
+        with Image.open(path) as sheet:
+            sheets[path.name] = sheet.size
+    assert sheets == {f"autoencoder-{STEPS:08d}.png": (8 * 128, 128), f"flow-{STEPS:08d}.png": (5 * 128, 128 * 8)}
 
 
 def test_training_reads_the_training_split_alone(store, tmp_path, monkeypatch):
@@ -265,6 +268,7 @@ def test_the_decoder_hears_of_the_discriminators_in_their_time(store, tmp_path):
     assert {"upsampler_adversarial", "upsampler_discriminator"} <= seen[0.8]
 
 
+@torch.no_grad()
 def test_the_window_of_the_upsampler_is_the_window_of_the_picture(store, tmp_path):
     """Enlarging alone, a window of the picture and what the upsampler is scored against show the same place."""
     first, *_ = stages(store, tmp_path)
