@@ -29,7 +29,7 @@ import numpy as np
 from s2igan.data.manifest import Utterance, read_manifest, write_manifest
 from s2igan.data.pack import build_store
 from s2igan.evaluation.evaluate import evaluate
-from s2igan.recipes import birds
+from s2igan.recipes import birds_rdg
 from s2igan.run_directory import RunDirectory
 from s2igan.training.recipe import Recipe
 from s2igan.training.train import train_run
@@ -63,11 +63,11 @@ def part_of(rows: Sequence[Utterance], images: int, recordings: int, seed: int) 
 
 
 def recipe_of(steps: int, drawing_steps: int) -> Recipe:
-    """The recipe `birds` with other numbers of steps."""
-    base = birds()
+    """The recipe `birds-rdg` with other numbers of steps."""
+    base = birds_rdg()
     sen = replace(base.sen, trainer=replace(base.sen.trainer, steps=steps, evaluate_every=max(1, steps // 10)))
     rdg = replace(base.rdg, trainer=replace(base.rdg.trainer, steps=drawing_steps or base.rdg.trainer.steps))
-    return replace(base, name=f"birds, {steps} + {drawing_steps} steps", sen=sen, rdg=rdg)
+    return replace(base, name=f"birds-rdg, {steps} + {drawing_steps} steps", sen=sen, rdg=rdg)
 
 
 def measure(data: Path, out: Path, images: int, recordings: int, steps: int, drawing: int, seed: int) -> dict[str, Any]:

@@ -73,7 +73,7 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, required=True, help="prepared set")
     parser.add_argument("--out", type=Path, required=True, help="where the two runs are kept")
-    parser.add_argument("--recipe", default="birds")
+    parser.add_argument("--recipe", default="birds-rdg")
     parser.add_argument("--steps", type=int, default=2000, help="of each stage")
     parser.add_argument("--last", type=int, default=200, help="steps at the end over which losses are averaged")
     parser.add_argument("--seed", type=int, default=0)

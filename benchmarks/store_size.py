@@ -133,7 +133,7 @@ def order_of_an_epoch(stage: SENStage | RDGStage) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--utterances", type=int, nargs="+", default=[1_000, 1_000_000])
-    parser.add_argument("--recipe", default="birds")
+    parser.add_argument("--recipe", default="birds-rdg")
     parser.add_argument("--steps", type=int, default=30)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:

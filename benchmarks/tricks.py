@@ -39,8 +39,8 @@ from s2igan.training.distributed import start
 Step = Callable[[int], Any]
 
 CASES: dict[str, Callable[[], Step]] = {
-    "birds-sen": lambda: plain_sen_step.of_recipe("birds", "float32", 64, cached=True),
-    "birds-rdg": lambda: plain_step.of_recipe("birds", "bf16", 24, cached=True),
+    "birds-sen": lambda: plain_sen_step.of_recipe("birds-rdg", "float32", 64, cached=True),
+    "birds-rdg": lambda: plain_step.of_recipe("birds-rdg", "bf16", 24, cached=True),
     "cub-sen": lambda: plain_sen_step.of_recipe("cub", "bf16", 32),
     "cub-rdg": lambda: plain_step.of_recipe("cub", "bf16", 8),
 }

@@ -270,7 +270,7 @@ def test_options_reach_the_library(calls):
         "say": cli._say,
     }
     assert trained[1] == (resolve("demo"),)
-    assert {"stage": "rdg", "resume": True, "seed": 3, "allow_other_data": True}.items() <= trained[2].items()
+    assert {"stage": "2", "resume": True, "seed": 3, "allow_other_data": True}.items() <= trained[2].items()
     assert generated[1] == ((Path("a.wav"), Path("b.flac")), cli.Drawing(Path("run"), 2, 9, Path("o")))
     assert spoken[1] == ((Path("generated/a-red-bird-sitting.wav"),), cli.Drawing(Path("run")))
     assert evaluated[1] == (Path("run"), Path("d"))

@@ -72,7 +72,7 @@ def test_a_dry_run_without_data(method):
 
 
 def test_a_dry_run_with_data_goes_by_the_store(store, store_without_classes):
-    recipe = shrunk(resolve("s2igan", "birds"))
+    recipe = shrunk(resolve("s2igan", "birds-rdg"))
     recipe = replace(recipe, rdg=replace(recipe.rdg, trainer=TrainerConfig(epochs=9)))
     found = dry_run.dry_run(recipe, data=store.directory, device="cpu")
     assert (found["data"]["images"], found["data"]["classes"]) == (16, 4)
@@ -109,7 +109,7 @@ def test_no_weights_are_downloaded(monkeypatch):
 
     monkeypatch.setattr("s2igan.models.image_encoder._load_lite0", refuse)
     monkeypatch.setattr("s2igan.models.image_encoder._download_inception", refuse)
-    dry_run.dry_run(shrunk(resolve("demo")), device="cpu")
+    dry_run.dry_run(shrunk(resolve("birds-rdg")), device="cpu")
 
 
 def test_the_command(monkeypatch, capsys):
@@ -121,3 +121,13 @@ def test_the_command(monkeypatch, capsys):
     with pytest.raises(SystemExit, match="1"):
         cli.main(["train", "s2igan", "--base", "cub"])
     assert "--data and --out" in capsys.readouterr().err
+
+
+def test_latent_flow_is_measured_stage_by_stage():
+    recipe = shrunk(resolve("demo"), steps=1000)
+    found = dry_run.dry_run(recipe, device="cpu")
+    assert list(found["parts"]) == ["sen", "autoencoder", "matchmap", "flow"]
+    assert list(found["measured"]) == ["sen", "autoencoder", "matchmap", "flow"]
+    assert found["parts"]["flow"]["velocity network"]["trained"]
+    assert not found["parts"]["flow"]["word encoder"]["trained"]
+    assert all(stage["steps"] == 1000 for stage in found["measured"].values())

@@ -103,7 +103,7 @@ def test_birds_are_prepared_at_the_size_of_the_recipe(tmp_path, monkeypatch):
         pass
 
     def prepare(drawn, out, classes, *, size, seed, jobs):
-        assert (drawn.name, out, classes, size, seed, jobs) == ("birds", tmp_path / "run/data", 60, 32, 3, 2)
+        assert (drawn.name, out, classes, size, seed, jobs) == ("birds", tmp_path / "run/data", 250, 32, 3, 2)
         raise EnoughError
 
     monkeypatch.setattr("s2igan.corpora.builtin.drawn.prepare", prepare)
@@ -126,5 +126,5 @@ def test_the_recipe_that_reads_published_embeddings_has_them_prepared(tmp_path, 
     method = "stackgan-v2-text-reed"
     with pytest.raises(KeyboardInterrupt):
         run_corpus("cub", tmp_path, tmp_path / "run", recipe=resolve(method, "cub"))
-    with pytest.raises(UserError, match=r"birds: the recipe stackgan-v2-text-reed \(birds\) reads published text"):
-        run_corpus("birds", None, tmp_path / "other", recipe=resolve(method, "birds"))
+    with pytest.raises(UserError, match=r"birds: the recipe stackgan-v2-text-reed \(birds-rdg\) reads published text"):
+        run_corpus("birds", None, tmp_path / "other", recipe=resolve(method, "birds-rdg"))

@@ -110,7 +110,7 @@ def shrunk(recipe: Recipe, steps: int = 1) -> Recipe:
         else replace(tiny.sen.trainer, steps=0),
         speech=replace(recipe.sen.speech, **sizes),  # type: ignore[arg-type]
         image=replace(recipe.sen.image, backbone="efficientnet_lite0", input_size=32, embedding=16),
-        image_size=32,
+        image_size=32 if recipe.latent_flow is None else 64,
         batch_size=6,
         image_views=min(2, recipe.sen.image_views),
     )

@@ -123,6 +123,7 @@ def _drawing(name: str) -> Callable[..., None]:
             seed=seed,
             jobs=jobs,
             extra_voices=extra_voices,
+            say=_say,
         )
 
     command.__doc__ = f"""Draw the built-in {name}, have their descriptions spoken, and pack both for training.
@@ -229,7 +230,7 @@ def run(
     out: Path,
     preparation: Options,
     source: Path | None = None,
-    recipe: str = "birds",
+    recipe: str = "laptop",
     base: str | None = None,
     seed: Seed = 0,
     max_captions: Count = 1000,
@@ -517,7 +518,7 @@ def _named_recipe(words: list[str], command: Callable[..., None]) -> Recipe | No
         parser.add_argument(flag, action="store_true" if parameter.default is False else "store")
     found, others = parser.parse_known_args(words[1:])  # the others are positional, or of another class's options
     if words[0] == "run":
-        name = found.recipe or (None if {"--help", "-h"} & set(others) else "birds")
+        name = found.recipe or (None if {"--help", "-h"} & set(others) else "laptop")
     else:
         unknown = next((word for word in others if not word.startswith("-")), None)
         name = next((word for word in others if word in RECIPES), unknown)

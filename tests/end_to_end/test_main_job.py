@@ -18,8 +18,8 @@ SEN_STEPS, RDG_STEPS = 6, 4
 
 
 def tiny():
-    """The recipe `birds`, all of its options on, at a size that takes seconds."""
-    birds = recipes.birds()
+    """The recipe `birds-rdg`, all of its options on, at a size that takes seconds."""
+    birds = recipes.birds_rdg()
     speech = replace(birds.sen.speech, conv_channels=(8, 8), hidden=8, layers=1, attention_hidden=8)
     image = replace(birds.sen.image, input_size=32, embedding=speech.embedding)
     networks = {"embedding": speech.embedding, "condition": 8, "z": 8, "width": 8, "resolutions": (16, 32)}

@@ -51,35 +51,39 @@ def test_a_perfect_generator_reaches_the_ceiling(bird_store, split):
     assert by_key["attributes/mean"].value == pytest.approx(np.mean([score.value for score in blank.scores[1:]]))
 
 
-def test_pictures_follow_seed_and_embedding(model):
-    embeddings = torch.nn.functional.normalize(torch.randn(70, 16, generator=torch.Generator().manual_seed(0)), dim=1)
-    pictures = draw_pictures(model, embeddings, seed=1)
+def test_pictures_follow_seed_and_utterance_in_the_order_asked_for(model, bird_store):
+    captions = np.resize(np.random.default_rng(0).permutation(len(bird_store)), 70)
+    pictures = draw_pictures(model, bird_store, captions, seed=1)
     assert pictures.shape == (70, SIDE, SIDE, 3)
-    np.testing.assert_array_equal(pictures, draw_pictures(model, embeddings, seed=1))
-    assert not (pictures == draw_pictures(model, embeddings, seed=2)).all(axis=(1, 2, 3)).any()
-    same = draw_pictures(model, embeddings[:1].expand(3, -1), seed=1)
+    np.testing.assert_array_equal(pictures, draw_pictures(model, bird_store, captions, seed=1))
+    assert not (pictures == draw_pictures(model, bird_store, captions, seed=2)).all(axis=(1, 2, 3)).any()
+    same = draw_pictures(model, bird_store, np.repeat(captions[:1], 3), seed=1)
     assert not (same[0] == same[1]).all()
+    assert np.abs(same[0].astype(int) - pictures[0]).max() <= 1
+    alone = draw_pictures(model, bird_store, captions[:1], seed=1)
+    assert np.abs(alone[0].astype(int) - pictures[0]).max() <= 1
 
 
-def test_every_image_that_is_reranked_has_noise_of_its_own(model, monkeypatch):
+def test_every_image_that_is_reranked_has_noise_of_its_own(model, bird_store, monkeypatch):
     """More pictures than one turn takes: none has the noise of another."""
     given = []
 
-    def draw(embeddings, z, eps):
-        assert len(z) == len(eps) == 3 * len(embeddings)
-        given.append(z)
-        return np.zeros((len(embeddings), SIDE, SIDE, 3), np.uint8)
+    def draw(condition, noise):
+        assert len(noise) == 3 * len(condition.embedding)
+        given.append(noise)
+        return np.zeros((len(condition.embedding), SIDE, SIDE, 3), np.uint8)
 
     monkeypatch.setattr(model, "rerank", 3)
     monkeypatch.setattr(model, "draw", draw)
-    pictures = draw_pictures(model, torch.randn(70, 16), seed=1)
+    pictures = draw_pictures(model, bird_store, np.resize(np.arange(len(bird_store)), 70), seed=1)
     assert len(pictures) == 70
     assert len(torch.unique(torch.cat(given), dim=0)) == 210
 
 
 def test_the_record_says_among_how_many_each_picture_was_chosen(evaluation, model, monkeypatch):
     monkeypatch.setattr(model, "rerank", 2)
-    monkeypatch.setattr(model, "draw", lambda speech, z, eps: np.zeros((len(speech), SIDE, SIDE, 3), np.uint8))
+    blank = np.zeros((3, SIDE, SIDE, 3), np.uint8)
+    monkeypatch.setattr(model, "draw", lambda condition, noise: blank)
     fakes = evaluation.draw(evaluation.split.utterances[:3])
     assert fakes.protocol["rerank"] == 2
 

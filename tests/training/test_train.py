@@ -16,7 +16,7 @@ from s2igan.checkpoint import load_model
 from s2igan.errors import UserError
 from s2igan.evaluation.evaluate import evaluate
 from s2igan.models.li2020 import CnnLstmConfig
-from s2igan.pipeline import SpeechToImage
+from s2igan.pipeline import SpeechCondition, SpeechToImage
 from s2igan.recipes import BASES, METHODS, resolve
 from s2igan.training import stages
 from s2igan.training.beyond import Beyond, InUse
@@ -133,9 +133,10 @@ def test_reranking_travels_to_the_model_and_into_the_records(store, tmp_path):
     run = train(recipe, store, tmp_path / "run")
     model = SpeechToImage.load(run)
     assert model.rerank == 3
-    z, eps = model.noise(2, 0)
-    assert len(z) == 6
-    assert len(model.draw(torch.randn(2, model.generator.config.embedding), z, eps)) == 2
+    noise = model.noise(2, 0)
+    assert len(noise) == 6
+    condition = SpeechCondition(torch.randn(2, model.generator.config.embedding))
+    assert len(model.draw(condition, noise)) == 2
     _, image = load_sen(run, torch.device("cpu"))
     assert torch.equal(model.image_encoder.head.weight, image.head.weight)
     assert SpeechToImage.load(train(tiny_recipe(1), store, tmp_path / "plain")).image_encoder is None

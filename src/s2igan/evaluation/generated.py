@@ -163,7 +163,7 @@ def attribute_group(
             fake[name][asked] == truth, real[name][row_of][asked] == truth, found.chance, seed=fakes.seed
         )
         value, interval = (None, None) if reached is None else reached
-        return {"normalised": value, "normalised_interval_95": interval}
+        return {"normalised": value, "normalised_interval_95": interval and list(interval)}
 
     how = "one over the number of values"
     scores = [score("mean", "mean over attributes", Accuracy.mean(generated), Accuracy.mean(ceiling))]

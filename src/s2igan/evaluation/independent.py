@@ -15,6 +15,8 @@ from s2igan.metrics.fid import nearest_distances, paired_kernel_distances
 
 COUNT = 800
 """Fakes, training pictures and test pictures of the kernel distance, unless there are fewer."""
+LEAST = 20
+"""Pictures of each below which there are no such scores."""
 PERCENTILES = (1, 5, 50)
 NEAR = 5
 """Percentile of the real pictures' distances: a fake below it is near a training picture."""
@@ -23,11 +25,12 @@ SUSPECT = 0.15
 
 
 def independent_group(evaluation: Evaluation, fakes: Fakes) -> Group | None:
-    """`kd_lite2` and the distances to the nearest training picture; None for the training split or tiny sets."""
+    """`kd_lite2` and the distances to the nearest training picture; None for the training split, and for sets of fewer
+    than `LEAST` pictures."""
     split, store = evaluation.split, evaluation.split.store
     training = np.unique(store.image_index[store.split_indices("train")])
     count = min(COUNT, len(fakes.pictures), len(split.images), len(training))
-    if split.name == "train" or count < 2:
+    if split.name == "train" or count < LEAST:
         return None
     network = Lite2().to(evaluation.model.device)
     of_fakes = image_features(network, fakes.pictures, description="Lite2 features of generated images")
@@ -46,7 +49,11 @@ def independent_group(evaluation: Evaluation, fakes: Fakes) -> Group | None:
             "independent/kd_lite2",
             "kernel distance (kd_lite2)",
             found.fake,
-            {**protocol, "interval_95": found.fake_interval, "ceiling_interval_95": found.training_interval},
+            {
+                **protocol,
+                "interval_95": list(found.fake_interval),
+                "ceiling_interval_95": list(found.training_interval),
+            },
             ceiling=found.training,
             ceiling_name="real training images",
             **common,
@@ -89,7 +96,7 @@ def memorisation_scores(
             float(np.percentile(of_fakes, percentile)),
             protocol,
             ceiling=float(np.percentile(of_real, percentile)),
-            ceiling_name="real training images",
+            ceiling_name="real images",
             unit="distance",
         )
         for percentile in PERCENTILES
