@@ -123,7 +123,7 @@ def main(kills: int, steps: int, seed: int, precision: str, folder: Path) -> int
     rng = np.random.default_rng(seed)
     chosen, data = recipe(precision, steps), folder / "data"
     data.mkdir()
-    made_up_store(data, 24, DataFacts(frames=40))
+    made_up_store(data, SIZE, DataFacts(frames=40))
     seconds = whole_run(chosen, data, folder / "whole")
     expected = result(folder / "whole", steps)
 

@@ -304,7 +304,7 @@ def test_options_of_imports_reach_the_library(calls):
             "--recipe",
             "no-rs",
             "--base",
-            "demo",
+            "birds-rdg",
             "--voice",
             "espeak:fr",
         ]
@@ -324,7 +324,7 @@ def test_options_of_imports_reach_the_library(calls):
     assert validated[1] == (Path("s"), "cub")
     assert validated[2] == {"seed": 0, "speaker_disjoint": True, "jobs": None}
     assert ran[1] == ("folder", Path("s"), Path("o"), PrepareOptions(voice=("espeak:fr",)))
-    assert ran[2]["recipe"] == resolve("no-rs", "demo")
+    assert ran[2]["recipe"] == resolve("no-rs", "birds-rdg")
 
 
 def test_defaults_of_the_built_in_sets_are_those_of_the_library(monkeypatch):

@@ -49,7 +49,7 @@ def test_every_field_of_every_recipe_is_a_flag_that_gives_what_it_says(trained, 
 
 def test_flags_of_every_type_and_depth(trained):
     train(
-        *("birds", "--rdg.batch-size", "48", "--sen.learning-rate=1e-3", "--sen.trainer.epochs", "3"),
+        *("birds-rdg", "--rdg.batch-size", "48", "--sen.learning-rate=1e-3", "--sen.trainer.epochs", "3"),
         *("--rdg.generator.resolutions", "8", "16", "--rdg.mismatched", "True", "--rdg.generator.dense", "none"),
         *("--sen.image.input-size", "None", "--sen.speech.hidden", "64", "--rdg.betas", "0.4", "0.9"),
     )
@@ -63,7 +63,7 @@ def test_flags_of_every_type_and_depth(trained):
 
 
 def test_flags_of_a_method_are_those_of_its_encoder(trained):
-    train("li2020", "--base", "birds", "--sen.speech.width", "3")
+    train("li2020", "--base", "birds-rdg", "--sen.speech.width", "3")
     train("--base=cub", "stackgan-v2-text", "--sen.speech.hidden", "2")
     assert trained[0].sen.speech.width == 3
     assert trained[1].sen.speech.hidden == 2
@@ -73,9 +73,9 @@ def test_flags_of_a_method_are_those_of_its_encoder(trained):
 
 def test_wherever_the_recipe_stands(trained):
     for words in (
-        ["--resume", "birds", "--rdg.batch-size", "48"],
-        ["--rdg.betas", "0.5", "0.999", "birds", "--rdg.batch-size", "48"],
-        ["--seed", "3", "--rdg.batch-size=48", "birds"],
+        ["--resume", "birds-rdg", "--rdg.batch-size", "48"],
+        ["--rdg.betas", "0.5", "0.999", "birds-rdg", "--rdg.batch-size", "48"],
+        ["--seed", "3", "--rdg.batch-size=48", "birds-rdg"],
     ):
         train(*words)
     assert [recipe.rdg.batch_size for recipe in trained] == [48] * 3
@@ -84,24 +84,24 @@ def test_wherever_the_recipe_stands(trained):
 def test_run_has_the_same_flags(monkeypatch):
     asked = []
     monkeypatch.setattr("s2igan.run.run_corpus", lambda *_, recipe, **__: asked.append(recipe) or "report.html")
-    cli.main(["run", "birds", "--out", "o", "--rdg.batch-size", "48"])
+    cli.main(["run", "birds", "--out", "o", "--recipe", "birds-rdg", "--rdg.batch-size", "48"])
     cli.main(
         ["run", "cub", "--source", "s", "--out", "o", "--recipe", "no-rs", "--base", "cub", "--sen.trainer.epochs", "2"]
     )
-    assert [recipe.name for recipe in asked] == ["birds, rdg.batch_size 48", "no-rs (cub), sen.trainer.epochs 2"]
+    assert [recipe.name for recipe in asked] == ["birds-rdg, rdg.batch_size 48", "no-rs (cub), sen.trainer.epochs 2"]
 
 
 @pytest.mark.parametrize(
     ("words", "status", "message"),
     [
-        (["birds", "--rdg.no-such", "3"], 2, "--rdg.no-such"),
-        (["birds", "--rdg.batch-size", "many"], 2, "--rdg.batch-size"),
+        (["birds-rdg", "--rdg.no-such", "3"], 2, "--rdg.no-such"),
+        (["birds-rdg", "--rdg.batch-size", "many"], 2, "--rdg.batch-size"),
         (["cub", "--rdg.generator.width", "31"], 1, "width 31 cannot be halved"),
-        (["birds", "--sen.image.backbone", "inception_v3"], 1, "choose pooling mean"),
+        (["birds-rdg", "--sen.image.backbone", "inception_v3"], 1, "choose pooling mean"),
         (["cub", "--sen.augment.noise", "0.5"], 1, "augment.noise distorts nothing at augment.strength 0"),
-        (["birds", "--sen.image.embedding", "7"], 1, "set --sen.image.embedding"),
+        (["birds-rdg", "--sen.image.embedding", "7"], 1, "does not fit --sen.image.embedding 7"),
         (["no-rs", "--base", "no-such"], 1, "no base recipe 'no-such'"),
-        (["cub", "--base", "birds"], 1, "leave --base out"),
+        (["cub", "--base", "birds-rdg"], 1, "leave --base out"),
     ],
 )
 def test_what_is_wrong_is_said_without_a_traceback(trained, capsys, words, status, message):
@@ -124,5 +124,5 @@ def test_help_lists_every_hyper_parameter_with_its_docstring_and_default(capsys)
 
 def test_a_dry_run_shows_what_the_flags_say(monkeypatch, capsys):
     monkeypatch.setattr("s2igan.dry_run.measure", lambda *_, **__: {})
-    cli.main(["train", "birds", "--dry-run", "--rdg.batch-size", "48"])
+    cli.main(["train", "birds-rdg", "--dry-run", "--rdg.batch-size", "48"])
     assert json.loads(capsys.readouterr().out)["recipe"]["rdg"]["batch_size"] == 48

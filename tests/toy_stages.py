@@ -24,7 +24,7 @@ from tiny_corpus import shrunk, with_rdg
 STEPS = 4
 RECIPES = {
     "cub": lambda: shrunk(resolve("cub"), STEPS),
-    "birds": lambda: shrunk(resolve("birds"), STEPS),
+    "birds-rdg": lambda: shrunk(resolve("birds-rdg"), STEPS),
     "end-to-end": lambda: with_rdg(shrunk(resolve("end-to-end", "cub"), STEPS), accumulate=2),
     "li2020": lambda: shrunk(resolve("li2020", "cub"), STEPS),
     "text": lambda: shrunk(resolve("stackgan-v2-text", "cub"), STEPS),

@@ -67,14 +67,17 @@ class SpeechCondition:
     inside: Bool[Tensor, "rows frames"] | None = None
     """Which of them are inside their utterance."""
 
-    def rows(self, index: Int[Tensor, " n"] | slice) -> SpeechCondition:
+    def rows(self, index: slice) -> SpeechCondition:
         """Some of the rows."""
         words, inside = (None if part is None else part[index] for part in (self.words, self.inside))
         return SpeechCondition(self.embedding[index], words, inside)
 
     def repeat(self, n: int) -> SpeechCondition:
         """Each row n times."""
-        return self.rows(torch.arange(len(self.embedding)).repeat_interleave(n))
+        parts = (self.embedding, self.words, self.inside)
+        embedding, words, inside = (None if part is None else part.repeat_interleave(n, dim=0) for part in parts)
+        assert embedding is not None
+        return SpeechCondition(embedding, words, inside)
 
 
 class SpeechToImage:

@@ -47,7 +47,7 @@ def flat(state, name=""):
 
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("stage", STAGES)
-@pytest.mark.parametrize("name", ["cub", "birds", "end-to-end"])
+@pytest.mark.parametrize("name", ["cub", "birds-rdg", "end-to-end"])
 def test_a_step_in_bf16_beside_float32(name, stage, device, noise_store, tmp_path):
     device = torch.device(device)
     first = {
@@ -128,7 +128,7 @@ def test_seeded_leaves_the_generator_as_it_was(device):
 @pytest.mark.parametrize("stage", STAGES)
 def test_workers_read_the_same_into_pinned_memory(stage, noise_store, tmp_path):
     device = torch.device("cuda")
-    reader = toy_stage("birds", stage, noise_store, tmp_path, device).reader
+    reader = toy_stage("birds-rdg", stage, noise_store, tmp_path, device).reader
     for step, read in enumerate(read_steps(reader, range(3), device, workers=2)):
         found, expected = flat(read), flat(reader.read(step))
         assert found.keys() == expected.keys()
@@ -181,7 +181,7 @@ def test_images_of_a_recording(device):
     pytest.importorskip("soxr", reason="s2igan.pipeline needs soxr")
     from s2igan.pipeline import FrontEnd, SpeechToImage
 
-    recipe = RECIPES["birds"]()
+    recipe = RECIPES["birds-rdg"]()
     wave = 0.1 * np.random.default_rng(0).standard_normal(22_050).astype(np.float32)
     made = []
     for where in ("cpu", device):

@@ -115,8 +115,7 @@ def draw_pictures(
 
     Utterances of similar length are drawn together, so that little padding is computed.
     """
-    stream = torch.Generator().manual_seed(seed)
-    noise = torch.randn(len(captions), model.rerank, model.generator.config.noise, generator=stream)
+    noise = model.noise(len(captions), seed).unflatten(0, (len(captions), model.rerank))
     side = model.resolutions[-1]
     pictures = np.empty((len(captions), side, side, 3), dtype=np.uint8)
     by_length = np.argsort(store.n_frames[captions], kind="stable")

@@ -29,7 +29,6 @@ from PIL import Image
 
 from s2igan.corpora.builtin import phrases, svg
 from s2igan.corpora.builtin.tables import source, table
-from s2igan.corpora.registry import CAPTIONS, INDIVIDUALS
 from s2igan.data.layout import stored_size
 from s2igan.data.manifest import SPLITS, Utterance, write_manifest
 from s2igan.errors import UserError
@@ -348,8 +347,8 @@ def prepare(
     drawn: DrawnSet,
     out: str | Path,
     classes: int,
-    individuals: int = INDIVIDUALS,
-    captions: int = CAPTIONS,
+    individuals: int = 16,
+    captions: int = 6,
     size: int = 256,
     seed: int = 0,
     jobs: int | None = None,
