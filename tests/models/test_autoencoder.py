@@ -36,6 +36,28 @@ def test_the_upsampler_begins_by_enlarging():
     torch.testing.assert_close(network.decode(latents), enlarged)
 
 
+def test_every_parameter_has_an_effect():
+    network = make(128)
+    for block in network.modules():
+        if isinstance(block, torch.nn.Conv2d) and not block.weight.any():  # those that begin at zero
+            torch.nn.init.normal_(block.weight, std=0.1)
+    images = torch.rand(2, 3, 128, 128) * 2 - 1
+    network.decode(network.encode(images)).square().sum().backward()
+    assert [name for name, p in network.named_parameters() if p.grad is None or not p.grad.any()] == []
+
+
+def test_the_upsampler_sees_the_small_picture():
+    network = make(128)
+    assert network.upsampler is not None
+    torch.nn.init.normal_(network.upsampler.layers[-2].weight, std=0.1)
+    features, image = torch.randn(1, 8, 64, 64), torch.rand(1, 3, 64, 64)
+    added = [
+        network.upsampler(features, x) - torch.nn.functional.interpolate(x, scale_factor=2, mode="bilinear")
+        for x in (image, 1 - image)
+    ]
+    assert (added[0] - added[1]).abs().max() > 1e-3
+
+
 @torch.no_grad()
 def test_normalised_latents_have_mean_0_and_deviation_1_and_decode_to_the_same_picture():
     network = make(64)

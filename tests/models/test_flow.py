@@ -47,6 +47,68 @@ def test_a_fresh_network_gives_the_preconditioner_s_velocity():
     torch.testing.assert_close(flow(x, t, words, inside), x * (2 * rows - 1) / (rows**2 + (1 - rows) ** 2))
 
 
+def test_the_network_reads_unit_variance_and_its_output_is_divided_by_d():
+    """With an output F of ones everywhere: v = 1 / d + x (2t - 1) / d^2; and what is read is x / d, patch by patch."""
+    flow, (x, t, words, inside) = network(), case()
+    torch.nn.init.zeros_(flow.outward.weight)
+    torch.nn.init.ones_(flow.outward.bias)
+    read = []
+    flow.inward.register_forward_hook(lambda layer, inputs, output: read.append(inputs[0]))
+    rows = t[:, None, None, None]
+    d = (rows**2 + (1 - rows) ** 2).sqrt()
+    torch.testing.assert_close(flow(x, t, words, inside), 1 / d + x * (2 * rows - 1) / d**2)
+    corner = (x / d)[:, :, :2, 2:4].flatten(1)  # channel by channel, row by row
+    torch.testing.assert_close(read[0][:, 1], corner)
+
+
+def test_a_block_is_attention_cross_attention_and_mlp_each_behind_its_gate():
+    """Every part of Peebles & Xie's block by itself, with PyTorch's attention; a gate of zero lets its part through."""
+    block = network().blocks[0]
+    stream = torch.Generator().manual_seed(2)
+    x, words = (torch.randn(2, n, 16, generator=stream) for n in (5, 3))
+    modulation = 0.3 * torch.randn(2, 9, 16, generator=stream)
+    mask = torch.zeros(2, 1, 1, 3)
+    mask[0, :, :, 2] = -1e4
+
+    def attend(query, key, value, mask=None):
+        q, k, v = (part.unflatten(2, (2, 8)).transpose(1, 2) for part in (query, key, value))
+        out = torch.nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+        return out.transpose(1, 2).flatten(2)
+
+    expected = x
+    parts = (
+        lambda h: block.self_out(attend(*block.query_key_value(h).chunk(3, dim=2))),
+        lambda h: block.cross_out(attend(block.query(h), *block.key_value(words).chunk(2, dim=2), mask)),
+        lambda h: block.fall(torch.nn.functional.gelu(block.rise(h), approximate="tanh")),
+    )
+    for number, part in enumerate(parts):
+        scale, shift, gate = (modulation + block.table)[:, 3 * number : 3 * number + 3, None].unbind(1)
+        normed = (expected - expected.mean(2, keepdim=True)) / (
+            expected.var(2, correction=0, keepdim=True) + 1e-5
+        ).sqrt()
+        expected = expected + (1 + gate) * part((1 + scale) * normed + shift)
+    torch.testing.assert_close(block(x, modulation, words, mask), expected, atol=1e-5, rtol=1e-4)
+
+
+def test_times_that_are_close_are_told_apart():
+    """The fastest of the frequencies turns by a radian within a thousandth."""
+    flow, (x, _, words, inside) = network(), case()
+    seen = []
+    flow.time[0].register_forward_hook(lambda layer, inputs, output: seen.append(inputs[0]))
+    flow(x, torch.tensor([0.0, 0.5, 0.501, 1.0]), words, inside)
+    waves = seen[0].double()
+    torch.testing.assert_close(waves[0, :32], torch.zeros(32, dtype=torch.double))
+    assert float(waves[3, 0]) == pytest.approx(math.sin(1), abs=1e-6)
+    assert float(waves[1, 31]) == pytest.approx(math.sin(500), abs=1e-3)
+    assert float(waves[2, 63]) == pytest.approx(math.cos(501), abs=1e-3)
+
+
+def test_every_parameter_has_an_effect():
+    flow, (x, t, words, inside) = network(), case()
+    flow(x, t, words, inside).square().sum().backward()
+    assert [name for name, p in flow.named_parameters() if p.grad is None or not p.grad.any()] == []
+
+
 def test_what_is_outside_an_utterance_changes_nothing():
     flow, (x, t, words, inside) = network(), case()
     other = words.clone()
@@ -117,6 +179,14 @@ def test_a_row_does_not_depend_on_the_others():
     together = sample(flow, x, words, inside, **given)
     alone = torch.cat([sample(flow, x[[i]], words[[i]], inside[[i]], **given) for i in range(4)])
     torch.testing.assert_close(together, alone, atol=1e-4, rtol=1e-4)
+
+
+@torch.no_grad()
+def test_guidance_of_one_is_the_conditional_velocity():
+    flow, (x, _, words, inside) = network(), case()
+    ends = [sample(flow, x, words, inside, steps=3, guidance=g, shift=3.0) for g in (1.0, 1.0 + 1e-6, 2.0)]
+    torch.testing.assert_close(ends[0], ends[1], atol=1e-3, rtol=1e-3)
+    assert (ends[2] - ends[0]).abs().max() > 0.01
 
 
 @pytest.mark.parametrize(("wrong", "words"), [({"width": 10, "heads": 4}, "width 10"), ({"patch": 3}, "patch 3")])

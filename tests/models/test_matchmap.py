@@ -53,6 +53,29 @@ def test_a_word_has_a_direction_and_a_length(matchmap):
     torch.testing.assert_close(matchmap.words(3 * frames + 1), words, atol=1e-3, rtol=1e-3)  # frames are normalised
 
 
+def test_the_last_output_of_the_word_encoder_is_the_length(matchmap):
+    encoder = matchmap.words
+    frames = torch.randn(2, 5, 6, generator=torch.Generator().manual_seed(0))
+    normed = (frames - frames.mean(2, keepdim=True)) / (frames.var(2, correction=0, keepdim=True) + 1e-5).sqrt()
+    out = encoder.layers[1:](normed)
+    lengths = torch.nn.functional.softplus(out[..., 4])
+    torch.testing.assert_close(encoder(frames).norm(dim=2), lengths)
+    directions = torch.nn.functional.normalize(out[..., :4], dim=2)
+    torch.testing.assert_close(encoder(frames), directions * lengths[..., None])
+
+
+def test_every_parameter_has_an_effect_and_no_other_is_there(matchmap):
+    """The layer norm has no weights: a frame's scale says nothing that the next layer could not learn."""
+    stream = torch.Generator().manual_seed(0)
+    frames, latents = torch.randn(3, 5, 6, generator=stream), torch.randn(3, 3, 8, 8, generator=stream)
+    inside = torch.arange(5) < torch.tensor([5, 2, 4])[:, None]
+    info_nce(matchmap.similarity(matchmap.words(frames), inside, matchmap.regions(latents)), None).backward()
+    assert [name for name, p in matchmap.named_parameters() if p.grad is None or not p.grad.any()] == []
+    assert {name for name, _ in matchmap.words.named_parameters()} == {
+        f"layers.{layer}.{part}" for layer in (1, 3) for part in ("weight", "bias")
+    }
+
+
 def test_info_nce_is_what_numpy_says():
     scores = torch.randn(4, 4, generator=torch.Generator().manual_seed(0))
     classes = torch.tensor([0, 1, 0, 2])

@@ -1,0 +1,215 @@
+"""One step of each stage of latent flow: its loss term by term, its moving average, its rows on several processes."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from test_latent_flow import QUIET, stages
+
+from s2igan.data.store import Store
+from s2igan.models.autoencoder import reduced
+from s2igan.models.blocks import seeded
+from s2igan.models.speech_encoder import SpeechEncoder
+from s2igan.training import autoencoder
+from s2igan.training.data import recordings
+from s2igan.training.latents import local_frames
+from s2igan.training.matchmap import info_nce
+from s2igan.training.prefetch import streams
+from tiny_corpus import make_store, take_step, tiny_latent_flow, tiny_recipe
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory) -> Store:
+    return make_store(tmp_path_factory.mktemp("tiny-128"), size=128)
+
+
+def norm(loss, network):
+    """Of the gradient of a loss in a network's weights."""
+    gradients = torch.autograd.grad(loss, list(network.parameters()))
+    return float(torch.stack([gradient.square().sum() for gradient in gradients]).sum().sqrt())
+
+
+class TestAutoencoder:
+    @pytest.fixture
+    def stage(self, store, tmp_path):
+        first, *_ = stages(store, tmp_path)
+        first.state.discriminator.eval()  # spectral norm's power iteration stands still
+        first.state.upsampler_discriminator.eval()
+        return first
+
+    @pytest.mark.parametrize("progress", [0.1, 0.6, 0.9])
+    def test_the_loss_term_by_term(self, stage, progress, monkeypatch):
+        """Against the networks before the step; what a term weighs, when it joins, and its sign."""
+        state = stage.state
+        config = replace(stage.config, latent=0.02, perceptual=0.3, discriminator=0.7, noise=0.5)
+        batch = replace(stage.batch(stage.reader.read(0)), progress=progress)
+        network = state.autoencoder
+        latents = network.encode(batch.images)
+        features, small = network.decode_base(latents + 0.5 * batch.noise)
+        real, fake = autoencoder.window(network, batch.images, features, small, batch.corner)
+        scales = [(reduced(batch.images), small, state.discriminator, 0.5)]
+        if progress >= 0.5:
+            scales.append((real, fake, state.upsampler_discriminator, 0.75))
+        expected = 0.02 * latents.square().mean()
+        critics, gradients = [], []
+        for real, fake, critic, joins in scales:
+            expected = expected + (fake - real).abs().mean()
+            for a, b in zip(state.features(fake), state.features(real), strict=True):
+                expected = expected + 0.3 * (a - b).square().mean() / (b.var() + 1e-3)
+            if progress >= joins:
+                expected = expected - 0.7 * critic(fake).mean()
+                critics.append((1 - critic(real)).relu().mean() + (1 + critic(fake.detach())).relu().mean())
+                gradients.append(norm(critics[-1], critic))
+
+        given, original = [], autoencoder.backward
+        monkeypatch.setattr(autoencoder, "backward", lambda loss: given.append(loss.detach()) or original(loss))
+        losses = autoencoder.step(state, batch, config)
+        torch.testing.assert_close(given[0], expected.detach(), atol=1e-4, rtol=1e-4)
+        torch.testing.assert_close(given[1:], [critic.detach() for critic in critics], atol=1e-2, rtol=1e-2)
+        if critics:  # nothing but the hinge loss reaches the discriminators
+            assert float(losses["discriminator/gradient_norm"]) == pytest.approx(np.linalg.norm(gradients), rel=0.02)
+
+    def test_perceptual_distance_is_in_units_of_the_real_map_s_variance(self):
+        stream = torch.Generator().manual_seed(0)
+        real = [torch.randn(2, 3, 8, 8, generator=stream), 5 * torch.randn(2, 4, 4, 4, generator=stream)]
+        fake = [x + 0.5 for x in real]
+        expected = sum(0.25 / (x.var() + 1e-3) for x in real)
+        torch.testing.assert_close(autoencoder.perceptual_distance(fake, real), expected)
+        wider = [3 * x for x in real]
+        assert autoencoder.perceptual_distance(wider, real) > 5 * autoencoder.perceptual_distance(real, wider)
+
+    def test_three_maps_are_compared_and_gradients_reach_the_images(self, stage):
+        images = torch.rand(1, 3, 64, 64, requires_grad=True)
+        maps = stage.state.features(images)
+        assert [x.shape[-1] for x in maps] == [32, 16, 8]
+        maps[-1].square().sum().backward()
+        assert images.grad is not None
+        assert images.grad.any()
+
+    def test_hinge_loss(self):
+        real, fake = torch.tensor([2.0, 0.5, -1.0]), torch.tensor([-2.0, 0.0, 1.0])
+        assert float(autoencoder.hinge_loss(real, fake)) == pytest.approx((0 + 0.5 + 2) / 3 + (0 + 1 + 2) / 3)
+
+    @pytest.mark.parametrize("corner", [(0, 0), (40, 40), (17, 3)])
+    @torch.no_grad()
+    def test_the_window_is_the_whole_picture_s(self, stage, corner):
+        """One residual block sees 4 pixels around: within the margin the window equals the part of the whole."""
+        network = stage.state.autoencoder
+        torch.nn.init.normal_(network.upsampler.layers[-2].weight, std=0.1)
+        assert autoencoder.WINDOW_MARGIN == 4
+        images = stage.batch(stage.reader.read(0)).images
+        features, small = network.decode_base(network.encode(images))
+        top, left = (2 * at for at in corner)
+        for block in network.upsampler.modules():  # group norms see all that they are given
+            if isinstance(block, torch.nn.GroupNorm):
+                block.forward = lambda x: x
+        real, fake = autoencoder.window(network, images, features, small, corner)
+        part = (..., slice(top, top + 48), slice(left, left + 48))
+        torch.testing.assert_close(real, images[part])
+        torch.testing.assert_close(fake, network.upsampler(features, small)[part], atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["autoencoder", "flow"])
+def test_the_moving_average_is_what_is_used(name, store, tmp_path):
+    stage = {stage.name: stage for stage in stages(store, tmp_path)}[name]
+    live = stage.state.autoencoder if name == "autoencoder" else stage.state.network
+    decay, average = stage.config.ema_decay, {n: p.detach().clone() for n, p in live.named_parameters()}
+    for step in range(3):
+        take_step(stage, step)
+        average = {n: decay * average[n] + (1 - decay) * p.detach() for n, p in live.named_parameters()}
+    used = stage.averaged() if name == "autoencoder" else stage.averaged().network
+    for n, parameter in used.named_parameters():
+        torch.testing.assert_close(parameter, average[n], msg=n)
+
+
+def test_the_model_for_use_holds_the_stages_before(store, tmp_path):
+    _, _, stage = stages(store, tmp_path)
+    model = stage.averaged()
+    for part, given in ((model.words, stage.words), (model.autoencoder, stage.autoencoder)):
+        for n, value in given.state_dict().items():
+            assert torch.equal(part.state_dict()[n], value), n
+    config = stage.config
+    assert (model.config.steps, model.config.guidance, model.config.shift) == (2, config.guidance, config.shift)
+    assert not any(parameter.requires_grad for parameter in model.parameters())
+
+
+def test_the_autoencoder_for_use_gives_normalised_latents(store, tmp_path):
+    first, *_ = stages(store, tmp_path)
+    network = first.averaged()
+    latents = network.encode(first.train.crops(np.arange(len(first.train)), None))
+    torch.testing.assert_close(latents.mean((0, 2, 3)), torch.zeros(4), atol=1e-4, rtol=0)
+    torch.testing.assert_close(latents.std((0, 2, 3)), torch.ones(4), atol=1e-3, rtol=0)
+
+
+def test_learning_rates_rise_and_fall(store, tmp_path):
+    for stage in stages(store, tmp_path):
+        stage.config = replace(stage.config, warmup_steps=2, trainer=replace(stage.config.trainer, steps=100))
+        rates = []
+        for step in (0, 1, 50, 99):
+            stage.update(step)
+            rates.append(stage.state.optimiser.param_groups[0]["lr"])
+        top = stage.config.learning_rate
+        assert rates[0] == pytest.approx(top / 2, rel=0.01)
+        assert rates[0] < rates[1] <= top
+        assert 0.4 * top < rates[2] < 0.6 * top
+        assert rates[3] < 0.01 * top
+
+
+def test_matching_is_by_words_inside_and_classes(store, tmp_path):
+    _, stage, _ = stages(store, tmp_path)
+    batch, network = stage.batch(stage.reader.read(0)), stage.state.matchmap
+    batch.class_ids = torch.tensor([0, 1, 0, 2])
+    batch.inside[1, 1:] = False
+    scores = network.similarity(network.words(batch.frames), batch.inside, network.regions(batch.latents))
+    expected = info_nce(scores, batch.class_ids).detach()
+    found = scores.argmax(dim=1) == torch.arange(4)
+    losses = stage.update(0)(stage.state, batch, stage.config)
+    torch.testing.assert_close(losses["matching"], expected)
+    assert float(losses["accuracy"]) == pytest.approx(float(found.float().mean()))
+
+
+def test_a_process_reads_its_rows_of_the_batch(store, tmp_path):
+    """Half of the rows are as they are among all; and what is told of a failed step names its recordings."""
+    for stage in stages(store, tmp_path):
+        whole = stage.reader.read(2)
+        stage.reader.rows = slice(2, 4)
+        half = stage.reader.read(2)
+        assert half.keys() == whole.keys()
+        for key, value in half.items():
+            if key == "corner":
+                assert value == whole[key]
+            else:
+                rows = whole[key][2:4]
+                padded = key in ("frames", "words", "inside")
+                assert torch.equal(value, rows[:, : value.shape[1]] if padded else rows), (stage.name, key)
+        named = stage.reader.items(2)
+        assert len(named) == stage.config.batch_size
+        if stage.name == "autoencoder":
+            positions = stage.train.positions(2, 4, 0)
+            assert named == [str(store.image_path(int(image))) for image in stage.train.images[positions]]
+        else:
+            rng, _ = streams(0, stage.name, 2)
+            assert named == recordings(stage.train, stage.reader._pairs(2, rng)[1])
+
+
+def test_views_of_a_picture_are_all_drawn(store, tmp_path):
+    _, second, third = stages(store, tmp_path)
+    for reader in (second.reader, third.reader):
+        reader.latents = np.broadcast_to(np.arange(2.0)[None, :, None, None, None], reader.latents.shape)
+        views = torch.cat([reader.read(step)["latents"][:, 0, 0, 0] for step in range(20)])
+        assert 0.3 < float(views.mean()) < 0.7
+
+
+def test_frames_are_cached_for_an_encoder_alone(store, tmp_path):
+    """Another encoder's frames, and another window's, are other arrays."""
+    utterances, network = store.split_indices("train"), tiny_latent_flow().matchmap.network
+    found = []
+    for seed, window in ((0, 12), (1, 12), (0, 8)):
+        with seeded(seed):
+            speech = SpeechEncoder(tiny_recipe().sen.speech).eval()
+        config = replace(network, window=window)
+        found.append(np.array(local_frames(store, speech, config, utterances, cache=tmp_path, console=QUIET).rows))
+    assert len(list(tmp_path.glob("frames-*.npy"))) == 3
+    assert np.abs(found[1] - found[0]).max() > 0.01
+    assert np.abs(found[2] - found[0]).max() > 0.001
