@@ -128,3 +128,13 @@ def test_local_frames_of_a_batch_are_those_of_each_alone(encoder):
         assert int(counts[row]) == int(count) == alone.shape[1]
         torch.testing.assert_close(frames[row, :count], alone[0], atol=1e-5, rtol=1e-5)
         assert not frames[row, count:].any()
+
+
+def test_similarity_is_float32_within_bf16(matchmap):
+    stream = torch.Generator().manual_seed(1)
+    frames, inside = torch.randn(3, 5, 6, generator=stream), torch.ones(3, 5, dtype=torch.bool)
+    regions = matchmap.regions(torch.randn(2, 3, 8, 8, generator=stream))
+    expected = matchmap.similarity(matchmap.words(frames), inside, regions)
+    with torch.autocast("cpu", torch.bfloat16):
+        actual = matchmap.similarity(matchmap.words(frames), inside, regions)
+    assert torch.equal(actual, expected)
