@@ -19,8 +19,9 @@ from torch import Tensor, nn
 
 from s2igan.models.autoencoder import GROUPS, LATENT_SIDE
 
-FIRST_SCALE = 2.0
-"""Factor on the similarities where training begins."""
+FIRST_SCALE = 0.2
+"""Factor on the similarities where training begins. With 2 the first steps make all words short, and it takes a hundred
+steps to leave that."""
 
 
 @dataclass(frozen=True)
