@@ -42,7 +42,7 @@ def demo() -> Recipe:
         sen=replace(sen, trainer=replace(sen.trainer, steps=600)),
         latent_flow=LatentFlow(
             replace(flow.autoencoder, trainer=replace(flow.autoencoder.trainer, steps=700)),
-            replace(flow.matchmap, trainer=replace(flow.matchmap.trainer, steps=250)),
+            replace(flow.matchmap, trainer=replace(flow.matchmap.trainer, steps=400)),
             replace(
                 flow.flow,
                 trainer=replace(flow.flow.trainer, steps=3000),

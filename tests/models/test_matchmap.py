@@ -139,3 +139,13 @@ def test_the_last_step_of_an_odd_number_stands_alone(encoder):
     assert (x.shape[1], lengths.tolist(), frames.shape[1]) == (13, [7], 7)
     window = torch.cat([x[:, 8:], torch.zeros(1, 7, x.shape[2])], dim=1)  # its middle begins with the thirteenth
     torch.testing.assert_close(frames[:, 6], encoder.rnn(window)[0][:, 4])
+
+
+def test_similarity_is_float32_within_bf16(matchmap):
+    stream = torch.Generator().manual_seed(1)
+    frames, inside = torch.randn(3, 5, 6, generator=stream), torch.ones(3, 5, dtype=torch.bool)
+    regions = matchmap.regions(torch.randn(2, 3, 8, 8, generator=stream))
+    expected = matchmap.similarity(matchmap.words(frames), inside, regions)
+    with torch.autocast("cpu", torch.bfloat16):
+        actual = matchmap.similarity(matchmap.words(frames), inside, regions)
+    assert torch.equal(actual, expected)

@@ -19,8 +19,9 @@ from torch import Tensor, nn
 
 from s2igan.models.autoencoder import GROUPS, LATENT_SIDE
 
-FIRST_SCALE = 2.0
-"""Factor on the similarities where training begins."""
+FIRST_SCALE = 0.2
+"""Factor on the similarities where training begins. With 2 the first steps make all words short, and it takes a hundred
+steps to leave that."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,9 @@ class WordEncoder(nn.Module):
         )
 
     def forward(self, frames: Float[Tensor, "*batch frames"]) -> Float[Tensor, "*batch words"]:
-        out = self.layers(frames)
+        """In float32 within bf16 too, as `Matchmap.similarity`."""
+        with torch.autocast(frames.device.type, enabled=False):
+            out = self.layers(frames.float())
         return F.normalize(out[..., :-1], dim=-1) * F.softplus(out[..., -1:])
 
 
@@ -103,9 +106,14 @@ class Matchmap(nn.Module):
         inside: Bool[Tensor, "speech frames"],
         regions: Float[Tensor, "images regions words"],
     ) -> Float[Tensor, "speech images"]:
-        """Score of every description with every picture; frames outside their utterance count nothing."""
+        """Score of every description with every picture; frames outside their utterance count nothing.
+
+        In float32 within bf16 too: at first cosines differ by less than bf16 rounds them, and nothing would be learnt
+        for a hundred steps.
+        """
         told = words[inside]  # padding is not computed
-        every = told @ regions.flatten(0, 1).T
+        with torch.autocast(words.device.type, enabled=False):
+            every = told @ regions.flatten(0, 1).T
         length = told.norm(dim=-1, keepdim=True)
         cosines = (every / length.clamp(min=1e-6)).view(len(told), *regions.shape[:2])
         sharpness = self.config.sharpness
