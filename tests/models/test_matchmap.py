@@ -130,6 +130,17 @@ def test_local_frames_of_a_batch_are_those_of_each_alone(encoder):
         assert not frames[row, count:].any()
 
 
+@torch.no_grad()
+def test_the_last_step_of_an_odd_number_stands_alone(encoder):
+    """131 mel frames are 13 steps of the recurrent network: the seventh frame is the thirteenth step."""
+    mel = torch.randn(1, 131, 40, generator=torch.Generator().manual_seed(0))
+    frames, lengths = encoder.local_frames(mel, torch.tensor([131]), 12, 4)
+    x = encoder.convolve(mel).transpose(1, 2)
+    assert (x.shape[1], lengths.tolist(), frames.shape[1]) == (13, [7], 7)
+    window = torch.cat([x[:, 8:], torch.zeros(1, 7, x.shape[2])], dim=1)  # its middle begins with the thirteenth
+    torch.testing.assert_close(frames[:, 6], encoder.rnn(window)[0][:, 4])
+
+
 def test_similarity_is_float32_within_bf16(matchmap):
     stream = torch.Generator().manual_seed(1)
     frames, inside = torch.randn(3, 5, 6, generator=stream), torch.ones(3, 5, dtype=torch.bool)
