@@ -95,10 +95,10 @@ class TestAutoencoder:
     @pytest.mark.parametrize("corner", [(0, 0), (40, 40), (17, 3)])
     @torch.no_grad()
     def test_the_window_is_the_whole_picture_s(self, stage, corner):
-        """One residual block sees 4 pixels around: within the margin the window equals the part of the whole."""
+        """What the upsampler sees lies within the margin: the window equals the part of the whole."""
         network = stage.state.autoencoder
         torch.nn.init.normal_(network.upsampler.layers[-2].weight, std=0.1)
-        assert autoencoder.WINDOW_MARGIN == 4
+        assert autoencoder.WINDOW_MARGIN == 8
         images = stage.batch(stage.reader.read(0)).images
         features, small = network.decode_base(network.encode(images))
         top, left = (2 * at for at in corner)

@@ -23,8 +23,9 @@ from s2igan.training.trainer import TrainedState, TrainerConfig
 
 DISCRIMINATOR_LEAD = 0.05
 """Share of the training in which a discriminator trains before the decoder hears of it."""
-WINDOW, WINDOW_MARGIN = 24, 4
-"""Side of the window of the 64 px picture that the upsampler is scored in, and what it sees around it."""
+WINDOW, WINDOW_MARGIN = 24, 8
+"""Side of the window of the 64 px picture that the upsampler is scored in, and what it sees around it: as far as three
+residual blocks reach."""
 
 
 @dataclass(frozen=True)
