@@ -209,3 +209,15 @@ def test_the_recordings_of_a_batch_are_named(store, stage, length_window):
     for row, path in enumerate(trained.reader.items(3)):
         mel = torch.from_numpy(np.array(store.mel(by_path[path]), dtype=np.float32))
         torch.testing.assert_close(batch.mel[row, : batch.lengths[row]], mel)
+
+
+def test_scoring_leaves_the_networks_as_they_are(stage):
+    """Whatever the head leaves out at random while it learns; and it learns no statistics of pictures to choose by."""
+    one = stage(image=replace(tiny_recipe().sen.image, pooling="pyramid", feature_dropout=0.5))
+    take_step(one, 0)
+    before, random = copy(one.state.image.head), torch.get_rng_state()
+    scores = {one.validation_map(one.validation) for _ in range(3)}
+    assert len(scores) == 1
+    assert same(one.state.image.head, before)
+    assert torch.equal(torch.get_rng_state(), random)
+    assert one.state.image.head.training

@@ -131,8 +131,11 @@ class SENStage(Stage):
         """Class mAP of (up to `SCORED_QUERIES`, evenly spaced) spoken queries of a split against all its images."""
         utterances = data.utterances[:: max(1, len(data.utterances) // SCORED_QUERIES)]
         a = speech_embeddings(data.store, self.state.speech, utterances, device=self.device)
+        training = self.state.image.training
+        self.state.image.eval()  # else the head would drop features, and learn the mean of pictures to choose by
         with torch.no_grad():
             v = self.state.image.project(self._image_features(data)).cpu()
+        self.state.image.train(training)
         query_class = data.classes[np.searchsorted(data.images, np.asarray(data.store.image_index)[utterances])]
         similarity = cosine_similarity(a.numpy(), v.numpy())
         return float(mean_average_precision(similarity, same_label(query_class, data.classes)))
