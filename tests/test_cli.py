@@ -253,6 +253,11 @@ def test_options_reach_the_library(calls):
             "--seed",
             "3",
             "--allow-other-data",
+            "--init-from",
+            "birds",
+            "--init-parts",
+            "speech",
+            "autoencoder",
         ]
     )
     cli.main(["generate", "a.wav", "b.flac", "--model", "run", "--samples", "2", "--seed", "9", "--out", "o"])
@@ -271,6 +276,8 @@ def test_options_reach_the_library(calls):
     }
     assert trained[1] == (resolve("demo"),)
     assert {"stage": "2", "resume": True, "seed": 3, "allow_other_data": True}.items() <= trained[2].items()
+    assert trained[2]["init_from"] == Path("birds")
+    assert trained[2]["init_parts"] == ("speech", "autoencoder")
     assert generated[1] == ((Path("a.wav"), Path("b.flac")), cli.Drawing(Path("run"), 2, 9, Path("o")))
     assert spoken[1] == ((Path("generated/a-red-bird-sitting.wav"),), cli.Drawing(Path("run")))
     assert evaluated[1] == (Path("run"), Path("d"))

@@ -128,3 +128,23 @@ def test_the_recipe_that_reads_published_embeddings_has_them_prepared(tmp_path, 
         run_corpus("cub", tmp_path, tmp_path / "run", recipe=resolve(method, "cub"))
     with pytest.raises(UserError, match=r"birds: the recipe stackgan-v2-text-reed \(birds-rdg\) reads published text"):
         run_corpus("birds", None, tmp_path / "other", recipe=resolve(method, "birds-rdg"))
+
+
+def test_a_run_that_begins_from_a_model(tmp_path, monkeypatch):
+    """What does not fit is refused before the corpus is prepared; a finished run knows which model it was."""
+    from s2igan.training.train import train_run
+    from tiny_corpus import make_store
+
+    model = train_run(
+        tiny_recipe(1), data=make_store(tmp_path / "data").directory, out=tmp_path / "model", stage="both"
+    )
+    source, speech = own_corpus(tmp_path / "source", n=2, recordings=1), {"init_from": model, "init_parts": ["speech"]}
+    with pytest.raises(UserError, match="has no autoencoder; choose --init-parts speech"):
+        whole(source, tmp_path / "run", init_from=model)
+    assert not (tmp_path / "run").exists()
+    whole(source, tmp_path / "run", **speech)
+    recorded = json.loads((tmp_path / "run/config.json").read_text())["init_from"]
+    assert recorded["parts"] == ["speech"]
+    whole(source, tmp_path / "run", **speech)
+    with pytest.raises(UserError, match=r"was begun with init_from .*, not init_from None"):
+        whole(source, tmp_path / "run")

@@ -72,6 +72,8 @@ ImageEncoderWeights = Annotated[
     arg(help="file with Inception-v3's weights, in place of a download; S2IGAN_IMAGE_ENCODER_WEIGHTS may name it too"),
 ]
 
+InitParts = tuple[Literal["all", "speech", "autoencoder"], ...]
+
 Options = Annotated[PrepareOptions, OmitArgPrefixes, UseAppendAction]
 """Each of them a flag of the command itself."""
 Settings = Suppress[Any]
@@ -232,6 +234,8 @@ def run(
     source: Path | None = None,
     recipe: str = "laptop",
     base: str | None = None,
+    init_from: Path | None = None,
+    init_parts: InitParts = ("all",),
     seed: Seed = 0,
     max_captions: Count = 1000,
     jobs: Jobs = None,
@@ -250,6 +254,8 @@ def run(
         source: folder or archive of the corpus; birds and flowers need none
         recipe: what to train; s2igan recipes lists them
         base: for a method such as no-dense, the recipe that it changes; birds-rdg unless given
+        init_from: a run or an exported model of the same sizes to begin from, in place of random weights
+        init_parts: what to take of it: speech (stage 1), autoencoder, or all that the recipe has
         seed: of splits, training and evaluation
         max_captions: descriptions that images are drawn for in the evaluation, chosen at random
         jobs: processes of the preparation; one per core unless given
@@ -263,6 +269,8 @@ def run(
         out,
         preparation,
         recipe=settings,
+        init_from=init_from,
+        init_parts=init_parts,
         seed=seed,
         device=device,
         jobs=jobs,
@@ -281,6 +289,8 @@ def train(
     stage: Literal["1", "2", "both"] = "both",
     sen_from: Path | None = None,
     allow_other_data: bool = False,
+    init_from: Path | None = None,
+    init_parts: InitParts = ("all",),
     resume: bool = False,
     seed: Seed = 0,
     image_encoder_weights: ImageEncoderWeights = None,
@@ -301,6 +311,8 @@ def train(
         stage: which stage to train
         sen_from: another run whose first stage to use in place of training it; it must have the recipe's first stage
         allow_other_data: use the first stage of sen_from also where it was trained on another set
+        init_from: a run or an exported model of the same sizes to begin from, in place of random weights
+        init_parts: what to take of it: speech (stage 1), autoencoder, or all that the recipe has
         resume: go on from the newest checkpoint in the run directory, if there is one
         seed: of weights, batches and noise
         dry_run: only print, as JSON, the complete configuration, the networks' parameters, how fast this machine is,
@@ -325,6 +337,8 @@ def train(
         seed=seed,
         sen_from=sen_from,
         allow_other_data=allow_other_data,
+        init_from=init_from,
+        init_parts=init_parts,
         device=device,
     )
 

@@ -376,8 +376,8 @@ def groups(recipe: Recipe) -> dict[str, Any]:
 def customised(recipe: Recipe, settings: dict[str, Any]) -> Recipe:
     """A recipe with other hyper-parameters, which its name then lists: "birds, flow.batch_size 48".
 
-    The image embedding and the generator's input follow the dimensions of the speech embedding, unless they were
-    changed too.
+    The image embedding and the generator's input follow the dimensions of the speech embedding, and the pictures of
+    stage 1 the size of those that latent flow draws, unless they were changed too.
 
     Args:
         settings: configurations by name, as `groups` gives them.
@@ -389,6 +389,10 @@ def customised(recipe: Recipe, settings: dict[str, Any]) -> Recipe:
     n = sen.speech.embedding
     if sen.image.embedding == recipe.sen.image.embedding:
         sen = replace(sen, image=replace(sen.image, embedding=n))
+    if recipe.latent_flow is not None:
+        side, size = recipe.latent_flow.autoencoder.network.size, settings["autoencoder"].network.size
+        if side == recipe.sen.image_size == sen.image_size:
+            sen = replace(sen, image_size=size)
     settings = {**settings, "sen": sen}
     readers = {"--sen.image.embedding": sen.image.embedding}
     if recipe.rdg is not None:

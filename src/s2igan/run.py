@@ -7,10 +7,10 @@ Everything is under one run directory: the prepared corpus in `RUN/data`, the re
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from s2igan.corpora.prepare.options import PrepareOptions
 from s2igan.corpora.registry import BUILT_IN, drawn_set
@@ -19,6 +19,9 @@ from s2igan.errors import UserError
 from s2igan.files import atomic_write_json
 from s2igan.run_directory import DATA
 from s2igan.training.recipe import Recipe
+
+if TYPE_CHECKING:
+    from s2igan.training.initial import Part
 
 MIN_TRAINING_IMAGES = 2
 
@@ -30,6 +33,8 @@ def run_corpus(
     options: PrepareOptions = PrepareOptions(),
     *,
     recipe: Recipe,
+    init_from: str | Path | None = None,
+    init_parts: Sequence[Part] = ("all",),
     seed: int = 0,
     device: str | None = None,
     jobs: int | None = None,
@@ -44,6 +49,8 @@ def run_corpus(
         out: run directory to make, or to go on with.
         options: how to read and split the source; those of a built-in corpus stay as they are.
         recipe: what to train; its image size is prepared for.
+        init_from: a run or an exported model whose weights training begins with.
+        init_parts: what to take of it.
         seed: of the splits, of training and of evaluation.
         device: where to compute; a GPU if there is one.
         jobs: processes of the preparation.
@@ -55,8 +62,10 @@ def run_corpus(
     """
     from s2igan.models.precomputed import PrecomputedConfig
     from s2igan.report import headlines, write_report
+    from s2igan.training.train import read_initial
 
     choose_device(device)  # before the corpus is prepared for it
+    initial = read_initial(init_from, init_parts, recipe)
     if isinstance(recipe.sen.speech, PrecomputedConfig):
         if source is None:
             raise UserError(
@@ -98,7 +107,16 @@ def run_corpus(
 
         check_trainable(data)
         try:
-            train_run(recipe, data=data, out=out, seed=seed, device=device, resume=True)
+            train_run(
+                recipe,
+                data=data,
+                out=out,
+                seed=seed,
+                init_from=init_from,
+                init_parts=init_parts,
+                device=device,
+                resume=True,
+            )
         except KeyboardInterrupt as interruption:
             saved = str(interruption).partition(";")[0]
             raise KeyboardInterrupt(f"{saved}; the same command goes on" if saved else "") from None
@@ -111,7 +129,10 @@ def run_corpus(
     asked = json.loads(json.dumps(asdict(options)))  # lists for tuples, as in the mark
     asked |= {"corpus": corpus, "source": None if source is None else str(Path(source).resolve()), "size": size}
     part(f"Part 1 of 4: preparing {corpus}", ".prepared.json", prepare, seed=seed, **asked)
-    part(f"Part 2 of 4: training {recipe.name}, both stages", ".trained.json", train, seed=seed, recipe=recipe.name)
+    trained: dict[str, Any] = {"seed": seed, "recipe": recipe.name}
+    if initial is not None:
+        trained["init_from"] = initial.facts
+    part(f"Part 2 of 4: training {recipe.name}, both stages", ".trained.json", train, **trained)
     part("Part 3 of 4: evaluation", ".evaluated.json", evaluate, seed=seed, max_captions=max_captions)
     say("Part 4 of 4: report")
     report = write_report(out)
@@ -154,7 +175,7 @@ def _is_done(out: Path, mark: str, asked: dict[str, Any]) -> bool:
         return False
     found = json.loads((out / mark).read_text(encoding="utf-8"))
     if found != asked:
-        differ = [name for name in asked if found.get(name) != asked[name]]
+        differ = [name for name in {**found, **asked} if found.get(name) != asked.get(name)]
         was, now = (", ".join(f"{name} {values.get(name)}" for name in differ) for values in (found, asked))
         raise UserError(
             f"{out}: was begun with {was}, not {now}; choose another --out, or give the same options again."

@@ -97,6 +97,8 @@ class AutoencoderStage(Stage):
         self.state = autoencoder.make_state(config, seed=seed, device=device)
         self.reader = AutoencoderReader(config, train, seed, share(config.batch_size))
         self.progress = 0.0
+        self.normalised_as: tuple[Tensor, Tensor] | None = None
+        """Mean and deviation of the latents for use; those of the training pictures unless given."""
 
     def update(self, step: int) -> Callable[..., dict[str, Tensor]]:
         """The step, at the scheduled learning rate."""
@@ -121,6 +123,10 @@ class AutoencoderStage(Stage):
     def averaged(self) -> Autoencoder:
         """The network for use: moving-average weights, its latents normalised over the training pictures."""
         network = self._averaged()
+        if self.normalised_as is not None:
+            for buffer, value in zip((network.mean, network.deviation), self.normalised_as, strict=True):
+                buffer.copy_(value)
+            return network
         chosen = np.arange(len(self.train))[:: max(1, len(self.train) // 4096)]
         with torch.no_grad():
             latents = [

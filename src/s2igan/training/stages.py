@@ -94,6 +94,10 @@ class SENStage(Stage):
         self.best: dict[str, Any] = {}
         self._keep(-1.0, 0)
 
+    def keep_start(self) -> None:
+        """Takes the weights as they are, and their score, for the best so far: training begins from trained ones."""
+        self._keep(-1.0 if self.validation is None else self.validation_map(self.validation), 0)
+
     def update(self, step: int) -> Callable[..., dict[str, Tensor]]:
         """The paper's step, at the scheduled learning rate."""
         config, decay_every = self.config, self.config.decay_epochs * self.steps_per_epoch

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -27,6 +28,7 @@ from s2igan.models.matchmap import WordEncoder
 from s2igan.models.precomputed import Precomputed, PrecomputedConfig
 from s2igan.run_directory import RunDirectory, in_words
 from s2igan.training.distributed import first, rank, start
+from s2igan.training.initial import ALL, InitialWeights, Part
 from s2igan.training.latent_flow_stages import AutoencoderStage, FlowStage, MatchmapStage
 from s2igan.training.recipe import LatentFlow as LatentFlowRecipe
 from s2igan.training.recipe import Recipe
@@ -49,6 +51,8 @@ def train_run(
     seed: int = 0,
     sen_from: str | Path | None = None,
     allow_other_data: bool = False,
+    init_from: str | Path | None = None,
+    init_parts: Sequence[Part] = ALL,
     device: str | None = None,
 ) -> Path:
     """Trains a recipe and exports the model; returns the run directory.
@@ -60,6 +64,8 @@ def train_run(
         seed: of weights, batches and noise.
         sen_from: another run whose stage 1 to use in place of training it.
         allow_other_data: take the stage 1 of `sen_from` also where it was trained on another store.
+        init_from: a run or an exported model whose weights the stages begin with in place of random ones.
+        init_parts: what to take of it.
 
     Started by torchrun, all processes call it alike and train together (docs/engine.md).
 
@@ -80,6 +86,12 @@ def train_run(
         config["sen_from"] = check_sen(Path(sen_from), recipe, store, allow_other_data=allow_other_data)
     if recipe.latent_flow is not None:
         check_frames(build_encoder(recipe.sen.speech))
+    initial = read_initial(init_from, init_parts, recipe, with_sen_from=sen_from is not None)
+    began: dict[str, Any] = {}
+    if initial is not None:
+        initial.check_store(store)
+        began = {"init_from": initial.facts}
+    config |= began
     where = start(device)
     if rank():
         console = Console(quiet=True)
@@ -93,8 +105,10 @@ def train_run(
             first(lambda: copy_sen(Path(sen_from), run, config["sen_from"]))
         elif stage in ("1", "both"):
             sen = SENStage(recipe.sen, *_splits(store, "sen", recipe.sen.image_size), **given)
+            if initial is not None:
+                initial.begin_sen(sen)
             Trainer(sen, run, console).run(resume=go_on)
-            first(lambda: leave_sen(recipe, sen, run))
+            first(lambda: leave_sen(recipe, sen, run, began))
         if stage in ("2", "both"):
             splits = _splits(store, "rdg", recipe.picture_size)
             speech, image = load_sen(run.path, where)
@@ -109,8 +123,8 @@ def train_run(
                 drawer = rdg.averaged()
             else:
                 assert recipe.latent_flow is not None
-                drawer = _train_latent_flow(recipe.latent_flow, splits, speech, run, resume=go_on, **given)
-            first(lambda: export(recipe, speech, image, drawer, store, run))
+                drawer = _train_latent_flow(recipe.latent_flow, splits, speech, run, initial, resume=go_on, **given)
+            first(lambda: export(recipe, speech, image, drawer, store, run, began))
     return out
 
 
@@ -119,6 +133,7 @@ def _train_latent_flow(
     splits: tuple[SpeechImageData, SpeechImageData | None],
     speech: Encoder,
     run: RunDirectory,
+    initial: InitialWeights | None,
     *,
     seed: int,
     device: torch.device,
@@ -129,16 +144,42 @@ def _train_latent_flow(
     """Autoencoder, word embeddings, flow; each goes on from its newest checkpoint."""
     common: dict[str, Any] = {"seed": seed, "device": device}
     encoded = AutoencoderStage(recipe.autoencoder, *splits, samples=run.samples, **common)
+    if initial is not None:
+        initial.begin_autoencoder(encoded)
     Trainer(encoded, run, console).run(resume=resume)
     autoencoder: Autoencoder = encoded.averaged()
     common |= {"speech": check_frames(speech), "autoencoder": autoencoder, "cache": cache, "console": console}
     cached: dict[str, Any] = common | {"views": recipe.flow.views, "reach": recipe.flow.reach}
     matched = MatchmapStage(recipe.matchmap, *splits, **cached)
+    if initial is not None:
+        initial.begin_matchmap(matched)
     Trainer(matched, run, console).run(resume=resume)
     words: WordEncoder = matched.state.matchmap.words.eval().requires_grad_(False)
     drawn = FlowStage(recipe.flow, *splits, words=words, samples=run.samples, **common)
+    if initial is not None:
+        initial.begin_flow(drawn)
     Trainer(drawn, run, console).run(resume=resume)
     return drawn.averaged()
+
+
+def read_initial(
+    model: str | Path | None, parts: Sequence[Part], recipe: Recipe, *, with_sen_from: bool = False
+) -> InitialWeights | None:
+    """The weights that a training begins with, where a model is named.
+
+    Raises:
+        UserError: as `InitialWeights.read` does; parts of no model are named; or stage 1 would be from two places.
+    """
+    if model is None:
+        if tuple(parts) != ALL:
+            raise UserError(
+                f"--init-parts {' '.join(parts)}: no model is named to take it from; add --init-from MODEL."
+            )
+        return None
+    initial = InitialWeights.read(model, parts, recipe)
+    if with_sen_from and initial.takes("speech"):
+        raise UserError("--sen-from and --init-from both bring a stage 1; choose --init-parts autoencoder.")
+    return initial
 
 
 def check_text_embeddings(config: PrecomputedConfig, store: Store) -> str:
@@ -152,8 +193,12 @@ def check_text_embeddings(config: PrecomputedConfig, store: Store) -> str:
     return store.text_embeddings.fingerprint
 
 
-def leave_sen(recipe: Recipe, stage: SENStage, run: RunDirectory) -> None:
-    """Writes the networks of stage 1 with the best validation score to RUN/sen, and how they were trained."""
+def leave_sen(recipe: Recipe, stage: SENStage, run: RunDirectory, began: dict[str, Any]) -> None:
+    """Writes the networks of stage 1 with the best validation score to RUN/sen, and how they were trained.
+
+    Args:
+        began: what is recorded of the model that training began from; empty where there was none.
+    """
     weights = {f"speech_encoder.{key}": value for key, value in stage.best["speech"].items()}
     weights |= {f"image_head.{key}": value for key, value in stage.best["image"].items()}
     store = stage.train.store.fingerprint
@@ -161,7 +206,7 @@ def leave_sen(recipe: Recipe, stage: SENStage, run: RunDirectory) -> None:
         **_networks(stage.state.speech, stage.state.image, recipe.sen.image_size),
         "step": stage.best["step"],
         "score": stage.best["score"],
-        "trained": {"recipe": recipe.name, "sen": dataclasses.asdict(recipe.sen), "store": store},
+        "trained": {"recipe": recipe.name, "sen": dataclasses.asdict(recipe.sen), "store": store, **began},
     }
     save_model(run.path / SEN_FOLDER, _json(config), weights)
     run.log(f"sen: kept the weights of step {stage.best['step']}")
@@ -174,6 +219,7 @@ def export(
     drawer: Generator | LatentFlow,
     store: Store,
     run: RunDirectory,
+    began: dict[str, Any],
 ) -> None:
     """Writes what use and evaluation need: speech encoder, averaged generator or latent flow, image head, each with its
     own sizes; no optimiser."""
@@ -185,6 +231,7 @@ def export(
         "front_end": {"window": store.window, "pad_mode": "reflect"},
         "rerank": recipe.beyond.in_use.rerank,
         "recipe": recipe.name,
+        **began,
     }
     save_model(run.model, _json(config), networks.state_dict())
     run.log(f"the model is in {run.model}")

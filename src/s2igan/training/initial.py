@@ -1,0 +1,199 @@
+"""A training that begins from an exported model: what is taken of it, and whether it fits. Not in the paper.
+
+The weights take the place of random ones where each stage begins; the stages then train as their recipe says. Only
+networks are taken: optimisers, discriminators, and the region encoder of the matchmaps begin anew.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from s2igan.checkpoint import MODEL_FILES, file_digest, load_model
+from s2igan.data.store import Store
+from s2igan.errors import UserError
+from s2igan.models.encoders import encoder_from_json, encoder_to_json
+from s2igan.models.image_encoder import ImageEncoderConfig
+from s2igan.models.latent_flow import LatentFlowConfig
+from s2igan.pipeline import find_model
+from s2igan.run_directory import differences
+from s2igan.training.latent_flow_stages import AutoencoderStage, FlowStage, MatchmapStage
+from s2igan.training.optimisation import Ema
+from s2igan.training.recipe import Recipe
+from s2igan.training.stages import SENStage
+
+Part = Literal["all", "speech", "autoencoder"]
+"""`speech` is stage 1: the speech encoder and the image head. `all` adds the word encoder and the flow to both."""
+ALL: tuple[Part, ...] = ("all",)
+
+OF_WORDS = ("window", "hop", "words", "hidden")
+"""What the word encoder has of the matchmap's sizes; the others are of the region encoder, which begins anew."""
+OTHERWISE = {
+    "speech encoder": "autoencoder",
+    "image encoder": "autoencoder",
+    "autoencoder": "speech",
+    "word encoder": "speech autoencoder",
+    "flow": "speech autoencoder",
+}
+"""What to take where one of these does not fit."""
+IN_TRAINING = ("feature_dropout",)
+"""Settings of the image encoder that no weight depends on."""
+
+
+@dataclass(frozen=True)
+class InitialWeights:
+    """Weights of an exported model that a recipe's stages begin with."""
+
+    source: Path
+    """Where the model is."""
+    parts: frozenset[Part]
+    config: Mapping[str, Any]
+    weights: Mapping[str, Tensor]
+
+    @classmethod
+    def read(cls, model: str | Path, parts: Sequence[Part], recipe: Recipe) -> InitialWeights:
+        """Reads a model and compares its sizes with the recipe's.
+
+        Args:
+            model: as `pipeline.find_model` takes it.
+
+        Raises:
+            UserError: there is no model; it or the recipe lacks a part; or a size differs, of which the first is named.
+        """
+        if not parts:
+            raise UserError("--init-parts names no part; choose all, speech or autoencoder, or leave it out.")
+        source = find_model(model)
+        config, weights = load_model(source)
+        initial = cls(source, frozenset(parts), config, weights)
+        initial._check(recipe)
+        return initial
+
+    def takes(self, part: Part) -> bool:
+        """Whether a part is taken."""
+        return part in self.parts or "all" in self.parts
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What a run records of it: the recipe of the model, the SHA-256 of its weights, and what is taken."""
+        digest = file_digest(self.source / MODEL_FILES[1])
+        return {"recipe": self.config.get("recipe", "unknown"), "sha256": digest, "parts": sorted(self.parts)}
+
+    # ------------------------------------------------------------------------------------------------- does it fit?
+
+    def _check(self, recipe: Recipe) -> None:
+        if self.parts != {"speech"}:
+            for owner, known in ((str(self.source), "latent_flow" in self.config), (recipe.name, recipe.latent_flow)):
+                if not known:
+                    raise UserError(
+                        f"{owner}: its stage 2 is the RDG and has no autoencoder; choose --init-parts speech."
+                    )
+        if self.takes("speech"):
+            self._check_speech(recipe)
+        if recipe.latent_flow is None or self.parts == {"speech"}:
+            return
+        flow, asked = recipe.latent_flow, LatentFlowConfig.from_json(self.config["latent_flow"], self._file)
+        self._compare("autoencoder", asked.autoencoder, flow.autoencoder.network, "autoencoder.network")
+        if "all" in self.parts:
+            had, wanted = asdict(asked.matchmap), asdict(flow.matchmap.network)
+            words = {name: had[name] for name in OF_WORDS}, {name: wanted[name] for name in OF_WORDS}
+            self._compare("word encoder", *words, "matchmap.network")
+            self._compare("flow", asked.network, flow.flow.network, "flow.network")
+
+    def _check_speech(self, recipe: Recipe) -> None:
+        known, asked = encoder_from_json(self.config.get("speech_encoder"), self._file), recipe.sen.speech
+        if type(known) is not type(asked):
+            raise UserError(
+                f"{self.source}: its speech encoder is of the kind {encoder_to_json(known)['kind']}, and that of the "
+                f"recipe {recipe.name} {encoder_to_json(asked)['kind']}; choose another model or recipe."
+            )
+        self._compare("speech encoder", known, asked, "sen.speech")
+        image = ImageEncoderConfig.from_json(self.config.get("image_encoder"), self._file)
+        image = replace(image, **{name: getattr(recipe.sen.image, name) for name in IN_TRAINING})
+        self._compare("image encoder", image, recipe.sen.image, "sen.image")
+
+    def _compare(self, what: str, known: Any, asked: Any, flags: str) -> None:
+        """UserError that names the first size that differs, and the flag that mends it."""
+        known, asked = (json.loads(json.dumps(of if isinstance(of, dict) else asdict(of))) for of in (known, asked))
+        for name, was, now in differences(known, asked):
+            flag = f"--{flags}.{name}".replace("_", "-")
+            value = " ".join(map(str, was)) if isinstance(was, list) else was
+            raise UserError(
+                f"{self.source}: the {name} of its {what} is {json.dumps(was)} and the recipe's {json.dumps(now)}; "
+                f"train with {flag} {value}, or take less by --init-parts {OTHERWISE[what]}."
+            )
+
+    def check_store(self, store: Store) -> None:
+        """Whether its speech encoder can listen to a store.
+
+        Raises:
+            UserError: it learnt from spectrograms of another window.
+        """
+        window = self.config.get("front_end", {}).get("window", "hann")
+        if self.takes("speech") and window != store.window:
+            raise UserError(
+                f"{self.source}: its speech encoder learnt from spectrograms through a {window} window, and those of "
+                f"{store.directory} are through a {store.window} one; prepare it with --window {window}, or choose "
+                "--init-parts autoencoder."
+            )
+
+    @property
+    def _file(self) -> Path:
+        return self.source / MODEL_FILES[0]
+
+    # -------------------------------------------------------------------------------------------- where stages begin
+
+    def begin_sen(self, stage: SENStage) -> None:
+        """Speech encoder and image head; they are also the best weights until training finds better ones.
+
+        Raises:
+            UserError: the image head reads features of other weights of the frozen network.
+        """
+        if not self.takes("speech"):
+            return
+        image = stage.state.image
+        if self.config.get("image_encoder_weights", image.weights_digest) != image.weights_digest:
+            raise UserError(
+                f"{self.source}: the model was trained with other weights of {image.config.backbone} than those found "
+                "here; name their file with --image-encoder-weights."
+            )
+        self._fill(stage.state.speech, "speech_encoder.")
+        self._fill(image.head, "image_head.")
+        stage.keep_start()
+
+    def begin_autoencoder(self, stage: AutoencoderStage) -> None:
+        """The autoencoder with its average.
+
+        It trains on unnormalised latents, as one from random weights does, and is normalised when it is done. Where the
+        flow is taken too, its latents keep the mean and deviation that the flow learnt.
+        """
+        if not self.takes("autoencoder"):
+            return
+        network = stage.state.autoencoder
+        self._fill(network, "latent_flow.autoencoder.")
+        if "all" in self.parts:
+            stage.normalised_as = network.mean.clone(), network.deviation.clone()
+        with torch.no_grad():
+            network.mean.zero_()
+            network.deviation.fill_(1.0)
+        stage.state.ema = Ema(network, stage.config.ema_decay)
+
+    def begin_matchmap(self, stage: MatchmapStage) -> None:
+        """The word encoder."""
+        if "all" in self.parts:
+            self._fill(stage.state.matchmap.words, "latent_flow.words.")
+
+    def begin_flow(self, stage: FlowStage) -> None:
+        """The velocity network with its average."""
+        if "all" in self.parts:
+            self._fill(stage.state.network, "latent_flow.network.")
+            stage.state.ema = Ema(stage.state.network, stage.config.ema_decay)
+
+    def _fill(self, module: nn.Module, prefix: str) -> None:
+        own = {name.removeprefix(prefix): x for name, x in self.weights.items() if name.startswith(prefix)}
+        module.load_state_dict(own)
