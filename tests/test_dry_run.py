@@ -116,7 +116,7 @@ def test_the_command(monkeypatch, capsys):
     asked = []
     monkeypatch.setattr(dry_run, "dry_run", lambda recipe, **options: asked.append((recipe, options)) or {"a": 1})
     cli.main(["train", "s2igan", "--base", "cub", "--dry-run"])
-    assert asked == [(resolve("s2igan", "cub"), {"data": None, "device": None})]
+    assert asked == [(resolve("s2igan", "cub"), {"data": None, "autoencoder": None, "device": None})]
     assert json.loads(capsys.readouterr().out) == {"a": 1}
     with pytest.raises(SystemExit, match="1"):
         cli.main(["train", "s2igan", "--base", "cub"])

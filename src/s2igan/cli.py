@@ -72,6 +72,17 @@ ImageEncoderWeights = Annotated[
     arg(help="file with Inception-v3's weights, in place of a download; S2IGAN_IMAGE_ENCODER_WEIGHTS may name it too"),
 ]
 
+PRETRAINED = "autoencoder"
+"""Flag of the option `pretrained`: the name is also that of a group of a recipe's flags."""
+Pretrained = Annotated[
+    str | None,
+    arg(
+        name=PRETRAINED,
+        metavar="PATH_OR_HUB_ID",
+        help="for photographs: a pretrained AutoencoderTiny of diffusers in place of training one; a folder, or a name "
+        "on the Hugging Face hub such as madebyollin/taesd",
+    ),
+]
 InitParts = tuple[Literal["all", "speech", "autoencoder"], ...]
 
 Options = Annotated[PrepareOptions, OmitArgPrefixes, UseAppendAction]
@@ -236,6 +247,7 @@ def run(
     base: str | None = None,
     init_from: Path | None = None,
     init_parts: InitParts = ("all",),
+    pretrained: Pretrained = None,
     seed: Seed = 0,
     max_captions: Count = 1000,
     jobs: Jobs = None,
@@ -271,6 +283,7 @@ def run(
         recipe=settings,
         init_from=init_from,
         init_parts=init_parts,
+        autoencoder=pretrained,
         seed=seed,
         device=device,
         jobs=jobs,
@@ -291,6 +304,7 @@ def train(
     allow_other_data: bool = False,
     init_from: Path | None = None,
     init_parts: InitParts = ("all",),
+    pretrained: Pretrained = None,
     resume: bool = False,
     seed: Seed = 0,
     image_encoder_weights: ImageEncoderWeights = None,
@@ -322,7 +336,7 @@ def train(
     if dry_run:
         from s2igan.dry_run import dry_run as plan
 
-        print(json.dumps(plan(settings, data=data, device=device), indent=2))
+        print(json.dumps(plan(settings, data=data, autoencoder=pretrained, device=device), indent=2))
         return
     if data is None or out is None:
         raise UserError("training needs --data and --out: the directory that s2igan prepare made, and one for the run.")
@@ -339,6 +353,7 @@ def train(
         allow_other_data=allow_other_data,
         init_from=init_from,
         init_parts=init_parts,
+        autoencoder=pretrained,
         device=device,
     )
 
@@ -528,7 +543,7 @@ def _named_recipe(words: list[str], command: Callable[..., None]) -> Recipe | No
 
     parser = argparse.ArgumentParser(prog="s2igan", add_help=False, allow_abbrev=False)
     for parameter in inspect.signature(command).parameters.values():
-        flag = f"--{parameter.name}".replace("_", "-")
+        flag = f"--{PRETRAINED if parameter.name == 'pretrained' else parameter.name}".replace("_", "-")
         parser.add_argument(flag, action="store_true" if parameter.default is False else "store")
     found, others = parser.parse_known_args(words[1:])  # the others are positional, or of another class's options
     if words[0] == "run":

@@ -28,13 +28,17 @@ from s2igan.data.pack import write_index
 from s2igan.data.store import Store
 from s2igan.data.text_embeddings import write_text_embeddings
 from s2igan.devices import choose_device
-from s2igan.models.autoencoder import Autoencoder
 from s2igan.models.encoders import build_encoder, encoder_to_json
 from s2igan.models.flow import FlowNetwork
 from s2igan.models.image_encoder import ImageEncoder, build_backbone
 from s2igan.models.latent_flow import check_frames
 from s2igan.models.matchmap import Matchmap
 from s2igan.models.precomputed import PrecomputedConfig
+from s2igan.models.pretrained_autoencoder import (
+    AnyAutoencoder,
+    PretrainedAutoencoder,
+    build_autoencoder,
+)
 from s2igan.models.speech_encoder import SpeechEncoderConfig
 from s2igan.recipes import groups
 from s2igan.run_directory import environment
@@ -43,7 +47,7 @@ from s2igan.training.precision import autocast, choose_precision, convolution_gf
 from s2igan.training.rdg import build_networks
 from s2igan.training.recipe import Recipe
 from s2igan.training.stages import RDGStage, SENStage
-from s2igan.training.train import check_text_embeddings
+from s2igan.training.train import check_text_embeddings, with_autoencoder
 from s2igan.training.trainer import Stage, TrainerConfig
 
 SMALL_BATCH = 4
@@ -87,18 +91,26 @@ class DataFacts:
         return cls(len(train), train.n_classes if train.has_classes else 0, frames, str(directory))
 
 
-def dry_run(recipe: Recipe, *, data: str | Path | None = None, device: str | None = None) -> dict[str, Any]:
+def dry_run(
+    recipe: Recipe,
+    *,
+    data: str | Path | None = None,
+    autoencoder: str | Path | None = None,
+    device: str | None = None,
+) -> dict[str, Any]:
     """Everything that a training of a recipe would take, ready for JSON.
 
     Args:
         recipe: the complete configuration.
         data: a prepared store, for its number of images and classes and its utterances' length.
+        autoencoder: a pretrained one, as of `train_run`.
         device: where to measure; a GPU if there is one.
 
     Raises:
         UserError: the store or the device does not exist, or the recipe cannot be trained on the store.
     """
     where = choose_device(device)
+    recipe, _ = with_autoencoder(recipe, autoencoder)
     facts = DataFacts.of(recipe, data)
     configuration = dataclasses.asdict(recipe)
     configuration["sen"]["speech"] = encoder_to_json(recipe.sen.speech)
@@ -160,13 +172,13 @@ def _latent_flow_parts(
     """The networks of latent flow's three stages; discriminators are left out of the count."""
     flow, frames = recipe.latent_flow, recipe.sen.speech.embedding
     assert flow is not None
-    channels = flow.autoencoder.network.latent_channels
+    channels = flow.latents.latent_channels
     with torch.device("meta"):
-        autoencoder = Autoencoder(flow.autoencoder.network)
+        autoencoder = build_autoencoder(flow.latents)
         matchmap = Matchmap(frames, channels, flow.matchmap.network)
         network = FlowNetwork(flow.flow.network, channels, flow.matchmap.network.words)
     return {
-        "autoencoder": {"autoencoder": part(True, autoencoder)},
+        "autoencoder": {"autoencoder": part(flow.pretrained is None, autoencoder)},
         "matchmap": {"word encoder": part(True, matchmap.words), "region encoder": part(True, matchmap.regions)},
         "flow": {"velocity network": part(True, network), "word encoder": part(False, matchmap.words)},
     }
@@ -258,9 +270,14 @@ def made_up_stages(recipe: Recipe, facts: DataFacts, device: torch.device) -> It
         flow = recipe.latent_flow
         assert flow is not None
         common: dict[str, Any] = {"seed": 0, "device": device}
-        encoded = AutoencoderStage(flow.autoencoder, train, None, samples=Path(folder), **common)
-        yield encoded
-        common |= {"speech": check_frames(speech), "autoencoder": encoded.averaged()}
+        autoencoder: AnyAutoencoder
+        if flow.pretrained is None:
+            encoded = AutoencoderStage(flow.autoencoder, train, None, samples=Path(folder), **common)
+            yield encoded
+            autoencoder = encoded.averaged()
+        else:
+            autoencoder = PretrainedAutoencoder(flow.pretrained).to(device).eval().requires_grad_(False)
+        common |= {"speech": check_frames(speech), "autoencoder": autoencoder}
         common |= {"cache": Path(folder), "console": quiet}
         matched = MatchmapStage(flow.matchmap, train, None, views=flow.flow.views, reach=flow.flow.reach, **common)
         yield matched

@@ -35,6 +35,7 @@ def run_corpus(
     recipe: Recipe,
     init_from: str | Path | None = None,
     init_parts: Sequence[Part] = ("all",),
+    autoencoder: str | Path | None = None,
     seed: int = 0,
     device: str | None = None,
     jobs: int | None = None,
@@ -51,6 +52,7 @@ def run_corpus(
         recipe: what to train; its image size is prepared for.
         init_from: a run or an exported model whose weights training begins with.
         init_parts: what to take of it.
+        autoencoder: as of `train_run`.
         seed: of the splits, of training and of evaluation.
         device: where to compute; a GPU if there is one.
         jobs: processes of the preparation.
@@ -62,10 +64,11 @@ def run_corpus(
     """
     from s2igan.models.precomputed import PrecomputedConfig
     from s2igan.report import headlines, write_report
-    from s2igan.training.train import read_initial
+    from s2igan.training.train import read_initial, with_autoencoder
 
     choose_device(device)  # before the corpus is prepared for it
-    initial = read_initial(init_from, init_parts, recipe)
+    resolved, _ = with_autoencoder(recipe, autoencoder)
+    initial = read_initial(init_from, init_parts, resolved)
     if isinstance(recipe.sen.speech, PrecomputedConfig):
         if source is None:
             raise UserError(
@@ -114,6 +117,7 @@ def run_corpus(
                 seed=seed,
                 init_from=init_from,
                 init_parts=init_parts,
+                autoencoder=autoencoder,
                 device=device,
                 resume=True,
             )
@@ -129,10 +133,10 @@ def run_corpus(
     asked = json.loads(json.dumps(asdict(options)))  # lists for tuples, as in the mark
     asked |= {"corpus": corpus, "source": None if source is None else str(Path(source).resolve()), "size": size}
     part(f"Part 1 of 4: preparing {corpus}", ".prepared.json", prepare, seed=seed, **asked)
-    trained: dict[str, Any] = {"seed": seed, "recipe": recipe.name}
+    trained: dict[str, Any] = {"seed": seed, "recipe": resolved.name}
     if initial is not None:
         trained["init_from"] = initial.facts
-    part(f"Part 2 of 4: training {recipe.name}, both stages", ".trained.json", train, **trained)
+    part(f"Part 2 of 4: training {resolved.name}, both stages", ".trained.json", train, **trained)
     part("Part 3 of 4: evaluation", ".evaluated.json", evaluate, seed=seed, max_captions=max_captions)
     say("Part 4 of 4: report")
     report = write_report(out)

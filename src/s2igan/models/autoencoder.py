@@ -95,18 +95,40 @@ class Upsampler(nn.Module):
         return larger + self.layers(torch.cat([features, image], dim=1))
 
 
-class Autoencoder(nn.Module):
+class NormalisedLatents(nn.Module):
+    """Mean and deviation of every channel of an autoencoder's latents, by which it normalises them."""
+
+    mean: Tensor
+    deviation: Tensor
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(channels, 1, 1))
+        self.register_buffer("deviation", torch.ones(channels, 1, 1))
+
+    @torch.no_grad()
+    def normalise(self, latents: Float[Tensor, "pictures channels 8 8"]) -> None:
+        """Takes mean and deviation from the latents of the training pictures, as `encode` gave them."""
+        whole = latents.double()
+        self.mean += self.deviation * whole.mean((0, 2, 3))[:, None, None]
+        self.deviation *= whole.std((0, 2, 3))[:, None, None]
+
+    @torch.no_grad()
+    def normalise_as(self, mean: Float[Tensor, "channels 1 1"], deviation: Float[Tensor, "channels 1 1"]) -> None:
+        """Takes mean and deviation as they are given."""
+        self.mean.copy_(mean)
+        self.deviation.copy_(deviation)
+
+
+class Autoencoder(NormalisedLatents):
     """Convolutional encoder and decoder.
 
     `encode` and `decode` speak of *normalised* latents: mean 0 and deviation 1 of every channel over the training
     pictures, as `normalise` sets them; until then they are as the encoder gives them.
     """
 
-    mean: Tensor
-    deviation: Tensor
-
     def __init__(self, config: AutoencoderConfig) -> None:
-        super().__init__()
+        super().__init__(config.latent_channels)
         self.config = config
         widths = config.widths
         encoder: list[nn.Module] = [nn.Conv2d(3, widths[0], 3, padding=1)]
@@ -121,8 +143,6 @@ class Autoencoder(nn.Module):
         self.encoder, self.decoder = nn.Sequential(*encoder), nn.Sequential(*decoder)
         self.to_rgb = nn.Sequential(nn.GroupNorm(GROUPS, widths[0]), nn.SiLU(), nn.Conv2d(widths[0], 3, 3, padding=1))
         self.upsampler = Upsampler(widths[0], config) if config.enlargement > 1 else None
-        self.register_buffer("mean", torch.zeros(config.latent_channels, 1, 1))
-        self.register_buffer("deviation", torch.ones(config.latent_channels, 1, 1))
 
     def encode(self, images: Float[Tensor, "batch 3 size size"]) -> Float[Tensor, "batch channels 8 8"]:
         """Normalised latents of images in [-1, 1], which are reduced to 64 px first."""
@@ -141,13 +161,6 @@ class Autoencoder(nn.Module):
         features, image = self.decode_base(latents)
         drawn: Tensor = image if self.upsampler is None else self.upsampler(features, image)
         return drawn
-
-    @torch.no_grad()
-    def normalise(self, latents: Float[Tensor, "pictures channels 8 8"]) -> None:
-        """Takes mean and deviation from the latents of the training pictures, as `encode` gave them."""
-        whole = latents.double()
-        self.mean += self.deviation * whole.mean((0, 2, 3))[:, None, None]
-        self.deviation *= whole.std((0, 2, 3))[:, None, None]
 
 
 def reduced(images: Float[Tensor, "batch 3 size size"]) -> Float[Tensor, "batch 3 64 64"]:

@@ -11,10 +11,11 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from s2igan.errors import UserError
-from s2igan.models.autoencoder import BASE_SIDE, Autoencoder, AutoencoderConfig
+from s2igan.models.autoencoder import BASE_SIDE, AutoencoderConfig
 from s2igan.models.encoders import Encoder
 from s2igan.models.flow import FlowNetwork, FlowNetworkConfig, sample
 from s2igan.models.matchmap import MatchmapConfig, WordEncoder
+from s2igan.models.pretrained_autoencoder import AnyAutoencoderConfig, PretrainedAutoencoderConfig, build_autoencoder
 from s2igan.models.speech_encoder import SpeechEncoder
 
 
@@ -22,7 +23,7 @@ from s2igan.models.speech_encoder import SpeechEncoder
 class LatentFlowConfig:
     """Sizes of its three networks, and how it is sampled."""
 
-    autoencoder: AutoencoderConfig
+    autoencoder: AnyAutoencoderConfig
     matchmap: MatchmapConfig
     network: FlowNetworkConfig
     frames: int
@@ -37,6 +38,8 @@ class LatentFlowConfig:
     @property
     def resolutions(self) -> tuple[int, ...]:
         """Sides in pixels of the pictures that are drawn, one from the other."""
+        if isinstance(self.autoencoder, PretrainedAutoencoderConfig):
+            return (self.autoencoder.size,)
         return tuple(sorted({BASE_SIDE, self.autoencoder.size}))
 
     @property
@@ -52,8 +55,9 @@ class LatentFlowConfig:
             UserError: `values` describes no latent flow of this version; `path` is the file that holds them.
         """
         try:
+            pretrained = "source" in values["autoencoder"]
             kinds: dict[str, Any] = {
-                "autoencoder": AutoencoderConfig,
+                "autoencoder": PretrainedAutoencoderConfig if pretrained else AutoencoderConfig,
                 "matchmap": MatchmapConfig,
                 "network": FlowNetworkConfig,
             }
@@ -77,7 +81,7 @@ class LatentFlow(nn.Module):
         self.config = config
         self.words = WordEncoder(config.frames, config.matchmap)
         self.network = FlowNetwork(config.network, config.autoencoder.latent_channels, config.matchmap.words)
-        self.autoencoder = Autoencoder(config.autoencoder)
+        self.autoencoder = build_autoencoder(config.autoencoder)
 
     def listen(
         self, encoder: SpeechEncoder, mel: Float[Tensor, "batch frames mels"], lengths: Int[Tensor, " batch"]

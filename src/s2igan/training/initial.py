@@ -21,6 +21,7 @@ from s2igan.errors import UserError
 from s2igan.models.encoders import encoder_from_json, encoder_to_json
 from s2igan.models.image_encoder import ImageEncoderConfig
 from s2igan.models.latent_flow import LatentFlowConfig
+from s2igan.models.pretrained_autoencoder import PretrainedAutoencoderConfig
 from s2igan.pipeline import find_model
 from s2igan.run_directory import differences
 from s2igan.training.latent_flow_stages import AutoencoderStage, FlowStage, MatchmapStage
@@ -98,7 +99,14 @@ class InitialWeights:
         if recipe.latent_flow is None or self.parts == {"speech"}:
             return
         flow, asked = recipe.latent_flow, LatentFlowConfig.from_json(self.config["latent_flow"], self._file)
-        self._compare("autoencoder", asked.autoencoder, flow.autoencoder.network, "autoencoder.network")
+        both = asked.autoencoder, flow.latents
+        sources = {of.source for of in both if isinstance(of, PretrainedAutoencoderConfig)}
+        if sources and asked.autoencoder != flow.latents:
+            raise UserError(
+                f"{self.source}: its autoencoder is not that of the recipe {recipe.name} (pretrained: "
+                f"{' and '.join(sorted(sources))}); name the same one by --autoencoder, or choose --init-parts speech."
+            )
+        self._compare("autoencoder", asked.autoencoder, flow.latents, "autoencoder.network")
         if "all" in self.parts:
             had, wanted = asdict(asked.matchmap), asdict(flow.matchmap.network)
             words = {name: had[name] for name in OF_WORDS}, {name: wanted[name] for name in OF_WORDS}
@@ -176,12 +184,19 @@ class InitialWeights:
             return
         network = stage.state.autoencoder
         self._fill(network, "latent_flow.autoencoder.")
-        if "all" in self.parts:
-            stage.normalised_as = network.mean.clone(), network.deviation.clone()
+        stage.normalised_as = self.normalisation
         with torch.no_grad():
             network.mean.zero_()
             network.deviation.fill_(1.0)
         stage.state.ema = Ema(network, stage.config.ema_decay)
+
+    @property
+    def normalisation(self) -> tuple[Tensor, Tensor] | None:
+        """Mean and deviation of the latents that the flow learnt, where it is taken."""
+        if "all" not in self.parts:
+            return None
+        mean, deviation = (self.weights[f"latent_flow.autoencoder.{name}"].float() for name in ("mean", "deviation"))
+        return mean, deviation
 
     def begin_matchmap(self, stage: MatchmapStage) -> None:
         """The word encoder."""

@@ -23,6 +23,7 @@ from s2igan.metrics.retrieval import mean_average_precision, same_label
 from s2igan.models.autoencoder import Autoencoder
 from s2igan.models.latent_flow import LatentFlow, LatentFlowConfig
 from s2igan.models.matchmap import WordEncoder
+from s2igan.models.pretrained_autoencoder import AnyAutoencoder
 from s2igan.models.speech_encoder import SpeechEncoder
 from s2igan.training import autoencoder, flow, matchmap
 from s2igan.training.autoencoder import AutoencoderBatch, AutoencoderTraining
@@ -123,34 +124,40 @@ class AutoencoderStage(Stage):
     def averaged(self) -> Autoencoder:
         """The network for use: moving-average weights, its latents normalised over the training pictures."""
         network = self._averaged()
-        if self.normalised_as is not None:
-            for buffer, value in zip((network.mean, network.deviation), self.normalised_as, strict=True):
-                buffer.copy_(value)
-            return network
-        chosen = np.arange(len(self.train))[:: max(1, len(self.train) // 4096)]
-        with torch.no_grad():
-            latents = [
-                network.encode(to(self.train.crops(part, None), self.device))
-                for part in np.array_split(chosen, -(-len(chosen) // 64))
-            ]
-        network.normalise(torch.cat(latents))
+        if self.normalised_as is None:
+            normalise_over(network, self.train, self.device)
+        else:
+            network.normalise_as(*self.normalised_as)
         return network
 
     @torch.no_grad()
     def evaluate(self, step: int) -> dict[str, float]:
         """L1 of the reconstructions of validation pictures; and a sheet of them below the originals."""
-        network = self._averaged()
-        chosen = np.arange(len(self.shown))[:: max(1, len(self.shown) // SCORED_PICTURES)]
-        errors = []
-        for part in np.array_split(chosen, -(-len(chosen) // 64)):
-            images = to(self.shown.crops(part, None), self.device)
-            errors.append((network.decode(network.encode(images)) - images).abs().mean((1, 2, 3)))
-        rows = chosen[:: max(1, len(chosen) // COMPARED)][:COMPARED]
-        originals = to(self.shown.crops(rows, None), self.device)
-        pairs = zip(originals.split(8), network.decode(network.encode(originals)).split(8), strict=True)
-        sheet = torch.cat([part for pair in pairs for part in pair])
-        write_sheet(sheet, self.samples / f"autoencoder-{step:08d}.png", columns=8)
-        return {"validation_l1": float(torch.cat(errors).mean())}
+        sheet = self.samples / f"autoencoder-{step:08d}.png"
+        return {"validation_l1": reconstruct(self._averaged(), self.shown, sheet, self.device)}
+
+
+@torch.no_grad()
+def normalise_over(network: AnyAutoencoder, data: SpeechImageData, device: torch.device) -> None:
+    """Normalises an autoencoder's latents over the pictures of a split."""
+    chosen = np.arange(len(data))[:: max(1, len(data) // 4096)]
+    parts = np.array_split(chosen, -(-len(chosen) // 64))
+    network.normalise(torch.cat([network.encode(to(data.crops(part, None), device)) for part in parts]))
+
+
+@torch.no_grad()
+def reconstruct(network: AnyAutoencoder, data: SpeechImageData, path: Path, device: torch.device) -> float:
+    """Mean L1 of the reconstructions of a split's pictures; writes a sheet of some below their originals."""
+    chosen = np.arange(len(data))[:: max(1, len(data) // SCORED_PICTURES)]
+    errors = []
+    for part in np.array_split(chosen, -(-len(chosen) // 64)):
+        images = to(data.crops(part, None), device)
+        errors.append((network.decode(network.encode(images)) - images).abs().mean((1, 2, 3)))
+    rows = chosen[:: max(1, len(chosen) // COMPARED)][:COMPARED]
+    originals = to(data.crops(rows, None), device)
+    pairs = zip(originals.split(8), network.decode(network.encode(originals)).split(8), strict=True)
+    write_sheet(torch.cat([part for pair in pairs for part in pair]), path, columns=8)
+    return float(torch.cat(errors).mean())
 
 
 @dataclass
@@ -200,7 +207,7 @@ class MatchmapStage(Stage):
         validation: SpeechImageData | None,
         *,
         speech: SpeechEncoder,
-        autoencoder: Autoencoder,
+        autoencoder: AnyAutoencoder,
         views: int,
         reach: float,
         seed: int,
@@ -317,7 +324,7 @@ class FlowStage(Stage):
         validation: SpeechImageData | None,
         *,
         speech: SpeechEncoder,
-        autoencoder: Autoencoder,
+        autoencoder: AnyAutoencoder,
         words: WordEncoder,
         samples: Path,
         seed: int,

@@ -23,8 +23,8 @@ from torch import Tensor, nn
 from s2igan.data.dataset import SpeechImageData, encoder_input
 from s2igan.data.store import Store
 from s2igan.files import atomic_write
-from s2igan.models.autoencoder import Autoencoder
 from s2igan.models.matchmap import MatchmapConfig
+from s2igan.models.pretrained_autoencoder import AnyAutoencoder
 from s2igan.models.speech_encoder import SpeechEncoder, conv_length
 from s2igan.training.distributed import first
 
@@ -33,7 +33,7 @@ BATCH = 64
 
 @torch.no_grad()
 def latents_of(
-    data: SpeechImageData, autoencoder: Autoencoder, *, views: int, reach: float, cache: Path, console: Console
+    data: SpeechImageData, autoencoder: AnyAutoencoder, *, views: int, reach: float, cache: Path, console: Console
 ) -> Float[np.ndarray, "pictures views channels 8 8"]:
     """Normalised latents, float16, of random crops and flips of every picture of a split, by position."""
     device = autoencoder.mean.device

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from s2igan.models.pretrained_autoencoder import AnyAutoencoderConfig, PretrainedAutoencoderConfig
     from s2igan.training.autoencoder import AutoencoderTraining
     from s2igan.training.beyond import Beyond
     from s2igan.training.flow import FlowTraining
@@ -36,6 +37,13 @@ class LatentFlow:
     autoencoder: AutoencoderTraining
     matchmap: MatchmapTraining
     flow: FlowTraining
+    pretrained: PretrainedAutoencoderConfig | None = None
+    """An autoencoder that is used as it is, in place of training one."""
+
+    @property
+    def latents(self) -> AnyAutoencoderConfig:
+        """The autoencoder in whose latents words and flow are."""
+        return self.autoencoder.network if self.pretrained is None else self.pretrained
 
 
 @dataclass(frozen=True)

@@ -11,14 +11,13 @@ from typing import Any, Literal, cast
 import numpy as np
 import torch
 from rich.console import Console
-from torch import nn
+from torch import Tensor, nn
 
 from s2igan.checkpoint import MODEL_FILES, file_digest, load_model, save_model
 from s2igan.data.dataset import SpeechImageData, embedding_rows, encoder_input
 from s2igan.data.store import Store
 from s2igan.errors import UserError
 from s2igan.files import cache_folder
-from s2igan.models.autoencoder import Autoencoder
 from s2igan.models.blocks import seeded
 from s2igan.models.encoders import Encoder, build_encoder, encoder_from_json, encoder_to_json
 from s2igan.models.generator import Generator
@@ -26,10 +25,11 @@ from s2igan.models.image_encoder import ImageEncoder
 from s2igan.models.latent_flow import LatentFlow, check_frames
 from s2igan.models.matchmap import WordEncoder
 from s2igan.models.precomputed import Precomputed, PrecomputedConfig
+from s2igan.models.pretrained_autoencoder import AnyAutoencoder, PretrainedAutoencoder, read_pretrained
 from s2igan.run_directory import RunDirectory, in_words
 from s2igan.training.distributed import first, rank, start
 from s2igan.training.initial import ALL, InitialWeights, Part
-from s2igan.training.latent_flow_stages import AutoencoderStage, FlowStage, MatchmapStage
+from s2igan.training.latent_flow_stages import AutoencoderStage, FlowStage, MatchmapStage, normalise_over, reconstruct
 from s2igan.training.recipe import LatentFlow as LatentFlowRecipe
 from s2igan.training.recipe import Recipe
 from s2igan.training.stages import RDGStage, SENStage
@@ -37,6 +37,8 @@ from s2igan.training.trainer import Trainer
 
 CONFIG_VERSION = 2
 """Of a run's config.json; s2igan 0.1.0 wrote none."""
+SHEET = "autoencoder-00000000.png"
+"""Reconstructions of a pretrained autoencoder, which takes no steps."""
 SEN_FOLDER = "sen"
 """Where a run keeps the networks of stage 1 that stage 2 and evaluation use."""
 
@@ -53,6 +55,7 @@ def train_run(
     allow_other_data: bool = False,
     init_from: str | Path | None = None,
     init_parts: Sequence[Part] = ALL,
+    autoencoder: str | Path | None = None,
     device: str | None = None,
 ) -> Path:
     """Trains a recipe and exports the model; returns the run directory.
@@ -66,6 +69,7 @@ def train_run(
         allow_other_data: take the stage 1 of `sen_from` also where it was trained on another store.
         init_from: a run or an exported model whose weights the stages begin with in place of random ones.
         init_parts: what to take of it.
+        autoencoder: folder or name on the Hugging Face hub of a pretrained `AutoencoderTiny`, in place of training one.
 
     Started by torchrun, all processes call it alike and train together (docs/engine.md).
 
@@ -74,6 +78,7 @@ def train_run(
     """
     console = Console(stderr=True)
     store = Store.open(Path(data))
+    recipe, pretrained = with_autoencoder(recipe, autoencoder)
     config: dict[str, Any] = {
         "version": CONFIG_VERSION,
         "recipe": dataclasses.asdict(recipe),
@@ -123,7 +128,8 @@ def train_run(
                 drawer = rdg.averaged()
             else:
                 assert recipe.latent_flow is not None
-                drawer = _train_latent_flow(recipe.latent_flow, splits, speech, run, initial, resume=go_on, **given)
+                given |= {"initial": initial, "pretrained": pretrained}
+                drawer = _train_latent_flow(recipe.latent_flow, splits, speech, run, resume=go_on, **given)
             first(lambda: export(recipe, speech, image, drawer, store, run, began))
     return out
 
@@ -133,8 +139,9 @@ def _train_latent_flow(
     splits: tuple[SpeechImageData, SpeechImageData | None],
     speech: Encoder,
     run: RunDirectory,
-    initial: InitialWeights | None,
     *,
+    initial: InitialWeights | None,
+    pretrained: PretrainedAutoencoder | None,
     seed: int,
     device: torch.device,
     console: Console,
@@ -143,11 +150,16 @@ def _train_latent_flow(
 ) -> LatentFlow:
     """Autoencoder, word embeddings, flow; each goes on from its newest checkpoint."""
     common: dict[str, Any] = {"seed": seed, "device": device}
-    encoded = AutoencoderStage(recipe.autoencoder, *splits, samples=run.samples, **common)
-    if initial is not None:
-        initial.begin_autoencoder(encoded)
-    Trainer(encoded, run, console).run(resume=resume)
-    autoencoder: Autoencoder = encoded.averaged()
+    autoencoder: AnyAutoencoder
+    if pretrained is None:
+        encoded = AutoencoderStage(recipe.autoencoder, *splits, samples=run.samples, **common)
+        if initial is not None:
+            initial.begin_autoencoder(encoded)
+        Trainer(encoded, run, console).run(resume=resume)
+        autoencoder = encoded.averaged()
+    else:
+        autoencoder = pretrained
+        use_pretrained(pretrained, *splits, run, None if initial is None else initial.normalisation, device)
     common |= {"speech": check_frames(speech), "autoencoder": autoencoder, "cache": cache, "console": console}
     cached: dict[str, Any] = common | {"views": recipe.flow.views, "reach": recipe.flow.reach}
     matched = MatchmapStage(recipe.matchmap, *splits, **cached)
@@ -160,6 +172,51 @@ def _train_latent_flow(
         initial.begin_flow(drawn)
     Trainer(drawn, run, console).run(resume=resume)
     return drawn.averaged()
+
+
+def with_autoencoder(recipe: Recipe, source: str | Path | None) -> tuple[Recipe, PretrainedAutoencoder | None]:
+    """The recipe with a pretrained autoencoder, which its name then tells, and the autoencoder.
+
+    Args:
+        source: as of `read_pretrained`; None leaves the recipe as it is.
+
+    Raises:
+        UserError: as `read_pretrained` does; or the recipe's stage 2 is the RDG, which has no autoencoder.
+    """
+    if source is None:
+        return recipe, None
+    if recipe.latent_flow is None:
+        raise UserError(
+            f"--autoencoder {source}: the stage 2 of {recipe.name} is the RDG, which has none; leave it out, or choose "
+            "a recipe of latent flow, such as laptop."
+        )
+    network = read_pretrained(source, recipe.picture_size)
+    flow = dataclasses.replace(recipe.latent_flow, pretrained=network.config)
+    name = f"{recipe.name}, autoencoder {network.config.source}"
+    return dataclasses.replace(recipe, name=name, latent_flow=flow), network
+
+
+def use_pretrained(
+    network: PretrainedAutoencoder,
+    train: SpeechImageData,
+    validation: SpeechImageData | None,
+    run: RunDirectory,
+    normalisation: tuple[Tensor, Tensor] | None,
+    device: torch.device,
+) -> None:
+    """Freezes a pretrained autoencoder and normalises its latents, over the training pictures unless mean and deviation
+    are given; the log and a sheet of samples say how well it reconstructs validation pictures."""
+    network.to(device).to(memory_format=torch.channels_last).eval().requires_grad_(False)
+    if normalisation is None:
+        normalise_over(network, train, device)
+    else:
+        network.normalise_as(*normalisation)
+
+    def show() -> None:
+        error = reconstruct(network, train if validation is None else validation, run.samples / SHEET, device)
+        run.log(f"autoencoder: {network.config.source} as it is; mean L1 of reconstructions {error:.4f}")
+
+    first(show)
 
 
 def read_initial(
