@@ -39,7 +39,7 @@ def main() -> None:
     rng = np.random.default_rng(options.seed)
     captions = np.sort(rng.choice(split.utterances, options.captions, replace=False))
     images = image_features(networks.image, store.images, split.images, crop=networks.image_size, project=True)
-    right = same_label(store.class_index[captions], store.image_class[split.images])
+    right = same_label(store.utterance_class[captions], store.image_class[split.images])
 
     def scores(embeddings: torch.Tensor) -> dict[str, float]:
         similarity = cosine_similarity(embeddings.numpy(), images)

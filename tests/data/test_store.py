@@ -35,7 +35,7 @@ def test_mels_and_images_are_those_of_the_files(prepared: Path) -> None:
         assert store.image_path(image) == prepared / row["image"]
         assert np.array_equal(store.images[image], load_image(prepared / row["image"], stored_size(16)))
         assert store.audio_path(i) == prepared / row["audio"]
-        assert store.classes[store.class_index[i]] == row["class"] == store.classes[store.image_class[image]]
+        assert store.classes[store.utterance_class[i]] == row["class"] == store.classes[store.image_class[image]]
         assert store.image_attributes(image) == row["attributes"]
         assert store.mentions(i) == tuple(row["mentions"])
         assert store.text(i) == row["text"]
@@ -127,7 +127,7 @@ def test_sets_without_classes_attributes_or_splits(tmp_path: Path) -> None:
     assert not store.has_classes
     assert store.classes == ()
     assert list(store.image_class) == [0, 1, 2]
-    assert list(store.class_index) == [0, 0, 1, 1, 2, 2]
+    assert list(store.utterance_class) == [0, 0, 1, 1, 2, 2]
     assert len(store.split_indices("train")) == 0
     assert store.attributes == {}
     assert store.image_attributes(0) == {}

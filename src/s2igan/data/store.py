@@ -123,7 +123,7 @@ class Store:
         return len(self.image_class)
 
     @cached_property
-    def class_index(self) -> Int32[np.ndarray, " utterances"]:
+    def utterance_class(self) -> Int32[np.ndarray, " utterances"]:
         """The class of the picture that each utterance describes."""
         return self.image_class[self.image_index]
 

@@ -206,7 +206,7 @@ def paper_map_group(evaluation: Evaluation, real: Features) -> Group:
             queries = paper.positions
         captions = split.captions_of(queries)
         fakes = evaluation.draw(captions, noise=draw)
-        gallery_class = store.class_index[captions]
+        gallery_class = store.utterance_class[captions]
         relevant = same_label(classes[queries], gallery_class)
         values.append(score(queries, evaluation.fake_features(fakes), relevant))
         others = np.setdiff1d(np.arange(len(real)), queries)

@@ -31,9 +31,9 @@ def write_sample_sheet(evaluation: Evaluation, folder: Path) -> list[dict[str, A
     model, store = evaluation.model, evaluation.split.store
     rng = np.random.default_rng([evaluation.seed, 0x5A3])
     shuffled = rng.permutation(evaluation.split.utterances)
-    _, first = np.unique(store.class_index[shuffled], return_index=True)
+    _, first = np.unique(store.utterance_class[shuffled], return_index=True)
     chosen = np.concatenate([shuffled[np.sort(first)], np.delete(shuffled, first)])[:DESCRIPTIONS]
-    met = np.unique(store.class_index[store.split_indices("train")])
+    met = np.unique(store.utterance_class[store.split_indices("train")])
     noise = model.noise(SAMPLES, evaluation.seed)
     rows = []
     for number, utterance in enumerate(map(int, chosen), start=1):
