@@ -38,7 +38,7 @@ from s2igan.models.precomputed import PrecomputedConfig
 from s2igan.models.speech_encoder import SpeechEncoderConfig
 from s2igan.recipes import groups
 from s2igan.run_directory import environment
-from s2igan.training.latent_flow_stages import AutoencoderStage, FlowStage, MatchmapStage
+from s2igan.training.latent_flow_stages import AutoencoderStage, FlowStage, MatchmapStage, UpsamplerStage
 from s2igan.training.precision import autocast, choose_precision, convolution_gflops
 from s2igan.training.rdg import build_networks
 from s2igan.training.recipe import Recipe
@@ -260,7 +260,10 @@ def made_up_stages(recipe: Recipe, facts: DataFacts, device: torch.device) -> It
         common: dict[str, Any] = {"seed": 0, "device": device}
         encoded = AutoencoderStage(flow.autoencoder, train, None, samples=Path(folder), **common)
         yield encoded
-        common |= {"speech": check_frames(speech), "autoencoder": encoded.averaged()}
+        autoencoder = encoded.normalised()
+        if flow.upsampler is not None:
+            yield UpsamplerStage(flow.upsampler, train, None, autoencoder=autoencoder, samples=Path(folder), **common)
+        common |= {"speech": check_frames(speech), "autoencoder": autoencoder}
         common |= {"cache": Path(folder), "console": quiet}
         matched = MatchmapStage(flow.matchmap, train, None, views=flow.flow.views, reach=flow.flow.reach, **common)
         yield matched

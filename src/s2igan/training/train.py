@@ -17,7 +17,6 @@ from s2igan.data.dataset import SpeechImageData, embedding_rows, encoder_input
 from s2igan.data.store import Store
 from s2igan.errors import UserError
 from s2igan.files import cache_folder
-from s2igan.models.autoencoder import Autoencoder
 from s2igan.models.blocks import seeded
 from s2igan.models.encoders import Encoder, build_encoder, encoder_from_json, encoder_to_json
 from s2igan.models.generator import Generator
@@ -27,7 +26,7 @@ from s2igan.models.matchmap import WordEncoder
 from s2igan.models.precomputed import Precomputed, PrecomputedConfig
 from s2igan.run_directory import RunDirectory, in_words
 from s2igan.training.distributed import first, rank, start
-from s2igan.training.latent_flow_stages import AutoencoderStage, FlowStage, MatchmapStage
+from s2igan.training.latent_flow_stages import AutoencoderStage, FlowStage, MatchmapStage, UpsamplerStage
 from s2igan.training.recipe import LatentFlow as LatentFlowRecipe
 from s2igan.training.recipe import Recipe
 from s2igan.training.stages import RDGStage, SENStage
@@ -126,11 +125,15 @@ def _train_latent_flow(
     cache: Path,
     resume: bool,
 ) -> LatentFlow:
-    """Autoencoder, word embeddings, flow; each goes on from its newest checkpoint."""
+    """Autoencoder, upsampler, word embeddings, flow; each goes on from its newest checkpoint."""
     common: dict[str, Any] = {"seed": seed, "device": device}
     encoded = AutoencoderStage(recipe.autoencoder, *splits, samples=run.samples, **common)
     Trainer(encoded, run, console).run(resume=resume)
-    autoencoder: Autoencoder = encoded.averaged()
+    autoencoder = encoded.normalised()
+    if recipe.upsampler is not None:
+        enlarged = UpsamplerStage(recipe.upsampler, *splits, autoencoder=autoencoder, samples=run.samples, **common)
+        Trainer(enlarged, run, console).run(resume=resume)
+        autoencoder = enlarged.averaged()
     common |= {"speech": check_frames(speech), "autoencoder": autoencoder, "cache": cache, "console": console}
     cached: dict[str, Any] = common | {"views": recipe.flow.views, "reach": recipe.flow.reach}
     matched = MatchmapStage(recipe.matchmap, *splits, **cached)
