@@ -30,6 +30,7 @@ from s2igan.training.rdg import RDGConfig
 from s2igan.training.recipe import LatentFlow, Recipe
 from s2igan.training.sen import SENConfig
 from s2igan.training.trainer import TrainerConfig
+from s2igan.training.upsampler import UpsamplerTraining
 
 IMAGES_PER_CLASS = 4
 CAPTIONS_PER_IMAGE = 2
@@ -140,6 +141,7 @@ def tiny_latent_flow(steps: int = 4, size: int = 64) -> LatentFlow:
         FlowTraining(
             loop, FlowNetworkConfig(width=16, depth=1, heads=2), batch_size=4, warmup_steps=1, views=2, steps=2
         ),
+        UpsamplerTraining(loop, batch_size=4, warmup_steps=1) if size > 64 else None,
     )
 
 

@@ -21,23 +21,28 @@ from s2igan.models.li2020 import CnnLstmConfig
 from s2igan.recipes import customised, groups, resolve
 from s2igan.training import stages
 from s2igan.training.initial import InitialWeights
-from s2igan.training.latent_flow_stages import AutoencoderStage, FlowStage, MatchmapStage
+from s2igan.training.latent_flow_stages import AutoencoderStage, FlowStage, MatchmapStage, UpsamplerStage
 from s2igan.training.recipe import Recipe
 from s2igan.training.train import train_run
 from tiny_corpus import make_store, tiny_latent_flow, tiny_recipe
 
-STEPS, STOP_AFTER = 4, 2
-STAGES = {"autoencoder": AutoencoderStage, "matchmap": MatchmapStage, "flow": FlowStage}
+SIZE, STEPS, STOP_AFTER = 128, 4, 2
+STAGES = {
+    "autoencoder": AutoencoderStage,
+    "upsampler": UpsamplerStage,
+    "matchmap": MatchmapStage,
+    "flow": FlowStage,
+}
 
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory) -> Store:
-    return make_store(tmp_path_factory.mktemp("tiny-64"), size=64)
+    return make_store(tmp_path_factory.mktemp("tiny"), size=SIZE)
 
 
 def recipe(steps=STEPS, **flow_changes):
-    sen = replace(tiny_recipe(steps).sen, image_size=64)
-    return Recipe("tiny latent flow", sen, latent_flow=replace(tiny_latent_flow(steps), **flow_changes))
+    sen = replace(tiny_recipe(steps).sen, image_size=SIZE)
+    return Recipe("tiny latent flow", sen, latent_flow=replace(tiny_latent_flow(steps, SIZE), **flow_changes))
 
 
 def train(store, out, asked, **options):
@@ -63,7 +68,7 @@ def same(a, b):
 
 def test_a_training_without_steps_is_the_model_itself(model, store, tmp_path):
     """Its latents keep their mean and deviation, whatever the new pictures are."""
-    other = make_store(tmp_path / "data", size=64, with_classes=False)
+    other = make_store(tmp_path / "data", size=SIZE, with_classes=False)
     run = train(other, tmp_path / "run", recipe(0), init_from=model)
     assert same(weights(model), weights(run))
     assert weights(run)["latent_flow.autoencoder.deviation"].std() > 0
@@ -82,7 +87,7 @@ def test_an_autoencoder_alone_is_normalised_once_over_the_new_pictures(model, st
     """With steps or without, and though the one that it is from is normalised already."""
     source = weights(model)
     sizes = LatentFlowConfig.from_json(load_model(model / "model")[0]["latent_flow"], "config.json").autoencoder
-    pictures = SpeechImageData(store, "train", 64)
+    pictures = SpeechImageData(store, "train", SIZE)
     images = pictures.crops(np.arange(len(pictures)), None)
     network = Autoencoder(sizes).eval()
     for steps in (0, 2):
@@ -107,11 +112,8 @@ def test_averages_begin_at_the_model_and_latents_unnormalised(model, store, tmp_
         return original(stage, step)
 
     monkeypatch.setattr(AutoencoderStage, "update", update)
-    flow = tiny_latent_flow(2)
-    still = {
-        name: replace(getattr(flow, name), learning_rate=0.0, weight_decay=0.0)
-        for name in ("autoencoder", "matchmap", "flow")
-    }
+    flow = tiny_latent_flow(2, SIZE)
+    still = {name: replace(getattr(flow, name), learning_rate=0.0, weight_decay=0.0) for name in STAGES}
     run = train(store, tmp_path / "run", recipe(2, **still), init_from=model)
     assert not seen["mean"].any()
     assert (seen["deviation"] == 1).all()
@@ -227,7 +229,7 @@ def test_what_cannot_be_taken(model, store, tmp_path):
         InitialWeights.read(tmp_path / "nothing", ["all"], recipe())
     with pytest.raises(UserError, match="names no part"):
         InitialWeights.read(model, [], recipe())
-    hamming = make_store(tmp_path / "hamming", size=64, window="hamming")
+    hamming = make_store(tmp_path / "hamming", size=SIZE, window="hamming")
     with pytest.raises(UserError, match=r"through a hann window, and those of .* a hamming one"):
         train(hamming, tmp_path / "run", recipe(0), init_from=model)
     for options, message in (

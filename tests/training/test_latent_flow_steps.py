@@ -9,10 +9,11 @@ from test_latent_flow import QUIET, stages
 
 from s2igan.data.dataset import SpeechImageData
 from s2igan.data.store import Store
-from s2igan.models.autoencoder import Autoencoder, reduced
+from s2igan.models.autoencoder import Autoencoder, AutoencoderConfig, reduced
 from s2igan.models.blocks import seeded
 from s2igan.models.speech_encoder import SpeechEncoder
-from s2igan.training import autoencoder
+from s2igan.training import autoencoder, upsampler
+from s2igan.training.autoencoder import ReconstructionLoss
 from s2igan.training.data import recordings
 from s2igan.training.latents import latents_of, local_frames
 from s2igan.training.matchmap import info_nce
@@ -31,45 +32,72 @@ def norm(loss, network):
     return float(torch.stack([gradient.square().sum() for gradient in gradients]).sum().sqrt())
 
 
-class TestAutoencoder:
-    @pytest.fixture
-    def stage(self, store, tmp_path):
-        first, *_ = stages(store, tmp_path)
-        first.state.discriminator.eval()  # spectral norm's power iteration stands still
-        first.state.upsampler_discriminator.eval()
-        return first
+class TestReconstruction:
+    """Of the autoencoder and of the upsampler."""
 
-    @pytest.mark.parametrize("progress", [0.1, 0.6, 0.9])
-    def test_the_loss_term_by_term(self, stage, progress, monkeypatch):
+    @pytest.fixture
+    def first(self, store, tmp_path):
+        stage, *_ = stages(store, tmp_path)
+        stage.state.discriminator.eval()  # spectral norm's power iteration stands still
+        return stage
+
+    @pytest.fixture
+    def second(self, store, tmp_path):
+        _, stage, *_ = stages(store, tmp_path)
+        stage.state.discriminator.eval()
+        return stage
+
+    @pytest.mark.parametrize("progress", [0.1, 0.47, 0.6])
+    @pytest.mark.parametrize("name", ["first", "second"])
+    def test_the_loss_term_by_term(self, name, progress, request, monkeypatch):
         """Against the networks before the step; what a term weighs, when it joins, and its sign."""
-        state = stage.state
-        config = replace(stage.config, latent=0.02, perceptual=0.3, discriminator=0.7, noise=0.5)
+        stage = request.getfixturevalue(name)
+        state, network = stage.state, stage.state.autoencoder
+        weights = ReconstructionLoss(perceptual=0.3, discriminator=0.7)
+        config = replace(stage.config, noise=0.5, loss=weights)
         batch = replace(stage.batch(stage.reader.read(0)), progress=progress)
-        network = state.autoencoder
         latents = network.encode(batch.images)
-        features, small = network.decode_base(latents + 0.5 * batch.noise)
-        real, fake = autoencoder.window(network, batch.images, features, small, batch.corner)
-        scales = [(reduced(batch.images), small, state.discriminator, 0.5)]
+        if name == "first":
+            config = replace(config, latent=0.02)
+            real, fake = reduced(batch.images), network.decode_base(latents + 0.5 * batch.noise)[1]
+            expected = 0.02 * latents.square().mean()
+        else:
+            whole = network.decode(latents.detach() + 0.5 * batch.noise)
+            real, fake = (upsampler.window(images, batch.corner) for images in (batch.images, whole))
+            expected = torch.zeros(())
+        expected = expected + (fake - real).abs().mean()
+        for a, b in zip(state.features(fake), state.features(real), strict=True):
+            expected = expected + 0.3 * (a - b).square().mean() / (b.var() + 1e-3)
+        critic = state.discriminator
+        judged = (1 - critic(real)).relu().mean() + (1 + critic(fake.detach())).relu().mean()
         if progress >= 0.5:
-            scales.append((real, fake, state.upsampler_discriminator, 0.75))
-        expected = 0.02 * latents.square().mean()
-        critics, gradients = [], []
-        for real, fake, critic, joins in scales:
-            expected = expected + (fake - real).abs().mean()
-            for a, b in zip(state.features(fake), state.features(real), strict=True):
-                expected = expected + 0.3 * (a - b).square().mean() / (b.var() + 1e-3)
-            if progress >= joins:
-                expected = expected - 0.7 * critic(fake).mean()
-                critics.append((1 - critic(real)).relu().mean() + (1 + critic(fake.detach())).relu().mean())
-                gradients.append(norm(critics[-1], critic))
+            expected = expected - 0.7 * critic(fake).mean()
+        before = norm(judged, critic)
 
         given, original = [], autoencoder.backward
         monkeypatch.setattr(autoencoder, "backward", lambda loss: given.append(loss.detach()) or original(loss))
-        losses = autoencoder.step(state, batch, config)
+        losses = stage.update(0)(state, batch, config)
         torch.testing.assert_close(given[0], expected.detach(), atol=1e-4, rtol=1e-4)
-        torch.testing.assert_close(given[1:], [critic.detach() for critic in critics], atol=1e-6, rtol=1e-5)
-        if critics:  # nothing but the hinge loss reaches the discriminators
-            assert float(losses["discriminator/gradient_norm"]) == pytest.approx(np.linalg.norm(gradients), rel=0.02)
+        assert len(given) == 1 + (progress > 0.45)  # the discriminator begins a little before it counts
+        if len(given) > 1:  # nothing but the hinge loss reaches it
+            torch.testing.assert_close(given[1], judged.detach(), atol=1e-5, rtol=1e-4)
+            assert float(losses["discriminator/gradient_norm"]) == pytest.approx(before, rel=0.02)
+
+    def test_the_upsampler_s_stage_leaves_the_latents(self, second):
+        images = second.train.crops(np.arange(4), None)
+        before = second.averaged()
+        for step in range(3):
+            take_step(second, step)
+        second.state.ema.decay = 0.5
+        take_step(second, 3)
+        after = second.averaged()
+        assert torch.equal(before.encode(images), after.encode(images))
+        assert not torch.equal(before.decode(after.encode(images)), after.decode(after.encode(images)))
+        assert all(
+            not torch.equal(a, b)
+            for (name, a), (_, b) in zip(before.named_parameters(), after.named_parameters(), strict=True)
+            if not name.startswith("encoder") and not name.endswith(".bias")
+        )
 
     def test_perceptual_distance_is_in_units_of_the_real_map_s_variance(self):
         stream = torch.Generator().manual_seed(0)
@@ -80,9 +108,9 @@ class TestAutoencoder:
         wider = [3 * x for x in real]
         assert autoencoder.perceptual_distance(wider, real) > 5 * autoencoder.perceptual_distance(real, wider)
 
-    def test_three_maps_are_compared_and_gradients_reach_the_images(self, stage):
+    def test_three_maps_are_compared_and_gradients_reach_the_images(self, first):
         images = torch.rand(1, 3, 64, 64, requires_grad=True)
-        maps = stage.state.features(images)
+        maps = first.state.features(images)
         assert [x.shape[-1] for x in maps] == [32, 16, 8]
         maps[-1].square().sum().backward()
         assert images.grad is not None
@@ -94,40 +122,38 @@ class TestAutoencoder:
 
     @pytest.mark.parametrize("corner", [(0, 0), (40, 40), (17, 3)])
     @torch.no_grad()
-    def test_the_window_is_the_whole_picture_s(self, stage, corner):
-        """What the upsampler sees lies within the margin: the window equals the part of the whole."""
-        network = stage.state.autoencoder
-        torch.nn.init.normal_(network.upsampler.layers[-2].weight, std=0.1)
-        assert autoencoder.WINDOW_MARGIN == 8
-        images = stage.batch(stage.reader.read(0)).images
-        features, small = network.decode_base(network.encode(images))
+    def test_the_window_is_the_whole_picture_s(self, second, corner):
+        """Training on windows is training on what is used: all that the upsampler sees lies within its reach."""
+        network = second.state.autoencoder
+        for layer in network.upsampler.modules():
+            if isinstance(layer, torch.nn.Conv2d):
+                torch.nn.init.normal_(layer.weight, std=0.1)
+        assert Autoencoder(AutoencoderConfig(128)).upsampler.reach == 8
+        images = second.batch(second.reader.read(0)).images
+        latents = network.encode(images)
+        fake = upsampler.drawn_window(network, latents, corner)
+        torch.testing.assert_close(fake, upsampler.window(network.decode(latents), corner), atol=1e-4, rtol=1e-4)
         top, left = (2 * at for at in corner)
-        for block in network.upsampler.modules():  # group norms see all that they are given
-            if isinstance(block, torch.nn.GroupNorm):
-                block.forward = lambda x: x
-        real, fake = autoencoder.window(network, images, features, small, corner)
-        part = (..., slice(top, top + 48), slice(left, left + 48))
-        torch.testing.assert_close(real, images[part])
-        torch.testing.assert_close(fake, network.upsampler(features, small)[part], atol=1e-4, rtol=1e-4)
+        assert torch.equal(upsampler.window(images, corner), images[..., top : top + 48, left : left + 48])
 
 
-@pytest.mark.parametrize("name", ["autoencoder", "flow"])
+@pytest.mark.parametrize("name", ["autoencoder", "upsampler", "flow"])
 def test_the_moving_average_is_what_is_used(name, store, tmp_path):
     stage = {stage.name: stage for stage in stages(store, tmp_path)}[name]
-    live = stage.state.autoencoder if name == "autoencoder" else stage.state.network
+    live = stage.state.network if name == "flow" else stage.state.autoencoder
     assert stage.state.ema.decay == stage.config.ema_decay
     stage.state.ema.decay = decay = 0.5  # else a few steps move the average too little to be seen
     average = {n: p.detach().clone() for n, p in live.named_parameters()}
     for step in range(3):
         take_step(stage, step)
         average = {n: decay * average[n] + (1 - decay) * p.detach() for n, p in live.named_parameters()}
-    used = stage.averaged() if name == "autoencoder" else stage.averaged().network
+    used = stage.averaged().network if name == "flow" else stage.averaged()
     for n, parameter in used.named_parameters():
         torch.testing.assert_close(parameter, average[n], msg=n)
 
 
 def test_the_model_for_use_holds_the_stages_before(store, tmp_path):
-    _, _, stage = stages(store, tmp_path)
+    *_, stage = stages(store, tmp_path)
     model = stage.averaged()
     for part, given in ((model.words, stage.words), (model.autoencoder, stage.autoencoder)):
         for n, value in given.state_dict().items():
@@ -139,7 +165,7 @@ def test_the_model_for_use_holds_the_stages_before(store, tmp_path):
 
 def test_the_autoencoder_for_use_gives_normalised_latents(store, tmp_path):
     first, *_ = stages(store, tmp_path)
-    network = first.averaged()
+    network = first.normalised()
     latents = network.encode(first.train.crops(np.arange(len(first.train)), None))
     torch.testing.assert_close(latents.mean((0, 2, 3)), torch.zeros(4), atol=1e-4, rtol=0)
     torch.testing.assert_close(latents.std((0, 2, 3)), torch.ones(4), atol=1e-3, rtol=0)
@@ -160,7 +186,7 @@ def test_learning_rates_rise_and_fall(store, tmp_path):
 
 
 def test_matching_is_by_words_inside_and_classes(store, tmp_path):
-    _, stage, _ = stages(store, tmp_path)
+    _, _, stage, _ = stages(store, tmp_path)
     batch, network = stage.batch(stage.reader.read(0)), stage.state.matchmap
     batch.class_ids = torch.tensor([0, 1, 0, 2])
     batch.inside[1, 1:] = False
@@ -188,7 +214,7 @@ def test_a_process_reads_its_rows_of_the_batch(store, tmp_path):
                 assert torch.equal(value, rows[:, : value.shape[1]] if padded else rows), (stage.name, key)
         named = stage.reader.items(2)
         assert len(named) == stage.config.batch_size
-        if stage.name == "autoencoder":
+        if stage.name in ("autoencoder", "upsampler"):
             positions = stage.train.positions(2, 4, 0)
             assert named == [str(store.image_path(int(image))) for image in stage.train.images[positions]]
         else:
@@ -197,7 +223,7 @@ def test_a_process_reads_its_rows_of_the_batch(store, tmp_path):
 
 
 def test_views_of_a_picture_are_all_drawn(store, tmp_path):
-    _, second, third = stages(store, tmp_path)
+    _, _, second, third = stages(store, tmp_path)
     for reader in (second.reader, third.reader):
         reader.latents = np.broadcast_to(np.arange(2.0)[None, :, None, None, None], reader.latents.shape)
         views = torch.cat([reader.read(step)["latents"][:, 0, 0, 0] for step in range(20)])

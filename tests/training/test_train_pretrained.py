@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from test_initial import part, recipe, same, store, train, weights  # noqa: F401
+from test_initial import SIZE, part, recipe, same, store, train, weights  # noqa: F401
 
 from s2igan import dry_run
 from s2igan.data.dataset import SpeechImageData
@@ -34,14 +34,14 @@ def run(store, tiny, tmp_path_factory):  # noqa: F811
 
 def test_its_weights_stay_and_its_latents_are_normalised(run, store, tiny):  # noqa: F811
     exported = part(weights(run), "latent_flow.autoencoder.")
-    network = read_pretrained(tiny, 64)
+    network = read_pretrained(tiny, SIZE)
     for name, tensor in network.state_dict().items():
         assert torch.equal(tensor, exported[f"latent_flow.autoencoder.{name}"]) == (name not in ("mean", "deviation"))
     network.load_state_dict({name.removeprefix("latent_flow.autoencoder."): x for name, x in exported.items()})
-    data = SpeechImageData(store, "train", 64)
+    data = SpeechImageData(store, "train", SIZE)
     with torch.no_grad():
         latents = network.encode(data.crops(np.arange(len(data)), None))
-    torch.testing.assert_close(latents.std((0, 2, 3)), torch.ones(4), atol=1e-3, rtol=1e-3)
+    torch.testing.assert_close(latents.std((0, 2, 3)), torch.ones(16), atol=1e-3, rtol=1e-3)
     assert not (run / "checkpoints" / "autoencoder").exists()
     assert (run / "samples" / "autoencoder-00000000.png").exists()
     assert "autoencoder: tiny as it is; mean L1 of reconstructions" in (run / "log.txt").read_text()
@@ -53,14 +53,14 @@ def test_use_needs_neither_diffusers_nor_the_folder(run, store, monkeypatch):  #
     assert isinstance(model.generator, LatentFlow)
     assert isinstance(model.generator.autoencoder, PretrainedAutoencoder)
     (image,) = model(store.audio_path(int(store.split_indices("test")[0])), samples=1)
-    assert image.size == (64, 64)
+    assert image.size == (SIZE, SIZE)
 
 
 def test_it_is_recorded_by_content_and_another_refused(run, store, tiny, tmp_path):  # noqa: F811
     config = json.loads((run / "config.json").read_text())
     assert config["recipe"]["name"] == "tiny latent flow, autoencoder tiny"
     found = config["recipe"]["latent_flow"]["pretrained"]
-    assert (found["source"], found["sha256"]) == ("tiny", read_pretrained(tiny, 64).config.sha256)
+    assert (found["source"], found["sha256"]) == ("tiny", read_pretrained(tiny, SIZE).config.sha256)
     assert "/" not in (run / "model" / "config.json").read_text(), "a path of this machine"
     before = weights(run)
     train(store, run, recipe(2), autoencoder=tiny, resume=True)

@@ -30,7 +30,7 @@ class AutoencoderConfig:
 
     size: int = 64
     """Side of the pictures in pixels, a multiple of 64."""
-    latent_channels: int = 8
+    latent_channels: int = 12
     """Numbers at each of the 8 x 8 places."""
     widths: tuple[int, ...] = (24, 48, 96, 128)
     """Channels at 64, 32, 16 and 8 places along a side."""
@@ -59,13 +59,19 @@ class AutoencoderConfig:
 
 
 class ResidualBlock(nn.Module):
-    """x + convolutions of x; it begins as the identity."""
+    """x + convolutions of x; it begins as the identity.
 
-    def __init__(self, channels: int) -> None:
+    Args:
+        normed: with a group norm in front. Its statistics are those of the whole map, so a network that trains on parts
+            of a map and is used on whole ones takes none.
+    """
+
+    def __init__(self, channels: int, *, normed: bool = True) -> None:
         super().__init__()
         first, second = (nn.Conv2d(channels, channels, 3, padding=1) for _ in range(2))
         nn.init.zeros_(second.weight)
-        self.block = nn.Sequential(nn.GroupNorm(GROUPS, channels), nn.SiLU(), first, nn.SiLU(), second)
+        norm = nn.GroupNorm(GROUPS, channels) if normed else nn.Identity()
+        self.block = nn.Sequential(norm, nn.SiLU(), first, nn.SiLU(), second)
 
     def forward(self, x: Float[Tensor, "batch channels height width"]) -> Float[Tensor, "batch channels height width"]:
         return x + self.block(x)
@@ -81,12 +87,16 @@ class Upsampler(nn.Module):
         nn.init.zeros_(last.weight)
         self.layers = nn.Sequential(
             nn.Conv2d(features + 3, width, 3, padding=1),
-            *(ResidualBlock(width) for _ in range(config.upsampler_blocks)),
-            nn.GroupNorm(GROUPS, width),
+            *(ResidualBlock(width, normed=False) for _ in range(config.upsampler_blocks)),
             nn.SiLU(),
             last,
             nn.PixelShuffle(self.enlargement),
         )
+
+    @property
+    def reach(self) -> int:
+        """How far around itself, in pixels of its input, a pixel of the output depends on them."""
+        return sum(layer.kernel_size[0] // 2 for layer in self.layers.modules() if isinstance(layer, nn.Conv2d))
 
     def forward(
         self, features: Float[Tensor, "batch features rows columns"], image: Float[Tensor, "batch 3 rows columns"]
@@ -152,7 +162,7 @@ class Autoencoder(NormalisedLatents):
     def decode_base(
         self, latents: Float[Tensor, "batch channels 8 8"]
     ) -> tuple[Float[Tensor, "batch features 64 64"], Float[Tensor, "batch 3 64 64"]]:
-        """The decoder's last features, and the picture of 64 px."""
+        """The decoder's last features, and the picture of 64 px that they hold."""
         features = self.decoder(latents * self.deviation + self.mean)
         return features, self.to_rgb(features)
 

@@ -1,10 +1,11 @@
-"""The three stages of latent flow as a trainer runs them: autoencoder, matchmap, flow. Not in the paper.
+"""The stages of latent flow as a trainer runs them: autoencoder, upsampler, matchmap, flow. Not in the paper.
 
 Each has its reader, its scores on the validation split and its samples, as those of the paper in `training/stages.py`.
 """
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,13 +21,13 @@ from torchvision.utils import save_image
 from s2igan.data.dataset import SpeechImageData, encoder_input
 from s2igan.files import disk_errors
 from s2igan.metrics.retrieval import mean_average_precision, same_label
-from s2igan.models.autoencoder import Autoencoder
+from s2igan.models.autoencoder import Autoencoder, reduced
 from s2igan.models.latent_flow import LatentFlow, LatentFlowConfig
 from s2igan.models.matchmap import WordEncoder
 from s2igan.models.pretrained_autoencoder import AnyAutoencoder
 from s2igan.models.speech_encoder import SpeechEncoder
-from s2igan.training import autoencoder, flow, matchmap
-from s2igan.training.autoencoder import AutoencoderBatch, AutoencoderTraining
+from s2igan.training import autoencoder, flow, matchmap, upsampler
+from s2igan.training.autoencoder import AutoencoderBatch, AutoencoderState, AutoencoderTraining
 from s2igan.training.data import recordings
 from s2igan.training.distributed import share
 from s2igan.training.flow import FlowBatch, FlowTraining
@@ -36,6 +37,7 @@ from s2igan.training.optimisation import set_learning_rate
 from s2igan.training.prefetch import streams
 from s2igan.training.stages import SAMPLE_COLUMNS, SAMPLE_ROWS, schedule, to
 from s2igan.training.trainer import Stage
+from s2igan.training.upsampler import UpsamplerBatch, UpsamplerTraining
 
 COMPARED = 16
 """Validation pictures on the sheet of reconstructions."""
@@ -46,22 +48,25 @@ SCORED_QUERIES = 500
 
 
 @dataclass
-class AutoencoderReader:
-    """Pictures for the autoencoder, and the draws of a step."""
+class PictureReader:
+    """Pictures for the autoencoder or the upsampler, and the draws of a step."""
 
-    config: AutoencoderTraining
+    name: str
+    """Of the stage."""
+    config: AutoencoderTraining | UpsamplerTraining
+    latent_shape: tuple[int, int, int]
     train: SpeechImageData
     seed: int
     rows: slice
 
     def read(self, step: int) -> dict[str, Any]:
-        """images, noise on the latents, and the window's corner."""
-        config, size = self.config, self.config.batch_size
-        rng, torch_rng = streams(self.seed, "autoencoder", step)
+        """images, noise on the latents, and the corner of a window."""
+        size = self.config.batch_size
+        rng, torch_rng = streams(self.seed, self.name, step)
         positions = self.train.positions(step, size, self.seed)
-        images = self.train.crops(positions, rng, self.rows, config.reach)
-        noise = torch.randn(size, *config.network.latent_shape, generator=torch_rng)
-        corner = tuple(rng.integers(0, autoencoder.corners(), 2).tolist())
+        images = self.train.crops(positions, rng, self.rows, self.config.reach)
+        noise = torch.randn(size, *self.latent_shape, generator=torch_rng)
+        corner = tuple(rng.integers(0, upsampler.corners(), 2).tolist())
         return {"images": images, "noise": noise[self.rows], "corner": corner}
 
     def items(self, step: int) -> list[str]:
@@ -70,22 +75,23 @@ class AutoencoderReader:
         return [str(self.train.store.image_path(int(image))) for image in self.train.images[positions]]
 
 
-class AutoencoderStage(Stage):
-    """Trains the autoencoder on the pictures of the training split.
+class PictureStage(Stage):
+    """What the autoencoder's and the upsampler's stage share.
 
     Args:
         validation: whose reconstructions are scored and shown; None takes training pictures.
         samples: folder for the sheets.
     """
 
-    name = "autoencoder"
+    state: AutoencoderState
 
     def __init__(
         self,
-        config: AutoencoderTraining,
+        config: AutoencoderTraining | UpsamplerTraining,
         train: SpeechImageData,
         validation: SpeechImageData | None,
         *,
+        latent_shape: tuple[int, int, int],
         samples: Path,
         seed: int,
         device: torch.device,
@@ -94,47 +100,74 @@ class AutoencoderStage(Stage):
         self.shown = train if validation is None else validation
         self.images_per_step = config.batch_size
         self.steps_per_epoch = train.steps_per_epoch(config.batch_size)
-        self.config = config = replace(config, trainer=config.trainer.in_steps(self.steps_per_epoch))
-        self.state = autoencoder.make_state(config, seed=seed, device=device)
-        self.reader = AutoencoderReader(config, train, seed, share(config.batch_size))
+        self.config = replace(config, trainer=config.trainer.in_steps(self.steps_per_epoch))
+        self.reader = PictureReader(self.name, self.config, latent_shape, train, seed, share(config.batch_size))
         self.progress = 0.0
+
+    def schedule(self, step: int) -> None:
+        """Sets learning rates and progress."""
+        config, steps = self.config, self.config.trainer.steps
+        factor = schedule(step, steps, "cosine", warmup=config.warmup_steps)
+        set_learning_rate(self.state.optimiser, config.learning_rate * factor)
+        set_learning_rate(self.state.discriminator_optimiser, config.loss.discriminator_learning_rate)
+        self.progress = step / steps
+
+    def averaged(self) -> Autoencoder:
+        """The network for use: moving-average weights."""
+        network = Autoencoder(self.state.autoencoder.config).to(self.device)
+        network.load_state_dict(self.state.autoencoder.state_dict())
+        self.state.ema.copy_to(network)
+        return network.to(memory_format=torch.channels_last).eval().requires_grad_(False)
+
+    @torch.no_grad()
+    def evaluate(self, step: int) -> dict[str, float]:
+        """L1 of the reconstructions of validation pictures; and a sheet of them below the originals."""
+        network, sheet = self.averaged(), self.samples / f"{self.name}-{step:08d}.png"
+        error = score_reconstructions(lambda positions: self.compared(network, positions), len(self.shown), sheet)
+        return {"validation_l1": error}
+
+    @abstractmethod
+    def compared(self, network: Autoencoder, positions: np.ndarray) -> tuple[Tensor, Tensor]:
+        """Pictures, and what the network makes of them."""
+
+
+class AutoencoderStage(PictureStage):
+    """Trains the autoencoder on the pictures of the training split, at 64 px."""
+
+    name = "autoencoder"
+    config: AutoencoderTraining
+
+    def __init__(
+        self, config: AutoencoderTraining, train: SpeechImageData, validation: SpeechImageData | None, **given: Any
+    ) -> None:
+        super().__init__(config, train, validation, latent_shape=config.network.latent_shape, **given)
+        self.state = autoencoder.make_state(self.config, seed=self.seed, device=self.device)
         self.normalised_as: tuple[Tensor, Tensor] | None = None
         """Mean and deviation of the latents for use; those of the training pictures unless given."""
 
     def update(self, step: int) -> Callable[..., dict[str, Tensor]]:
-        """The step, at the scheduled learning rate."""
-        config, steps = self.config, self.config.trainer.steps
-        factor = schedule(step, steps, "cosine", warmup=config.warmup_steps)
-        set_learning_rate(self.state.optimiser, config.learning_rate * factor)
-        set_learning_rate(self.state.discriminator_optimiser, config.discriminator_learning_rate)
-        self.progress = step / steps
+        """The step, at the scheduled learning rates."""
+        self.schedule(step)
         return autoencoder.step
 
     def batch(self, read: dict[str, Any]) -> AutoencoderBatch:
         """The batch on the device."""
         images, noise = (to(read[name], self.device) for name in ("images", "noise"))
-        top, left = read["corner"]
-        return AutoencoderBatch(images, noise, (top, left), self.progress)
+        return AutoencoderBatch(images, noise, self.progress)
 
-    def _averaged(self) -> Autoencoder:
-        network = Autoencoder(self.config.network).to(self.device)
-        self.state.ema.copy_to(network)
-        return network.to(memory_format=torch.channels_last).eval().requires_grad_(False)
+    def compared(self, network: Autoencoder, positions: np.ndarray) -> tuple[Tensor, Tensor]:
+        """At 64 px."""
+        images = to(self.shown.crops(positions, None), self.device)
+        return reduced(images), network.decode_base(network.encode(images))[1]
 
-    def averaged(self) -> Autoencoder:
-        """The network for use: moving-average weights, its latents normalised over the training pictures."""
-        network = self._averaged()
+    def normalised(self) -> Autoencoder:
+        """The network for use, its latents normalised over the training pictures."""
+        network = self.averaged()
         if self.normalised_as is None:
             normalise_over(network, self.train, self.device)
         else:
             network.normalise_as(*self.normalised_as)
         return network
-
-    @torch.no_grad()
-    def evaluate(self, step: int) -> dict[str, float]:
-        """L1 of the reconstructions of validation pictures; and a sheet of them below the originals."""
-        sheet = self.samples / f"autoencoder-{step:08d}.png"
-        return {"validation_l1": reconstruct(self._averaged(), self.shown, sheet, self.device)}
 
 
 @torch.no_grad()
@@ -145,19 +178,61 @@ def normalise_over(network: AnyAutoencoder, data: SpeechImageData, device: torch
     network.normalise(torch.cat([network.encode(to(data.crops(part, None), device)) for part in parts]))
 
 
-@torch.no_grad()
-def reconstruct(network: AnyAutoencoder, data: SpeechImageData, path: Path, device: torch.device) -> float:
-    """Mean L1 of the reconstructions of a split's pictures; writes a sheet of some below their originals."""
-    chosen = np.arange(len(data))[:: max(1, len(data) // SCORED_PICTURES)]
+def score_reconstructions(compare: Callable[[np.ndarray], tuple[Tensor, Tensor]], pictures: int, path: Path) -> float:
+    """Mean L1 of reconstructions; writes a sheet of some of them below the originals.
+
+    Args:
+        compare: of positions, the pictures and what becomes of them.
+        pictures: positions that there are.
+    """
+    chosen = np.arange(pictures)[:: max(1, pictures // SCORED_PICTURES)]
     errors = []
     for part in np.array_split(chosen, -(-len(chosen) // 64)):
-        images = to(data.crops(part, None), device)
-        errors.append((network.decode(network.encode(images)) - images).abs().mean((1, 2, 3)))
-    rows = chosen[:: max(1, len(chosen) // COMPARED)][:COMPARED]
-    originals = to(data.crops(rows, None), device)
-    pairs = zip(originals.split(8), network.decode(network.encode(originals)).split(8), strict=True)
-    write_sheet(torch.cat([part for pair in pairs for part in pair]), path, columns=8)
+        images, drawn = compare(part)
+        errors.append((drawn - images).abs().mean((1, 2, 3)))
+    originals, drawn = compare(chosen[:: max(1, len(chosen) // COMPARED)][:COMPARED])
+    sheet = torch.cat([part for pair in zip(originals.split(8), drawn.split(8), strict=True) for part in pair])
+    write_sheet(sheet, path, columns=8)
     return float(torch.cat(errors).mean())
+
+
+class UpsamplerStage(PictureStage):
+    """Trains decoder and upsampler for pictures larger than 64 px.
+
+    Args:
+        autoencoder: trained and normalised; a copy of it trains on.
+    """
+
+    name = "upsampler"
+    config: UpsamplerTraining
+
+    def __init__(
+        self,
+        config: UpsamplerTraining,
+        train: SpeechImageData,
+        validation: SpeechImageData | None,
+        *,
+        autoencoder: Autoencoder,
+        **given: Any,
+    ) -> None:
+        super().__init__(config, train, validation, latent_shape=autoencoder.config.latent_shape, **given)
+        self.state = upsampler.make_state(self.config, autoencoder, seed=self.seed, device=self.device)
+
+    def update(self, step: int) -> Callable[..., dict[str, Tensor]]:
+        """The step, at the scheduled learning rates."""
+        self.schedule(step)
+        return upsampler.step
+
+    def batch(self, read: dict[str, Any]) -> UpsamplerBatch:
+        """The batch on the device."""
+        images, noise = (to(read[name], self.device) for name in ("images", "noise"))
+        top, left = read["corner"]
+        return UpsamplerBatch(images, noise, self.progress, (top, left))
+
+    def compared(self, network: Autoencoder, positions: np.ndarray) -> tuple[Tensor, Tensor]:
+        """At their own size."""
+        images = to(self.shown.crops(positions, None), self.device)
+        return images, network.decode(network.encode(images))
 
 
 @dataclass

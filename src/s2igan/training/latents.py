@@ -51,7 +51,8 @@ def latents_of(
                 dim=1,
             )
 
-    facts = {"autoencoder": digest(autoencoder), "views": views, "reach": reach, "images": fingerprint(data)}
+    encoder = digest(autoencoder.encoder), digest(autoencoder, buffers_only=True)
+    facts = {"encoder": encoder, "views": views, "reach": reach, "images": fingerprint(data)}
     return cached(cache, "latents", facts, (len(data), views, *autoencoder.config.latent_shape), parts)
 
 
@@ -148,10 +149,10 @@ def track_batches(count: int, description: str, console: Console) -> Iterator[in
     yield from track(range(0, count, BATCH), description=description, console=console, disable=not console.is_terminal)
 
 
-def digest(network: nn.Module) -> str:
+def digest(network: nn.Module, *, buffers_only: bool = False) -> str:
     """SHA-256 of the weights."""
     whole = hashlib.sha256()
-    for name, tensor in network.state_dict().items():
+    for name, tensor in network.named_buffers() if buffers_only else network.state_dict().items():
         whole.update(name.encode() + tensor.detach().cpu().contiguous().numpy().tobytes())
     return whole.hexdigest()
 

@@ -29,7 +29,14 @@ from s2igan.models.pretrained_autoencoder import AnyAutoencoder, PretrainedAutoe
 from s2igan.run_directory import RunDirectory, in_words
 from s2igan.training.distributed import first, rank, start
 from s2igan.training.initial import ALL, InitialWeights, Part
-from s2igan.training.latent_flow_stages import AutoencoderStage, FlowStage, MatchmapStage, normalise_over, reconstruct
+from s2igan.training.latent_flow_stages import (
+    AutoencoderStage,
+    FlowStage,
+    MatchmapStage,
+    UpsamplerStage,
+    normalise_over,
+    score_reconstructions,
+)
 from s2igan.training.recipe import LatentFlow as LatentFlowRecipe
 from s2igan.training.recipe import Recipe
 from s2igan.training.stages import RDGStage, SENStage
@@ -148,7 +155,7 @@ def _train_latent_flow(
     cache: Path,
     resume: bool,
 ) -> LatentFlow:
-    """Autoencoder, word embeddings, flow; each goes on from its newest checkpoint."""
+    """Autoencoder, upsampler, word embeddings, flow; each goes on from its newest checkpoint."""
     common: dict[str, Any] = {"seed": seed, "device": device}
     autoencoder: AnyAutoencoder
     if pretrained is None:
@@ -156,7 +163,11 @@ def _train_latent_flow(
         if initial is not None:
             initial.begin_autoencoder(encoded)
         Trainer(encoded, run, console).run(resume=resume)
-        autoencoder = encoded.averaged()
+        autoencoder = own = encoded.normalised()
+        if recipe.upsampler is not None:
+            enlarged = UpsamplerStage(recipe.upsampler, *splits, autoencoder=own, samples=run.samples, **common)
+            Trainer(enlarged, run, console).run(resume=resume)
+            autoencoder = enlarged.averaged()
     else:
         autoencoder = pretrained
         use_pretrained(pretrained, *splits, run, None if initial is None else initial.normalisation, device)
@@ -212,8 +223,14 @@ def use_pretrained(
     else:
         network.normalise_as(*normalisation)
 
+    shown = train if validation is None else validation
+
+    def compared(positions: np.ndarray) -> tuple[Tensor, Tensor]:
+        images = shown.crops(positions, None).to(device, memory_format=torch.channels_last)
+        return images, network.decode(network.encode(images))
+
     def show() -> None:
-        error = reconstruct(network, train if validation is None else validation, run.samples / SHEET, device)
+        error = score_reconstructions(compared, len(shown), run.samples / SHEET)
         run.log(f"autoencoder: {network.config.source} as it is; mean L1 of reconstructions {error:.4f}")
 
     first(show)

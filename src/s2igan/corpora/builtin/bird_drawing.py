@@ -35,6 +35,7 @@ from s2igan.corpora.builtin.svg import (
     streams,
 )
 from s2igan.corpora.builtin.tables import table
+from s2igan.data.layout import CROP_MARGIN
 
 TABLE = table("bird_drawing")
 ATTRIBUTES: dict[str, tuple[str, ...]] = TABLE["attributes"]
@@ -446,7 +447,7 @@ def bird_svg(attributes: Mapping[str, str], individual_seed: int) -> str:
     pose, tint, marks = stream("pose"), stream("tint"), stream("marks")
     facing = pose.choice((-1, 1))
     lean, turn, fan = pose.uniform(-13, 10), pose.uniform(-12, 10), pose.uniform(-1.5, 2.5)
-    size, shift, ground = pose.uniform(0.88, 1.0), pose.uniform(-4, 4), pose.uniform(223, 231)
+    size, shift, ground = pose.uniform(0.84, 0.96), pose.uniform(-4, 4), pose.uniform(218, 226)
     light = (pose.choice((-1, 1)) * pose.uniform(0.3, 0.9), -pose.uniform(0.5, 1.0))  # towards it, in the bird's frame
     warmth = tint.uniform(-1, 1)
     shades = {
@@ -454,10 +455,10 @@ def bird_svg(attributes: Mapping[str, str], individual_seed: int) -> str:
         for part in ("belly", "wing", "head", "back", "beak")
     }
 
-    # The bird is placed by the reach of its beak and tail, so that the longest still fit.
+    # The bird is placed by the reach of its beak and tail, so that the longest still fit into a crop from the middle.
     long_tail, long_beak = attributes["tail_length"] == "long", attributes["beak_length"] == "long"
     left, right = (2 if long_tail else 30), (256 if long_beak else 230)
-    size = min(size, 0.92 * VIEW / (right - left))
+    size = min(size, 0.95 * VIEW / CROP_MARGIN / (right - left))
     foot = VIEW / 2 + shift + facing * size * (FEET[0] - (left + right) / 2)
 
     canvas = Canvas()
