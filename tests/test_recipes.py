@@ -5,6 +5,8 @@ from dataclasses import replace
 
 import pytest
 
+from s2igan.corpora.builtin.drawn import split_classes
+from s2igan.corpora.registry import BUILT_IN, INDIVIDUALS, drawn_set
 from s2igan.errors import UserError
 from s2igan.recipes import BASES, METHODS, RECIPES, customised, groups, resolve
 from s2igan.run_directory import differences
@@ -103,6 +105,19 @@ def test_sets_without_classes_train_stage_1_more_slowly():
         sen = resolve(base).sen
         assert (sen.learning_rate, sen.batch_size, sen.trainer.epochs) == (1e-4, 32, 120)
         assert resolve("cub").rdg == resolve(base).rdg
+
+
+def test_flowers_are_birds_with_fewer_steps():
+    """For the split that the built-in set has."""
+    found = changed(resolve("birds"), resolve("flowers"))
+    assert {name for name in found if not name.endswith(".steps")} == {
+        "name",
+        "training_set.images",
+        "training_set.classes",
+    }
+    splits = split_classes(drawn_set("flowers"), BUILT_IN["flowers"].classes)
+    held = resolve("flowers").training_set
+    assert (held.images, held.classes) == (INDIVIDUALS * splits.count("train"), splits.count("train"))
 
 
 def test_every_recipe_says_what_it_is():
