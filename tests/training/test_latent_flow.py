@@ -21,7 +21,7 @@ from s2igan.models.blocks import seeded
 from s2igan.models.speech_encoder import SpeechEncoder
 from s2igan.pipeline import SpeechToImage
 from s2igan.recipes import resolve
-from s2igan.training import autoencoder, flow, latent_flow_stages, matchmap, upsampler
+from s2igan.training import autoencoder, flow, matchmap, upsampler
 from s2igan.training.latent_flow_stages import AutoencoderStage, FlowStage, MatchmapStage, UpsamplerStage
 from s2igan.training.latents import cached, latents_of, local_frames
 from s2igan.training.recipe import Recipe
@@ -165,13 +165,12 @@ def test_rows_belong_together(store, tmp_path):
     for stage in (second, third):
         reader, data = stage.reader, stage.train
         read = reader.read(4)
-        rng, _ = latent_flow_stages.streams(0, stage.name, 4)
-        positions, utterances = reader._pairs(4, rng)
+        positions, utterances, *_ = reader._pairs(4)
         assert np.array_equal(data.images[positions], store.image_index[utterances])
         for row, position in enumerate(positions):
             known = torch.from_numpy(np.asarray(reader.latents[position], np.float32))
             assert any(torch.equal(view, read["latents"][row]) for view in known)
-        source = second.frames if stage is second else third.reader.words
+        source = second.frames if stage is second else third.reader.speech
         rows, inside = source.of(utterances)
         assert torch.equal(rows, read["frames" if stage is second else "words"])
         assert torch.equal(inside, read["inside"]) or stage is third
@@ -192,7 +191,7 @@ def test_latents_are_those_of_the_crops(store, tmp_path):
     data = SpeechImageData(store, "train", 128)
     with seeded(0):
         network = Autoencoder(tiny_latent_flow(1, 128).autoencoder.network).eval()
-    found = latents_of(data, network, views=2, reach=0.0, cache=tmp_path, console=QUIET)
+    found = latents_of(data, network, views=2, reach=0.0, seed=0, cache=tmp_path, console=QUIET)
     plain = network.encode(data.crops(np.arange(len(data)), None)).detach()
     flipped = network.encode(data.crops(np.arange(len(data)), None).flip(3)).detach()
     sides = set()
@@ -204,11 +203,23 @@ def test_latents_are_those_of_the_crops(store, tmp_path):
         assert min(distances) < 0.01
         sides.add(int(np.argmin(distances)))
     assert sides == {0, 1}
-    again = latents_of(data, network, views=2, reach=0.0, cache=tmp_path, console=QUIET)
+    again = latents_of(data, network, views=2, reach=0.0, seed=0, cache=tmp_path, console=QUIET)
     assert len(list(tmp_path.glob("latents-*.npy"))) == 1
     np.testing.assert_array_equal(found, again)
-    latents_of(data, network, views=2, reach=0.5, cache=tmp_path, console=QUIET)
+    latents_of(data, network, views=2, reach=0.5, seed=0, cache=tmp_path, console=QUIET)
     assert len(list(tmp_path.glob("latents-*.npy"))) == 2
+
+
+def test_a_crop_is_its_picture_s_own(store, tmp_path):
+    """Whatever is beside it in a batch; another seed gives another."""
+    with seeded(0):
+        network = Autoencoder(tiny_latent_flow(1, 128).autoencoder.network).eval()
+    given = {"views": 4, "reach": 1.0, "cache": tmp_path, "console": QUIET}
+    both, one = (SpeechImageData(store, splits, 128) for splits in (("train", "validation"), "validation"))
+    found = latents_of(both, network, seed=0, **given)[np.searchsorted(both.images, one.images)].astype(np.float32)
+    alone, other = (latents_of(one, network, seed=seed, **given).astype(np.float32) for seed in (0, 1))
+    np.testing.assert_allclose(alone, found, atol=2e-3)
+    assert np.abs(alone - other).max() > 0.01
 
 
 def test_frames_of_every_utterance_are_its_own(store, tmp_path):

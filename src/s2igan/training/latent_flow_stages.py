@@ -9,7 +9,7 @@ from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -236,34 +236,49 @@ class UpsamplerStage(PictureStage):
 
 
 @dataclass
-class MatchmapReader:
-    """Frames and latents for the matchmap."""
+class PairReader:
+    """Pictures of a step with a description and a view of each: what the readers of matchmap and flow share."""
 
-    config: MatchmapTraining
+    name: ClassVar[str]
+    """Of the stage."""
+    config: Any
     train: SpeechImageData
     latents: Float[np.ndarray, "pictures views channels 8 8"]
-    frames: SpeechFrames
+    speech: SpeechFrames
+    """Frames of the descriptions, or their words."""
     seed: int
     rows: slice
 
-    def read(self, step: int) -> dict[str, Any]:
-        """frames, inside, latents and class_ids."""
-        rng, _ = streams(self.seed, "matchmap", step)
-        positions, utterances = self._pairs(step, rng)
-        views = rng.integers(0, self.latents.shape[1], len(positions))
-        frames, inside = self.frames.of(utterances[self.rows])
-        latents = np.asarray(self.latents[positions[self.rows], views[self.rows]], dtype=np.float32)
-        ids = torch.from_numpy(self.train.classes[positions[self.rows]])
-        return {"frames": frames, "inside": inside, "latents": torch.from_numpy(latents), "class_ids": ids}
-
     def items(self, step: int) -> list[str]:
         """The recordings of a step's batch."""
-        rng, _ = streams(self.seed, "matchmap", step)
-        return recordings(self.train, self._pairs(step, rng)[1])
+        _, utterances, _, _ = self._pairs(step)
+        return recordings(self.train, utterances)
 
-    def _pairs(self, step: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    def _pairs(self, step: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, torch.Generator]:
+        """Positions of the pictures, numbers of their utterances and of their views; and a stream for other draws."""
+        rng, torch_rng = streams(self.seed, self.name, step)
         positions = self.train.positions(step, self.config.batch_size, self.seed)
-        return positions, self.train.caption(positions, rng)
+        utterances = self.train.caption(positions, rng)
+        return positions, utterances, rng.integers(0, self.latents.shape[1], len(positions)), torch_rng
+
+    def _latents(self, positions: np.ndarray, views: np.ndarray) -> Float[Tensor, "rows channels 8 8"]:
+        """Those of this process's rows."""
+        return torch.from_numpy(np.asarray(self.latents[positions[self.rows], views[self.rows]], dtype=np.float32))
+
+
+@dataclass
+class MatchmapReader(PairReader):
+    """Frames and latents for the matchmap."""
+
+    name = "matchmap"
+    config: MatchmapTraining
+
+    def read(self, step: int) -> dict[str, Any]:
+        """frames, inside, latents and class_ids."""
+        positions, utterances, views, _ = self._pairs(step)
+        frames, inside = self.speech.of(utterances[self.rows])
+        ids = torch.from_numpy(self.train.classes[positions[self.rows]])
+        return {"frames": frames, "inside": inside, "latents": self._latents(positions, views), "class_ids": ids}
 
 
 class MatchmapStage(Stage):
@@ -298,7 +313,7 @@ class MatchmapStage(Stage):
         channels = autoencoder.config.latent_channels
         self.state = matchmap.make_state(config, speech.config.embedding, channels, seed=seed, device=device)
         given: dict[str, Any] = {"cache": cache, "console": console}
-        self.latents = latents_of(train, autoencoder, views=views, reach=reach, **given)
+        self.latents = latents_of(train, autoencoder, views=views, reach=reach, seed=seed, **given)
         self.frames = local_frames(train.store, speech, config.network, train.utterances, **given)
         self.reader = MatchmapReader(config, train, self.latents, self.frames, seed, share(config.batch_size))
 
@@ -342,43 +357,27 @@ class MatchmapStage(Stage):
 
 
 @dataclass
-class FlowReader:
+class FlowReader(PairReader):
     """Latents, words and the draws of a step."""
 
+    name = "flow"
     config: FlowTraining
-    train: SpeechImageData
-    latents: Float[np.ndarray, "pictures views channels 8 8"]
-    words: SpeechFrames
-    seed: int
-    rows: slice
 
     def read(self, step: int) -> dict[str, Any]:
         """What `FlowBatch` holds."""
         config, size, rows = self.config, self.config.batch_size, self.rows
-        rng, torch_rng = streams(self.seed, "flow", step)
-        positions, utterances = self._pairs(step, rng)
-        views = rng.integers(0, self.latents.shape[1], size)
+        positions, utterances, views, torch_rng = self._pairs(step)
         keep = torch.rand(size, generator=torch_rng) >= config.condition_dropout
         t = torch.sigmoid(config.time_mean + config.time_deviation * torch.randn(size, generator=torch_rng))
         noise = torch.randn(size, *self.latents.shape[2:], generator=torch_rng)
-        latents = torch.from_numpy(np.asarray(self.latents[positions[rows], views[rows]], dtype=np.float32))
-        words, inside = self.words.of(utterances[rows])
+        words, inside = self.speech.of(utterances[rows])
         return {
-            "latents": latents,
+            "latents": self._latents(positions, views),
             "noise": noise[rows],
             "t": t[rows],
             "words": words,
             "inside": inside & keep[rows, None],
         }
-
-    def items(self, step: int) -> list[str]:
-        """The recordings of a step's batch."""
-        rng, _ = streams(self.seed, "flow", step)
-        return recordings(self.train, self._pairs(step, rng)[1])
-
-    def _pairs(self, step: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-        positions = self.train.positions(step, self.config.batch_size, self.seed)
-        return positions, self.train.caption(positions, rng)
 
 
 class FlowStage(Stage):
@@ -416,7 +415,7 @@ class FlowStage(Stage):
         channels, dims = autoencoder.config.latent_channels, words.config.words
         self.state = flow.make_state(config, channels, dims, seed=seed, device=device)
         given: dict[str, Any] = {"cache": cache, "console": console}
-        latents = latents_of(train, autoencoder, views=config.views, reach=config.reach, **given)
+        latents = latents_of(train, autoencoder, views=config.views, reach=config.reach, seed=seed, **given)
         frames = local_frames(train.store, speech, words.config, train.utterances, **given)
         told = words_of(frames, words, device)
         self.reader = FlowReader(config, train, latents, told, seed, share(config.batch_size))

@@ -33,26 +33,32 @@ BATCH = 64
 
 @torch.no_grad()
 def latents_of(
-    data: SpeechImageData, autoencoder: AnyAutoencoder, *, views: int, reach: float, cache: Path, console: Console
+    data: SpeechImageData,
+    autoencoder: AnyAutoencoder,
+    *,
+    views: int,
+    reach: float,
+    seed: int,
+    cache: Path,
+    console: Console,
 ) -> Float[np.ndarray, "pictures views channels 8 8"]:
-    """Normalised latents, float16, of random crops and flips of every picture of a split, by position."""
+    """Normalised latents, float16, of random crops and flips of every picture of a split, by position.
+
+    A crop depends on the seed, on the picture and on the number of the view alone.
+    """
     device = autoencoder.mean.device
+
+    def crops(rows: np.ndarray, view: int) -> Tensor:
+        streams = (np.random.default_rng([0xAE, seed, view, image]) for image in data.images[rows])
+        return torch.cat([data.crops(rows[[i]], rng, reach=reach) for i, rng in enumerate(streams)])
 
     def parts() -> Iterator[Tensor]:
         for start in track_batches(len(data), f"Latents, {len(data)} pictures x {views} crops", console):
             rows = np.arange(start, min(len(data), start + BATCH))
-            yield torch.stack(
-                [
-                    autoencoder.encode(
-                        data.crops(rows, np.random.default_rng([0xAE, view, start]), reach=reach).to(device)
-                    )
-                    for view in range(views)
-                ],
-                dim=1,
-            )
+            yield torch.stack([autoencoder.encode(crops(rows, view).to(device)) for view in range(views)], dim=1)
 
     encoder = digest(autoencoder.encoder), digest(autoencoder, buffers_only=True)
-    facts = {"encoder": encoder, "views": views, "reach": reach, "images": fingerprint(data)}
+    facts = {"encoder": encoder, "views": views, "reach": reach, "seed": seed, "images": fingerprint(data)}
     return cached(cache, "latents", facts, (len(data), views, *autoencoder.config.latent_shape), parts)
 
 
