@@ -52,6 +52,7 @@ def test_from_recordings_to_a_report_and_nothing_twice(tmp_path, monkeypatch):
         whole(source, out)
     page = report.read_text()
     assert "met neither them nor their pictures" in page
+    assert page.index('id="scores"') < page.index('id="sample-sheet"')
     assert "(no transcription)" in page
     scores = json.loads((out / "evaluation/metrics.json").read_text())
     keys = {score["key"] for score in scores["scores"]}
@@ -68,6 +69,8 @@ def test_the_smallest_corpus_is_scored_on_what_there_is(tmp_path):
     """Two pictures: no test and no validation split."""
     _, said = whole(own_corpus(tmp_path / "source", n=2, recordings=1), tmp_path / "run")
     assert any("too small for a validation and a test split" in line for line in said)
+    counted = next(n for n, line in enumerate(said) if line.startswith("2 pictures to train on, with 1.0 recordings"))
+    assert said[counted - 1].startswith("Part 2 of 4")
     assert any("scored on its train split. It has met every picture there" in line for line in said)
     assert "Descriptions from the train split: the model met them" in (tmp_path / "run/report.html").read_text()
 

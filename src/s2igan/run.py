@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from s2igan.corpora.prepare.options import PrepareOptions
-from s2igan.corpora.registry import BUILT_IN, drawn_set
+from s2igan.corpora.registry import BUILT_IN, PUBLISHED, drawn_set
 from s2igan.devices import choose_device
 from s2igan.errors import UserError
 from s2igan.files import atomic_write_json
@@ -62,6 +62,7 @@ def run_corpus(
     Raises:
         UserError: as each part does; or the run was begun with other options. What is finished stays.
     """
+    from s2igan.data.store import Store
     from s2igan.models.precomputed import PrecomputedConfig
     from s2igan.report import headlines, write_report
     from s2igan.training.train import read_initial, with_autoencoder
@@ -106,9 +107,12 @@ def run_corpus(
         drawn.prepare(drawn_set(corpus), data, BUILT_IN[corpus].classes, size=size, seed=seed, jobs=jobs)
 
     def train() -> None:
+        from s2igan.training.expectation import Expectation
         from s2igan.training.train import train_run
 
         check_trainable(data)
+        if corpus not in (*BUILT_IN, *PUBLISHED):
+            say(Expectation.of(Store.open(data)).sentence)
         try:
             train_run(
                 recipe,

@@ -76,6 +76,7 @@ def page(run: RunDirectory) -> str:
         groups=groups,
         split=evaluation["split"],
         other_data=about_data(evaluation["data"]),
+        finding=run.config.get("expect") == "finding",
         met=met(evaluation, samples),
         protocols=protocols,
         sample_sheet=sample_sheet,

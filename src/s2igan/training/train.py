@@ -28,6 +28,7 @@ from s2igan.models.precomputed import Precomputed, PrecomputedConfig
 from s2igan.models.pretrained_autoencoder import AnyAutoencoder, PretrainedAutoencoder, read_pretrained
 from s2igan.run_directory import RunDirectory, in_words
 from s2igan.training.distributed import first, rank, start
+from s2igan.training.expectation import Expectation
 from s2igan.training.initial import ALL, InitialWeights, Part
 from s2igan.training.latent_flow_stages import (
     AutoencoderStage,
@@ -109,7 +110,7 @@ def train_run(
         console = Console(quiet=True)
     out = Path(out)
     go_on = (resume or (stage == "2" and sen_from is None)) and (out / "config.json").exists()
-    located = config | {"data": str(Path(data).resolve())}
+    located = config | {"data": str(Path(data).resolve()), "expect": Expectation.of(store).level}
     locked = first(lambda: RunDirectory.resume(out, config) if go_on else RunDirectory.create(out, located))
     with locked if locked is not None else RunDirectory.open(out) as run:
         given: dict[str, Any] = {"seed": seed, "device": where, "console": console, "cache": cache_folder(run.path)}
