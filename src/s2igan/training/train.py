@@ -22,7 +22,6 @@ from s2igan.models.encoders import Encoder, build_encoder, encoder_from_json, en
 from s2igan.models.generator import Generator
 from s2igan.models.image_encoder import ImageEncoder
 from s2igan.models.latent_flow import LatentFlow, check_frames
-from s2igan.models.matchmap import WordEncoder
 from s2igan.models.precomputed import Precomputed, PrecomputedConfig
 from s2igan.run_directory import RunDirectory, in_words
 from s2igan.training.distributed import first, rank, start
@@ -138,8 +137,7 @@ def _train_latent_flow(
     cached: dict[str, Any] = common | {"views": recipe.flow.views, "reach": recipe.flow.reach}
     matched = MatchmapStage(recipe.matchmap, *splits, **cached)
     Trainer(matched, run, console).run(resume=resume)
-    words: WordEncoder = matched.state.matchmap.words.eval().requires_grad_(False)
-    drawn = FlowStage(recipe.flow, *splits, words=words, samples=run.samples, **common)
+    drawn = FlowStage(recipe.flow, *splits, matched=matched.trained(), samples=run.samples, **common)
     Trainer(drawn, run, console).run(resume=resume)
     return drawn.averaged()
 
