@@ -139,7 +139,13 @@ def tiny_latent_flow(steps: int = 4, size: int = 64) -> LatentFlow:
         AutoencoderTraining(loop, network, batch_size=4, warmup_steps=1),
         MatchmapTraining(loop, MatchmapConfig(words=8, hidden=8, region_width=8), batch_size=4, warmup_steps=1),
         FlowTraining(
-            loop, FlowNetworkConfig(width=16, depth=1, heads=2), batch_size=4, warmup_steps=1, views=2, steps=2
+            loop,
+            FlowNetworkConfig(width=16, depth=1, heads=2),
+            batch_size=4,
+            warmup_steps=1,
+            views=2,
+            steps=2,
+            alignment_block=0,
         ),
         UpsamplerTraining(loop, batch_size=4, warmup_steps=1) if size > 64 else None,
     )

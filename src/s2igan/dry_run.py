@@ -283,8 +283,7 @@ def made_up_stages(recipe: Recipe, facts: DataFacts, device: torch.device) -> It
         common |= {"cache": Path(folder), "console": quiet}
         matched = MatchmapStage(flow.matchmap, train, None, views=flow.flow.views, reach=flow.flow.reach, **common)
         yield matched
-        words = matched.state.matchmap.words.eval()
-        yield FlowStage(flow.flow, train, None, words=words, samples=Path(folder), **common)
+        yield FlowStage(flow.flow, train, None, matched=matched.trained(), samples=Path(folder), **common)
 
 
 def made_up_store(folder: Path, image_size: int, facts: DataFacts, embedding: int = 1024) -> Store:

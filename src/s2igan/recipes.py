@@ -81,8 +81,8 @@ def birds(size: int = 256) -> Recipe:
 def flowers() -> Recipe:
     """The built-in flowers by latent flow at 256 px: by estimate an hour and a half on two cores.
 
-    As `birds`, with fewer steps where there are fewer species to learn: 48 are for training, with 768 pictures. Of 1,200
-    steps of stage 1, tried at 64 px, those after 800 found no better weights; those of the other stages are estimates.
+    As `birds`, with fewer steps where there are fewer species to learn: 48 are for training, with 768 pictures. Of
+    1,200 steps of stage 1, tried at 64 px, those after 800 found no better weights; the other numbers are estimates.
     """
     recipe = birds()
     sen, flow = recipe.sen, recipe.latent_flow

@@ -117,7 +117,8 @@ def test_averages_begin_at_the_model_and_latents_unnormalised(model, store, tmp_
     run = train(store, tmp_path / "run", recipe(2, **still), init_from=model)
     assert not seen["mean"].any()
     assert (seen["deviation"] == 1).all()
-    assert differences(part(weights(model), "latent_flow."), part(weights(run), "latent_flow.")) == []
+    for prefix in ("latent_flow.", "matchmap."):
+        assert differences(part(weights(model), prefix), part(weights(run), prefix)) == []
 
 
 def test_resumed_equals_uninterrupted(model, store, tmp_path, monkeypatch):
@@ -197,7 +198,6 @@ def test_other_sizes_are_refused_with_the_flag_that_mends_it(model, store, tmp_p
 
 def test_sizes_of_what_begins_anew_may_differ(model, store):
     for asked, parts in (
-        (altered(recipe(), "matchmap", region_width=16), ["all"]),
         (with_sen(image=replace(recipe().sen.image, feature_dropout=0.2)), ["all"]),
         (altered(recipe(), "flow", width=32), ["autoencoder", "speech"]),
         (altered(recipe(), "autoencoder", latent_channels=6), ["speech"]),
@@ -241,6 +241,14 @@ def test_what_cannot_be_taken(model, store, tmp_path):
     assert not (tmp_path / "run").exists()
     train(store, tmp_path / "run", recipe(0), init_from=model, init_parts=["autoencoder"], sen_from=model)
     assert same(part(weights(model), "speech"), part(weights(tmp_path / "run"), "speech"))
+
+
+def test_a_model_without_its_matchmap_is_refused(model, tmp_path):
+    config, tensors = load_model(model / "model")
+    save_model(tmp_path / "model", config, {name: x for name, x in tensors.items() if not name.startswith("matchmap.")})
+    with pytest.raises(UserError, match=r"holds no matchmap, .* choose --init-parts speech autoencoder"):
+        InitialWeights.read(tmp_path / "model", ["all"], recipe())
+    InitialWeights.read(tmp_path / "model", ["speech", "autoencoder"], recipe())
 
 
 def test_a_head_on_other_weights_of_the_frozen_network_is_refused(model, store, tmp_path):

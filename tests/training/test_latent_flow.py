@@ -64,8 +64,12 @@ def stages(store, cache):
     enlarging = UpsamplerStage(settings.upsampler, data, None, autoencoder=first.normalised(), samples=cache, **given)
     given |= {"speech": speech, "autoencoder": enlarging.averaged(), "cache": cache, "console": QUIET}
     second = MatchmapStage(settings.matchmap, data, None, views=2, reach=0.5, **given)
-    words = second.state.matchmap.words.eval()
-    return first, enlarging, second, FlowStage(settings.flow, data, None, words=words, samples=cache, **given)
+    return (
+        first,
+        enlarging,
+        second,
+        FlowStage(settings.flow, data, None, matched=second.trained(), samples=cache, **given),
+    )
 
 
 def test_resumed_equals_uninterrupted(run, store, tmp_path, monkeypatch):

@@ -137,6 +137,18 @@ class FlowNetwork(nn.Module):
         inside: Bool[Tensor, "batch frames"],
     ) -> Float[Tensor, "batch channels side side"]:
         """Velocity at `x`; where no frame of a row is `inside`, that without a condition."""
+        return self.with_tokens(x, t, words, inside, block=0)[0]
+
+    def with_tokens(
+        self,
+        x: Float[Tensor, "batch channels side side"],
+        t: Float[Tensor, " batch"],
+        words: Float[Tensor, "batch frames words"],
+        inside: Bool[Tensor, "batch frames"],
+        *,
+        block: int,
+    ) -> tuple[Float[Tensor, "batch channels side side"], Float[Tensor, "batch tokens width"]]:
+        """The velocity, and the tokens that a block gives, counted from 0; they are patches, row by row."""
         read, mask = self._words(words, inside)
         frequencies = torch.exp(torch.linspace(0, math.log(LARGEST_FREQUENCY), FREQUENCIES, device=t.device))
         angles = t[:, None] * frequencies
@@ -146,12 +158,15 @@ class FlowNetwork(nn.Module):
         d = (rows**2 + (1 - rows) ** 2).sqrt()
         patches = F.pixel_unshuffle(x / d, self.config.patch)
         h = self.inward(patches.flatten(2).transpose(1, 2)) + self.position
-        for block in self.blocks:
-            h = block(h, modulation, read, mask)
+        inner = h
+        for number, layer in enumerate(self.blocks):
+            h = layer(h, modulation, read, mask)
+            if number == block:
+                inner = h
         scale, shift = self.last_modulation(time).to(h.dtype)[:, None].chunk(2, dim=-1)
         h = self.outward(F.layer_norm(h, h.shape[-1:]) * (1 + scale) + shift)
         out = F.pixel_shuffle(h.transpose(1, 2).unflatten(2, patches.shape[2:]), self.config.patch)
-        return out.float() / d + x * (2 * rows - 1) / d**2
+        return out.float() / d + x * (2 * rows - 1) / d**2, inner
 
     def _words(self, words: Tensor, inside: Tensor) -> tuple[Tensor, Tensor]:
         """Tokens for the blocks, one of silence first, and the mask of those outside."""

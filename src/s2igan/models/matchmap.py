@@ -65,10 +65,12 @@ class RegionEncoder(nn.Module):
     """Latents of a picture to embeddings of its 4 x 4 regions, and two of the whole, all of unit length."""
 
     GLOBAL = 2
+    SIDE = LATENT_SIDE // 2
+    """Regions along a side; they come first, row by row."""
 
     def __init__(self, latent_channels: int, config: MatchmapConfig) -> None:
         super().__init__()
-        width, side = config.region_width, LATENT_SIDE // 2
+        width, side = config.region_width, self.SIDE
         self.words = config.words
         self.first = nn.Conv2d(latent_channels, width, 3, padding=1)
         self.blocks = nn.ModuleList(

@@ -1,7 +1,7 @@
 """A training that begins from an exported model: what is taken of it, and whether it fits. Not in the paper.
 
 The weights take the place of random ones where each stage begins; the stages then train as their recipe says. Only
-networks are taken: optimisers, discriminators, and the region encoder of the matchmaps begin anew.
+networks are taken: optimisers, discriminators and the flow's alignment with regions begin anew.
 """
 
 from __future__ import annotations
@@ -30,16 +30,14 @@ from s2igan.training.recipe import Recipe
 from s2igan.training.stages import SENStage
 
 Part = Literal["all", "speech", "autoencoder"]
-"""`speech` is stage 1: the speech encoder and the image head. `all` adds the word encoder and the flow to both."""
+"""`speech` is stage 1: the speech encoder and the image head. `all` adds the matchmap and the flow to both."""
 ALL: tuple[Part, ...] = ("all",)
 
-OF_WORDS = ("window", "hop", "words", "hidden")
-"""What the word encoder has of the matchmap's sizes; the others are of the region encoder, which begins anew."""
 OTHERWISE = {
     "speech encoder": "autoencoder",
     "image encoder": "autoencoder",
     "autoencoder": "speech",
-    "word encoder": "speech autoencoder",
+    "matchmap": "speech autoencoder",
     "flow": "speech autoencoder",
 }
 """What to take where one of these does not fit."""
@@ -108,9 +106,12 @@ class InitialWeights:
             )
         self._compare("autoencoder", asked.autoencoder, flow.latents, "autoencoder.network")
         if "all" in self.parts:
-            had, wanted = asdict(asked.matchmap), asdict(flow.matchmap.network)
-            words = {name: had[name] for name in OF_WORDS}, {name: wanted[name] for name in OF_WORDS}
-            self._compare("word encoder", *words, "matchmap.network")
+            if not any(name.startswith("matchmap.") for name in self.weights):
+                raise UserError(
+                    f"{self.source}: holds no matchmap, since it was exported by an earlier version; choose "
+                    "--init-parts speech autoencoder."
+                )
+            self._compare("matchmap", asked.matchmap, flow.matchmap.network, "matchmap.network")
             self._compare("flow", asked.network, flow.flow.network, "flow.network")
 
     def _check_speech(self, recipe: Recipe) -> None:
@@ -127,7 +128,7 @@ class InitialWeights:
 
     def _compare(self, what: str, known: Any, asked: Any, flags: str) -> None:
         """UserError that names the first size that differs, and the flag that mends it."""
-        known, asked = (json.loads(json.dumps(of if isinstance(of, dict) else asdict(of))) for of in (known, asked))
+        known, asked = (json.loads(json.dumps(asdict(of))) for of in (known, asked))
         for name, was, now in differences(known, asked):
             flag = f"--{flags}.{name}".replace("_", "-")
             value = " ".join(map(str, was)) if isinstance(was, list) else was
@@ -199,9 +200,9 @@ class InitialWeights:
         return mean, deviation
 
     def begin_matchmap(self, stage: MatchmapStage) -> None:
-        """The word encoder."""
+        """Word encoder and region encoder."""
         if "all" in self.parts:
-            self._fill(stage.state.matchmap.words, "latent_flow.words.")
+            self._fill(stage.state.matchmap, "matchmap.")
 
     def begin_flow(self, stage: FlowStage) -> None:
         """The velocity network with its average."""

@@ -5,6 +5,7 @@ Each has its reader, its scores on the validation split and its samples, as thos
 
 from __future__ import annotations
 
+import copy
 from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -23,7 +24,7 @@ from s2igan.files import disk_errors
 from s2igan.metrics.retrieval import mean_average_precision, same_label
 from s2igan.models.autoencoder import Autoencoder, reduced
 from s2igan.models.latent_flow import LatentFlow, LatentFlowConfig
-from s2igan.models.matchmap import WordEncoder
+from s2igan.models.matchmap import Matchmap
 from s2igan.models.pretrained_autoencoder import AnyAutoencoder
 from s2igan.models.speech_encoder import SpeechEncoder
 from s2igan.training import autoencoder, flow, matchmap, upsampler
@@ -355,6 +356,10 @@ class MatchmapStage(Stage):
         found = mean_average_precision(torch.cat(scores).numpy(), same_label(query_class, data.classes))
         return {"validation_map": float(found)}
 
+    def trained(self) -> Matchmap:
+        """A frozen copy, for use."""
+        return copy.deepcopy(self.state.matchmap).eval().requires_grad_(False)
+
 
 @dataclass
 class FlowReader(PairReader):
@@ -385,7 +390,7 @@ class FlowStage(Stage):
 
     Args:
         validation: whose descriptions are drawn while training; None draws training descriptions.
-        words: the trained word encoder; stays frozen.
+        matched: the trained matchmap; stays frozen.
         samples: folder for sample sheets.
     """
 
@@ -399,7 +404,7 @@ class FlowStage(Stage):
         *,
         speech: SpeechEncoder,
         autoencoder: AnyAutoencoder,
-        words: WordEncoder,
+        matched: Matchmap,
         samples: Path,
         seed: int,
         device: torch.device,
@@ -408,22 +413,22 @@ class FlowStage(Stage):
     ) -> None:
         self.train, self.seed, self.device, self.samples = train, seed, device, samples
         self.shown = train if validation is None else validation
-        self.speech, self.autoencoder, self.words = speech, autoencoder, words
+        self.speech, self.autoencoder, self.words = speech, autoencoder, matched.words
         self.images_per_step = config.batch_size
         self.steps_per_epoch = train.steps_per_epoch(config.batch_size)
         self.config = config = replace(config, trainer=config.trainer.in_steps(self.steps_per_epoch))
-        channels, dims = autoencoder.config.latent_channels, words.config.words
-        self.state = flow.make_state(config, channels, dims, seed=seed, device=device)
+        channels = autoencoder.config.latent_channels
+        self.state = flow.make_state(config, channels, matched.regions, seed=seed, device=device)
         given: dict[str, Any] = {"cache": cache, "console": console}
         latents = latents_of(train, autoencoder, views=config.views, reach=config.reach, seed=seed, **given)
-        frames = local_frames(train.store, speech, words.config, train.utterances, **given)
-        told = words_of(frames, words, device)
+        frames = local_frames(train.store, speech, matched.config, train.utterances, **given)
+        told = words_of(frames, self.words, device)
         self.reader = FlowReader(config, train, latents, told, seed, share(config.batch_size))
 
     def update(self, step: int) -> Callable[..., dict[str, Tensor]]:
         """The step, at the scheduled learning rate."""
         config = self.config
-        factor = schedule(step, config.trainer.steps, "cosine", warmup=config.warmup_steps)
+        factor = schedule(step, config.trainer.steps, "trapezoid", warmup=config.warmup_steps)
         set_learning_rate(self.state.optimiser, config.learning_rate * factor)
         return flow.step
 

@@ -305,12 +305,15 @@ class RDGStage(Stage):
 
 def schedule(step: int, steps: int, kind: str, decay_every: int = 0, warmup: int = 0) -> float:
     """Factor on the learning rate: "step" falls tenfold every `decay_every` steps, "cosine" falls to 0 at the last
-    step, "constant" stays at 1. `warmup` steps rise linearly before any of them."""
+    step, "constant" stays at 1, "trapezoid" stays there until the last quarter and falls linearly to 0. `warmup` steps
+    rise linearly before any of them."""
     factor = min(1.0, (step + 1) / warmup) if warmup else 1.0
     if kind == "cosine":
         return float(factor * 0.5 * (1.0 + np.cos(np.pi * min(1.0, step / max(1, steps)))))
     if kind == "step":
         return float(factor * 0.1 ** (step // decay_every))
+    if kind == "trapezoid":
+        return factor * min(1.0, 4 * (1 - step / max(1, steps)))
     return factor
 
 

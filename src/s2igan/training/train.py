@@ -23,7 +23,7 @@ from s2igan.models.encoders import Encoder, build_encoder, encoder_from_json, en
 from s2igan.models.generator import Generator
 from s2igan.models.image_encoder import ImageEncoder
 from s2igan.models.latent_flow import LatentFlow, check_frames
-from s2igan.models.matchmap import WordEncoder
+from s2igan.models.matchmap import Matchmap
 from s2igan.models.precomputed import Precomputed, PrecomputedConfig
 from s2igan.models.pretrained_autoencoder import AnyAutoencoder, PretrainedAutoencoder, read_pretrained
 from s2igan.run_directory import RunDirectory, in_words
@@ -126,6 +126,7 @@ def train_run(
             splits = _splits(store, "rdg", recipe.picture_size)
             speech, image = load_sen(run.path, where)
             drawer: Generator | LatentFlow
+            matched = None
             if recipe.rdg is not None:
                 if recipe.rdg.speech == "scratch":
                     with seeded(seed):
@@ -137,8 +138,8 @@ def train_run(
             else:
                 assert recipe.latent_flow is not None
                 given |= {"initial": initial, "pretrained": pretrained}
-                drawer = _train_latent_flow(recipe.latent_flow, splits, speech, run, resume=go_on, **given)
-            first(lambda: export(recipe, speech, image, drawer, store, run, began))
+                drawer, matched = _train_latent_flow(recipe.latent_flow, splits, speech, run, resume=go_on, **given)
+            first(lambda: export(recipe, speech, image, drawer, matched, store, run, began))
     return out
 
 
@@ -155,7 +156,7 @@ def _train_latent_flow(
     console: Console,
     cache: Path,
     resume: bool,
-) -> LatentFlow:
+) -> tuple[LatentFlow, Matchmap]:
     """Autoencoder, upsampler, word embeddings, flow; each goes on from its newest checkpoint."""
     common: dict[str, Any] = {"seed": seed, "device": device}
     autoencoder: AnyAutoencoder
@@ -178,12 +179,11 @@ def _train_latent_flow(
     if initial is not None:
         initial.begin_matchmap(matched)
     Trainer(matched, run, console).run(resume=resume)
-    words: WordEncoder = matched.state.matchmap.words.eval().requires_grad_(False)
-    drawn = FlowStage(recipe.flow, *splits, words=words, samples=run.samples, **common)
+    drawn = FlowStage(recipe.flow, *splits, matched=matched.trained(), samples=run.samples, **common)
     if initial is not None:
         initial.begin_flow(drawn)
     Trainer(drawn, run, console).run(resume=resume)
-    return drawn.averaged()
+    return drawn.averaged(), matched.trained()
 
 
 def with_autoencoder(recipe: Recipe, source: str | Path | None) -> tuple[Recipe, PretrainedAutoencoder | None]:
@@ -292,14 +292,17 @@ def export(
     speech: Encoder,
     image: ImageEncoder,
     drawer: Generator | LatentFlow,
+    matched: Matchmap | None,
     store: Store,
     run: RunDirectory,
     began: dict[str, Any],
 ) -> None:
     """Writes what use and evaluation need: speech encoder, averaged generator or latent flow, image head, each with its
-    own sizes; no optimiser."""
+    own sizes; no optimiser. The whole matchmap is there for trainings that begin from the model."""
     kind = "generator" if isinstance(drawer, Generator) else "latent_flow"
     networks = nn.ModuleDict({"speech_encoder": speech, kind: drawer, "image_head": image.head})
+    if matched is not None:
+        networks["matchmap"] = matched
     config: dict[str, Any] = {
         **_networks(speech, image, recipe.sen.image_size),
         kind: dataclasses.asdict(drawer.config),
