@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any
 
 import numpy as np
 import soundfile
@@ -16,15 +16,15 @@ from jaxtyping import Bool, Float, Int, UInt8
 from PIL import Image
 from torch import Tensor
 
-from s2igan.audio import PadMode, Window, load_audio, log_mel, resampled
-from s2igan.checkpoint import load_model
+from s2igan.audio import load_audio, log_mel, resampled
 from s2igan.devices import choose_device
 from s2igan.errors import UserError
 from s2igan.files import atomic_write, disk_errors
-from s2igan.models.encoders import Encoder, build_encoder, encoder_from_json
-from s2igan.models.generator import Generator, GeneratorConfig
+from s2igan.models.encoders import Encoder
+from s2igan.models.exported import ExportedModel, FrontEnd
+from s2igan.models.generator import Generator
 from s2igan.models.image_encoder import ImageEncoder
-from s2igan.models.latent_flow import LatentFlow, LatentFlowConfig, check_frames
+from s2igan.models.latent_flow import LatentFlow, check_frames
 from s2igan.speech import parse_voice
 
 MODEL_FOLDER = "model"
@@ -42,18 +42,6 @@ CANNOT_HEAR = {
 
 Audio = str | os.PathLike[str] | tuple[np.ndarray, int]
 """A sound file, or an array (samples,) or (samples, channels) with its sample rate in Hz."""
-
-Config = TypeVar("Config")
-
-
-@dataclass(frozen=True)
-class FrontEnd:
-    """How the log-mel spectrograms were made that the model learnt from."""
-
-    window: Window = "hann"
-    """Analysis window."""
-    pad_mode: PadMode = "reflect"
-    """What stands before the first and after the last sample."""
 
 
 @dataclass(frozen=True)
@@ -125,26 +113,23 @@ class SpeechToImage:
             UserError: there is no such directory or device, it holds no finished model, or its files do not fit
                 together.
         """
-        device = choose_device(device)
-        directory = find_model(path)
-        config, weights = load_model(directory)
-        speech_encoder = build_encoder(encoder_from_json(config.get("speech_encoder"), directory / "config.json"))
-        generator: Generator | LatentFlow
-        if "latent_flow" in config:
+        return cls.of(ExportedModel.read(find_model(path)), choose_device(device))
+
+    @classmethod
+    def of(cls, exported: ExportedModel, device: str | torch.device = "cpu") -> SpeechToImage:
+        """Of a model that has been read; UserError where its files do not fit together."""
+        rerank = exported.config.get("rerank", 1)
+        speech_encoder, generator = exported.speech_encoder(), exported.generator()
+        if isinstance(generator, LatentFlow):
             check_frames(speech_encoder)
-            generator = LatentFlow(LatentFlowConfig.from_json(config["latent_flow"], directory / "config.json"))
-            _fill(generator, "latent_flow.", weights, directory)
-        else:
-            generator = Generator(_from_mapping(GeneratorConfig, config.get("generator"), directory))
-            _fill(generator, "generator.", weights, directory)
-        _fill(speech_encoder, "speech_encoder.", weights, directory)
-        front_end = _from_mapping(FrontEnd, config.get("front_end", {}), directory)
-        rerank = config.get("rerank", 1)
-        image_encoder = None
-        if rerank > 1:
-            image_encoder = ImageEncoder.of_model(config, directory / "config.json")
-            _fill(image_encoder.head, "image_head.", weights, directory)
-        return cls(speech_encoder, generator, front_end, device, image_encoder=image_encoder, rerank=rerank)
+        return cls(
+            speech_encoder,
+            generator,
+            exported.front_end,
+            device,
+            image_encoder=exported.image_encoder() if rerank > 1 else None,
+            rerank=rerank,
+        )
 
     @property
     def resolutions(self) -> tuple[int, ...]:
@@ -357,25 +342,3 @@ def write_recording(path: Path, wave: Float[np.ndarray, " samples"], sample_rate
     """Writes a 16-bit wav, and its folder; UserError where it cannot be written."""
     with atomic_write(path) as file:
         soundfile.write(file, wave, sample_rate, subtype="PCM_16", format="WAV")
-
-
-def _from_mapping(config_class: type[Config], values: Any, directory: Path) -> Config:
-    """A config dataclass from what JSON kept of it (lists become tuples again)."""
-    known = {field.name for field in fields(cast(Any, config_class))}
-    if not isinstance(values, Mapping) or not set(values) <= known:
-        raise UserError(
-            f"{directory / 'config.json'} does not describe a {config_class.__name__.removesuffix('Config')} that this "
-            "version knows; use the version of s2igan that trained the model."
-        )
-    return config_class(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})
-
-
-def _fill(module: torch.nn.Module, prefix: str, weights: Mapping[str, Tensor], directory: Path) -> None:
-    """Loads the tensors under a prefix into a module, all of them and nothing else."""
-    own = {name.removeprefix(prefix): tensor for name, tensor in weights.items() if name.startswith(prefix)}
-    try:
-        module.load_state_dict(own)
-    except RuntimeError as error:
-        raise UserError(
-            f"{directory / 'weights.safetensors'} does not fit the sizes in config.json; copy both files from one run."
-        ) from error

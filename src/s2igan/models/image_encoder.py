@@ -4,7 +4,7 @@ import hashlib
 import importlib.util
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from s2igan.checkpoint import config_from_json
 from s2igan.errors import UserError
 
 
@@ -70,13 +71,9 @@ class ImageEncoderConfig:
         Raises:
             UserError: `values` describes no image encoder of this version; `path` is the file that holds them.
         """
-        known = {field.name for field in fields(cls)}
-        if not isinstance(values, Mapping) or not values.keys() <= known | {"weights"}:
-            raise UserError(
-                f"{path} does not describe an image encoder that this version knows; use the version of s2igan that "
-                "trained the model."
-            )
-        return cls(**{name: value for name, value in values.items() if name in known})
+        if isinstance(values, Mapping):
+            values = {name: value for name, value in values.items() if name != "weights"}
+        return config_from_json(cls, values, path, "an image encoder")
 
     @property
     def features(self) -> int:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from s2igan.checkpoint import config_from_json
 from s2igan.errors import UserError
 from s2igan.models.autoencoder import BASE_SIDE, Autoencoder, AutoencoderConfig
 from s2igan.models.encoders import Encoder
@@ -45,28 +48,22 @@ class LatentFlowConfig:
         return math.prod(self.autoencoder.latent_shape)
 
     @classmethod
-    def from_json(cls, values: Any, path: object) -> LatentFlowConfig:
+    def from_json(cls, values: Any, path: Path) -> LatentFlowConfig:
         """Reads it back from a model's `config.json`.
 
         Raises:
             UserError: `values` describes no latent flow of this version; `path` is the file that holds them.
         """
-        try:
-            kinds: dict[str, Any] = {
-                "autoencoder": AutoencoderConfig,
-                "matchmap": MatchmapConfig,
-                "network": FlowNetworkConfig,
-            }
-            parts = {
-                name: kind(**{key: tuple(v) if isinstance(v, list) else v for key, v in values[name].items()})
-                for name, kind in kinds.items()
-            }
-            return cls(**{**values, **parts})
-        except (TypeError, KeyError, AttributeError):
-            raise UserError(
-                f"{path} does not describe a latent flow that this version knows; use the version of s2igan that "
-                "trained the model."
-            ) from None
+        what = "a latent flow"
+        kinds: dict[str, Any] = {
+            "autoencoder": AutoencoderConfig,
+            "matchmap": MatchmapConfig,
+            "network": FlowNetworkConfig,
+        }
+        if isinstance(values, Mapping):
+            parts = {name: config_from_json(kind, values.get(name), path, what) for name, kind in kinds.items()}
+            values = {**values, **parts}
+        return config_from_json(cls, values, path, what)
 
 
 class LatentFlow(nn.Module):
