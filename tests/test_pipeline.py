@@ -267,6 +267,7 @@ def test_files_of_several_recordings(model, sounds, tmp_path):
     ]
     assert records[1] == {
         "audio": str(sounds / "a.wav"),
+        "method": "the paper's RDG",
         "sample": 2,
         "seed": 4,
         "image": str(out / "a-2.png"),

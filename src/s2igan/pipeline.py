@@ -21,7 +21,7 @@ from s2igan.devices import choose_device
 from s2igan.errors import UserError
 from s2igan.files import atomic_write, disk_errors
 from s2igan.models.encoders import Encoder
-from s2igan.models.exported import ExportedModel, FrontEnd
+from s2igan.models.exported import ExportedModel, FrontEnd, shipped_models
 from s2igan.models.generator import Generator
 from s2igan.models.image_encoder import ImageEncoder
 from s2igan.models.latent_flow import LatentFlow, check_frames
@@ -107,7 +107,9 @@ class SpeechToImage:
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], device: str | torch.device | None = None) -> SpeechToImage:
-        """Reads a run directory, or the exported model in it; computes on a GPU if there is one, or on `device`.
+        """Reads a run directory, the exported model in it, or a shipped model by its name.
+
+        It computes on a GPU if there is one, or on `device`.
 
         Raises:
             UserError: there is no such directory or device, it holds no finished model, or its files do not fit
@@ -135,6 +137,11 @@ class SpeechToImage:
     def resolutions(self) -> tuple[int, ...]:
         """Sides in pixels of the images that the generator makes, from the lowest."""
         return self.generator.config.resolutions
+
+    @property
+    def method(self) -> str:
+        """How it draws, in words: the paper's RDG, or latent flow, which is not in the paper."""
+        return self.generator.config.method
 
     def __call__(self, audio: Audio, samples: int = 4, seed: int = 1) -> list[Image.Image]:
         """Images of one spoken description at the highest resolution.
@@ -223,14 +230,19 @@ class SpeechToImage:
 
 
 def find_model(path: str | os.PathLike[str]) -> Path:
-    """The directory of the exported model: that of a run, or the one given.
+    """The directory of the exported model: that of a run, or the one given; or a shipped model, by its name.
 
     Raises:
         UserError: there is none.
     """
-    path = Path(path)
-    if not path.is_dir():
-        raise UserError(f"{path}: no such run directory; train a model with s2igan train, or check the path.")
+    shipped, path = shipped_models(), Path(path)
+    if not path.is_dir() and str(path) not in shipped:
+        names = f" (there are {', '.join(shipped)})" if shipped else ""
+        raise UserError(
+            f"{path}: no such run directory, and no shipped model{names}; train a model with s2igan train, or check "
+            "the path."
+        )
+    path = path if path.is_dir() else shipped[str(path)]
     for directory in (path / MODEL_FOLDER, path):
         if (directory / "weights.safetensors").is_file():
             return directory
@@ -282,8 +294,8 @@ def generate_files(
 ) -> Iterator[dict[str, Any] | UserError]:
     """Writes `<recording>-<sample>.png` for every sample of every recording, and at the end `contact-sheet.png`.
 
-    Yields a record (audio, sample, seed, image, width, height) as each picture is written, and the error of each
-    recording that cannot be used; the others go on.
+    Yields a record (audio, method, sample, seed, image, width, height) as each picture is written, and the error of
+    each recording that cannot be used; the others go on.
 
     Raises:
         UserError: `out` cannot be made, or `samples` or `seed` is out of range.
@@ -311,8 +323,8 @@ def generate_files(
             path = out / f"{stem}-{sample}.png"
             write_picture(path, image)
             drawn.append(pil_to_tensor(image))
-            facts = {"audio": str(recording), "sample": sample, "seed": seed, "image": str(path)}
-            yield {**facts, "width": image.width, "height": image.height}
+            facts = {"audio": str(recording), "method": model.method, "sample": sample, "seed": seed}
+            yield {**facts, "image": str(path), "width": image.width, "height": image.height}
     if drawn:
         sheet = make_grid(torch.stack(drawn), nrow=samples, padding=SHEET_GAP, pad_value=255)
         write_picture(out / "contact-sheet.png", to_pil_image(sheet))

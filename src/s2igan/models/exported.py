@@ -17,6 +17,9 @@ from s2igan.models.generator import Generator, GeneratorConfig
 from s2igan.models.image_encoder import ImageEncoder
 from s2igan.models.latent_flow import LatentFlow, LatentFlowConfig
 
+SHIPPED = Path(__file__).parents[3] / "models"
+"""The trained models, where the package lies in its repository."""
+
 
 @dataclass(frozen=True)
 class FrontEnd:
@@ -47,7 +50,7 @@ class ExportedModel:
     @property
     def recipe(self) -> str:
         """Name of the recipe that trained it."""
-        return str(self.config.get("recipe", ""))
+        return str(self.config.get("recipe", "unknown"))
 
     def speech_encoder(self) -> Encoder:
         encoder = build_encoder(encoder_from_json(self.config.get("speech_encoder"), self._config_file))
@@ -67,15 +70,21 @@ class ExportedModel:
 
     def generator(self) -> Generator | LatentFlow:
         """What draws: the paper's generator, or latent flow."""
+        config = self.generator_config()
         drawer: Generator | LatentFlow
-        if "latent_flow" in self.config:
-            drawer = LatentFlow(LatentFlowConfig.from_json(self.config["latent_flow"], self._config_file))
+        if isinstance(config, LatentFlowConfig):
+            drawer = LatentFlow(config)
             self._fill(drawer, "latent_flow.")
         else:
-            sizes = config_from_json(GeneratorConfig, self.config.get("generator"), self._config_file, "a generator")
-            drawer = Generator(sizes)
+            drawer = Generator(config)
             self._fill(drawer, "generator.")
         return drawer
+
+    def generator_config(self) -> GeneratorConfig | LatentFlowConfig:
+        """Sizes of what draws, and by which method."""
+        if "latent_flow" in self.config:
+            return LatentFlowConfig.from_json(self.config["latent_flow"], self._config_file)
+        return config_from_json(GeneratorConfig, self.config.get("generator"), self._config_file, "a generator")
 
     @property
     def front_end(self) -> FrontEnd:
@@ -93,3 +102,8 @@ class ExportedModel:
         except RuntimeError as error:
             json_name, file = MODEL_FILES[0], self.directory / MODEL_FILES[1]
             raise UserError(f"{file} does not fit the sizes in {json_name}; copy both files from one run.") from error
+
+
+def shipped_models() -> dict[str, Path]:
+    """The trained models that come with the repository, by name; none where the package was installed without it."""
+    return {file.parent.name: file.parent for file in sorted(SHIPPED.glob(f"*/{MODEL_FILES[1]}"))}

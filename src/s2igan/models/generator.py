@@ -5,7 +5,7 @@ method.md section 4; Wang et al. 2020, Eq. 7.
 
 import math
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import ClassVar, Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -23,6 +23,9 @@ BASE_RESOLUTION = 4
 @dataclass(frozen=True)
 class GeneratorConfig:
     """Sizes of the generator."""
+
+    method: ClassVar[str] = "the paper's RDG"
+    """What results are named by."""
 
     embedding: int = 1024
     """Dimensions of the speech embedding."""

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -24,6 +24,9 @@ from s2igan.models.speech_encoder import SpeechEncoder
 @dataclass(frozen=True)
 class LatentFlowConfig:
     """Sizes of its three networks, and how it is sampled."""
+
+    method: ClassVar[str] = "latent flow, not in the paper"
+    """What results are named by."""
 
     autoencoder: AutoencoderConfig
     matchmap: MatchmapConfig
