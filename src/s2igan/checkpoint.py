@@ -204,7 +204,7 @@ def load_model(directory: str | Path) -> tuple[dict[str, Any], dict[str, Tensor]
         UserError: naming the file that is missing, torn, altered or of another version.
     """
     content, weights = _read(Path(directory), MODEL_FILES)
-    return _current_names(content["config"], weights)
+    return content["config"], weights
 
 
 def config_from_json(kind: type[Config], values: Any, path: Path, what: str) -> Config:
@@ -221,15 +221,6 @@ def config_from_json(kind: type[Config], values: Any, path: Path, what: str) -> 
     raise UserError(
         f"{path} does not describe {what} that this version knows; use the version of s2igan that trained the model."
     )
-
-
-def _current_names(config: dict[str, Any], weights: dict[str, Tensor]) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """A model of version 0.1.0, such as `models/birds`, under the names that it would be exported with now."""
-    config = {"rerank" if key == "candidates" else key: value for key, value in config.items()}
-    if isinstance(generator := config.get("generator"), dict):
-        config["generator"] = {"condition_scale" if k == "emphasis" else k: value for k, value in generator.items()}
-    prefixes = ("generator.emphasis.", "generator.condition_scale.")
-    return config, {name.replace(*prefixes): tensor for name, tensor in weights.items()}
 
 
 # --------------------------------------------------------------------------------------------------- files and digests

@@ -23,7 +23,6 @@ from s2igan.files import atomic_write, disk_errors
 from s2igan.models.encoders import Encoder
 from s2igan.models.exported import ExportedModel, FrontEnd, shipped_models
 from s2igan.models.generator import Generator
-from s2igan.models.image_encoder import ImageEncoder
 from s2igan.models.latent_flow import LatentFlow, check_frames
 from s2igan.speech import parse_voice
 
@@ -86,24 +85,12 @@ class SpeechToImage:
         generator: Generator | LatentFlow,
         front_end: FrontEnd,
         device: str | torch.device = "cpu",
-        *,
-        image_encoder: ImageEncoder | None = None,
-        rerank: int = 1,
     ) -> None:
-        """Takes over networks that fit together.
-
-        Of `rerank` images generated for each sample, the one nearest to the speech embedding is kept. This alone needs
-        `image_encoder`, that of stage 1; ValueError without it.
-        """
-        if rerank > 1 and image_encoder is None:
-            raise ValueError(f"rerank = {rerank} needs the image encoder of stage 1")
+        """Takes over networks that fit together."""
         self.device = torch.device(device)
-        self.speech_encoder, self.generator, self.image_encoder = speech_encoder, generator, image_encoder
-        for network in (speech_encoder, generator, image_encoder):
-            if network is not None:
-                network.eval().requires_grad_(False).to(self.device)
-        self.front_end = front_end
-        self.rerank = rerank
+        self.speech_encoder, self.generator, self.front_end = speech_encoder, generator, front_end
+        for network in (speech_encoder, generator):
+            network.eval().requires_grad_(False).to(self.device)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], device: str | torch.device | None = None) -> SpeechToImage:
@@ -120,18 +107,10 @@ class SpeechToImage:
     @classmethod
     def of(cls, exported: ExportedModel, device: str | torch.device = "cpu") -> SpeechToImage:
         """Of a model that has been read; UserError where its files do not fit together."""
-        rerank = exported.config.get("rerank", 1)
         speech_encoder, generator = exported.speech_encoder(), exported.generator()
         if isinstance(generator, LatentFlow):
             check_frames(speech_encoder)
-        return cls(
-            speech_encoder,
-            generator,
-            exported.front_end,
-            device,
-            image_encoder=exported.image_encoder() if rerank > 1 else None,
-            rerank=rerank,
-        )
+        return cls(speech_encoder, generator, exported.front_end, device)
 
     @property
     def resolutions(self) -> tuple[int, ...]:
@@ -179,7 +158,7 @@ class SpeechToImage:
     def noise(self, samples: int, seed: int) -> Float[Tensor, "images numbers"]:
         """Standard normal numbers for samples 1, 2, ... of a seed; UserError if either is out of range.
 
-        There are `rerank` rows for each sample. Sample k does not depend on how many others are asked for.
+        Sample k does not depend on how many others are asked for.
         """
         if samples < 1:
             raise UserError(f"samples = {samples} makes no image: choose 1 or more.")
@@ -187,23 +166,17 @@ class SpeechToImage:
             raise UserError(f"seed = {seed} is out of range: choose a number from 0 to 2**63 - 1.")
         stream = torch.Generator().manual_seed(seed)
         numbers = self.generator.config.noise
-        return torch.stack([torch.randn(numbers, generator=stream) for _ in range(samples * self.rerank)])
+        return torch.stack([torch.randn(numbers, generator=stream) for _ in range(samples)])
 
     @torch.inference_mode()
     def draw(
         self, condition: SpeechCondition, noise: Float[Tensor, "images numbers"]
     ) -> UInt8[np.ndarray, "samples side side 3"]:
-        """Pixels, at the highest resolution, for each row of a condition.
-
-        There are `rerank` rows of noise for each, one after the other.
-        """
+        """Pixels, at the highest resolution, for each row of a condition and of noise."""
         passes = []
-        at_once = max(1, IMAGES_AT_ONCE // self.rerank)
-        for first in range(0, len(condition.embedding), at_once):
-            part = condition.rows(slice(first, first + at_once))
-            rows = slice(first * self.rerank, (first + at_once) * self.rerank)
-            images = self._images(part.repeat(self.rerank), noise[rows].to(self.device))
-            passes.append(images if self.image_encoder is None else images[self._best(images, part.embedding)])
+        for first in range(0, len(noise), IMAGES_AT_ONCE):
+            rows = slice(first, first + IMAGES_AT_ONCE)
+            passes.append(self._images(condition.rows(rows), noise[rows].to(self.device)))
         return to_pixels(torch.cat(passes))
 
     def _images(
@@ -218,15 +191,6 @@ class SpeechToImage:
         z, eps = noise.split([config.z, config.condition], dim=1)
         images: Tensor = self.generator(condition.embedding, z, eps).images[-1]
         return images
-
-    def _best(
-        self, images: Float[Tensor, "images 3 _ _"], speech: Float[Tensor, "samples embedding"]
-    ) -> Int[Tensor, " samples"]:
-        """For each speech embedding, which of its `rerank` images has the nearest image embedding (largest cosine)."""
-        assert self.image_encoder is not None
-        embedded = torch.nn.functional.normalize(self.image_encoder(images), dim=1)
-        nearest = (embedded.view(len(speech), self.rerank, -1) @ speech[:, :, None])[:, :, 0].argmax(dim=1)
-        return nearest + self.rerank * torch.arange(len(speech), device=nearest.device)
 
 
 def find_model(path: str | os.PathLike[str]) -> Path:

@@ -44,8 +44,14 @@ class ExportedModel:
 
     @classmethod
     def read(cls, directory: Path) -> ExportedModel:
-        """Reads both files; UserError as `checkpoint.load_model`."""
-        return cls(directory, *load_model(directory))
+        """Reads both files; UserError as `checkpoint.load_model`, and for a model of s2igan 0.1.0."""
+        config, weights = load_model(directory)
+        if "candidates" in config:  # what 0.1.0 called re-ranking, and always wrote
+            raise UserError(
+                f"{directory}: a model of s2igan 0.1.0, which only that version loads; train it anew, or take one of "
+                "those that s2igan models lists."
+            )
+        return cls(directory, config, weights)
 
     @property
     def recipe(self) -> str:

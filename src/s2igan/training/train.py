@@ -184,7 +184,6 @@ def export(
         **_networks(speech, image, recipe.sen.image_size),
         kind: dataclasses.asdict(drawer.config),
         "front_end": {"window": store.window, "pad_mode": "reflect"},
-        "rerank": recipe.beyond.in_use.rerank,
         "recipe": recipe.name,
     }
     save_model(run.model, _json(config), networks.state_dict())
