@@ -74,7 +74,19 @@ def test_help_answers_within_a_second():
     # Of the processor, so that a busy machine does not fail the test.
     assert after.children_user + after.children_system - before.children_user - before.children_system < 1.0
     assert result.returncode == 0
-    for name in ("prepare", "validate", "corpora", "run", "train", "generate", "speak", "evaluate", "report"):
+    for name in (
+        "prepare",
+        "validate",
+        "corpora",
+        "run",
+        "train",
+        "generate",
+        "speak",
+        "models",
+        "show",
+        "evaluate",
+        "report",
+    ):
         assert name in result.stdout
 
 
@@ -391,7 +403,7 @@ def test_commands_in_the_documents_are_understood(document, calls):
 
 def test_the_readme_names_every_command():
     text = "\n".join(commands(ROOT / "README.md"))
-    for name in ("prepare birds", "train", "generate", "speak", "evaluate", "report"):
+    for name in ("prepare birds", "train", "generate", "speak", "models", "show", "evaluate", "report"):
         assert f"s2igan {name}" in text
 
 

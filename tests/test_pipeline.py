@@ -15,9 +15,7 @@ from s2igan.audio import SAMPLE_RATE, load_audio, log_mel
 from s2igan.checkpoint import load_model, save_model
 from s2igan.errors import UserError
 from s2igan.models.generator import Generator, GeneratorConfig
-from s2igan.models.image_encoder import ImageEncoder
 from s2igan.models.speech_encoder import SpeechEncoder, SpeechEncoderConfig
-from s2igan.pipeline import SpeechCondition
 
 SPEECH = SpeechEncoderConfig(conv_channels=(6, 8), hidden=8, layers=1, attention_hidden=6)
 GENERATOR = GeneratorConfig(embedding=16, condition=5, z=7, width=4, resolutions=(8, 16), residual_blocks=1)
@@ -95,48 +93,6 @@ def test_a_sample_does_not_depend_on_how_many_are_asked_for(model, sounds):
     assert torch.equal(model.noise(20, 3)[:2], model.noise(2, 3))
     few, many = (pixels(model(sounds / "a.wav", samples=n, seed=3)).astype(int) for n in (2, 20))
     assert np.abs(many[:2] - few).max() <= 1  # the width of a pass may change the last bit of a float
-
-
-class Colour(ImageEncoder):
-    """Stands in for the image encoder: mean red, green and blue, in the first three of sixteen numbers."""
-
-    def __init__(self):
-        torch.nn.Module.__init__(self)
-        self.backbone = torch.nn.Identity()
-
-    def forward(self, images):
-        return torch.nn.functional.pad(images.mean(dim=(2, 3)), (0, 13))
-
-
-class TestReranking:
-    def choosy(self, model):
-        networks = model.speech_encoder, model.generator, model.front_end
-        return SpeechToImage(*networks, image_encoder=Colour(), rerank=5)
-
-    def test_the_one_nearest_to_the_speech_is_chosen(self, model):
-        choosy = self.choosy(model)
-        heard = torch.nn.functional.normalize(torch.randn(7, 16, generator=torch.Generator().manual_seed(0)), dim=1)
-        noise = choosy.noise(7, 4)
-        assert noise.shape == (35, 12)
-        z, eps = noise.split([7, 5], dim=1)
-        given = heard.repeat_interleave(5, dim=0)
-        with torch.no_grad():
-            fits = torch.cosine_similarity(Colour()(model.generator(given, z, eps).images[-1]), given)
-        best = fits.view(7, 5).argmax(dim=1)
-        assert len(set(best.tolist())) > 2
-        everything = model.draw(SpeechCondition(given), noise)
-        expected = everything.reshape(7, 5, *everything.shape[1:])[torch.arange(7), best]
-        assert np.abs(choosy.draw(SpeechCondition(heard), noise).astype(int) - expected).max() <= 1
-
-    def test_reranking_without_an_image_encoder_is_refused(self, model):
-        with pytest.raises(ValueError, match="rerank = 5 needs the image encoder"):
-            SpeechToImage(model.speech_encoder, model.generator, model.front_end, rerank=5)
-
-    def test_a_sample_does_not_depend_on_how_many_are_asked_for(self, model, sounds):
-        choosy = self.choosy(model)
-        few, many = (pixels(choosy(sounds / "a.wav", samples=n, seed=3)).astype(int) for n in (2, 9))
-        assert np.abs(many[:2] - few).max() <= 1
-        assert len(many) == 9
 
 
 def test_samples_seeds_and_recordings_all_matter(model, sounds):
@@ -267,6 +223,7 @@ def test_files_of_several_recordings(model, sounds, tmp_path):
     ]
     assert records[1] == {
         "audio": str(sounds / "a.wav"),
+        "method": "the paper's RDG",
         "sample": 2,
         "seed": 4,
         "image": str(out / "a-2.png"),
@@ -310,6 +267,12 @@ def test_a_sentence_is_spoken_into_a_file(monkeypatch, tmp_path):
     np.testing.assert_allclose(samples, Whistle().synthesize("a red bird"), atol=1e-4)
     with pytest.raises(UserError, match="empty"):
         pipeline.speak_to_file("  ", "whistle:x", tmp_path / "none.wav")
+
+
+def test_a_model_of_0_1_0_gets_a_sentence(tmp_path):
+    export(tmp_path, candidates=4)
+    with pytest.raises(UserError, match=r"model of s2igan 0\.1\.0, which only that version loads; train it anew, or"):
+        SpeechToImage.load(tmp_path)
 
 
 def test_directories_without_a_model(tmp_path):

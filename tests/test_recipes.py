@@ -94,7 +94,7 @@ def test_the_paper_s_hyper_parameters(base):
     assert (rdg.image_views, rdg.accumulate) == (0, 1)
     assert resolve(base).beyond == Beyond()
     assert Beyond().condition_start == ConditionStart(gain=1.0, logvar=0.0)
-    assert Beyond().in_use == InUse(calibrate_batch_norm=False, rerank=1)
+    assert Beyond().in_use == InUse(calibrate_batch_norm=False)
     assert (rdg.mismatched, rdg.condition_on, rdg.relation_logits, rdg.speech) == (True, "mu", 3, "frozen")
     held = resolve(base).training_set
     assert (held.images, held.classes) == {"cub": (8855, 150), "oxford102": (7034, 82)}[base]

@@ -7,6 +7,7 @@ place, brought to the disk, and renamed: whenever the writer is killed, either t
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import logging
@@ -14,8 +15,9 @@ import os
 import re
 import shutil
 from collections.abc import Mapping
+from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import safetensors.torch
 import torch
@@ -35,6 +37,8 @@ DIGEST_START, NO_DIGEST = b'{"sha256": "', "0" * 64
 
 State = Any
 """A nesting of dicts (keys str or int), lists and tuples of int, float, str, bool, None and Tensor."""
+
+Config = TypeVar("Config")
 
 log = logging.getLogger(__name__)
 
@@ -200,16 +204,23 @@ def load_model(directory: str | Path) -> tuple[dict[str, Any], dict[str, Tensor]
         UserError: naming the file that is missing, torn, altered or of another version.
     """
     content, weights = _read(Path(directory), MODEL_FILES)
-    return _current_names(content["config"], weights)
+    return content["config"], weights
 
 
-def _current_names(config: dict[str, Any], weights: dict[str, Tensor]) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """A model of version 0.1.0, such as `models/birds`, under the names that it would be exported with now."""
-    config = {"rerank" if key == "candidates" else key: value for key, value in config.items()}
-    if isinstance(generator := config.get("generator"), dict):
-        config["generator"] = {"condition_scale" if k == "emphasis" else k: value for k, value in generator.items()}
-    prefixes = ("generator.emphasis.", "generator.condition_scale.")
-    return config, {name.replace(*prefixes): tensor for name, tensor in weights.items()}
+def config_from_json(kind: type[Config], values: Any, path: Path, what: str) -> Config:
+    """A config dataclass from what a model's `config.json`, the file `path`, kept of it; lists become tuples again.
+
+    Raises:
+        UserError: `values` does not describe `what`, such as "a generator", as this version knows it.
+    """
+    known = {field.name for field in fields(cast(Any, kind))}
+    if isinstance(values, Mapping) and values.keys() <= known:
+        plain = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
+        with contextlib.suppress(TypeError):  # a field without a default is missing
+            return kind(**plain)
+    raise UserError(
+        f"{path} does not describe {what} that this version knows; use the version of s2igan that trained the model."
+    )
 
 
 # --------------------------------------------------------------------------------------------------- files and digests

@@ -96,7 +96,7 @@ class Drawing:
     """Options of the commands that draw."""
 
     model: Path
-    """run directory, or the exported model in it"""
+    """run directory, the exported model in it, or the name of a shipped model; s2igan models lists those"""
     samples: Count = 4
     """images of each recording"""
     seed: Seed = 1
@@ -370,6 +370,42 @@ def recipes() -> None:
     width = max(map(len, RECIPES))
     for name, recipe in RECIPES.items():
         print(f"{name:{width}}  {(recipe.__doc__ or name).strip().splitlines()[0]}")
+
+
+@app.command
+def models() -> None:
+    """List the trained models that come with s2igan: by which method each draws, and how large."""
+    from s2igan.models.exported import ExportedModel, shipped_models
+
+    found = shipped_models()
+    for name, directory in found.items():
+        config = ExportedModel.read(directory).generator_config()
+        print(f"{name:{max(map(len, found))}}  {config.method}; {config.resolutions[-1]} px")
+    if not found:
+        print("None: they lie in the folder models of the repository, and this installation is without it.")
+
+
+@app.command
+def show(
+    out: Annotated[Positional[Path], arg(metavar="PAGE.html")],
+    /,
+    *,
+    models: tuple[str, ...] = (),
+    samples: Count = 3,
+    seed: Seed = 1,
+    device: Device = None,
+) -> None:
+    """Write a page with eight spoken sentences, each drawn by every shipped model, methods side by side.
+
+    Args:
+        out: HTML file to write; it needs no other file
+        models: names of shipped models, or run directories; all shipped models unless given
+        samples: images of each sentence by each model
+        seed: same seed, same images
+    """
+    from s2igan.report.show import write_page
+
+    print(f"Page: {write_page(out, models, samples=samples, seed=seed, device=device)}")
 
 
 @app.command

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any
 
 import numpy as np
 import soundfile
@@ -16,15 +16,14 @@ from jaxtyping import Bool, Float, Int, UInt8
 from PIL import Image
 from torch import Tensor
 
-from s2igan.audio import PadMode, Window, load_audio, log_mel, resampled
-from s2igan.checkpoint import load_model
+from s2igan.audio import load_audio, log_mel, resampled
 from s2igan.devices import choose_device
 from s2igan.errors import UserError
 from s2igan.files import atomic_write, disk_errors
-from s2igan.models.encoders import Encoder, build_encoder, encoder_from_json
-from s2igan.models.generator import Generator, GeneratorConfig
-from s2igan.models.image_encoder import ImageEncoder
-from s2igan.models.latent_flow import LatentFlow, LatentFlowConfig, check_frames
+from s2igan.models.encoders import Encoder
+from s2igan.models.exported import ExportedModel, FrontEnd, shipped_models
+from s2igan.models.generator import Generator
+from s2igan.models.latent_flow import LatentFlow, check_frames
 from s2igan.speech import parse_voice
 
 MODEL_FOLDER = "model"
@@ -42,18 +41,6 @@ CANNOT_HEAR = {
 
 Audio = str | os.PathLike[str] | tuple[np.ndarray, int]
 """A sound file, or an array (samples,) or (samples, channels) with its sample rate in Hz."""
-
-Config = TypeVar("Config")
-
-
-@dataclass(frozen=True)
-class FrontEnd:
-    """How the log-mel spectrograms were made that the model learnt from."""
-
-    window: Window = "hann"
-    """Analysis window."""
-    pad_mode: PadMode = "reflect"
-    """What stands before the first and after the last sample."""
 
 
 @dataclass(frozen=True)
@@ -98,58 +85,42 @@ class SpeechToImage:
         generator: Generator | LatentFlow,
         front_end: FrontEnd,
         device: str | torch.device = "cpu",
-        *,
-        image_encoder: ImageEncoder | None = None,
-        rerank: int = 1,
     ) -> None:
-        """Takes over networks that fit together.
-
-        Of `rerank` images generated for each sample, the one nearest to the speech embedding is kept. This alone needs
-        `image_encoder`, that of stage 1; ValueError without it.
-        """
-        if rerank > 1 and image_encoder is None:
-            raise ValueError(f"rerank = {rerank} needs the image encoder of stage 1")
+        """Takes over networks that fit together."""
         self.device = torch.device(device)
-        self.speech_encoder, self.generator, self.image_encoder = speech_encoder, generator, image_encoder
-        for network in (speech_encoder, generator, image_encoder):
-            if network is not None:
-                network.eval().requires_grad_(False).to(self.device)
-        self.front_end = front_end
-        self.rerank = rerank
+        self.speech_encoder, self.generator, self.front_end = speech_encoder, generator, front_end
+        for network in (speech_encoder, generator):
+            network.eval().requires_grad_(False).to(self.device)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], device: str | torch.device | None = None) -> SpeechToImage:
-        """Reads a run directory, or the exported model in it; computes on a GPU if there is one, or on `device`.
+        """Reads a run directory, the exported model in it, or a shipped model by its name.
+
+        It computes on a GPU if there is one, or on `device`.
 
         Raises:
             UserError: there is no such directory or device, it holds no finished model, or its files do not fit
                 together.
         """
-        device = choose_device(device)
-        directory = find_model(path)
-        config, weights = load_model(directory)
-        speech_encoder = build_encoder(encoder_from_json(config.get("speech_encoder"), directory / "config.json"))
-        generator: Generator | LatentFlow
-        if "latent_flow" in config:
+        return cls.of(ExportedModel.read(find_model(path)), choose_device(device))
+
+    @classmethod
+    def of(cls, exported: ExportedModel, device: str | torch.device = "cpu") -> SpeechToImage:
+        """Of a model that has been read; UserError where its files do not fit together."""
+        speech_encoder, generator = exported.speech_encoder(), exported.generator()
+        if isinstance(generator, LatentFlow):
             check_frames(speech_encoder)
-            generator = LatentFlow(LatentFlowConfig.from_json(config["latent_flow"], directory / "config.json"))
-            _fill(generator, "latent_flow.", weights, directory)
-        else:
-            generator = Generator(_from_mapping(GeneratorConfig, config.get("generator"), directory))
-            _fill(generator, "generator.", weights, directory)
-        _fill(speech_encoder, "speech_encoder.", weights, directory)
-        front_end = _from_mapping(FrontEnd, config.get("front_end", {}), directory)
-        rerank = config.get("rerank", 1)
-        image_encoder = None
-        if rerank > 1:
-            image_encoder = ImageEncoder.of_model(config, directory / "config.json")
-            _fill(image_encoder.head, "image_head.", weights, directory)
-        return cls(speech_encoder, generator, front_end, device, image_encoder=image_encoder, rerank=rerank)
+        return cls(speech_encoder, generator, exported.front_end, device)
 
     @property
     def resolutions(self) -> tuple[int, ...]:
         """Sides in pixels of the images that the generator makes, from the lowest."""
         return self.generator.config.resolutions
+
+    @property
+    def method(self) -> str:
+        """How it draws, in words: the paper's RDG, or latent flow, which is not in the paper."""
+        return self.generator.config.method
 
     def __call__(self, audio: Audio, samples: int = 4, seed: int = 1) -> list[Image.Image]:
         """Images of one spoken description at the highest resolution.
@@ -187,7 +158,7 @@ class SpeechToImage:
     def noise(self, samples: int, seed: int) -> Float[Tensor, "images numbers"]:
         """Standard normal numbers for samples 1, 2, ... of a seed; UserError if either is out of range.
 
-        There are `rerank` rows for each sample. Sample k does not depend on how many others are asked for.
+        Sample k does not depend on how many others are asked for.
         """
         if samples < 1:
             raise UserError(f"samples = {samples} makes no image: choose 1 or more.")
@@ -195,23 +166,17 @@ class SpeechToImage:
             raise UserError(f"seed = {seed} is out of range: choose a number from 0 to 2**63 - 1.")
         stream = torch.Generator().manual_seed(seed)
         numbers = self.generator.config.noise
-        return torch.stack([torch.randn(numbers, generator=stream) for _ in range(samples * self.rerank)])
+        return torch.stack([torch.randn(numbers, generator=stream) for _ in range(samples)])
 
     @torch.inference_mode()
     def draw(
         self, condition: SpeechCondition, noise: Float[Tensor, "images numbers"]
     ) -> UInt8[np.ndarray, "samples side side 3"]:
-        """Pixels, at the highest resolution, for each row of a condition.
-
-        There are `rerank` rows of noise for each, one after the other.
-        """
+        """Pixels, at the highest resolution, for each row of a condition and of noise."""
         passes = []
-        at_once = max(1, IMAGES_AT_ONCE // self.rerank)
-        for first in range(0, len(condition.embedding), at_once):
-            part = condition.rows(slice(first, first + at_once))
-            rows = slice(first * self.rerank, (first + at_once) * self.rerank)
-            images = self._images(part.repeat(self.rerank), noise[rows].to(self.device))
-            passes.append(images if self.image_encoder is None else images[self._best(images, part.embedding)])
+        for first in range(0, len(noise), IMAGES_AT_ONCE):
+            rows = slice(first, first + IMAGES_AT_ONCE)
+            passes.append(self._images(condition.rows(rows), noise[rows].to(self.device)))
         return to_pixels(torch.cat(passes))
 
     def _images(
@@ -227,25 +192,21 @@ class SpeechToImage:
         images: Tensor = self.generator(condition.embedding, z, eps).images[-1]
         return images
 
-    def _best(
-        self, images: Float[Tensor, "images 3 _ _"], speech: Float[Tensor, "samples embedding"]
-    ) -> Int[Tensor, " samples"]:
-        """For each speech embedding, which of its `rerank` images has the nearest image embedding (largest cosine)."""
-        assert self.image_encoder is not None
-        embedded = torch.nn.functional.normalize(self.image_encoder(images), dim=1)
-        nearest = (embedded.view(len(speech), self.rerank, -1) @ speech[:, :, None])[:, :, 0].argmax(dim=1)
-        return nearest + self.rerank * torch.arange(len(speech), device=nearest.device)
-
 
 def find_model(path: str | os.PathLike[str]) -> Path:
-    """The directory of the exported model: that of a run, or the one given.
+    """The directory of the exported model: that of a run, or the one given; or a shipped model, by its name.
 
     Raises:
         UserError: there is none.
     """
-    path = Path(path)
-    if not path.is_dir():
-        raise UserError(f"{path}: no such run directory; train a model with s2igan train, or check the path.")
+    shipped, path = shipped_models(), Path(path)
+    if not path.is_dir() and str(path) not in shipped:
+        names = f" (there are {', '.join(shipped)})" if shipped else ""
+        raise UserError(
+            f"{path}: no such run directory, and no shipped model{names}; train a model with s2igan train, or check "
+            "the path."
+        )
+    path = path if path.is_dir() else shipped[str(path)]
     for directory in (path / MODEL_FOLDER, path):
         if (directory / "weights.safetensors").is_file():
             return directory
@@ -297,8 +258,8 @@ def generate_files(
 ) -> Iterator[dict[str, Any] | UserError]:
     """Writes `<recording>-<sample>.png` for every sample of every recording, and at the end `contact-sheet.png`.
 
-    Yields a record (audio, sample, seed, image, width, height) as each picture is written, and the error of each
-    recording that cannot be used; the others go on.
+    Yields a record (audio, method, sample, seed, image, width, height) as each picture is written, and the error of
+    each recording that cannot be used; the others go on.
 
     Raises:
         UserError: `out` cannot be made, or `samples` or `seed` is out of range.
@@ -326,8 +287,8 @@ def generate_files(
             path = out / f"{stem}-{sample}.png"
             write_picture(path, image)
             drawn.append(pil_to_tensor(image))
-            facts = {"audio": str(recording), "sample": sample, "seed": seed, "image": str(path)}
-            yield {**facts, "width": image.width, "height": image.height}
+            facts = {"audio": str(recording), "method": model.method, "sample": sample, "seed": seed}
+            yield {**facts, "image": str(path), "width": image.width, "height": image.height}
     if drawn:
         sheet = make_grid(torch.stack(drawn), nrow=samples, padding=SHEET_GAP, pad_value=255)
         write_picture(out / "contact-sheet.png", to_pil_image(sheet))
@@ -357,25 +318,3 @@ def write_recording(path: Path, wave: Float[np.ndarray, " samples"], sample_rate
     """Writes a 16-bit wav, and its folder; UserError where it cannot be written."""
     with atomic_write(path) as file:
         soundfile.write(file, wave, sample_rate, subtype="PCM_16", format="WAV")
-
-
-def _from_mapping(config_class: type[Config], values: Any, directory: Path) -> Config:
-    """A config dataclass from what JSON kept of it (lists become tuples again)."""
-    known = {field.name for field in fields(cast(Any, config_class))}
-    if not isinstance(values, Mapping) or not set(values) <= known:
-        raise UserError(
-            f"{directory / 'config.json'} does not describe a {config_class.__name__.removesuffix('Config')} that this "
-            "version knows; use the version of s2igan that trained the model."
-        )
-    return config_class(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})
-
-
-def _fill(module: torch.nn.Module, prefix: str, weights: Mapping[str, Tensor], directory: Path) -> None:
-    """Loads the tensors under a prefix into a module, all of them and nothing else."""
-    own = {name.removeprefix(prefix): tensor for name, tensor in weights.items() if name.startswith(prefix)}
-    try:
-        module.load_state_dict(own)
-    except RuntimeError as error:
-        raise UserError(
-            f"{directory / 'weights.safetensors'} does not fit the sizes in config.json; copy both files from one run."
-        ) from error

@@ -92,6 +92,29 @@ def test_only_what_changed_is_written_again(tmp_path: Path, monkeypatch: pytest.
     assert len(Store.open(tmp_path)) == 8
 
 
+def test_log_mels_that_were_made_beside_the_files_are_taken(
+    tmp_path: Path, prepared: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whole shards of them, in any order; a shard that lacks one is decoded."""
+    rows = make_corpus(tmp_path)
+    decoded: list[str] = []
+    decode = pack.decode
+    monkeypatch.setattr(pack, "decode", lambda task: (decoded.append(task.target.name[:-12]), decode(task))[1])
+    made = [(row["audio"], pack.stored_log_mel(load_audio(tmp_path / row["audio"]))) for row in rows]
+    marked = np.full((7, 40), 3.0, np.float16)
+    build(tmp_path, made=[("audio/0-0.wav", marked), *made[:0:-1][1:]])
+    assert sorted(decoded) == ["images-00000", "images-00001", "images-00002", "mels-00003"]
+    assert (Store.open(tmp_path).mel(0) == marked).all()
+    assert all(
+        content(tmp_path)[name] == content(prepared)[name]
+        for name in content(prepared)
+        if name.startswith("store/mels-0000[1-3]")
+    )
+    decoded.clear()
+    build(tmp_path)
+    assert decoded == []
+
+
 BUILDER = """
 import sys
 from s2igan.data import pack

@@ -81,6 +81,7 @@ def make_run(path: Path, store: Store, *, trained: str = "both") -> Path:
     config = {
         "speech_encoder": encoder_to_json(SPEECH),
         "image_encoder": dataclasses.asdict(IMAGE),
+        "image_encoder_weights": image.weights_digest,
         "image_size": SIDE,
     }
     weights = {f"speech_encoder.{key}": value for key, value in speech.state_dict().items()}

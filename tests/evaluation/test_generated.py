@@ -1,6 +1,5 @@
 import numpy as np
 import pytest
-import torch
 from small_birds import SIDE, KnownPictures
 
 from s2igan.corpora.builtin.bird_drawing import ATTRIBUTES
@@ -62,30 +61,6 @@ def test_pictures_follow_seed_and_utterance_in_the_order_asked_for(model, bird_s
     assert np.abs(same[0].astype(int) - pictures[0]).max() <= 1
     alone = draw_pictures(model, bird_store, captions[:1], seed=1)
     assert np.abs(alone[0].astype(int) - pictures[0]).max() <= 1
-
-
-def test_every_image_that_is_reranked_has_noise_of_its_own(model, bird_store, monkeypatch):
-    """More pictures than one turn takes: none has the noise of another."""
-    given = []
-
-    def draw(condition, noise):
-        assert len(noise) == 3 * len(condition.embedding)
-        given.append(noise)
-        return np.zeros((len(condition.embedding), SIDE, SIDE, 3), np.uint8)
-
-    monkeypatch.setattr(model, "rerank", 3)
-    monkeypatch.setattr(model, "draw", draw)
-    pictures = draw_pictures(model, bird_store, np.resize(np.arange(len(bird_store)), 70), seed=1)
-    assert len(pictures) == 70
-    assert len(torch.unique(torch.cat(given), dim=0)) == 210
-
-
-def test_the_record_says_among_how_many_each_picture_was_chosen(evaluation, model, monkeypatch):
-    monkeypatch.setattr(model, "rerank", 2)
-    blank = np.zeros((3, SIDE, SIDE, 3), np.uint8)
-    monkeypatch.setattr(model, "draw", lambda condition, noise: blank)
-    fakes = evaluation.draw(evaluation.split.utterances[:3])
-    assert fakes.protocol["rerank"] == 2
 
 
 def test_the_papers_map_of_perfect_fakes_and_of_noise(bird_store, evaluation, monkeypatch):

@@ -16,10 +16,9 @@ from s2igan.checkpoint import load_model
 from s2igan.errors import UserError
 from s2igan.evaluation.evaluate import evaluate
 from s2igan.models.li2020 import CnnLstmConfig
-from s2igan.pipeline import SpeechCondition, SpeechToImage
+from s2igan.pipeline import SpeechToImage
 from s2igan.recipes import BASES, METHODS, resolve
 from s2igan.training import stages
-from s2igan.training.beyond import Beyond, InUse
 from s2igan.training.train import load_sen, train_run
 from tiny_corpus import make_store, shrunk, tiny_recipe, with_rdg
 
@@ -126,20 +125,6 @@ def test_samples_of_a_speech_encoder_that_trains_along_follow_it(store, tmp_path
         train(recipe, store, tmp_path / "run")
     same_size = [a for a in embedded if len(a) == len(embedded[-1])]
     assert not torch.allclose(same_size[0], same_size[-1], atol=1e-4)
-
-
-def test_reranking_travels_to_the_model_and_into_the_records(store, tmp_path):
-    recipe = replace(tiny_recipe(1), beyond=Beyond(in_use=InUse(rerank=3)))
-    run = train(recipe, store, tmp_path / "run")
-    model = SpeechToImage.load(run)
-    assert model.rerank == 3
-    noise = model.noise(2, 0)
-    assert len(noise) == 6
-    condition = SpeechCondition(torch.randn(2, model.generator.config.embedding))
-    assert len(model.draw(condition, noise)) == 2
-    _, image = load_sen(run, torch.device("cpu"))
-    assert torch.equal(model.image_encoder.head.weight, image.head.weight)
-    assert SpeechToImage.load(train(tiny_recipe(1), store, tmp_path / "plain")).image_encoder is None
 
 
 def test_the_front_end_travels_from_store_to_model(tmp_path):

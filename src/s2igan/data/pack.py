@@ -10,14 +10,14 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from jaxtyping import Bool, Float16, Int32, Int64
+from jaxtyping import Bool, Float16, Float32, Int32, Int64
 
 from s2igan.data.images import Box, load_image
 from s2igan.data.layout import (
@@ -57,6 +57,7 @@ def build_store(
     left_out: Sequence[Mapping[str, Any]] = (),
     validation_from_train: bool = False,
     facts: Mapping[str, Any] | None = None,
+    made: Iterable[tuple[str, Float16[np.ndarray, "_ 40"]]] = (),
     jobs: int | None = None,
     progress: bool = True,
     allow_rejected: bool = False,
@@ -73,6 +74,8 @@ def build_store(
             for other than one; it is named and counted with what is rejected here.
         validation_from_train: stage 2 trains on the validation split too (`Store.training_splits`).
         facts: what else the report says about the corpus.
+        made: log-mels (`stored_log_mel`) by path, as recordings are made that the manifest names: what is here is not
+            decoded. It is exhausted before any file is read.
         jobs: processes of one thread each; as many as there are usable cores unless given.
 
     Raises:
@@ -108,6 +111,7 @@ def build_store(
         Task(root, "mels", share, window, min_seconds, store / shard_name("mels", number))
         for number, share in enumerate(in_shares(recordings, MEL_SHARD_ITEMS))
     ]
+    _write_made(mels, made)
     _build_shards([*images, *mels], jobs, progress)
     shards = {task.target.name: task.target.stat().st_size for task in [*images, *mels]}
     for path in store.glob("*.safetensors"):
@@ -256,35 +260,30 @@ def _build_shards(tasks: Sequence[Task], jobs: int | None, progress: bool) -> No
             bars.advance(bar, len(task.items))
 
 
+def _write_made(tasks: Sequence[Task], made: Iterable[tuple[str, Float16[np.ndarray, "_ 40"]]]) -> None:
+    """Write the shards of which every log-mel comes by its path, each as soon as it is complete."""
+    place = {item.path: (task, row) for task in tasks for row, item in enumerate(task.items)}
+    parts: dict[Path, dict[int, np.ndarray]] = {}
+    for path, mel in made:
+        task, row = place[path]
+        part = parts.setdefault(task.target, {})
+        part[row] = mel
+        if len(part) == len(task.items):
+            key, _ = task.key_and_time()
+            _save_shard(task, key, [part[row] for row in range(len(part))], {})
+            del parts[task.target]
+
+
 def _write_shard(task: Task) -> None:
+    key, _ = task.key_and_time()  # before the files are read
+    _save_shard(task, key, *decode(task))
+
+
+def _save_shard(task: Task, key: str, arrays: Sequence[np.ndarray], rejected: Mapping[int, str]) -> None:
+    """The file of a shard (see `layout`), of the arrays of its items in their order, without those rejected."""
     import safetensors.numpy
 
-    key, _ = task.key_and_time()  # before the files are read
-    tensors, rejected = decode(task)
-    header = json.dumps({"key": key, "rejected": rejected}, ensure_ascii=False)
-    with atomic_write(task.target) as file:
-        file.write(safetensors.numpy.save(tensors, metadata={HEADER: header}))
-
-
-def decode(task: Task) -> tuple[dict[str, np.ndarray], dict[int, str]]:
-    """The tensors of a shard (see `layout`), and why items are rejected, by their position in the task.
-
-    The reasons are without the path, which stands beside them, and without where the corpus lies.
-    """
-    arrays: list[np.ndarray] = []
-    rows: list[int] = []
-    rejected: dict[int, str] = {}
-    for row, item in enumerate(task.items):
-        path = task.root / item.path
-        try:
-            if task.kind == "images":
-                arrays.append(load_image(path, int(task.setting), item.box, LONGEST))
-            else:
-                arrays.append(_log_mel(path, item, task))
-            rows.append(row)
-        except UserError as error:
-            rejected[row] = str(error).removeprefix(f"{path}: ").replace(str(path), item.path)
-    tensors = {"rows": np.array(rows, np.int32)}
+    tensors = {"rows": np.array([row for row in range(len(task.items)) if row not in rejected], np.int32)}
     if task.kind == "images":
         wide = [picture.shape[1] > picture.shape[0] for picture in arrays]
         arrays = [picture.swapaxes(0, 1) if is_wide else picture for picture, is_wide in zip(arrays, wide, strict=True)]
@@ -296,20 +295,50 @@ def decode(task: Task) -> tuple[dict[str, np.ndarray], dict[int, str]]:
         nothing = np.empty((0, N_MELS), np.float16)
     tensors[task.kind] = np.concatenate([nothing, *arrays])
     tensors["offsets"] = np.cumsum([0, *map(len, arrays)], dtype=np.int64)
-    return tensors, rejected
+    header = json.dumps({"key": key, "rejected": rejected}, ensure_ascii=False)
+    with atomic_write(task.target) as file:
+        file.write(safetensors.numpy.save(tensors, metadata={HEADER: header}))
+
+
+def decode(task: Task) -> tuple[list[np.ndarray], dict[int, str]]:
+    """The pictures or log-mels of a shard, and why items are rejected, by their position in the task.
+
+    The reasons are without the path, which stands beside them, and without where the corpus lies.
+    """
+    arrays: list[np.ndarray] = []
+    rejected: dict[int, str] = {}
+    for row, item in enumerate(task.items):
+        path = task.root / item.path
+        try:
+            if task.kind == "images":
+                arrays.append(load_image(path, int(task.setting), item.box, LONGEST))
+            else:
+                arrays.append(_log_mel(path, item, task))
+        except UserError as error:
+            rejected[row] = str(error).removeprefix(f"{path}: ").replace(str(path), item.path)
+    return arrays, rejected
 
 
 def _log_mel(path: Path, item: Item, task: Task) -> Float16[np.ndarray, "frames 40"]:
-    import torch
-
-    from s2igan.audio import check_seconds, load_audio, log_mel
+    from s2igan.audio import check_seconds, load_audio
 
     wave = load_audio(path, item.start_seconds, item.end_seconds)
     check_seconds(wave, task.min_seconds, str(path))
+    return stored_log_mel(wave, task.setting)  # type: ignore[arg-type]
+
+
+def stored_log_mel(
+    wave: Float32[np.ndarray, " samples"], window: Literal["hann", "hamming"] = "hann"
+) -> Float16[np.ndarray, "frames 40"]:
+    """The log-mel of a waveform at 22,050 Hz as the store keeps it."""
+    import torch
+
+    from s2igan.audio import log_mel
+
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # several round a few numbers otherwise
     try:
-        return log_mel(torch.from_numpy(wave), window=task.setting).half().numpy()  # type: ignore[arg-type]
+        return log_mel(torch.from_numpy(wave), window=window).half().numpy()
     finally:
         torch.set_num_threads(threads)
 

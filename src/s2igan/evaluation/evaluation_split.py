@@ -10,13 +10,13 @@ import numpy as np
 import torch
 from jaxtyping import Int
 
-from s2igan.checkpoint import load_model
 from s2igan.data.store import Store
 from s2igan.errors import UserError
 from s2igan.models.encoders import Encoder
+from s2igan.models.exported import ExportedModel
 from s2igan.models.image_encoder import ImageEncoder
 from s2igan.pipeline import MODEL_FOLDER, SpeechToImage
-from s2igan.training.train import SEN_FOLDER, load_sen
+from s2igan.training.train import finished_sen
 
 
 @dataclass(frozen=True)
@@ -86,21 +86,11 @@ class Networks:
         Raises:
             UserError: not even stage 1 is finished, or its files are of another version.
         """
-        if not (run / MODEL_FOLDER).is_dir():
-            speech, image = load_sen(run, device)
-            return cls(speech, image, load_model(run / SEN_FOLDER)[0]["image_size"], None)
-        model = SpeechToImage.load(run, device)
-        config, weights = load_model(run / MODEL_FOLDER)
-        try:
-            image = ImageEncoder.of_model(config, run / MODEL_FOLDER / "config.json")
-            image.head.load_state_dict({key: weights[f"image_head.{key}"] for key in image.head.state_dict()})
-            image_size = config["image_size"]
-        except (KeyError, TypeError, RuntimeError) as error:
-            raise UserError(
-                f"{run / MODEL_FOLDER}: no image encoder that this version knows, so there is nothing to score against;"
-                " use the version of s2igan that trained the model."
-            ) from error
-        return cls(model.speech_encoder, image.to(device).eval(), image_size, model)
+        trained = (run / MODEL_FOLDER).is_dir()
+        exported = ExportedModel.read(run / MODEL_FOLDER) if trained else finished_sen(run)
+        model = SpeechToImage.of(exported, device) if trained else None
+        speech = exported.speech_encoder().to(device).eval() if model is None else model.speech_encoder
+        return cls(speech, exported.image_encoder().to(device).eval(), exported.image_size, model)
 
 
 def check_size(model: SpeechToImage, store: Store) -> None:

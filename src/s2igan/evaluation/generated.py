@@ -58,8 +58,6 @@ class Fakes:
     pictures: UInt8[np.ndarray, "images side side 3"]
     seed: int
     """Of the noise."""
-    rerank: int = 1
-    """Images of which the encoders of stage 1 kept one, for each picture."""
 
     @property
     def side(self) -> int:
@@ -72,7 +70,6 @@ class Fakes:
         return {
             "captions": len(self.captions),
             "images_per_caption": 1,
-            "rerank": self.rerank,
             "image_size": self.side,
             "seed": self.seed,
         }
@@ -89,7 +86,7 @@ class Evaluation:
     def draw(self, captions: Int[np.ndarray, " captions"], *, noise: int = 0) -> Fakes:
         """An image of each caption at the highest resolution; other numbers ``noise``, other images."""
         model, seed = self.model, self.seed + noise
-        return Fakes(captions, draw_pictures(model, self.split.store, captions, seed=seed), seed, model.rerank)
+        return Fakes(captions, draw_pictures(model, self.split.store, captions, seed=seed), seed)
 
     @cached_property
     def encoder(self) -> ImageEncoder:
@@ -115,14 +112,14 @@ def draw_pictures(
 
     Utterances of similar length are drawn together, so that little padding is computed.
     """
-    noise = model.noise(len(captions), seed).unflatten(0, (len(captions), model.rerank))
+    noise = model.noise(len(captions), seed)
     side = model.resolutions[-1]
     pictures = np.empty((len(captions), side, side, 3), dtype=np.uint8)
     by_length = np.argsort(store.n_frames[captions], kind="stable")
     for start in track(range(0, len(captions), DRAWN_AT_ONCE), "Generating"):
         rows = by_length[start : start + DRAWN_AT_ONCE]
         condition = model.listen(*encoder_input(store, captions[rows], model.speech_encoder.reads))
-        pictures[rows] = model.draw(condition, noise[torch.from_numpy(rows)].flatten(0, 1))
+        pictures[rows] = model.draw(condition, noise[torch.from_numpy(rows)])
     return pictures
 
 

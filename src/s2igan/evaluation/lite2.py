@@ -1,4 +1,4 @@
-"""EfficientNet-Lite2: an image space that no training, loss or re-ranking of this package uses."""
+"""EfficientNet-Lite2: an image space that no training or loss of this package uses."""
 
 from __future__ import annotations
 

@@ -7,11 +7,11 @@ Each is called with a padded batch of what it `reads` and the lengths, has a `co
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
 
-from s2igan.errors import UserError
+from s2igan.checkpoint import config_from_json
 from s2igan.models.li2020 import CnnLstmConfig, CnnLstmEncoder
 from s2igan.models.precomputed import Precomputed, PrecomputedConfig
 from s2igan.models.speech_encoder import SpeechEncoder, SpeechEncoderConfig
@@ -48,14 +48,6 @@ def encoder_from_json(values: Any, path: Path) -> EncoderConfig:
     Raises:
         UserError: `values` describes no encoder that is known here; `path` is the file that holds them.
     """
-    sizes = dict(values) if isinstance(values, Mapping) else {"kind": None}
-    kind = sizes.pop("kind", "sed")
-    cls = KINDS[kind][0] if kind in KINDS else None
-    if cls is None or not sizes.keys() <= {field.name for field in fields(cls)}:
-        raise UserError(
-            f"{path} does not describe a speech encoder that this version knows; use the version of s2igan that "
-            "trained the model."
-        )
-    plain = {name: tuple(size) if isinstance(size, list) else size for name, size in sizes.items()}
-    config: EncoderConfig = cls(**plain)
-    return config
+    sizes = dict(values) if isinstance(values, Mapping) else {}
+    cls, _ = KINDS.get(sizes.pop("kind", "sed"), (None, None))
+    return config_from_json(cls or SpeechEncoderConfig, sizes if cls and values else None, path, "a speech encoder")

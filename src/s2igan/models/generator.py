@@ -5,7 +5,7 @@ method.md section 4; Wang et al. 2020, Eq. 7.
 
 import math
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import ClassVar, Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -14,7 +14,6 @@ from torch import Tensor, nn
 
 from s2igan.errors import UserError
 from s2igan.models.blocks import ConcatConv3x3, ResidualBlock, UpBlock, gate
-from s2igan.models.noise_mixture import NoiseMixture
 
 BASE_RESOLUTION = 4
 """Side in pixels of the map that the first linear layer makes."""
@@ -23,6 +22,9 @@ BASE_RESOLUTION = 4
 @dataclass(frozen=True)
 class GeneratorConfig:
     """Sizes of the generator."""
+
+    method: ClassVar[str] = "the paper's RDG"
+    """What results are named by."""
 
     embedding: int = 1024
     """Dimensions of the speech embedding."""
@@ -39,11 +41,6 @@ class GeneratorConfig:
     dense: Literal["previous", "none", "full"] = "previous"
     """What joins a refinement stage before its up-block: h_{i-1} as in the authors' implementation, nothing
     (StackGAN-v2), or every earlier h as Eq. 7 says."""
-    noise_components: int = 0
-    """Outside of training, z comes from a mixture of this number of normal distributions; 0, as in the paper, is one
-    standard normal distribution."""
-    condition_scale: float = 1.0
-    """Outside of training, factor on the difference between c and its average; 1 is the paper."""
 
     def __post_init__(self) -> None:
         first, ups = self.resolutions[0], self.resolutions[0] / BASE_RESOLUTION
@@ -100,30 +97,6 @@ class ConditioningAugmentation(nn.Module):
         mu, logvar = F.glu(self.fc(embedding), dim=1).chunk(2, dim=1)
         c = mu if eps is None else mu + torch.exp(logvar / 2) * eps
         return Condition(c, mu, logvar)
-
-
-class ConditionScale(nn.Module):
-    """Outside of training, scales the difference between c and its average over the training set. Not in the paper.
-
-    New combinations of known words give conditions that lie too near the average; a factor above 1 corrects that.
-
-    Args:
-        factor: 1 changes nothing.
-        condition: dimensions of c.
-    """
-
-    average: Float[Tensor, " condition"]
-
-    def __init__(self, factor: float, condition: int) -> None:
-        super().__init__()
-        self.factor = factor
-        self.register_buffer("average", torch.zeros(condition))
-
-    def forward(
-        self, c: Float[Tensor, "batch condition"], mu: Float[Tensor, "batch condition"]
-    ) -> Float[Tensor, "batch condition"]:
-        """c, moved as far as its mean ``mu`` moves."""
-        return c + (self.factor - 1) * (mu - self.average)
 
 
 class InitialStage(nn.Module):
@@ -210,9 +183,6 @@ class Generator(nn.Module):
             for i in range(len(channels) - 1)
         )
         self.to_rgb = nn.ModuleList(ToRGB(n) for n in channels)
-        scaled = config.condition_scale != 1
-        self.condition_scale = ConditionScale(config.condition_scale, config.condition) if scaled else None
-        self.mixture = NoiseMixture(config.noise_components, config.z) if config.noise_components else None
 
     def hidden(
         self, c: Float[Tensor, "batch condition"], z: Float[Tensor, "batch z"], scales: int | None = None
@@ -256,10 +226,6 @@ class Generator(nn.Module):
             scales: how many, from the lowest; None is all.
         """
         c, mu, logvar = self.conditioning(embedding, eps)
-        if self.condition_scale is not None and not self.training:
-            c = self.condition_scale(c, mu)
-        if self.mixture is not None:
-            z = self.mixture(z)
         hidden = self.hidden(c, z, scales)
         images = tuple(to_rgb(h) for to_rgb, h in zip(self.to_rgb[: len(hidden)], hidden, strict=True))
         return GeneratorOutput(images, mu, logvar, c)

@@ -4,7 +4,7 @@ import hashlib
 import importlib.util
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from s2igan.checkpoint import config_from_json
 from s2igan.errors import UserError
 
 
@@ -60,24 +61,6 @@ class ImageEncoderConfig:
         if self.pooling == "pyramid" and self.backbone != "efficientnet_lite0":
             raise UserError(f"pooling pyramid reads EfficientNet-Lite0 only; choose pooling mean for {self.backbone}.")
 
-    @classmethod
-    def from_json(cls, values: Any, path: Path) -> "ImageEncoderConfig":
-        """Reads the config back from a model's `config.json`.
-
-        Version 0.1.0 wrote the path of a file with weights there. It is left out: no model decides which files are
-        opened.
-
-        Raises:
-            UserError: `values` describes no image encoder of this version; `path` is the file that holds them.
-        """
-        known = {field.name for field in fields(cls)}
-        if not isinstance(values, Mapping) or not values.keys() <= known | {"weights"}:
-            raise UserError(
-                f"{path} does not describe an image encoder that this version knows; use the version of s2igan that "
-                "trained the model."
-            )
-        return cls(**{name: value for name, value in values.items() if name in known})
-
     @property
     def features(self) -> int:
         """Dimensions of the frozen features."""
@@ -124,8 +107,9 @@ class ImageEncoder(nn.Module):
         Raises:
             UserError: as when it is made; or the weights found here are not those that the model was trained with.
         """
-        encoder = cls(ImageEncoderConfig.from_json(config.get("image_encoder"), path))
-        if config.get("image_encoder_weights", encoder.weights_digest) != encoder.weights_digest:
+        sizes = config_from_json(ImageEncoderConfig, config.get("image_encoder"), path, "an image encoder")
+        encoder = cls(sizes)
+        if config.get("image_encoder_weights") != encoder.weights_digest:
             raise UserError(
                 f"{path}: the model was trained with other weights of {encoder.config.backbone} than those found here; "
                 "name their file with --image-encoder-weights."

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from s2igan.checkpoint import config_from_json
 from s2igan.errors import UserError
 from s2igan.models.autoencoder import BASE_SIDE, AutoencoderConfig
 from s2igan.models.encoders import Encoder
@@ -22,6 +25,9 @@ from s2igan.models.speech_encoder import SpeechEncoder
 @dataclass(frozen=True)
 class LatentFlowConfig:
     """Sizes of its three networks, and how it is sampled."""
+
+    method: ClassVar[str] = "latent flow, not in the paper"
+    """What results are named by."""
 
     autoencoder: AnyAutoencoderConfig
     matchmap: MatchmapConfig
@@ -48,29 +54,23 @@ class LatentFlowConfig:
         return math.prod(self.autoencoder.latent_shape)
 
     @classmethod
-    def from_json(cls, values: Any, path: object) -> LatentFlowConfig:
+    def from_json(cls, values: Any, path: Path) -> LatentFlowConfig:
         """Reads it back from a model's `config.json`.
 
         Raises:
             UserError: `values` describes no latent flow of this version; `path` is the file that holds them.
         """
-        try:
-            pretrained = "source" in values["autoencoder"]
+        what = "a latent flow"
+        if isinstance(values, Mapping):
+            pretrained = "source" in (values.get("autoencoder") or {})
             kinds: dict[str, Any] = {
                 "autoencoder": PretrainedAutoencoderConfig if pretrained else AutoencoderConfig,
                 "matchmap": MatchmapConfig,
                 "network": FlowNetworkConfig,
             }
-            parts = {
-                name: kind(**{key: tuple(v) if isinstance(v, list) else v for key, v in values[name].items()})
-                for name, kind in kinds.items()
-            }
-            return cls(**{**values, **parts})
-        except (TypeError, KeyError, AttributeError):
-            raise UserError(
-                f"{path} does not describe a latent flow that this version knows; use the version of s2igan that "
-                "trained the model."
-            ) from None
+            parts = {name: config_from_json(kind, values.get(name), path, what) for name, kind in kinds.items()}
+            values = {**values, **parts}
+        return config_from_json(cls, values, path, what)
 
 
 class LatentFlow(nn.Module):

@@ -6,7 +6,9 @@ import base64
 import io
 from pathlib import Path
 
+import numpy as np
 import soundfile
+from jaxtyping import Float
 from PIL import Image
 
 from s2igan.errors import UserError
@@ -22,14 +24,19 @@ def picture(path: Path) -> tuple[str, int, int]:
     Raises:
         UserError: the picture is missing or unreadable.
     """
-    content = io.BytesIO()
     try:
         with Image.open(path) as image:
-            kind = "png" if max(image.size) <= PNG_UP_TO else "jpeg"
-            image.convert("RGB").save(content, kind, quality=JPEG_QUALITY)
-            return _uri(f"image/{kind}", content), *image.size
+            return picture_uri(image), *image.size
     except OSError as error:
         raise _missing(path, "picture") from error
+
+
+def picture_uri(image: Image.Image) -> str:
+    """The URI of a picture."""
+    content = io.BytesIO()
+    kind = "png" if max(image.size) <= PNG_UP_TO else "jpeg"
+    image.convert("RGB").save(content, kind, quality=JPEG_QUALITY)
+    return _uri(f"image/{kind}", content)
 
 
 def sound(path: Path) -> str:
@@ -42,8 +49,13 @@ def sound(path: Path) -> str:
         samples, rate = soundfile.read(path, dtype="float32", always_2d=True)
     except (OSError, soundfile.SoundFileError) as error:
         raise _missing(path, "sound") from error
+    return sound_uri(samples.mean(axis=1), rate)
+
+
+def sound_uri(samples: Float[np.ndarray, " samples"], rate: int) -> str:
+    """The URI of a waveform, as MP3."""
     content = io.BytesIO()
-    soundfile.write(content, samples.mean(axis=1), rate, format="MP3", subtype="MPEG_LAYER_III", compression_level=0.6)
+    soundfile.write(content, samples, rate, format="MP3", subtype="MPEG_LAYER_III", compression_level=0.6)
     return _uri("audio/mpeg", content)
 
 

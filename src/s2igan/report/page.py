@@ -52,13 +52,6 @@ def headlines(run: str | Path) -> list[str]:
 
 def page(run: RunDirectory) -> str:
     """The whole page as HTML; UserError as `write_report`."""
-    templates = Environment(
-        loader=PackageLoader("s2igan", "report"),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=StrictUndefined,
-    )
     evaluation, groups = read_evaluation(run)
     records = run.read_metrics()
     sample_sheet, figure3 = run.evaluation / SAMPLE_SHEET, run.evaluation / FIGURE3
@@ -69,28 +62,45 @@ def page(run: RunDirectory) -> str:
         seconds[stage] = max(seconds.get(stage, 0.0), record["seconds"])
     seconds |= {"Evaluation": evaluation["seconds"]} if evaluation["seconds"] else {}
     settings = {"Configuration": run.config, "Environment": read_json(run.path / "environment.json")}
-    return templates.get_template("page.html").render(
-        name=run.path.resolve().name,
-        recipe=run.config.get("recipe", {}).get("name", "unknown"),
-        version=__version__,
-        groups=groups,
-        split=evaluation["split"],
-        other_data=about_data(evaluation["data"]),
-        finding=run.config.get("expect") == "finding",
-        met=met(evaluation, samples),
-        protocols=protocols,
-        sample_sheet=sample_sheet,
-        samples=samples,
-        figure3=figure3,
-        changed=read_json(figure3 / f"{FIGURE3}.json"),
-        stages=list(stages(records)),
-        grids=grids(run.samples),
-        phases=list(charts.phases(seconds)),
-        together=charts.duration(sum(seconds.values())),
-        settings={name: json.dumps(facts, indent=2, ensure_ascii=False) for name, facts in settings.items() if facts},
-        charts=charts,
-        picture=picture,
-        sound=sound,
+    return (
+        templates()
+        .get_template("page.html")
+        .render(
+            name=run.path.resolve().name,
+            recipe=run.config.get("recipe", {}).get("name", "unknown"),
+            version=__version__,
+            groups=groups,
+            split=evaluation["split"],
+            other_data=about_data(evaluation["data"]),
+            finding=run.config.get("expect") == "finding",
+            met=met(evaluation, samples),
+            protocols=protocols,
+            sample_sheet=sample_sheet,
+            samples=samples,
+            figure3=figure3,
+            changed=read_json(figure3 / f"{FIGURE3}.json"),
+            stages=list(stages(records)),
+            grids=grids(run.samples),
+            phases=list(charts.phases(seconds)),
+            together=charts.duration(sum(seconds.values())),
+            settings={
+                name: json.dumps(facts, indent=2, ensure_ascii=False) for name, facts in settings.items() if facts
+            },
+            charts=charts,
+            picture=picture,
+            sound=sound,
+        )
+    )
+
+
+def templates() -> Environment:
+    """The pages of this folder; every value in them is escaped."""
+    return Environment(
+        loader=PackageLoader("s2igan", "report"),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=StrictUndefined,
     )
 
 

@@ -13,7 +13,7 @@ from typing import Protocol, cast, runtime_checkable
 from urllib.parse import parse_qsl
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int16
 
 from s2igan.errors import UserError
 
@@ -69,19 +69,24 @@ def parse_voice(voice: str) -> Synthesizer:
     return from_voice(rest, options)
 
 
-def flac(voice: Synthesizer, text: str, bits: int = 16) -> bytes:
-    """A text spoken by a voice, as the bytes of a FLAC file of `bits` precision, at most 16.
+def speak(voice: Synthesizer, text: str, bits: int = 16) -> Int16[np.ndarray, " samples"]:
+    """A text spoken by a voice, with `bits` of precision, at most 16; the other bits are zero, which FLAC does not
+    store.
 
     Raises:
         UserError: if the voice cannot speak the text.
     """
-    import soundfile
-
-    unused = 16 - bits  # bits left zero, which FLAC does not store
     full_scale = 2 ** (bits - 1)
     rounded = np.round(voice.synthesize(text) * full_scale).clip(-full_scale, full_scale - 1)
+    return rounded.astype(np.int16) << (16 - bits)
+
+
+def flac(samples: Int16[np.ndarray, " samples"], sample_rate: int) -> bytes:
+    """The bytes of a FLAC file."""
+    import soundfile
+
     file = io.BytesIO()
-    soundfile.write(file, rounded.astype(np.int16) << unused, voice.sample_rate, format="FLAC", subtype="PCM_16")
+    soundfile.write(file, samples, sample_rate, format="FLAC", subtype="PCM_16")
     return file.getvalue()
 
 

@@ -13,13 +13,14 @@ import torch
 from rich.console import Console
 from torch import Tensor, nn
 
-from s2igan.checkpoint import MODEL_FILES, file_digest, load_model, save_model
+from s2igan.checkpoint import MODEL_FILES, file_digest, save_model
 from s2igan.data.dataset import SpeechImageData, embedding_rows, encoder_input
 from s2igan.data.store import Store
 from s2igan.errors import UserError
 from s2igan.files import cache_folder
 from s2igan.models.blocks import seeded
-from s2igan.models.encoders import Encoder, build_encoder, encoder_from_json, encoder_to_json
+from s2igan.models.encoders import Encoder, build_encoder, encoder_to_json
+from s2igan.models.exported import ExportedModel
 from s2igan.models.generator import Generator
 from s2igan.models.image_encoder import ImageEncoder
 from s2igan.models.latent_flow import LatentFlow, check_frames
@@ -307,7 +308,6 @@ def export(
         **_networks(speech, image, recipe.sen.image_size),
         kind: dataclasses.asdict(drawer.config),
         "front_end": {"window": store.window, "pad_mode": "reflect"},
-        "rerank": recipe.beyond.in_use.rerank,
         "recipe": recipe.name,
         **began,
     }
@@ -321,12 +321,8 @@ def load_sen(run: Path, device: torch.device) -> tuple[Encoder, ImageEncoder]:
     Raises:
         UserError: stage 1 of the run is not finished.
     """
-    config, weights = _finished_sen(run)
-    file = run / SEN_FOLDER / MODEL_FILES[0]
-    speech = build_encoder(encoder_from_json(config["speech_encoder"], file))
-    image = ImageEncoder.of_model(config, file)
-    nn.ModuleDict({"speech_encoder": speech, "image_head": image.head}).load_state_dict(weights)
-    return speech.to(device).eval(), image.to(device).eval()
+    stage_1 = finished_sen(run)
+    return stage_1.speech_encoder().to(device).eval(), stage_1.image_encoder().to(device).eval()
 
 
 def check_sen(source: Path, recipe: Recipe, store: Store, *, allow_other_data: bool) -> dict[str, Any]:
@@ -339,8 +335,7 @@ def check_sen(source: Path, recipe: Recipe, store: Store, *, allow_other_data: b
     Raises:
         UserError: it cannot; each difference is named.
     """
-    config, _ = _finished_sen(source)
-    trained = config.get("trained")
+    trained = finished_sen(source).config.get("trained")
     if trained is None:
         raise UserError(
             f"{source}: its stage 1 was trained by s2igan 0.1.0, which recorded no settings; train it anew."
@@ -367,15 +362,16 @@ def copy_sen(source: Path, run: RunDirectory, facts: dict[str, Any]) -> None:
     weights_file = run.path / SEN_FOLDER / MODEL_FILES[1]
     if weights_file.exists() and file_digest(weights_file) == facts["sha256"]:
         return
-    config, weights = _finished_sen(source)
-    save_model(run.path / SEN_FOLDER, config, weights)
+    stage_1 = finished_sen(source)
+    save_model(run.path / SEN_FOLDER, dict(stage_1.config), stage_1.weights)
     run.log(f"sen: taken from a run of {facts['recipe']}, weights {facts['sha256'][:16]}")
 
 
-def _finished_sen(run: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+def finished_sen(run: Path) -> ExportedModel:
+    """The networks that stage 1 left in a run; UserError where it is not finished."""
     if not (run / SEN_FOLDER).is_dir():
         raise UserError(f"{run} has no finished stage 1; train it first with s2igan train ... --stage 1.")
-    return load_model(run / SEN_FOLDER)
+    return ExportedModel.read(run / SEN_FOLDER)
 
 
 def _json(config: dict[str, Any]) -> dict[str, Any]:

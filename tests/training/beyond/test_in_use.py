@@ -1,12 +1,10 @@
 """The averaged generator in use."""
 
-import pytest
 import torch
 from torch import nn
 
-from s2igan.errors import UserError
 from s2igan.models.generator import Generator, GeneratorConfig
-from s2igan.training.beyond.in_use import CALIBRATION_BATCHES, InUse, calibrate_batch_norm
+from s2igan.training.beyond.in_use import CALIBRATION_BATCHES, calibrate_batch_norm
 
 
 def test_calibrated_statistics_are_plain_averages_over_batches_of_training_descriptions():
@@ -26,8 +24,3 @@ def test_calibrated_statistics_are_plain_averages_over_batches_of_training_descr
     torch.testing.assert_close(norm.running_var, variances.mean(dim=0))
     assert not generator.training
     assert norm.momentum == 0.1
-
-
-def test_there_is_at_least_one_image_to_choose():
-    with pytest.raises(UserError, match="rerank 0"):
-        InUse(rerank=0)

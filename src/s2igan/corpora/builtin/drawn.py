@@ -11,6 +11,7 @@ What is drawn and how it is described is a `DrawnSet`; `birds` and `flowers` are
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import importlib.metadata
 import io
@@ -24,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Int64, UInt8
+from jaxtyping import Float16, Int64, UInt8
 from PIL import Image
 
 from s2igan.corpora.builtin import phrases, svg
@@ -34,14 +35,14 @@ from s2igan.data.manifest import SPLITS, Utterance, write_manifest
 from s2igan.errors import UserError
 from s2igan.files import abandoned, atomic_write_json, disk_errors, has_content, write_whole
 from s2igan.parallel import each_result, progress_bars
-from s2igan.speech import flac, parse_voice
+from s2igan.speech import flac, parse_voice, speak
 
 HELD_OUT_SHARE = 130 / 250  # of the classes
 VALIDATION_SHARE = 30 / 130  # of these; development and test have half of the others each
 MAX_CLASSES = 1000
 SWAPS_PER_CELL, MAX_SWAPS = 60, 60_000  # attempts to balance the species, per class and attribute and in all
 OVERSAMPLING = 1.5  # small pictures are drawn larger than they are stored, which keeps thin lines even
-OVERSAMPLED_BELOW = stored_size(128)  # pixels; from here on the renderer's own anti-aliasing is enough
+OVERSAMPLED_BELOW = stored_size(64)  # pixels; from here on the renderer's own anti-aliasing is enough
 PNG_LEVEL = 3  # zlib's; a higher one takes longer than the drawing is worth
 FLAC_BITS = 11  # precision of the speech files: noise at -66 dB of full scale, half the size of 16 bits
 
@@ -285,11 +286,6 @@ def drawing_side(side: int) -> int:
     return round(OVERSAMPLING * side) if side < OVERSAMPLED_BELOW else side
 
 
-def spoken(voice: str, text: str) -> bytes:
-    """A text spoken by a voice, as the bytes of a FLAC file of 11 bits precision."""
-    return flac(parse_voice(voice), text, bits=FLAC_BITS)
-
-
 # ---------------------------------------------------------------------------------------------------------- preparation
 
 
@@ -320,13 +316,26 @@ class _Picture:
         files = [self.image, *(self.audio(k) for k in range(len(self.descriptions)))]
         return all(has_content(self.root / file) for file in files)
 
-    def make(self) -> None:
-        """Draw and speak what is not there yet."""
+    def make(self) -> list[tuple[str, Float16[np.ndarray, "_ 40"]]]:
+        """Draw and speak what is not there yet; the paths of what was spoken now, with log-mels equal to those that the
+        files would give."""
+        from s2igan.audio import resampled
+        from s2igan.data.pack import stored_log_mel
+
         if not has_content(self.root / self.image):
             write_whole(self.root / self.image, _png(self.drawn.draw(self.attributes, self.seed, self.side)))
+        spoken = {}
         for k, description in enumerate(self.descriptions):
             if not has_content(self.root / self.audio(k)):
-                write_whole(self.root / self.audio(k), spoken(description.voice, description.text))
+                voice = parse_voice(description.voice)
+                samples = speak(voice, description.text, bits=FLAC_BITS)
+                write_whole(self.root / self.audio(k), flac(samples, voice.sample_rate))
+                spoken[self.audio(k)] = samples / np.float32(32768), voice.sample_rate
+        mels = []
+        for path, (wave, sample_rate) in spoken.items():
+            with contextlib.suppress(UserError):  # `build_store` says what is wrong with the file
+                mels.append((path, stored_log_mel(resampled(wave, sample_rate, path))))
+        return mels
 
     def rows(self) -> Iterator[Utterance]:
         for k, description in enumerate(self.descriptions):
@@ -414,13 +423,13 @@ def prepare(
             side = drawing_side(stored_size(size))
             name = f"{number:03d}_{drawn.class_name.format(**attributes)}"
             pictures.append(_Picture(drawn, out, name, split, attributes, individual, drawing, side, descriptions))
-    _make_all(pictures, jobs)
     write_manifest(out / "manifest.jsonl", (row for picture in pictures for row in picture.rows()))
     facts = {"least_differences": {"wanted": MIN_DIFFERENT, "found": min(different), "species_below": near}}
-    build_store(out / "manifest.jsonl", out, image_size=size, facts=facts, jobs=jobs)
+    build_store(out / "manifest.jsonl", out, image_size=size, facts=facts, made=_make_all(pictures, jobs), jobs=jobs)
 
 
-def _make_all(pictures: Sequence[_Picture], jobs: int | None) -> None:
+def _make_all(pictures: Sequence[_Picture], jobs: int | None) -> Iterator[tuple[str, Float16[np.ndarray, "_ 40"]]]:
+    """Draw and speak what is not there yet; gives the log-mels of what was spoken, by path."""
     root = pictures[0].root
     with disk_errors(root):
         for kind in ("images", "audio"):
@@ -434,7 +443,8 @@ def _make_all(pictures: Sequence[_Picture], jobs: int | None) -> None:
         bar = bars.add_task(
             f"{pictures[0].drawn.name} drawn and described", total=len(pictures), completed=len(pictures) - len(todo)
         )
-        for _ in each_result(_Picture.make, todo, jobs):
+        for _, mels in each_result(_Picture.make, todo, jobs):
+            yield from mels
             bars.advance(bar)
 
 

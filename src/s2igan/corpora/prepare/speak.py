@@ -15,7 +15,7 @@ from s2igan.data.manifest import Utterance
 from s2igan.errors import UserError
 from s2igan.files import abandoned, disk_errors, has_content, write_whole
 from s2igan.parallel import each_result, progress_bars
-from s2igan.speech import flac, parse_voice
+from s2igan.speech import flac, parse_voice, speak
 
 FOLDER = "speech"  # under the folder of the corpus
 CAPTIONS_PER_TASK = 8  # few enough that Ctrl-C does not wait long for a slow voice, enough that a task costs nothing
@@ -129,7 +129,8 @@ def _speak(task: Sequence[_Caption]) -> list[str | None]:
     reasons: list[str | None] = []
     for caption in task:
         try:
-            content = flac(_voice(caption.voice), caption.text)
+            voice = _voice(caption.voice)
+            content = flac(speak(voice, caption.text), voice.sample_rate)
         except UserError as error:
             reasons.append(str(error).rstrip("."))
             continue

@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from s2igan.audio import FRAMES_PER_SECOND
 from s2igan.corpora.importers.source import ReadOptions
 from s2igan.corpora.prepare.corpus import MIN_SECONDS, SOURCE, by_kind, clean, open_source, read_corpus
@@ -60,9 +58,10 @@ class SourceFindings:
 
 def _check(task: Task) -> tuple[dict[Item, str], dict[Item, float]]:
     """Why items cannot be used, and how many seconds the others last."""
-    tensors, rejected = decode(task)
-    seconds = np.diff(tensors["offsets"]) / FRAMES_PER_SECOND
-    lasting = {task.items[row]: seconds[i] for i, row in enumerate(tensors["rows"])} if task.kind == "mels" else {}
+    arrays, rejected = decode(task)
+    usable = [item for row, item in enumerate(task.items) if row not in rejected]
+    seconds = [len(array) / FRAMES_PER_SECOND for array in arrays]
+    lasting = dict(zip(usable, seconds, strict=True)) if task.kind == "mels" else {}
     return {task.items[row]: reason.rstrip(".") for row, reason in rejected.items()}, lasting
 
 

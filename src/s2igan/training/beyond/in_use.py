@@ -1,4 +1,4 @@
-"""How the averaged generator is used: batch-norm statistics of its own, and re-ranking. Not in the paper."""
+"""How the averaged generator is used: batch-norm statistics of its own. Not in the paper."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from s2igan.errors import UserError
 from s2igan.models.generator import Generator, noise
 
 CALIBRATION_BATCHES = 30
@@ -21,12 +20,6 @@ class InUse:
 
     calibrate_batch_norm: bool = False
     """Estimate the averaged generator's batch-norm statistics anew; the reference takes those of the live one."""
-    rerank: int = 1
-    """Each image is chosen among this many, as the one that the encoders of stage 1 place nearest to the speech."""
-
-    def __post_init__(self) -> None:
-        if self.rerank < 1:
-            raise UserError(f"rerank {self.rerank} is no number of images to choose among; choose 1 or more.")
 
 
 @torch.no_grad()

@@ -1,0 +1,115 @@
+"""An exported model, read back: the networks that `s2igan.training.train` writes into a folder of their own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from s2igan.audio import PadMode, Window
+from s2igan.checkpoint import MODEL_FILES, config_from_json, load_model
+from s2igan.errors import UserError
+from s2igan.models.encoders import Encoder, build_encoder, encoder_from_json
+from s2igan.models.generator import Generator, GeneratorConfig
+from s2igan.models.image_encoder import ImageEncoder
+from s2igan.models.latent_flow import LatentFlow, LatentFlowConfig
+
+SHIPPED = Path(__file__).parents[3] / "models"
+"""The trained models, where the package lies in its repository."""
+
+
+@dataclass(frozen=True)
+class FrontEnd:
+    """How the log-mel spectrograms were made that the model learnt from."""
+
+    window: Window = "hann"
+    """Analysis window."""
+    pad_mode: PadMode = "reflect"
+    """What stands before the first and after the last sample."""
+
+
+@dataclass(frozen=True)
+class ExportedModel:
+    """The content of the folder. Each network is built, on the CPU, when it is asked for.
+
+    All raise UserError where the config describes no network of this version, or the weights do not fit it.
+    """
+
+    directory: Path
+    config: Mapping[str, Any]
+    weights: Mapping[str, Tensor]
+
+    @classmethod
+    def read(cls, directory: Path) -> ExportedModel:
+        """Reads both files; UserError as `checkpoint.load_model`, and for a model of s2igan 0.1.0."""
+        config, weights = load_model(directory)
+        if "candidates" in config:  # what 0.1.0 called re-ranking, and always wrote
+            raise UserError(
+                f"{directory}: a model of s2igan 0.1.0, which only that version loads; train it anew, or take one of "
+                "those that s2igan models lists."
+            )
+        return cls(directory, config, weights)
+
+    @property
+    def recipe(self) -> str:
+        """Name of the recipe that trained it."""
+        return str(self.config.get("recipe", "unknown"))
+
+    def speech_encoder(self) -> Encoder:
+        encoder = build_encoder(encoder_from_json(self.config.get("speech_encoder"), self._config_file))
+        self._fill(encoder, "speech_encoder.")
+        return encoder
+
+    def image_encoder(self) -> ImageEncoder:
+        """That of stage 1; UserError also where its backbone has other weights here than the model was trained with."""
+        encoder = ImageEncoder.of_model(self.config, self._config_file)
+        self._fill(encoder.head, "image_head.")
+        return encoder
+
+    @property
+    def image_size(self) -> int:
+        """Side in pixels of the images that the image encoder was trained on."""
+        return int(self.config["image_size"])
+
+    def generator(self) -> Generator | LatentFlow:
+        """What draws: the paper's generator, or latent flow."""
+        config = self.generator_config()
+        drawer: Generator | LatentFlow
+        if isinstance(config, LatentFlowConfig):
+            drawer = LatentFlow(config)
+            self._fill(drawer, "latent_flow.")
+        else:
+            drawer = Generator(config)
+            self._fill(drawer, "generator.")
+        return drawer
+
+    def generator_config(self) -> GeneratorConfig | LatentFlowConfig:
+        """Sizes of what draws, and by which method."""
+        if "latent_flow" in self.config:
+            return LatentFlowConfig.from_json(self.config["latent_flow"], self._config_file)
+        return config_from_json(GeneratorConfig, self.config.get("generator"), self._config_file, "a generator")
+
+    @property
+    def front_end(self) -> FrontEnd:
+        return config_from_json(FrontEnd, self.config.get("front_end", {}), self._config_file, "a front end")
+
+    @property
+    def _config_file(self) -> Path:
+        return self.directory / MODEL_FILES[0]
+
+    def _fill(self, module: nn.Module, prefix: str) -> None:
+        """Loads the tensors under a prefix into a module, all of them and nothing else."""
+        own = {name.removeprefix(prefix): x for name, x in self.weights.items() if name.startswith(prefix)}
+        try:
+            module.load_state_dict(own)
+        except RuntimeError as error:
+            json_name, file = MODEL_FILES[0], self.directory / MODEL_FILES[1]
+            raise UserError(f"{file} does not fit the sizes in {json_name}; copy both files from one run.") from error
+
+
+def shipped_models() -> dict[str, Path]:
+    """The trained models that come with the repository, by name; none where the package was installed without it."""
+    return {file.parent.name: file.parent for file in sorted(SHIPPED.glob(f"*/{MODEL_FILES[1]}"))}
