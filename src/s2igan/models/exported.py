@@ -59,14 +59,14 @@ class ExportedModel:
         return str(self.config.get("recipe", "unknown"))
 
     def speech_encoder(self) -> Encoder:
-        encoder = build_encoder(encoder_from_json(self.config.get("speech_encoder"), self._config_file))
-        self._fill(encoder, "speech_encoder.")
+        encoder = build_encoder(encoder_from_json(self.config.get("speech_encoder"), self.config_file))
+        self.fill(encoder, "speech_encoder.")
         return encoder
 
     def image_encoder(self) -> ImageEncoder:
         """That of stage 1; UserError also where its backbone has other weights here than the model was trained with."""
-        encoder = ImageEncoder.of_model(self.config, self._config_file)
-        self._fill(encoder.head, "image_head.")
+        encoder = ImageEncoder.of_model(self.config, self.config_file)
+        self.fill(encoder.head, "image_head.")
         return encoder
 
     @property
@@ -80,27 +80,28 @@ class ExportedModel:
         drawer: Generator | LatentFlow
         if isinstance(config, LatentFlowConfig):
             drawer = LatentFlow(config)
-            self._fill(drawer, "latent_flow.")
+            self.fill(drawer, "latent_flow.")
         else:
             drawer = Generator(config)
-            self._fill(drawer, "generator.")
+            self.fill(drawer, "generator.")
         return drawer
 
     def generator_config(self) -> GeneratorConfig | LatentFlowConfig:
         """Sizes of what draws, and by which method."""
         if "latent_flow" in self.config:
-            return LatentFlowConfig.from_json(self.config["latent_flow"], self._config_file)
-        return config_from_json(GeneratorConfig, self.config.get("generator"), self._config_file, "a generator")
+            return LatentFlowConfig.from_json(self.config["latent_flow"], self.config_file)
+        return config_from_json(GeneratorConfig, self.config.get("generator"), self.config_file, "a generator")
 
     @property
     def front_end(self) -> FrontEnd:
-        return config_from_json(FrontEnd, self.config.get("front_end", {}), self._config_file, "a front end")
+        return config_from_json(FrontEnd, self.config.get("front_end", {}), self.config_file, "a front end")
 
     @property
-    def _config_file(self) -> Path:
+    def config_file(self) -> Path:
+        """What to name where the config is at fault."""
         return self.directory / MODEL_FILES[0]
 
-    def _fill(self, module: nn.Module, prefix: str) -> None:
+    def fill(self, module: nn.Module, prefix: str) -> None:
         """Loads the tensors under a prefix into a module, all of them and nothing else."""
         own = {name.removeprefix(prefix): x for name, x in self.weights.items() if name.startswith(prefix)}
         try:

@@ -7,18 +7,19 @@ networks are taken: optimisers, discriminators and the flow's alignment with reg
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from s2igan.checkpoint import MODEL_FILES, file_digest, load_model
+from s2igan.checkpoint import MODEL_FILES, config_from_json, file_digest
 from s2igan.data.store import Store
 from s2igan.errors import UserError
 from s2igan.models.encoders import encoder_from_json, encoder_to_json
+from s2igan.models.exported import ExportedModel
 from s2igan.models.image_encoder import ImageEncoderConfig
 from s2igan.models.latent_flow import LatentFlowConfig
 from s2igan.models.pretrained_autoencoder import PretrainedAutoencoderConfig
@@ -49,11 +50,8 @@ IN_TRAINING = ("feature_dropout",)
 class InitialWeights:
     """Weights of an exported model that a recipe's stages begin with."""
 
-    source: Path
-    """Where the model is."""
+    model: ExportedModel
     parts: frozenset[Part]
-    config: Mapping[str, Any]
-    weights: Mapping[str, Tensor]
 
     @classmethod
     def read(cls, model: str | Path, parts: Sequence[Part], recipe: Recipe) -> InitialWeights:
@@ -67,9 +65,7 @@ class InitialWeights:
         """
         if not parts:
             raise UserError("--init-parts names no part; choose all, speech or autoencoder, or leave it out.")
-        source = find_model(model)
-        config, weights = load_model(source)
-        initial = cls(source, frozenset(parts), config, weights)
+        initial = cls(ExportedModel.read(find_model(model)), frozenset(parts))
         initial._check(recipe)
         return initial
 
@@ -81,13 +77,16 @@ class InitialWeights:
     def facts(self) -> dict[str, Any]:
         """What a run records of it: the recipe of the model, the SHA-256 of its weights, and what is taken."""
         digest = file_digest(self.source / MODEL_FILES[1])
-        return {"recipe": self.config.get("recipe", "unknown"), "sha256": digest, "parts": sorted(self.parts)}
+        return {"recipe": self.model.recipe, "sha256": digest, "parts": sorted(self.parts)}
 
     # ------------------------------------------------------------------------------------------------- does it fit?
 
     def _check(self, recipe: Recipe) -> None:
         if self.parts != {"speech"}:
-            for owner, known in ((str(self.source), "latent_flow" in self.config), (recipe.name, recipe.latent_flow)):
+            for owner, known in (
+                (str(self.source), "latent_flow" in self.model.config),
+                (recipe.name, recipe.latent_flow),
+            ):
                 if not known:
                     raise UserError(
                         f"{owner}: its stage 2 is the RDG and has no autoencoder; choose --init-parts speech."
@@ -96,7 +95,8 @@ class InitialWeights:
             self._check_speech(recipe)
         if recipe.latent_flow is None or self.parts == {"speech"}:
             return
-        flow, asked = recipe.latent_flow, LatentFlowConfig.from_json(self.config["latent_flow"], self._file)
+        flow, asked = recipe.latent_flow, self.model.generator_config()
+        assert isinstance(asked, LatentFlowConfig)
         both = asked.autoencoder, flow.latents
         sources = {of.source for of in both if isinstance(of, PretrainedAutoencoderConfig)}
         if sources and asked.autoencoder != flow.latents:
@@ -106,7 +106,7 @@ class InitialWeights:
             )
         self._compare("autoencoder", asked.autoencoder, flow.latents, "autoencoder.network")
         if "all" in self.parts:
-            if not any(name.startswith("matchmap.") for name in self.weights):
+            if not any(name.startswith("matchmap.") for name in self.model.weights):
                 raise UserError(
                     f"{self.source}: holds no matchmap, since it was exported by an earlier version; choose "
                     "--init-parts speech autoencoder."
@@ -115,14 +115,18 @@ class InitialWeights:
             self._compare("flow", asked.network, flow.flow.network, "flow.network")
 
     def _check_speech(self, recipe: Recipe) -> None:
-        known, asked = encoder_from_json(self.config.get("speech_encoder"), self._file), recipe.sen.speech
+        known, asked = (
+            encoder_from_json(self.model.config.get("speech_encoder"), self.model.config_file),
+            recipe.sen.speech,
+        )
         if type(known) is not type(asked):
             raise UserError(
                 f"{self.source}: its speech encoder is of the kind {encoder_to_json(known)['kind']}, and that of the "
                 f"recipe {recipe.name} {encoder_to_json(asked)['kind']}; choose another model or recipe."
             )
         self._compare("speech encoder", known, asked, "sen.speech")
-        image = ImageEncoderConfig.from_json(self.config.get("image_encoder"), self._file)
+        sizes, file = self.model.config.get("image_encoder"), self.model.config_file
+        image = config_from_json(ImageEncoderConfig, sizes, file, "an image encoder")
         image = replace(image, **{name: getattr(recipe.sen.image, name) for name in IN_TRAINING})
         self._compare("image encoder", image, recipe.sen.image, "sen.image")
 
@@ -143,7 +147,7 @@ class InitialWeights:
         Raises:
             UserError: it learnt from spectrograms of another window.
         """
-        window = self.config.get("front_end", {}).get("window", "hann")
+        window = self.model.front_end.window
         if self.takes("speech") and window != store.window:
             raise UserError(
                 f"{self.source}: its speech encoder learnt from spectrograms through a {window} window, and those of "
@@ -152,8 +156,9 @@ class InitialWeights:
             )
 
     @property
-    def _file(self) -> Path:
-        return self.source / MODEL_FILES[0]
+    def source(self) -> Path:
+        """Where the model is."""
+        return self.model.directory
 
     # -------------------------------------------------------------------------------------------- where stages begin
 
@@ -166,13 +171,13 @@ class InitialWeights:
         if not self.takes("speech"):
             return
         image = stage.state.image
-        if self.config.get("image_encoder_weights", image.weights_digest) != image.weights_digest:
+        if self.model.config.get("image_encoder_weights") != image.weights_digest:
             raise UserError(
                 f"{self.source}: the model was trained with other weights of {image.config.backbone} than those found "
                 "here; name their file with --image-encoder-weights."
             )
-        self._fill(stage.state.speech, "speech_encoder.")
-        self._fill(image.head, "image_head.")
+        self.model.fill(stage.state.speech, "speech_encoder.")
+        self.model.fill(image.head, "image_head.")
         stage.keep_start()
 
     def begin_autoencoder(self, stage: AutoencoderStage) -> None:
@@ -184,7 +189,7 @@ class InitialWeights:
         if not self.takes("autoencoder"):
             return
         network = stage.state.autoencoder
-        self._fill(network, "latent_flow.autoencoder.")
+        self.model.fill(network, "latent_flow.autoencoder.")
         stage.normalised_as = self.normalisation
         with torch.no_grad():
             network.mean.zero_()
@@ -196,20 +201,18 @@ class InitialWeights:
         """Mean and deviation of the latents that the flow learnt, where it is taken."""
         if "all" not in self.parts:
             return None
-        mean, deviation = (self.weights[f"latent_flow.autoencoder.{name}"].float() for name in ("mean", "deviation"))
+        mean, deviation = (
+            self.model.weights[f"latent_flow.autoencoder.{name}"].float() for name in ("mean", "deviation")
+        )
         return mean, deviation
 
     def begin_matchmap(self, stage: MatchmapStage) -> None:
         """Word encoder and region encoder."""
         if "all" in self.parts:
-            self._fill(stage.state.matchmap, "matchmap.")
+            self.model.fill(stage.state.matchmap, "matchmap.")
 
     def begin_flow(self, stage: FlowStage) -> None:
         """The velocity network with its average."""
         if "all" in self.parts:
-            self._fill(stage.state.network, "latent_flow.network.")
+            self.model.fill(stage.state.network, "latent_flow.network.")
             stage.state.ema = Ema(stage.state.network, stage.config.ema_decay)
-
-    def _fill(self, module: nn.Module, prefix: str) -> None:
-        own = {name.removeprefix(prefix): x for name, x in self.weights.items() if name.startswith(prefix)}
-        module.load_state_dict(own)
