@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import asdict
+from pathlib import Path
 
 import pytest
 import torch
@@ -67,7 +68,7 @@ def test_a_model_is_rebuilt_from_its_json_alone(tmp_path):
     network = read_pretrained(tmp_path / "tiny", 64)
     assert network.config.source == "tiny"
     values = json.loads(json.dumps(asdict(CONFIG) | {"autoencoder": asdict(network.config)}))
-    config = LatentFlowConfig.from_json(values, "config.json")
+    config = LatentFlowConfig.from_json(values, Path("config.json"))
     assert config.autoencoder == network.config
     assert config.resolutions == (64,)
     assert config.noise == 4 * 64

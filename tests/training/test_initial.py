@@ -4,6 +4,7 @@ import hashlib
 import json
 import signal
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -86,7 +87,7 @@ def test_what_is_not_taken_begins_at_random(model, store, tmp_path):
 def test_an_autoencoder_alone_is_normalised_once_over_the_new_pictures(model, store, tmp_path):
     """With steps or without, and though the one that it is from is normalised already."""
     source = weights(model)
-    sizes = LatentFlowConfig.from_json(load_model(model / "model")[0]["latent_flow"], "config.json").autoencoder
+    sizes = LatentFlowConfig.from_json(load_model(model / "model")[0]["latent_flow"], Path("config.json")).autoencoder
     pictures = SpeechImageData(store, "train", SIZE)
     images = pictures.crops(np.arange(len(pictures)), None)
     network = Autoencoder(sizes).eval()
