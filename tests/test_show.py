@@ -79,6 +79,13 @@ def test_one_model_is_one_column_and_flowers_have_sentences_of_their_own(shipped
     assert RDG not in Page(text).text
 
 
+def test_folders_of_one_name_are_two_columns(shipped, tmp_path):
+    runs = [export_rdg(tmp_path / run / "model") for run in ("first", "second")]
+    text = write_page(tmp_path / "page.html", [str(run) for run in runs], samples=1).read_text()
+    assert text.count("<img") == 2 * 8
+    assert all(str(run) in text for run in runs)
+
+
 def test_no_model_at_all(shipped, tmp_path, monkeypatch):
     monkeypatch.setattr(exported, "SHIPPED", tmp_path / "nowhere")
     with pytest.raises(UserError, match="--models"):

@@ -102,7 +102,8 @@ class SpeechToImage:
             UserError: there is no such directory or device, it holds no finished model, or its files do not fit
                 together.
         """
-        return cls.of(ExportedModel.read(find_model(path)), choose_device(device))
+        device = choose_device(device)
+        return cls.of(ExportedModel.read(find_model(path)), device)
 
     @classmethod
     def of(cls, exported: ExportedModel, device: str | torch.device = "cpu") -> SpeechToImage:

@@ -13,10 +13,9 @@ from functools import partial
 
 import numpy as np
 from jaxtyping import Int, UInt8
-from PIL import Image
 
 from s2igan.corpora.builtin import svg
-from s2igan.corpora.builtin.drawn import OVERSAMPLED_BELOW, OVERSAMPLING, DrawnSet, drawing_side
+from s2igan.corpora.builtin.drawn import DrawnSet
 from s2igan.corpora.builtin.tables import source
 from s2igan.corpora.registry import BUILT_IN, drawn_set
 from s2igan.parallel import each_result, track
@@ -41,7 +40,7 @@ def drawn_set_with(attributes: Mapping[str, tuple[str, ...]]) -> DrawnSet | None
 def fingerprint(drawn: DrawnSet) -> str:
     """Changes when the pictures might: a hash of the drawing's code, its tables and the renderer's version."""
     digest = hashlib.sha256(source(sys.modules[drawn.draw.__module__]) + source(svg))
-    digest.update(f"{importlib.metadata.version('resvg-py')} {OVERSAMPLING} {OVERSAMPLED_BELOW}".encode())
+    digest.update(importlib.metadata.version("resvg-py").encode())
     return digest.hexdigest()
 
 
@@ -53,9 +52,7 @@ def _draw(
     pictures = np.empty((len(codes), side, side, 3), np.uint8)
     for i, row in enumerate(codes):
         chosen = {name: values[code] for (name, values), code in zip(drawn.attributes.items(), row, strict=True)}
-        large = drawn.draw(chosen, first + start + i, drawing_side(side))
-        # As `data.images.load_image` brings a corpus's pictures to the stored size.
-        pictures[i] = np.asarray(Image.fromarray(large).resize((side, side), Image.Resampling.BICUBIC))
+        pictures[i] = drawn.draw(chosen, first + start + i, side)
     return pictures
 
 

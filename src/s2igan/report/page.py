@@ -16,6 +16,8 @@ from s2igan.errors import UserError
 from s2igan.evaluation.scores import FIGURE3, METRICS, SAMPLE_SHEET, VERSION, Group, Score
 from s2igan.evaluation.training_data import about_data
 from s2igan.files import atomic_write
+from s2igan.models.generator import GeneratorConfig
+from s2igan.models.latent_flow import LatentFlowConfig
 from s2igan.report import charts
 from s2igan.report.embedded import picture, sound
 from s2igan.run_directory import RunDirectory
@@ -23,6 +25,9 @@ from s2igan.run_directory import RunDirectory
 MAX_GRIDS = 6
 """Sample grids shown from the course of training, the first and the last among them."""
 STAGES = {"sen": "Stage 1, speech embedding network (SEN)", "rdg": "Stage 2, generator (RDG)"}
+
+METHODS = {"rdg": GeneratorConfig.method, "latent_flow": LatentFlowConfig.method}
+"""What draws, by the name of stage 2 in a recipe."""
 
 
 def write_report(run: str | Path) -> Path:
@@ -61,13 +66,15 @@ def page(run: RunDirectory) -> str:
         stage = STAGES.get(record["stage"], record["stage"])
         seconds[stage] = max(seconds.get(stage, 0.0), record["seconds"])
     seconds |= {"Evaluation": evaluation["seconds"]} if evaluation["seconds"] else {}
+    recipe = run.config.get("recipe", {})
     settings = {"Configuration": run.config, "Environment": read_json(run.path / "environment.json")}
     return (
         templates()
         .get_template("page.html")
         .render(
             name=run.path.resolve().name,
-            recipe=run.config.get("recipe", {}).get("name", "unknown"),
+            recipe=recipe.get("name", "unknown"),
+            method=next((method for stage_2, method in METHODS.items() if recipe.get(stage_2)), None),
             version=__version__,
             groups=groups,
             split=evaluation["split"],

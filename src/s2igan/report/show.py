@@ -91,7 +91,7 @@ def write_page(
     for name in names:
         exported = ExportedModel.read(find_model(name))
         subject = next((subject for subject in SENTENCES if subject in exported.recipe), "birds")
-        sections[subject][Path(name).name] = SpeechToImage.of(exported, where)
+        sections[subject][name] = SpeechToImage.of(exported, where)
     rows = {
         subject: [_row(*said, models, samples, seed) for said in zip(SENTENCES[subject], cycle(VOICES), strict=False)]
         for subject, models in sections.items()

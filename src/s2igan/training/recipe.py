@@ -77,11 +77,6 @@ class Recipe:
             raise ValueError(f"the recipe {self.name} needs one stage 2, rdg or latent_flow")
 
     @property
-    def stage_2(self) -> str:
-        """`rdg` or `latent-flow`."""
-        return "rdg" if self.rdg is not None else "latent-flow"
-
-    @property
     def picture_size(self) -> int:
         """Side in pixels of the pictures that stage 2 draws."""
         if self.rdg is not None:

@@ -41,8 +41,6 @@ HELD_OUT_SHARE = 130 / 250  # of the classes
 VALIDATION_SHARE = 30 / 130  # of these; development and test have half of the others each
 MAX_CLASSES = 1000
 SWAPS_PER_CELL, MAX_SWAPS = 60, 60_000  # attempts to balance the species, per class and attribute and in all
-OVERSAMPLING = 1.5  # small pictures are drawn larger than they are stored, which keeps thin lines even
-OVERSAMPLED_BELOW = stored_size(64)  # pixels; from here on the renderer's own anti-aliasing is enough
 PNG_LEVEL = 3  # zlib's; a higher one takes longer than the drawing is worth
 FLAC_BITS = 11  # precision of the speech files: noise at -66 dB of full scale, half the size of 16 bits
 
@@ -281,11 +279,6 @@ def describe(
     return Description(text, mentions, f"espeak:{voice}?rate={rate}&pitch={pitch}&range={pitch_range}")
 
 
-def drawing_side(side: int) -> int:
-    """Side in pixels at which a picture is drawn that is stored at `side` pixels."""
-    return round(OVERSAMPLING * side) if side < OVERSAMPLED_BELOW else side
-
-
 # ---------------------------------------------------------------------------------------------------------- preparation
 
 
@@ -420,9 +413,10 @@ def prepare(
                 for k in range(captions)
             )
             drawing = random.Random(f"{key}/drawing").getrandbits(32)
-            side = drawing_side(stored_size(size))
             name = f"{number:03d}_{drawn.class_name.format(**attributes)}"
-            pictures.append(_Picture(drawn, out, name, split, attributes, individual, drawing, side, descriptions))
+            pictures.append(
+                _Picture(drawn, out, name, split, attributes, individual, drawing, stored_size(size), descriptions)
+            )
     write_manifest(out / "manifest.jsonl", (row for picture in pictures for row in picture.rows()))
     facts = {"least_differences": {"wanted": MIN_DIFFERENT, "found": min(different), "species_below": near}}
     build_store(out / "manifest.jsonl", out, image_size=size, facts=facts, made=_make_all(pictures, jobs), jobs=jobs)

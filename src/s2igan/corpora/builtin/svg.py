@@ -27,14 +27,10 @@ Shades = tuple[RGB, RGB, RGB]
 Point = tuple[float, float]
 
 
-def check_size(size: int) -> None:
-    """Raises UserError for a size in pixels that cannot be drawn."""
+def render(svg: str, size: int) -> npt.NDArray[np.uint8]:
+    """The picture as (size, size, 3) array, sRGB. Raises UserError for a size out of range."""
     if not MIN_SIZE <= size <= MAX_SIZE:
         raise UserError(f"A picture of {size} pixels cannot be drawn; choose a size from {MIN_SIZE} to {MAX_SIZE}.")
-
-
-def render(svg: str, size: int) -> npt.NDArray[np.uint8]:
-    """The picture as (size, size, 3) array, sRGB."""
     with Image.open(io.BytesIO(_png(svg, size))) as picture:
         return np.array(picture.convert("RGB"))
 
