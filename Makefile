@@ -1,4 +1,5 @@
-# make demo   set-up, then the main job: corpus, training, evaluation, report (runs/demo/report.html)
+# make demo   set-up, a page drawn by the shipped models (runs/shipped-models.html), then the main job: corpus, training,
+#             evaluation, report (runs/demo/report.html)
 # make test   set-up, then the test suite
 # make check  set-up, then lint, format and types
 # make gpu    on a machine with a CUDA GPU, without set-up or network: the tests of a GPU, then speed and memory, as JSON
@@ -16,6 +17,7 @@ INSTALLED := $(VENV)/installed-from-pyproject
 CANDIDATES := $(or $(PYTHON),python3.11 python3.12 python3.13 python3 python)
 
 DEMO_RUN := runs/demo
+DEMO_PAGE := runs/shipped-models.html
 
 # For `make gpu`: the first Python whose PyTorch finds a GPU.
 PYTHON_GPU ?= $(or $(PYTHON),$(shell for candidate in $(BIN)/python python3 python; do \
@@ -26,7 +28,7 @@ PYTHON_GPU ?= $(or $(PYTHON),$(shell for candidate in $(BIN)/python python3 pyth
 .PHONY: setup demo test check gpu help
 
 help:
-	@sed -n '1,6s/^# \{0,1\}//p' Makefile
+	@sed -n '1,7s/^# \{0,1\}//p' Makefile
 
 setup: $(INSTALLED)
 
@@ -82,4 +84,5 @@ gpu:
 
 # Each part leaves a mark when it is finished, so that a second `make demo` goes on where the first one stopped.
 demo: $(INSTALLED)
+	@$(BIN)/s2igan show $(DEMO_PAGE)
 	@$(BIN)/s2igan run birds --recipe demo --out $(DEMO_RUN)
