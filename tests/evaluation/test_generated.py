@@ -6,15 +6,8 @@ from small_birds import SIDE, KnownPictures
 from s2igan.corpora.builtin.bird_drawing import ATTRIBUTES
 from s2igan.data.dataset import crop_and_flip
 from s2igan.evaluation.evaluation_split import EvaluationSplit
-from s2igan.evaluation.generated import (
-    Evaluation,
-    Fakes,
-    attribute_group,
-    distance_group,
-    draw_pictures,
-    fake_recall_group,
-    paper_map_group,
-)
+from s2igan.evaluation.generated import attribute_group, distance_group, fake_recall_group, paper_map_group
+from s2igan.evaluation.generation import Evaluation, Fakes, draw_pictures
 from s2igan.pipeline import to_pixels
 
 

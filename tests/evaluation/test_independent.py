@@ -4,7 +4,7 @@ import pytest
 from s2igan.data.dataset import crop_and_flip
 from s2igan.evaluation.evaluation_split import EvaluationSplit
 from s2igan.evaluation.features import image_features
-from s2igan.evaluation.generated import Evaluation, Fakes
+from s2igan.evaluation.generation import Evaluation, Fakes
 from s2igan.evaluation.independent import independent_group, memorisation_scores
 from s2igan.evaluation.lite2 import Lite2
 from s2igan.metrics.fid import nearest_distances, paired_kernel_distances, squared_mmd

@@ -17,7 +17,8 @@ from s2igan.data.pack import build_store
 from s2igan.data.store import Store
 from s2igan.evaluation import generated
 from s2igan.evaluation.evaluation_split import EvaluationSplit
-from s2igan.evaluation.generated import Evaluation, Fakes, fake_recall_group, paper_map_group
+from s2igan.evaluation.generated import fake_recall_group, paper_map_group
+from s2igan.evaluation.generation import Evaluation, Fakes
 from s2igan.evaluation.paper_queries import PaperQueries, RecallSet
 
 

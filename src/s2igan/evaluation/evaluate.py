@@ -19,13 +19,8 @@ from s2igan.evaluation.embedding_scores import embedding_scores
 from s2igan.evaluation.evaluation_split import EvaluationSplit, Networks, check_size
 from s2igan.evaluation.features import image_features
 from s2igan.evaluation.figure3 import figure3_group
-from s2igan.evaluation.generated import (
-    Evaluation,
-    attribute_group,
-    distance_group,
-    fake_recall_group,
-    paper_map_group,
-)
+from s2igan.evaluation.generated import attribute_group, distance_group, fake_recall_group, paper_map_group
+from s2igan.evaluation.generation import Evaluation
 from s2igan.evaluation.independent import independent_group
 from s2igan.evaluation.lite2 import Lite2
 from s2igan.evaluation.sample_sheet import write_sample_sheet

@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import numpy as np
-import torch
-from jaxtyping import Bool, Float, Int, UInt8
+from jaxtyping import Bool, Float
 
-from s2igan.data.dataset import crop_and_flip, encoder_input
-from s2igan.data.store import Store
+from s2igan.data.dataset import crop_and_flip
 from s2igan.evaluation.attributes import Accuracy, AttributeClassifier, attribute_accuracy, normalised_accuracy
 from s2igan.evaluation.evaluation_split import EvaluationSplit
-from s2igan.evaluation.features import image_features
+from s2igan.evaluation.generation import EXTRACTOR, Evaluation, Fakes
 from s2igan.evaluation.paper_queries import PaperQueries
 from s2igan.evaluation.scores import Group, Score
 from s2igan.metrics.fid import fid, kid
@@ -29,14 +25,7 @@ from s2igan.metrics.retrieval import (
     recall_at_k,
     same_label,
 )
-from s2igan.models.image_encoder import ImageEncoder, ImageEncoderConfig
-from s2igan.parallel import track
-from s2igan.pipeline import SpeechToImage
 
-METRIC_SIDE = 128
-"""Side in pixels at which the offline encoder sees images here, whatever side a recipe chose for training: so the
-scores of different recipes are on the same features."""
-EXTRACTOR = f"EfficientNet-Lite0 (ImageNet), mean of the last map, 1280-d, at {METRIC_SIDE} px"
 NOT_INCEPTION = f"Features: {EXTRACTOR}; the paper's were Inception-v3's, so its figures do not compare."
 
 MAP_IMAGES = 2
@@ -46,84 +35,6 @@ MAP_DRAWS = 3
 FAKE_RECALL_AT = (1, 5, 10, 50)
 KID_SUBSETS, KID_SUBSET_SIZE = 100, 1000
 """Random subsets, and images in each of them unless there are fewer."""
-DRAWN_AT_ONCE = 64
-
-
-@dataclass(frozen=True)
-class Fakes:
-    """Images generated for captions, one for each."""
-
-    captions: Int[np.ndarray, " images"]
-    """Numbers of the utterances in the store."""
-    pictures: UInt8[np.ndarray, "images side side 3"]
-    seed: int
-    """Of the noise."""
-    rerank: int = 1
-    """Images of which the encoders of stage 1 kept one, for each picture."""
-
-    @property
-    def side(self) -> int:
-        """Pixels."""
-        return int(self.pictures.shape[1])
-
-    @property
-    def protocol(self) -> dict[str, Any]:
-        """What scores of these images have in their record."""
-        return {
-            "captions": len(self.captions),
-            "images_per_caption": 1,
-            "rerank": self.rerank,
-            "image_size": self.side,
-            "seed": self.seed,
-        }
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """A model on a split; every random choice follows from the seed."""
-
-    model: SpeechToImage
-    split: EvaluationSplit
-    seed: int
-
-    def draw(self, captions: Int[np.ndarray, " captions"], *, noise: int = 0) -> Fakes:
-        """An image of each caption at the highest resolution; other numbers ``noise``, other images."""
-        model, seed = self.model, self.seed + noise
-        return Fakes(captions, draw_pictures(model, self.split.store, captions, seed=seed), seed, model.rerank)
-
-    @cached_property
-    def encoder(self) -> ImageEncoder:
-        """The offline encoder of `EXTRACTOR`."""
-        config = ImageEncoderConfig(backbone="efficientnet_lite0", input_size=METRIC_SIDE)
-        return ImageEncoder(config).to(self.model.device).eval()
-
-    def real_features(self, images: Int[np.ndarray, " images"], side: int) -> Float[np.ndarray, "images features"]:
-        """Features of the centre crops, of ``side`` pixels as training crops them, of images of the store."""
-        return image_features(
-            self.encoder, self.split.store.images, images, crop=side, description="Features of real images"
-        )
-
-    def fake_features(self, fakes: Fakes) -> Float[np.ndarray, "images features"]:
-        """Features of generated images, in their order."""
-        return image_features(self.encoder, fakes.pictures, description="Features of generated images")
-
-
-def draw_pictures(
-    model: SpeechToImage, store: Store, captions: Int[np.ndarray, " images"], *, seed: int
-) -> UInt8[np.ndarray, "images side side 3"]:
-    """One picture per utterance at the highest resolution, each with noise of its own from ``seed``.
-
-    Utterances of similar length are drawn together, so that little padding is computed.
-    """
-    noise = model.noise(len(captions), seed).unflatten(0, (len(captions), model.rerank))
-    side = model.resolutions[-1]
-    pictures = np.empty((len(captions), side, side, 3), dtype=np.uint8)
-    by_length = np.argsort(store.n_frames[captions], kind="stable")
-    for start in track(range(0, len(captions), DRAWN_AT_ONCE), "Generating"):
-        rows = by_length[start : start + DRAWN_AT_ONCE]
-        condition = model.listen(*encoder_input(store, captions[rows], model.speech_encoder.reads))
-        pictures[rows] = model.draw(condition, noise[torch.from_numpy(rows)].flatten(0, 1))
-    return pictures
 
 
 def attribute_group(

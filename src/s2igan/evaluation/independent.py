@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float
 
 from s2igan.evaluation.features import image_features
-from s2igan.evaluation.generated import Evaluation, Fakes
+from s2igan.evaluation.generation import Evaluation, Fakes
 from s2igan.evaluation.lite2 import EXTRACTOR, Lite2
 from s2igan.evaluation.scores import Group, Score
 from s2igan.metrics.fid import nearest_distances, paired_kernel_distances

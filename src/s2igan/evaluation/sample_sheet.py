@@ -10,8 +10,8 @@ import numpy as np
 from PIL import Image
 
 from s2igan.audio import SAMPLE_RATE, load_audio
-from s2igan.data.dataset import crop_and_flip, encoder_input
-from s2igan.evaluation.generated import Evaluation
+from s2igan.data.dataset import crop_and_flip
+from s2igan.evaluation.generation import Evaluation, draw_utterances
 from s2igan.evaluation.scores import SAMPLE_SHEET
 from s2igan.files import atomic_write_json
 from s2igan.pipeline import to_pixels, write_picture, write_recording
@@ -34,15 +34,15 @@ def write_sample_sheet(evaluation: Evaluation, folder: Path) -> list[dict[str, A
     _, first = np.unique(store.class_index[shuffled], return_index=True)
     chosen = np.concatenate([shuffled[np.sort(first)], np.delete(shuffled, first)])[:DESCRIPTIONS]
     met = np.unique(store.class_index[store.split_indices("train")])
-    noise = model.noise(SAMPLES, evaluation.seed)
+    noise = model.noise(SAMPLES, evaluation.seed).expand(len(chosen), -1, -1)  # sample k differs by what is said alone
+    drawn = draw_utterances(model, store, chosen, noise)
     rows = []
     for number, utterance in enumerate(map(int, chosen), start=1):
         image = int(store.image_index[utterance])
         recording = store.audio_path(utterance)
         real_picture = crop_and_flip(store.images[[image]], model.resolutions[-1], None)
         pictures = {f"{number:02d}-real.png": to_pixels(real_picture)[0]}
-        condition = model.listen(*encoder_input(store, chosen[[number - 1]], model.speech_encoder.reads))
-        for sample, picture in enumerate(model.draw(condition.repeat(SAMPLES), noise), start=1):
+        for sample, picture in enumerate(drawn[number - 1], start=1):
             pictures[f"{number:02d}-{sample}.png"] = picture
         for name, picture in pictures.items():
             write_picture(folder / name, Image.fromarray(picture))
