@@ -125,11 +125,11 @@ def test_distances_of_real_pictures_are_nothing(bird_store, evaluation):
         real = evaluation.real_features(evaluation.split.images, SIDE)
         group = distance_group(evaluation, fakes, real, evaluation.fake_features(fakes))
         distances[kind] = {score.key: score for score in group.scores}
-    assert distances["same"]["distances/fid"].value == pytest.approx(0.0, abs=1e-2)
-    for key in ("distances/fid", "distances/kid"):
+    assert distances["same"]["distances/fd_lite0"].value == pytest.approx(0.0, abs=1e-2)
+    for key in ("distances/fd_lite0", "distances/kd_lite0"):
         score = distances["noise"][key]
         assert score.value > score.ceiling > distances["same"][key].value
         assert score.unit == "distance"
         assert score.chance is None
         assert "Inception" in score.protocol["comparable"]
-    assert distances["noise"]["distances/fid"].protocol["training_images"] == 6
+    assert distances["noise"]["distances/fd_lite0"].protocol["training_images"] == 6

@@ -11,13 +11,14 @@ import torch
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
-from s2igan.data.dataset import encoder_input
+from s2igan.data.dataset import crop_and_flip, encoder_input
 from s2igan.data.store import Store
 from s2igan.evaluation.evaluation_split import EvaluationSplit
-from s2igan.evaluation.features import image_features
+from s2igan.evaluation.features import image_features, stored_features
 from s2igan.models.image_encoder import ImageEncoder, ImageEncoderConfig
+from s2igan.models.latent_flow import LatentFlow
 from s2igan.parallel import track
-from s2igan.pipeline import SpeechCondition, SpeechToImage
+from s2igan.pipeline import IMAGES_AT_ONCE, SpeechCondition, SpeechToImage, to_pixels
 
 METRIC_SIDE = 128
 """Side in pixels at which the offline encoder sees images here, whatever side a recipe chose for training: so the
@@ -65,6 +66,22 @@ def draw_pictures(
     """One image of each utterance, with noise of its own from ``seed``."""
     noise = model.noise(len(utterances), seed).unflatten(0, (len(utterances), model.rerank))
     return draw_utterances(model, store, utterances, noise)[:, 0]
+
+
+def reconstruct(
+    model: SpeechToImage, store: Store, images: Int[np.ndarray, " images"]
+) -> UInt8[np.ndarray, "images side side 3"] | None:
+    """What a latent flow's autoencoder makes of the centre crops of images of a store: no image that it draws from
+    speech can be better. None of other models."""
+    if not isinstance(model.generator, LatentFlow):
+        return None
+    autoencoder, side = model.generator.autoencoder, model.resolutions[-1]
+    parts = []
+    with torch.inference_mode():
+        for start in track(range(0, len(images), IMAGES_AT_ONCE), "Reconstructing"):
+            crops = crop_and_flip(store.images[images[start : start + IMAGES_AT_ONCE]], side, None)
+            parts.append(to_pixels(autoencoder.decode(autoencoder.encode(crops.to(model.device)))))
+    return np.concatenate(parts)
 
 
 @dataclass(frozen=True)
@@ -117,9 +134,8 @@ class Evaluation:
 
     def real_features(self, images: Int[np.ndarray, " images"], side: int) -> Float[np.ndarray, "images features"]:
         """Features of the centre crops, of ``side`` pixels as training crops them, of images of the store."""
-        return image_features(
-            self.encoder, self.split.store.images, images, crop=side, description="Features of real images"
-        )
+        description = "Features of real images"
+        return stored_features(self.encoder, EXTRACTOR, self.split.store, images, crop=side, description=description)
 
     def fake_features(self, fakes: Fakes) -> Float[np.ndarray, "images features"]:
         """Features of generated images, in their order."""
