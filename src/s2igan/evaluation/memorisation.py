@@ -33,12 +33,16 @@ OFFSETS = (0, 3, 6, 9, 12)
 """Of those crops, from the top and from the left of the stored picture, which has 76 px then."""
 COPY_PERCENTILE = 1
 """Of the distances of training images to the nearest *other* training image: a generated image that is nearer to one
-copies it. So of new individuals of training species, which is what a model draws that learnt species and no pictures, 1
-% pass for copies."""
+copies it. Of new individuals of training species, which is what a model draws that learnt species and no pictures,
+about as many pass for copies."""
 OTHERS = 1000
 """Training images that these distances are measured for, unless there are fewer."""
 SUSPECT = 0.05
-"""Share of copies above which a model counts as one that memorised."""
+"""Share of copies above which a model counts as one that memorised. By `benchmarks/memorisation.py` on 250 built-in
+birds, real pictures of new species give 0 %, new individuals of training species 2 %, changed training pictures 53 to
+100 %."""
+NONE = -1
+"""The position of what is no training picture."""
 AT_ONCE = 128
 """Training pictures compared with all images in one pass."""
 
@@ -52,15 +56,16 @@ def memorisation_group(evaluation: Evaluation, fakes: Fakes, space: IndependentS
     real, known = (
         to_pixels(crop_and_flip(store.images[images], fakes.side, None)) for images in (split.images, training[others])
     )
-    score = copies(
-        nearest_small(fakes.pictures, store.images, training),
-        nearest_small(real, store.images, training),
-        nearest_small(known, store.images, training, itself=others),
-        {**split.protocol, **fakes.protocol, "training_images": len(training), "real_images": len(real)},
-    )
-    scores = [score]
+    counts = [len(fakes.pictures), len(real)]
+    itself = np.concatenate([np.full(sum(counts), NONE), others])
+    nearest = nearest_small(np.concatenate([fakes.pictures, real, known]), store.images, training, itself=itself)
+    of_fakes, of_real, of_training = np.split(nearest, np.cumsum(counts))
+    protocol = {**split.protocol, **fakes.protocol}
+    scores = [
+        copies(of_fakes, of_real, of_training, {**protocol, "training_images": len(training), "real_images": len(real)})
+    ]
     if space is not None:
-        scores += nearest_scores(space, {**split.protocol, **fakes.protocol})
+        scores += nearest_scores(space, protocol)
     words = (
         f"{len(fakes.pictures)} generated and {len(real)} real {split.name} images, each beside the nearest of "
         f"{len(training)} training images and their mirror images. A copy is nearer to a training image, both at "
@@ -110,7 +115,8 @@ def nearest_small(
     Args:
         stored: pictures with the margins that training crops from.
         training: which of them are training pictures.
-        itself: the position in ``training`` of each picture, if it is one of them and is not to find itself.
+        itself: the position in ``training`` of each picture that is one of them and is not to find itself, `NONE` of
+            the others; all are others unless given.
     """
     queries = reduced(_resized(pictures, CROPPED_FROM))
     nearest = torch.full((len(queries),), -torch.inf)
@@ -119,7 +125,9 @@ def nearest_small(
         own = None if itself is None else torch.from_numpy(itself[:, None] == start + np.arange(len(squares)))
         for top, left in itertools.product(OFFSETS, OFFSETS):
             crops = squares[:, :, top : top + CROPPED_FROM, left : left + CROPPED_FROM]
-            for gallery in (reduced(crops), reduced(crops.flip(3))):
+            small = reduced(crops)
+            mirrored = small.unflatten(1, (3, SMALL, SMALL)).flip(3).flatten(1)
+            for gallery in (small, mirrored):
                 likeness = queries @ gallery.T
                 if own is not None:
                     likeness = likeness.masked_fill(own, -torch.inf)
