@@ -47,11 +47,13 @@ def calls(monkeypatch):
         "s2igan.corpora.prepare.corpus.prepare_corpus",
         "s2igan.training.train.train_run",
         "s2igan.evaluation.evaluate.evaluate",
+        "s2igan.evaluation.blind_sheet.write_blind_sheet",
     ):
         monkeypatch.setattr(target, record(target.rsplit(".", 1)[1]))
     monkeypatch.setattr(
         "s2igan.run.run_corpus", lambda *args, **kwargs: made.append(("run", args, kwargs)) or Path("r")
     )
+    monkeypatch.setattr("s2igan.evaluation.blind_sheet.count_answers", lambda sheet, answers: {"answers": len(answers)})
     monkeypatch.setattr("s2igan.corpora.registry.describe", lambda: "corpora")
     monkeypatch.setattr("s2igan.run_directory.RunDirectory.open", lambda path: run_of("inception_v3"))
     found = SimpleNamespace(passes=True, n_rejected=3, total=9)
@@ -85,6 +87,7 @@ def test_help_answers_within_a_second():
         "models",
         "show",
         "evaluate",
+        "blind-sheet",
         "report",
     ):
         assert name in result.stdout

@@ -40,6 +40,9 @@ def score(key, value, **changes):
         "group": key.split("/")[0],
         "value": value,
         "std": None,
+        "interval": None,
+        "normalised": None,
+        "normalised_interval": None,
         "chance": 0.083,
         "ceiling": 0.987,
         "ceiling_name": "oracle",
@@ -74,6 +77,7 @@ def finished(tmp_path_factory):
             "class_met": False,
             "speaker": "espeak:en-gb",
             "real": png(samples / f"{number:02d}-real.png", (0, 200, number)),
+            "reconstruction": None,
             "samples": [png(samples / f"{number:02d}-{k}.png", (number, k, 90)) for k in range(1, 5)],
             "audio": wav(samples / f"{number:02d}.wav"),
             "audio_source": "audio/a.flac",
@@ -94,7 +98,7 @@ def finished(tmp_path_factory):
     template = {"template": "a bird with a {} belly and black wings", "attribute": "belly", "voice": "v", "seed": 1}
     (figure3 / "figure3.json").write_text(json.dumps(template | {"rows": rows}))
     metrics = {
-        "version": 2,
+        "version": 3,
         "recipe": "demo",
         "data": {"name": "birds", "fingerprint": "f", "trained_on": True, "split_trained_on": False},
         "split": "test",
@@ -310,7 +314,7 @@ def changed_metrics(run, **changes):
 
 
 def test_records_of_another_version_are_refused(run):
-    changed_metrics(run, version=1)
+    changed_metrics(run, version=2)
     with pytest.raises(UserError, match=r"metrics\.json: of another version .* run s2igan evaluate again"):
         write_report(run)
 
@@ -381,3 +385,36 @@ def test_other_data_is_named_and_nothing_claimed_about_it(run):
     assert "an unknown number of its 1,200 recordings were trained on." in text
     assert "met neither" not in text
     assert "the model was trained on another set" in text
+
+
+def test_intervals_and_normalised_accuracies_have_columns(run):
+    """A group shows the columns that it fills and no others."""
+    records = [
+        score("attributes/belly", 0.8, interval=[0.75, 0.84], normalised=0.78, normalised_interval=[0.71, 0.83]),
+        score("attributes/mean", 0.7, ceiling_name="real images"),
+        score("independent/ratio", 2.5, unit="distance", interval=[1.9, None], chance=None, ceiling=None),
+    ]
+    groups = {name: {"title": name, "protocol": "How."} for name in ("attributes", "independent")}
+    changed_metrics(run, groups=groups, scores=records)
+    text = write_report(run).read_text()
+    for words in ("75.0 % to 84.0 %", "0.78 (0.71 to 0.83)", "above 1.9"):
+        assert words in text
+    tables = text.split("<table>")[1:]
+    assert ["normalised" in table for table in tables] == [True, False]
+    assert ["0 to 100 %" in table for table in tables] == [True, False], "distances have no bar"
+    assert "of it</th>" not in tables[0]
+
+
+def test_a_reconstruction_stands_beside_its_original(run):
+    folder = run / "evaluation" / "sample_sheet"
+    rows = json.loads((folder / "sample_sheet.json").read_text())
+    assert "Reconstruction of" not in (run / "report.html").read_text()
+    changed = [
+        row | {"reconstruction": png(folder / f"{n}-reconstruction.png", (n, 9, 9))} for n, row in enumerate(rows)
+    ]
+    (folder / "sample_sheet.json").write_text(json.dumps(changed))
+    page = Page(write_report(run).read_text())
+    alts = [image["alt"] for image in page.all("img")]
+    assert alts[:2] == [f"Real image of: {NASTY}", f"Reconstruction of the real image of: {NASTY}"]
+    assert sum(alt.startswith("Reconstruction") for alt in alts) == len(rows)
+    assert "nothing that is drawn can be better" in page.text

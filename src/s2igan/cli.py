@@ -488,6 +488,49 @@ def evaluate(
 
 
 @app.command
+def blind_sheet(
+    model: Annotated[Positional[Path], arg(metavar="MODEL")],
+    /,
+    *,
+    data: Path,
+    out: Path,
+    split: str = "test",
+    seed: Seed = 0,
+    device: Device = None,
+) -> None:
+    """Mix 64 generated and 64 real images without labels, for a reader who counts the clean ones.
+
+    Args:
+        model: run directory, or an exported model
+        data: directory that s2igan prepare made
+        out: new folder for the pages, the reader's README.md, answers.csv and key.json
+        split: whose descriptions are drawn, and whose pictures are shown
+        seed: of every random choice and of the noise
+    """
+    from s2igan.evaluation.blind_sheet import write_blind_sheet
+
+    folder = write_blind_sheet(model, data, out, split=split, seed=seed, device=device)
+    print(f"Blind sheet: {folder}")
+
+
+@app.command
+def blind_count(
+    sheet: Annotated[Positional[Path], arg(metavar="SHEET")],
+    answers: Annotated[Positional[tuple[Path, ...]], arg(metavar="ANSWERS [ANSWERS]", help_behavior_hint="(required)")],
+    /,
+) -> None:
+    """Count what one or two readers of a blind sheet found clean; prints JSON.
+
+    Args:
+        sheet: folder that s2igan blind-sheet wrote
+        answers: filled-in copies of its answers.csv
+    """
+    from s2igan.evaluation.blind_sheet import count_answers
+
+    print(json.dumps(count_answers(sheet, answers), indent=2))
+
+
+@app.command
 def report(model: Path) -> None:
     """Write one HTML page about a run, and print where it is and the scores.
 

@@ -28,6 +28,21 @@ def small_run(tmp_path_factory: pytest.TempPathFactory, bird_store: Store) -> Pa
 
 
 @pytest.fixture(scope="session")
+def larger_birds(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    """The same birds at 64 px, which is what a latent flow draws at least."""
+    from small_birds import make_bird_store
+
+    return make_bird_store(tmp_path_factory.mktemp("larger-birds"), 64)
+
+
+@pytest.fixture(scope="session")
+def flow_run(tmp_path_factory: pytest.TempPathFactory, larger_birds: Store) -> Path:
+    from small_birds import make_flow_run
+
+    return make_flow_run(tmp_path_factory.mktemp("flow-run") / "run", larger_birds)
+
+
+@pytest.fixture(scope="session")
 def networks(small_run: Path) -> Networks:
     return Networks.load(small_run, torch.device("cpu"))
 

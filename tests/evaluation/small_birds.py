@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -25,10 +26,12 @@ from s2igan.models.blocks import seeded
 from s2igan.models.encoders import build_encoder, encoder_to_json
 from s2igan.models.generator import Generator, GeneratorConfig
 from s2igan.models.image_encoder import ImageEncoder, ImageEncoderConfig
+from s2igan.models.latent_flow import LatentFlow, LatentFlowConfig
 from s2igan.models.speech_encoder import SpeechEncoderConfig
 from s2igan.pipeline import to_pixels
 from s2igan.run_directory import RunDirectory
-from s2igan.training.train import SEN_FOLDER
+from s2igan.training.train import SEN_FOLDER, export
+from tiny_corpus import tiny_latent_flow, tiny_recipe
 
 SIDE = 32
 SPEECH = SpeechEncoderConfig(conv_channels=(6, 8), hidden=8, layers=1, attention_hidden=6)
@@ -38,7 +41,7 @@ TRAIN_CLASSES, TEST_CLASSES, INDIVIDUALS, CAPTIONS = 2, 3, 3, 2
 TEST_VOICE = "espeak:en-gb-scotland+m3"
 
 
-def make_bird_store(root: Path) -> Store:
+def make_bird_store(root: Path, side: int = SIDE) -> Store:
     """Two classes to train, three to test; six captions a class, as noise with a pitch of its own."""
     import random
 
@@ -70,7 +73,7 @@ def make_bird_store(root: Path) -> Store:
                     )
                 )
     write_manifest(root / "manifest.jsonl", rows)
-    build_store(root / "manifest.jsonl", image_size=SIDE, jobs=1)
+    build_store(root / "manifest.jsonl", image_size=side, jobs=1)
     return Store.open(root)
 
 
@@ -96,14 +99,34 @@ def make_run(path: Path, store: Store, *, trained: str = "both") -> Path:
     return path
 
 
+def make_flow_run(path: Path, store: Store) -> Path:
+    """The same with a latent flow at 64 px."""
+    settings = tiny_latent_flow(1)
+    sizes = LatentFlowConfig(
+        settings.autoencoder.network,
+        settings.matchmap.network,
+        settings.flow.network,
+        frames=SPEECH.embedding,
+        steps=2,
+        guidance=1.5,
+        shift=3.0,
+    )
+    with seeded(0):
+        speech, image, flow = build_encoder(SPEECH), ImageEncoder(IMAGE), LatentFlow(sizes)
+    recipe = replace(tiny_recipe(), name="tiny flow", rdg=None, latent_flow=settings)
+    with RunDirectory.create(path, {"recipe": {"name": "tiny flow"}, "store": store.fingerprint}) as run:
+        export(recipe, speech, image, flow, store, run)
+    return path
+
+
 class KnownPictures(AttributeClassifier):
     """Recognises the pictures of the store, and says so; of others it sees the first value of everything."""
 
-    def __init__(self, store) -> None:
+    def __init__(self, store, side: int = SIDE) -> None:
         config = ClassifierConfig(image_size=16, width=2)
         super().__init__(ATTRIBUTES, config)
         self.record = {"held_out_accuracy": dict.fromkeys(ATTRIBUTES, 1.0)}
-        crops = to_pixels(crop_and_flip(store.images[:], SIDE, None))
+        crops = to_pixels(crop_and_flip(store.images[:], side, None))
         self.known = {crop.tobytes(): store.image_attributes(i) for i, crop in enumerate(crops)}
 
     def predict(self, images, batch_size=128):

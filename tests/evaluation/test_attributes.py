@@ -13,9 +13,9 @@ from s2igan.evaluation import attributes
 from s2igan.evaluation.attributes import (
     AttributeClassifier,
     attribute_accuracy,
+    certainty,
     degrade,
     load_or_train_classifier,
-    normalised_accuracy,
     train_classifier,
 )
 from s2igan.evaluation.drawings import draw_random
@@ -134,10 +134,29 @@ def test_shuffled_is_the_accuracy_over_all_pairings():
     assert found.shuffled != pytest.approx(found.accuracy)
 
 
+EACH_ALONE = np.arange(200)
+
+
 def test_normalised_accuracy_is_the_quotient_and_none_without_a_ceiling_above_chance():
     right, real = np.arange(200) < 100, np.arange(200) < 180
-    found = normalised_accuracy(right, real, 0.1)
-    assert found.value == pytest.approx(0.4 / 0.8)
-    assert found.interval[0] < found.value < found.interval[1]
-    assert normalised_accuracy(real, right, 0.1).value == pytest.approx(2.0)
-    assert normalised_accuracy(right, np.zeros(200, bool), 0.1) is None
+    found = certainty(right, real, 0.1, EACH_ALONE)
+    assert found.normalised == pytest.approx(0.4 / 0.8)
+    assert found.normalised_interval[0] < found.normalised < found.normalised_interval[1]
+    assert found.interval[0] < 0.5 < found.interval[1]
+    assert certainty(real, right, 0.1, EACH_ALONE).normalised == pytest.approx(2.0)
+    none = certainty(right, np.zeros(200, bool), 0.1, EACH_ALONE)
+    assert (none.normalised, none.normalised_interval) == (None, None)
+    assert none.interval == found.interval
+
+
+def test_captions_of_one_species_do_not_make_an_accuracy_surer():
+    """Ten species, each always right or always wrong: 200 captions say as much as ten."""
+    species = EACH_ALONE // 20
+    right, real = species < 5, np.ones(200, bool)
+
+    def width(labels):
+        low, high = certainty(right, real, 0.1, labels).interval
+        return high - low
+
+    assert width(EACH_ALONE) == pytest.approx(2 * 1.96 * (0.25 / 200) ** 0.5, rel=0.15)
+    assert width(species) == pytest.approx(2 * 1.96 * (0.25 / 10) ** 0.5, rel=0.15)

@@ -7,7 +7,10 @@ from small_birds import make_run
 from s2igan.errors import UserError
 from s2igan.evaluation.attributes import ClassifierConfig
 from s2igan.evaluation.evaluate import evaluate
+from s2igan.evaluation.evaluation_split import EvaluationSplit
+from s2igan.evaluation.generation import Evaluation
 from s2igan.files import cache_folder
+from s2igan.pipeline import SpeechToImage
 from s2igan.report import headlines, write_report
 
 QUICK = ClassifierConfig(image_size=16, width=4, drawings=64, held_out=20, epochs=1, batch_size=32)
@@ -108,6 +111,27 @@ def test_a_set_without_classes_or_attributes(tmp_path, store_without_classes):
     assert "fakes/recall@50" not in recalls, "eight images were drawn: guessing finds the right one among 50"
     assert all(score["chance"] < 1 for score in recalls.values())
     assert all(score["chance"] <= 0.5 for score in recalls.values() if score["headline"])
+
+
+def test_a_latent_flow_is_scored_beside_its_reconstructions(flow_run, larger_birds):
+    content = evaluate(flow_run, larger_birds.directory, max_captions=6, classifier=QUICK, device="cpu")
+    assert list(content["groups"]) == ["sen", "attributes", "figure3", "reconstructions", "fakes", "distances"]
+    keys = [score["key"] for score in content["scores"] if score["group"] == "reconstructions"]
+    assert keys[0] == "reconstructions/mean"
+    page = write_report(flow_run).read_text()
+    assert "Reconstructions (the ceiling)" in page
+    assert "rebuilt" in page
+
+
+def test_features_of_the_set_are_computed_once(small_run, bird_store, evaluated, monkeypatch):
+    from s2igan.evaluation import features
+
+    monkeypatch.setattr(features, "image_features", None)
+    split = EvaluationSplit.of(bird_store, "test")
+    evaluation = Evaluation(SpeechToImage.load(small_run, "cpu"), split, 0)
+    assert evaluation.real_features(split.images, 32).shape == (9, 1280)
+    with pytest.raises(TypeError, match="not callable"):
+        evaluation.real_features(split.images[:3], 32)
 
 
 def test_a_missing_run_is_named(tmp_path, bird_store):

@@ -5,15 +5,8 @@ from small_birds import SIDE, KnownPictures
 from s2igan.corpora.builtin.bird_drawing import ATTRIBUTES
 from s2igan.data.dataset import crop_and_flip
 from s2igan.evaluation.evaluation_split import EvaluationSplit
-from s2igan.evaluation.generated import (
-    Evaluation,
-    Fakes,
-    attribute_group,
-    distance_group,
-    draw_pictures,
-    fake_recall_group,
-    paper_map_group,
-)
+from s2igan.evaluation.generated import attribute_group, distance_group, fake_recall_group, paper_map_group
+from s2igan.evaluation.generation import Evaluation, Fakes, draw_pictures
 from s2igan.pipeline import to_pixels
 
 
@@ -107,11 +100,11 @@ def test_distances_of_real_pictures_are_nothing(bird_store, evaluation):
         real = evaluation.real_features(evaluation.split.images, SIDE)
         group = distance_group(evaluation, fakes, real, evaluation.fake_features(fakes))
         distances[kind] = {score.key: score for score in group.scores}
-    assert distances["same"]["distances/fid"].value == pytest.approx(0.0, abs=1e-2)
-    for key in ("distances/fid", "distances/kid"):
+    assert distances["same"]["distances/fd_lite0"].value == pytest.approx(0.0, abs=1e-2)
+    for key in ("distances/fd_lite0", "distances/kd_lite0"):
         score = distances["noise"][key]
         assert score.value > score.ceiling > distances["same"][key].value
         assert score.unit == "distance"
         assert score.chance is None
         assert "Inception" in score.protocol["comparable"]
-    assert distances["noise"]["distances/fid"].protocol["training_images"] == 6
+    assert distances["noise"]["distances/fd_lite0"].protocol["training_images"] == 6

@@ -10,7 +10,7 @@ from small_birds import SIDE, TEST_VOICE
 
 from s2igan.errors import UserError
 from s2igan.evaluation.evaluation_split import EvaluationSplit
-from s2igan.evaluation.generated import Evaluation
+from s2igan.evaluation.generation import Evaluation
 from s2igan.evaluation.sample_sheet import SAMPLES, write_sample_sheet
 
 

@@ -29,6 +29,7 @@ from s2igan.data.dataset import crop_and_flip
 from s2igan.data.layout import stored_size
 from s2igan.evaluation.drawings import draw_random, fingerprint
 from s2igan.files import cache_folder
+from s2igan.metrics.bootstrap import interval, resample_clusters
 from s2igan.models.blocks import seeded
 from s2igan.parallel import track
 
@@ -238,33 +239,34 @@ def attribute_accuracy(
     return found
 
 
-class Normalised(NamedTuple):
-    """(accuracy - chance) / (accuracy on real pictures - chance), with a 95 % interval."""
+class Certainty(NamedTuple):
+    """An accuracy's 95 % interval; and (accuracy - chance) / (accuracy on real pictures - chance) with its own.
 
-    value: float
+    The latter are None where real pictures are not above chance, also in a resample: the quotient means nothing then.
+    """
+
     interval: tuple[float, float]
+    normalised: float | None
+    normalised_interval: tuple[float, float] | None
 
 
-def normalised_accuracy(
+def certainty(
     right: Bool[np.ndarray, " captions"],
     right_real: Bool[np.ndarray, " captions"],
     chance: float,
+    species: Int[np.ndarray, " captions"],
     *,
-    resamples: int = 1000,
     seed: int = 0,
-) -> Normalised | None:
-    """How much of the way from guessing to real pictures was reached; the bootstrap is over captions.
+) -> Certainty:
+    """How sure an accuracy is, and how much of the way from guessing to real pictures it reached.
 
-    None where real pictures are not above chance, also in a resample, since the quotient then means nothing.
+    The bootstrap draws species, then captions of each: captions of one species are about pictures that are much alike,
+    so that to draw captions alone would give too narrow an interval.
     """
-
-    def reached(weights: np.ndarray) -> np.ndarray:
-        return (weights @ right - chance) / (weights @ right_real - chance)
-
-    n = len(right)
-    weights = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), size=resamples) / n
-    even = np.full((1, n), 1 / n)
-    if min((weights @ right_real).min(), right_real.mean()) <= chance:
-        return None
-    low, high = np.quantile(reached(weights), (0.025, 0.975))
-    return Normalised(float(reached(even)[0]), (float(low), float(high)))
+    (drawn,) = resample_clusters(species, rng=np.random.default_rng(seed))
+    weights = drawn.weights / drawn.weights.sum(axis=1, keepdims=True)
+    values, real = weights @ right, weights @ right_real
+    if min(real.min(), right_real.mean()) <= chance:
+        return Certainty(interval(values), None, None)
+    normalised = float((right.mean() - chance) / (right_real.mean() - chance))
+    return Certainty(interval(values), normalised, interval((values - chance) / (real - chance)))

@@ -16,7 +16,7 @@ from s2igan.metrics.retrieval import (
     average_precision,
     chance_map,
     cosine_similarity,
-    hits_at_k,
+    hits_at,
     same_label,
 )
 
@@ -34,7 +34,7 @@ QUERIES_AT_ONCE = 1024
 EXPECTED = "expected over all rankings"
 
 PerQuery = Callable[[np.ndarray, np.ndarray], np.ndarray]
-"""A score of every query, from similarities and what is relevant."""
+"""A score of every query, or several, from similarities and what is relevant."""
 
 
 def embedding_scores(
@@ -84,14 +84,15 @@ def embedding_scores(
         for direction, sides in (("speech_to_image", forward), ("image_to_speech", backward)):
             n_queries, n_gallery = sides[3].shape
             counts = {"queries": n_queries, "gallery": n_gallery, "chance": EXPECTED}
-            for k in RECALL_AT:
+            hits = _per_query(*sides, partial(hits_at, ks=RECALL_AT))
+            for number, k in enumerate(RECALL_AT):
                 headline = direction == "speech_to_image" and (
                     (k, level) == (1, "class") or (image_class is None and k == RECALL_AT[-1])
                 )
-                hits = _per_query(*sides, partial(hits_at_k, k=k))
                 name = f"Recall@{k}, {RECALL_NAMES[direction, level]}"
                 key = f"recall@{k}/{direction}/{level}"
-                scores.append(_score(key, name, _means(hits), {**protocol, **counts}, headline=headline))
+                values = _means({what: at[:, number] for what, at in hits.items()})
+                scores.append(_score(key, name, values, {**protocol, **counts}, headline=headline))
     return scores
 
 
@@ -126,7 +127,7 @@ def _per_query(
     disagreement: Int[np.ndarray, "queries gallery"] | None,
     relevant: Bool[np.ndarray, "queries gallery"],
     score: PerQuery,
-) -> dict[str, Float[np.ndarray, " queries"]]:
+) -> dict[str, Float[np.ndarray, "queries ..."]]:
     """As the fields of `Score`: by the cosine of embeddings; by chance, where all is tied; and by the oracle."""
     found: dict[str, list[np.ndarray]] = {"value": [], "chance": [], "ceiling": []}
     for start in range(0, len(queries), QUERIES_AT_ONCE):

@@ -19,15 +19,12 @@ from s2igan.evaluation.embedding_scores import embedding_scores
 from s2igan.evaluation.evaluation_split import EvaluationSplit, Networks, check_size
 from s2igan.evaluation.features import image_features
 from s2igan.evaluation.figure3 import figure3_group
-from s2igan.evaluation.generated import (
-    Evaluation,
-    attribute_group,
-    distance_group,
-    fake_recall_group,
-    paper_map_group,
-)
-from s2igan.evaluation.independent import independent_group
+from s2igan.evaluation.generated import attribute_group, distance_group, fake_recall_group, paper_map_group
+from s2igan.evaluation.generation import Evaluation
+from s2igan.evaluation.independent import IndependentSpace, comparable, independent_group
 from s2igan.evaluation.lite2 import Lite2
+from s2igan.evaluation.memorisation import memorisation_group
+from s2igan.evaluation.reconstructions import reconstruction_group
 from s2igan.evaluation.sample_sheet import write_sample_sheet
 from s2igan.evaluation.scores import FIGURE3, METRICS, SAMPLE_SHEET, VERSION, Group, informative, score_table
 from s2igan.evaluation.training_data import about_data, data_record
@@ -144,23 +141,28 @@ def generated_groups(
     """Scores of the images that the model generates for captions; Figure 3 is kept in a folder."""
     split = evaluation.split
     fakes = evaluation.draw(captions)
-    groups = []
-    drawn = drawn_set_with(split.store.attributes)
+    groups: list[Group | None] = []
+    drawn, classifier = drawn_set_with(split.store.attributes), None
     if drawn is not None:
         classifier = load_or_train_classifier(drawn, classifier_config)
         groups.append(attribute_group(classifier, split, fakes, drawn.changed_sentences))
-        if changed := figure3_group(evaluation, classifier, drawn, figure3):
-            groups.append(changed)
+        groups.append(figure3_group(evaluation, classifier, drawn, figure3))
+    space = None
+    if comparable(evaluation, captions):
+        if Lite2.installed():
+            space = IndependentSpace(evaluation, fakes)
+            groups.append(independent_group(space))
+        else:
+            print("kd_lite2 is left out: pip install 's2igan[judges]' adds it.", file=sys.stderr)
+        groups.append(memorisation_group(evaluation, fakes, space))
+    groups.append(reconstruction_group(evaluation, fakes, classifier, space))
     real, generated = evaluation.real_features(split.images, fakes.side), evaluation.fake_features(fakes)
     if split.store.has_classes:
         groups.append(paper_map_group(evaluation, real))
     else:
         groups.append(fake_recall_group(evaluation, fakes, real, generated))
-    if not Lite2.installed():
-        print("kd_lite2 and memorisation are left out: pip install 's2igan[judges]' adds them.", file=sys.stderr)
-    elif independent := independent_group(evaluation, fakes):
-        groups.append(independent)
     if min(len(split.images), len(fakes.pictures)) >= 2:
-        return [*groups, distance_group(evaluation, fakes, real, generated)]
-    print("Distances are left out: they need two real and two generated images.", file=sys.stderr)
-    return groups
+        groups.append(distance_group(evaluation, fakes, real, generated))
+    else:
+        print("Distances are left out: they need two real and two generated images.", file=sys.stderr)
+    return [group for group in groups if group is not None]

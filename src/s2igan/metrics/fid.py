@@ -8,7 +8,9 @@ not compare.
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
+
+from s2igan.metrics.bootstrap import RESAMPLES, Resamples, interval, resample_clusters
 
 
 def feature_statistics(
@@ -101,39 +103,71 @@ def paired_kernel_distances(
     training: Float[np.ndarray, "images features"],
     real: Float[np.ndarray, "images features"],
     *,
-    resamples: int = 1000,
+    classes: tuple[Int[np.ndarray, " images"], Int[np.ndarray, " images"], Int[np.ndarray, " images"]],
+    resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> PairedDistances:
     """Unbiased kernel distances of fakes and of training images to the same real images, with intervals.
 
-    The bootstrap draws the images of each set again, the real ones once for both distances. An image that is drawn
-    twice is not compared with itself, which would bias a distance upwards. Raises ValueError where counts differ or
-    are below two.
+    The bootstrap draws classes again, those of fakes and real images alike, then images of each drawn class. An image
+    that is drawn twice is not compared with itself, nor are two draws of one class with each other (their pairs count
+    as many times less as the class was drawn): both would bias a distance.
+
+    Args:
+        classes: of fakes (of what each describes), of training images and of real ones.
+
+    Raises:
+        ValueError: counts differ or are below two.
     """
     n, d = real.shape
     if not len(fake) == len(training) == n or n < 2:
         raise ValueError(f"counts must be equal and at least two, not {len(fake)}, {len(training)} and {n}")
-    sets = [x.astype(np.float64) for x in (fake, training, real)]
-    within = [(x @ x.T / d + 1) ** 3 for x in sets]
-    for kernel in within:
-        np.fill_diagonal(kernel, 0.0)
-    across = [(x @ sets[2].T / d + 1) ** 3 for x in sets[:2]]
-
-    def distances(weights: np.ndarray) -> list[float]:
-        own = [w @ kernel @ w / (w.sum() ** 2 - w @ w) for w, kernel in zip(weights, within, strict=True)]
-        return [float(own[i] + own[2] - 2 * weights[i] @ across[i] @ weights[2] / n**2) for i in range(2)]
-
+    fakes, trained, reals = (x.astype(np.float64) for x in (fake, training, real))
+    fake_class, training_class, real_class = classes
     rng = np.random.default_rng(seed)
-    even = np.full(n, 1 / n)
-    drawn = np.array([distances(rng.multinomial(n, even, size=3).astype(np.float64)) for _ in range(resamples)])
-    ratios = np.where(drawn[:, 1] > 0, drawn[:, 0] / np.where(drawn[:, 1] > 0, drawn[:, 1], 1.0), np.inf)
-    value = distances(np.ones((3, n)))
+    of_fakes, of_real = resample_clusters(fake_class, real_class, resamples=resamples, rng=rng)
+    (of_training,) = resample_clusters(training_class, resamples=resamples, rng=rng)
+    even = Resamples(np.ones((1, n)), np.ones((1, n)))
 
-    def interval(values: np.ndarray) -> tuple[float, float]:
-        low, high = np.quantile(values, (0.025, 0.975), method="nearest")
-        return float(low), float(high)
+    def mean_kernel(
+        x: np.ndarray, y: np.ndarray, same_class: np.ndarray, of_x: Resamples, of_y: Resamples
+    ) -> Float[np.ndarray, " resamples"]:
+        """Mean of the kernel over the pairs that count; no image is compared with itself. NaN where no pair counts."""
+        kernel = (x @ y.T / d + 1) ** 3
+        counted = np.ones_like(kernel)
+        if x is y:
+            np.fill_diagonal(kernel, 0.0)
+            np.fill_diagonal(counted, 0.0)
+        sums = []
+        for values in (kernel, counted):
+            within = of_x.weights @ (values * same_class)
+            beyond = of_x.weights @ values - within
+            sums.append(((beyond + within / np.maximum(of_y.copies, 1.0)) * of_y.weights).sum(axis=1))
+        mean: np.ndarray = np.divide(sums[0], sums[1], out=np.full(len(sums[0]), np.nan), where=sums[1] > 0)
+        return mean
 
-    return PairedDistances(value[0], interval(drawn[:, 0]), value[1], interval(drawn[:, 1]), interval(ratios))
+    def distances(draws: tuple[Resamples, Resamples, Resamples]) -> tuple[np.ndarray, np.ndarray]:
+        """Of fakes and of training images."""
+        drawn_fakes, drawn_training, drawn_real = draws
+        of_reals = mean_kernel(reals, reals, real_class[:, None] == real_class, drawn_real, drawn_real)
+        found = []
+        for x, labels, drawn, shared in (
+            (fakes, fake_class, drawn_fakes, True),
+            (trained, training_class, drawn_training, False),
+        ):
+            own = mean_kernel(x, x, labels[:, None] == labels, drawn, drawn)
+            across_class = (labels[:, None] == real_class) if shared else np.zeros((n, n), dtype=bool)
+            found.append(own + of_reals - 2 * mean_kernel(x, reals, across_class, drawn, drawn_real))
+        return found[0], found[1]
+
+    values = np.stack(distances((of_fakes, of_training, of_real)))
+    fake_values, training_values = values[:, np.isfinite(values).all(axis=0)]  # of a few images one may be drawn alone
+    above = training_values > 0
+    ratios = np.divide(fake_values, training_values, out=np.full(len(above), np.inf), where=above)
+    (of_fake,), (of_trained,) = distances((even, even, even))
+    return PairedDistances(
+        float(of_fake), interval(fake_values), float(of_trained), interval(training_values), interval(ratios)
+    )
 
 
 def nearest_distances(

@@ -9,6 +9,7 @@ tied items, in closed form. Without ties this is the usual definition. It makes 
 need sampling: the oracle, whose scores are small integers, and chance, which is the case that everything is tied.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -117,16 +118,20 @@ def precision_at_k(
     return float((r.hits / r.size)[:, :k].sum(axis=1).mean() / k)
 
 
-def hits_at_k(
-    similarity: Float[np.ndarray, "queries gallery"], relevant: Bool[np.ndarray, "queries gallery"], k: int
-) -> Float[np.ndarray, " queries"]:
-    """Of every query, 1 where a right item is among the first k, else 0; between them in case of ties.
+def hits_at(
+    similarity: Float[np.ndarray, "queries gallery"], relevant: Bool[np.ndarray, "queries gallery"], ks: Sequence[int]
+) -> Float[np.ndarray, "queries _"]:
+    """Of every query and every k, 1 where a right item is among the first k, else 0; between them in case of ties.
 
     Paired sets (item i matches item i) and many-to-one sets (five utterances an image) differ in ``relevant`` only. A
     gallery smaller than k counts as seen whole.
     """
-    r = _rank(similarity, relevant, k)
-    last = min(k, similarity.shape[1]) - 1
+    r = _rank(similarity, relevant, min(ks))
+    return np.stack([_hits(r, min(k, similarity.shape[1]) - 1) for k in ks], axis=1)
+
+
+def _hits(r: _Ranking, last: int) -> Float[np.ndarray, " queries"]:
+    """Hits among the positions up to and with the last."""
     start, size, hits, before = (a[:, last] for a in (r.start, r.size, r.hits, r.hits_before))
     # The cut at k falls into a group of n tied items of which d are seen: all of them wrong with C(n-m, d) / C(n, d).
     drawn = last + 1 - start
@@ -139,8 +144,8 @@ def hits_at_k(
 def recall_at_k(
     similarity: Float[np.ndarray, "queries gallery"], relevant: Bool[np.ndarray, "queries gallery"], k: int
 ) -> float:
-    """Fraction of queries with at least one right item among the first k: the mean of `hits_at_k`."""
-    return float(hits_at_k(similarity, relevant, k).mean())
+    """Fraction of queries with at least one right item among the first k: the mean of `hits_at`."""
+    return float(hits_at(similarity, relevant, (k,)).mean())
 
 
 def median_rank(

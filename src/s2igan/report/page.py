@@ -24,7 +24,13 @@ from s2igan.run_directory import RunDirectory
 
 MAX_GRIDS = 6
 """Sample grids shown from the course of training, the first and the last among them."""
-STAGES = {"sen": "Stage 1, speech embedding network (SEN)", "rdg": "Stage 2, generator (RDG)"}
+STAGES = {
+    "sen": "Stage 1, speech embedding network (SEN)",
+    "rdg": "Stage 2, generator (RDG)",
+    "autoencoder": "Stage 2 by latent flow, its autoencoder",
+    "matchmap": "Stage 2 by latent flow, word embeddings (matchmap)",
+    "flow": "Stage 2 by latent flow, the flow",
+}
 
 METHODS = {"rdg": GeneratorConfig.method, "latent_flow": LatentFlowConfig.method}
 """What draws, by the name of stage 2 in a recipe."""

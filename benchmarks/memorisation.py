@@ -1,0 +1,116 @@
+"""Which pictures `s2igan evaluate` takes for copies of training pictures; prints one JSON object.
+
+    python benchmarks/memorisation.py DATA
+
+DATA is a built-in set. Asked are real pictures of species that training does not see, new individuals of such species
+and of training species, and training pictures that are slightly changed: cut at random, with noise, blurred, paler,
+tinted. `copies` is the share of each kind that is called a copy; `lite2_p50` the median distance to the nearest
+training picture or its mirror image in EfficientNet-Lite2, and `lite2_near` the share below the 5th percentile of real
+test pictures there.
+"""
+
+import argparse
+import json
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from s2igan.corpora.builtin.drawn import drawing_side
+from s2igan.data.dataset import crop_and_flip
+from s2igan.data.store import Store
+from s2igan.evaluation.drawings import FIRST_INDIVIDUAL, drawn_set_with
+from s2igan.evaluation.features import image_features, stored_features
+from s2igan.evaluation.lite2 import EXTRACTOR, Lite2
+from s2igan.evaluation.memorisation import OTHERS, copies, nearest_small
+from s2igan.metrics.fid import nearest_distances
+from s2igan.pipeline import to_pixels
+
+COUNT = 300  # pictures of each kind
+TINT = (1.1, 0.95, 0.85)  # of red, green and blue
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("data", type=Path)
+    store = Store.open(parser.parse_args().data)
+    drawing = drawn_set_with(store.attributes)
+    if drawing is None:
+        raise SystemExit(f"{store.directory}: holds no pictures that this package draws.")
+    side, stored_side, rng = store.image_size, store.images.shape[1], np.random.default_rng(0)
+    images = {
+        name: np.unique(store.image_index[store.split_indices(name)]) for name in ("train", "development", "test")
+    }
+
+    def some(name: str) -> np.ndarray:
+        return rng.permutation(images[name])[:COUNT]
+
+    def centre(pictures: np.ndarray) -> np.ndarray:
+        return to_pixels(crop_and_flip(pictures, side, None))
+
+    def cut(name: str) -> np.ndarray:
+        return to_pixels(crop_and_flip(store.images[some(name)], side, rng))
+
+    def noisy(pictures: np.ndarray, deviation: float) -> np.ndarray:
+        return bytes_of(pictures + rng.normal(0, deviation, pictures.shape))
+
+    def blurred(pictures: np.ndarray) -> np.ndarray:
+        small = [Image.fromarray(one).resize((3 * side // 8,) * 2, Image.Resampling.BILINEAR) for one in pictures]
+        return np.stack([np.asarray(one.resize((side, side), Image.Resampling.BICUBIC)) for one in small])
+
+    def anew(name: str, first: int) -> np.ndarray:
+        facts = [store.image_attributes(int(image)) for image in some(name)]
+        large = [drawing.draw(row, first + n, drawing_side(stored_side)) for n, row in enumerate(facts)]
+        small = [Image.fromarray(one).resize((stored_side,) * 2, Image.Resampling.BICUBIC) for one in large]
+        return centre(np.stack([np.asarray(one) for one in small]))
+
+    kinds = {
+        "real, test species": centre(store.images[images["test"]]),
+        "real, development species": centre(store.images[some("development")]),
+        "new individuals of test species": anew("test", FIRST_INDIVIDUAL),
+        "new individuals of training species": anew("train", FIRST_INDIVIDUAL + COUNT),
+        "training, noise of 8": noisy(centre(store.images[some("train")]), 8),
+        "training, blurred": blurred(centre(store.images[some("train")])),
+        "training, cut at random": cut("train"),
+        "training, cut, noise of 8": noisy(cut("train"), 8),
+        "training, cut, noise of 25": noisy(cut("train"), 25),
+        "training, cut, blurred": blurred(cut("train")),
+        "training, cut, paler": bytes_of(0.8 * cut("train") + 30),
+        "training, cut, tinted": bytes_of(cut("train") * TINT),
+    }
+    training = images["train"]
+    others = rng.permutation(len(training))[:OTHERS]
+    known = nearest_small(centre(store.images[training[others]]), store.images, training, itself=others)
+    near = {name: nearest_small(pictures, store.images, training) for name, pictures in kinds.items()}
+    real = near["real, test species"]
+
+    network = Lite2()
+    gallery = [
+        stored_features(network, EXTRACTOR, store, training, crop=side, mirrored=mirrored, description="Training")
+        for mirrored in (False, True)
+    ]
+    apart = {
+        name: nearest_distances(image_features(network, pictures, description=name), np.concatenate(gallery))
+        for name, pictures in kinds.items()
+    }
+    low = np.percentile(apart["real, test species"], 5)
+    table = {
+        name: {
+            "pictures": len(pictures),
+            "copies": round(copies(near[name], real, known, {}).value, 3),
+            "lite2_p50": round(float(np.median(apart[name])), 2),
+            "lite2_near": round(float((apart[name] < low).mean()), 3),
+        }
+        for name, pictures in kinds.items()
+    }
+    facts = {"set": drawing.name, "side": side, "training_pictures": len(training)}
+    print(json.dumps({**facts, "copy_below": round(float(np.percentile(known, 1)), 4), "kinds": table}, indent=2))
+
+
+def bytes_of(pictures: np.ndarray) -> np.ndarray:
+    """Rounded down and kept within a byte."""
+    return np.clip(pictures, 0, 255).astype(np.uint8)
+
+
+if __name__ == "__main__":
+    main()

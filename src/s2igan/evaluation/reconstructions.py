@@ -1,0 +1,56 @@
+"""Reconstructions: what the autoencoder of a latent flow makes of real images, scored as generated images are.
+
+What it cannot give back no description will make the flow draw: the ceiling of what can be drawn.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from s2igan.evaluation.attributes import AttributeClassifier
+from s2igan.evaluation.generated import attribute_scores
+from s2igan.evaluation.generation import Evaluation, Fakes, reconstruct
+from s2igan.evaluation.independent import LEAST, IndependentSpace, kernel_scores
+from s2igan.evaluation.scores import Group, Score
+
+
+def reconstruction_group(
+    evaluation: Evaluation,
+    fakes: Fakes,
+    classifier: AttributeClassifier | None,
+    space: IndependentSpace | None,
+) -> Group | None:
+    """Attributes and `kd_lite2` of reconstructions of the images that the captions of the fakes describe.
+
+    None of models without an autoencoder, and where neither the classifier nor the space is given.
+    """
+    split, store, seed = evaluation.split, evaluation.split.store, evaluation.seed
+    images, row_of = np.unique(store.image_index[fakes.captions], return_inverse=True)
+    made = reconstruct(evaluation.model, store, images) if classifier or space else None
+    if made is None:
+        return None
+    protocol: dict[str, Any] = {"image_size": fakes.side, "seed": seed, "reconstructed_images": len(images)}
+    scores: list[Score] = []
+    if classifier is not None:
+        shown = Fakes(fakes.captions, made[row_of], seed)
+        scores += attribute_scores("reconstructions", classifier, split, shown, protocol)
+    if space is not None:
+        # A reconstruction is near to its original: those of one part of the split stand against the other part.
+        rng = np.random.default_rng([seed, 0x2EC])
+        chosen = rng.permutation(len(images))[: len(split.images) // 2]
+        others = np.flatnonzero(~np.isin(split.images, images[chosen]))
+        if len(chosen) >= LEAST:
+            drawn = space.of(made[chosen], store.image_class[images[chosen]])
+            kept = {**split.protocol, **protocol}
+            found = kernel_scores("reconstructions", drawn, space.training, space.real.some(others), rng, kept)
+            # What stands beside the others is of real images; the distance of training images is in the quotient.
+            scores += [replace(score, ceiling=None, ceiling_name=None) for score in found]
+    words = (
+        f"The autoencoder's reconstructions of the {len(images)} real images that the captions describe, scored as the "
+        "generated images are: what it cannot give back cannot be drawn. For kd_lite2, reconstructions of one part of "
+        "the images stand against the other part."
+    )
+    return Group("reconstructions", "Reconstructions (the ceiling)", words, scores) if scores else None

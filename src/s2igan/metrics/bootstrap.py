@@ -1,0 +1,52 @@
+"""The bootstrap of items that come in clusters, such as the captions of a species: pure functions of arrays."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float, Int
+
+RESAMPLES = 1000
+"""Unless another number is given."""
+ENDS = (0.025, 0.975)
+"""Quantiles of a 95 % interval."""
+
+
+class Resamples(NamedTuple):
+    """What each resample draws of a set of items, a row for each resample."""
+
+    weights: Float[np.ndarray, "resamples items"]
+    """How often an item was drawn."""
+    copies: Float[np.ndarray, "resamples items"]
+    """How often its cluster was drawn."""
+
+
+def resample_clusters(
+    *labels: Int[np.ndarray, " _"], resamples: int = RESAMPLES, rng: np.random.Generator
+) -> list[Resamples]:
+    """Two-stage bootstrap (Davison and Hinkley 1997, section 3.8): as many clusters as there are, with replacement,
+    then of each drawn cluster as many of its items as it has, with replacement.
+
+    Args:
+        labels: the cluster of each item of a set. Sets that are named together share their clusters, which are drawn
+            once for all; the items of each set are drawn for themselves.
+    """
+    clusters = np.unique(np.concatenate(labels))
+    drawn = rng.multinomial(len(clusters), np.full(len(clusters), 1 / len(clusters)), size=resamples)
+    found = []
+    for own in labels:
+        weights, copies = np.zeros((resamples, len(own))), np.zeros((resamples, len(own)))
+        for cluster, count in zip(clusters, drawn.T, strict=True):
+            items = np.flatnonzero(own == cluster)
+            if len(items):
+                weights[:, items] = rng.multinomial(count * len(items), np.full(len(items), 1 / len(items)))
+                copies[:, items] = count[:, None]
+        found.append(Resamples(weights, copies))
+    return found
+
+
+def interval(values: Float[np.ndarray, " resamples"]) -> tuple[float, float]:
+    """Ends of the middle 95 % of the values that resamples have; infinite where these are."""
+    low, high = np.quantile(values, ENDS, method="nearest")
+    return float(low), float(high)

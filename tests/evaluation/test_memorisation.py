@@ -1,0 +1,129 @@
+"""A planted memoriser is found by what `s2igan evaluate` reports, and who draws anew is not."""
+
+import itertools
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from s2igan.corpora.builtin.bird_drawing import draw_bird
+from s2igan.corpora.builtin.birds import DRAWN_SET as BIRDS
+from s2igan.corpora.builtin.drawn import species
+from s2igan.data.dataset import crop_and_flip
+from s2igan.evaluation import independent, memorisation
+from s2igan.evaluation.attributes import ClassifierConfig
+from s2igan.evaluation.evaluate import evaluate
+from s2igan.evaluation.memorisation import copies, nearest_small, reduced
+from s2igan.pipeline import SpeechToImage, to_pixels
+
+SIDE = 64
+
+
+def noisy(pictures, rng):
+    return np.clip(pictures + rng.normal(0, 8, pictures.shape), 0, 255).astype(np.uint8)
+
+
+def blurred(pictures, rng):
+    small = [Image.fromarray(picture).resize((24, 24), Image.Resampling.BILINEAR) for picture in pictures]
+    return np.stack([np.asarray(picture.resize((SIDE, SIDE), Image.Resampling.BICUBIC)) for picture in small])
+
+
+def paler(pictures, rng):
+    return np.clip(0.8 * pictures + 30, 0, 255).astype(np.uint8)
+
+
+@pytest.fixture(scope="module")
+def drawn() -> dict[str, np.ndarray]:
+    """As stored: 20 individuals each of two training species, 20 more of them, and 20 of a third."""
+    first, second, third = species(BIRDS, 14)[-3:]
+    sets = {"training": (first, second), "new individuals": (first, second), "test": (third,)}
+    number = itertools.count()
+    return {
+        name: np.stack([draw_bird(facts, next(number), 76) for facts in of for _ in range(20)])
+        for name, of in sets.items()
+    }
+
+
+def share(drawn, pictures) -> tuple[float, bool]:
+    training = np.arange(len(drawn["training"]))
+    known, real = (to_pixels(crop_and_flip(drawn[name], SIDE, None)) for name in ("training", "test"))
+    score = copies(
+        nearest_small(pictures, drawn["training"], training),
+        nearest_small(real, drawn["training"], training),
+        nearest_small(known, drawn["training"], training, itself=training),
+        {},
+    )
+    return score.value, score.protocol["memorised"]
+
+
+@pytest.mark.parametrize("change", [noisy, blurred, paler])
+def test_slightly_changed_training_pictures_are_found(drawn, change):
+    rng = np.random.default_rng(0)
+    crops = to_pixels(crop_and_flip(np.concatenate([drawn["training"]] * 3), SIDE, rng))
+    found, memorised = share(drawn, change(crops, rng))
+    assert found > 0.5
+    assert memorised is True
+
+
+def test_a_model_that_copies_every_fifth_picture_is_found(drawn):
+    rng = np.random.default_rng(0)
+    some = np.concatenate([drawn["training"][::5], drawn["new individuals"]])
+    found, memorised = share(drawn, noisy(to_pixels(crop_and_flip(some, SIDE, rng)), rng))
+    assert found > 0.05
+    assert memorised is True
+
+
+@pytest.mark.parametrize("kind", ["new individuals", "test"])
+def test_who_draws_anew_copies_nothing(drawn, kind):
+    """A model that learnt species draws others of them; that is not to know pictures by heart."""
+    found, memorised = share(drawn, to_pixels(crop_and_flip(drawn[kind], SIDE, None)))
+    assert found <= 0.05
+    assert memorised is False
+
+
+def test_a_picture_that_is_not_to_find_itself_finds_another(drawn):
+    training = np.arange(40)
+    pictures = to_pixels(crop_and_flip(drawn["training"], SIDE, None))
+    np.testing.assert_allclose(nearest_small(pictures, drawn["training"], training), 0.0, atol=2e-3)
+    assert nearest_small(pictures, drawn["training"], training, itself=training).min() > 0.05
+    mirrored = np.ascontiguousarray(pictures[:, :, ::-1])
+    np.testing.assert_allclose(nearest_small(mirrored, drawn["training"], training), 0.0, atol=2e-3)
+
+
+def test_a_model_that_draws_training_pictures_is_reported(small_run, bird_store, tmp_path, monkeypatch):
+    """Through `evaluate`, as a user runs it."""
+    monkeypatch.setattr(independent, "LEAST", 5)
+    trained = np.unique(bird_store.image_index[bird_store.split_indices("train")])
+    rng = np.random.default_rng(0)
+
+    def from_memory(self, condition, noise):
+        chosen = rng.choice(trained, len(condition.embedding))
+        return noisy(to_pixels(crop_and_flip(bird_store.images[chosen], 32, rng)), rng)
+
+    monkeypatch.setattr(SpeechToImage, "draw", from_memory)
+    quick = ClassifierConfig(image_size=16, width=4, drawings=64, held_out=20, epochs=1, batch_size=32)
+    content = evaluate(small_run, bird_store.directory, max_captions=12, classifier=quick, device="cpu")
+    (score,) = [score for score in content["scores"] if score["key"] == "memorisation/copies"]
+    assert score["value"] > 0.5
+    assert score["protocol"]["memorised"] is True
+    assert score["ceiling"] == 0.0
+
+
+def test_the_distance_is_the_root_of_the_mean_squared_difference(drawn, monkeypatch):
+    monkeypatch.setattr(memorisation, "OFFSETS", (6,))
+    first, second = (to_pixels(crop_and_flip(drawn["training"][[n]], SIDE, None)) for n in (0, 30))
+
+    def small(picture):
+        blocks = picture[0].astype(float).reshape(8, 8, 8, 8, 3).mean(axis=(1, 3))
+        return (blocks - blocks.mean()) / blocks.std()
+
+    expected = min(np.sqrt(((small(first) - small(other)) ** 2).mean()) for other in (second, second[:, :, ::-1]))
+    assert nearest_small(first, drawn["training"], np.array([30]))[0] == pytest.approx(expected, abs=1e-3)
+
+
+def test_flat_pictures_have_no_direction():
+    import torch
+
+    assert (reduced(torch.full((2, 3, 64, 64), 7.0)) == 0).all()
+    rows = reduced(torch.rand(4, 3, 64, 64))
+    torch.testing.assert_close(rows.pow(2).mean(dim=1), torch.ones(4))
