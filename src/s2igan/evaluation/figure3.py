@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Float, UInt8
 from PIL import Image
 
 from s2igan.corpora.builtin.drawn import VOICES_OF_SPLIT, DrawnSet
@@ -19,6 +19,7 @@ from s2igan.evaluation.attributes import AttributeClassifier
 from s2igan.evaluation.generation import Evaluation, draw_samples
 from s2igan.evaluation.scores import FIGURE3, Group, Score
 from s2igan.files import atomic_write_json
+from s2igan.metrics.bootstrap import mean_interval
 from s2igan.pipeline import SpeechToImage, write_picture, write_recording
 from s2igan.speech import Synthesizer, parse_voice
 
@@ -66,13 +67,17 @@ def figure3_group(
             "image_size": model.resolutions[-1],
             "seed": seed,
             "chance": "one over the number of values",
+            "bootstrap": "words, then images",
         }
+        words = np.arange(len(rows)).repeat(SCORED)
+        right = followed(rows, name, classifier)
         scores.append(
             Score(
                 f"figure3/{name}",
                 f"{name.replace('_', ' ')} followed",
-                followed(rows, name, classifier),
+                float(right.mean()),
                 protocol,
+                interval=mean_interval(right, words, seed=seed),
                 chance=1 / len(values),
                 ceiling=classifier.record["held_out_accuracy"][name],
                 ceiling_name="held-out drawings",
@@ -80,23 +85,25 @@ def figure3_group(
         )
         if kept := drawn.kept_in_sentences.get(name):
             held_out = classifier.record["held_out_accuracy"]
+            right = stayed(rows, kept, classifier)
             scores.append(
                 Score(
                     f"figure3/{name}/stays",
                     f"the rest stays when {name.replace('_', ' ')} changes",
-                    stayed(rows, kept, classifier),
+                    float(right.mean()),
                     {**protocol, "kept": dict(kept)},
+                    interval=mean_interval(right, words, seed=seed),
                     chance=float(np.mean([1 / len(drawn.attributes[other]) for other in kept])),
                     ceiling=float(np.mean([held_out[other] for other in kept])),
                     ceiling_name="held-out drawings",
                 )
             )
-    words = (
+    about = (
         f"One sentence spoken by {voice.name} with every value in turn, {SCORED} images each with the same "
         "noise: how often the classifier sees the value spoken, and what else the "
         "sentence says. The ceiling is its accuracy on held-out drawings."
     )
-    return Group("figure3", "One word changed (Figure 3)", words, scores)
+    return Group("figure3", "One word changed (Figure 3)", about, scores)
 
 
 def changed_voice(split: str) -> str:
@@ -124,21 +131,23 @@ def fill(template: str, value: str) -> str:
     return re.sub(r"\ba \{\}", f"{article} {value}", template).replace("{}", value)
 
 
-def followed(rows: Sequence[Spoken], attribute: str, classifier: AttributeClassifier) -> float:
-    """Share of the pictures in which the classifier sees the value that was spoken."""
+def followed(rows: Sequence[Spoken], attribute: str, classifier: AttributeClassifier) -> Float[np.ndarray, " pictures"]:
+    """Of each picture, row by row, whether the classifier sees the value that was spoken: 1 or 0."""
     pictures = np.concatenate([row.pictures for row in rows])
     found = classifier.predict(crop_and_flip(pictures, pictures.shape[1], None))[attribute]
     known = classifier.attributes[attribute]
     spoken = [known.index(row.word) for row in rows for _ in row.pictures]
-    return float((found == spoken).mean())
+    return (found == spoken).astype(np.float64)
 
 
-def stayed(rows: Sequence[Spoken], kept: Mapping[str, str], classifier: AttributeClassifier) -> float:
-    """Mean over the attributes that the sentence keeps of the share of pictures that show the value it says."""
+def stayed(
+    rows: Sequence[Spoken], kept: Mapping[str, str], classifier: AttributeClassifier
+) -> Float[np.ndarray, " pictures"]:
+    """Of each picture the share of the attributes that the sentence keeps of which it shows the value that is said."""
     pictures = np.concatenate([row.pictures for row in rows])
     found = classifier.predict(crop_and_flip(pictures, pictures.shape[1], None))
-    shares = [(found[name] == classifier.attributes[name].index(value)).mean() for name, value in kept.items()]
-    return float(np.mean(shares))
+    shown = [found[name] == classifier.attributes[name].index(value) for name, value in kept.items()]
+    return np.stack(shown).mean(axis=0)
 
 
 def write_changed(folder: Path, rows: Sequence[Spoken], facts: Mapping[str, Any], sample_rate: int) -> None:

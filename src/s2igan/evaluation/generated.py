@@ -14,7 +14,7 @@ from s2igan.evaluation.evaluation_split import EvaluationSplit
 from s2igan.evaluation.generation import EXTRACTOR, Evaluation, Fakes
 from s2igan.evaluation.paper_queries import PaperQueries
 from s2igan.evaluation.scores import Group, Score
-from s2igan.metrics.bootstrap import interval, resample_clusters
+from s2igan.metrics.bootstrap import mean_interval
 from s2igan.metrics.fid import fid, kid
 from s2igan.metrics.retrieval import (
     CHANCE_TRIALS,
@@ -137,7 +137,6 @@ def paper_map_group(evaluation: Evaluation, real: Features) -> Group:
     if np.isin(gallery_class, classes[others]).all():
         stand_ins = [rng.choice(others[classes[others] == label]) for label in gallery_class]
         ceiling = float(score(queries, real[stand_ins], relevant).mean())
-    (drawn,) = resample_clusters(classes[queries], rng=rng)
     chance, _ = chance_map(relevant, seed=evaluation.seed)
     n_queries, n_fakes = relevant.shape
     protocol = {
@@ -153,7 +152,7 @@ def paper_map_group(evaluation: Evaluation, real: Features) -> Group:
         "mAP, real image finds fakes of its class",
         float(found.mean()),
         protocol,
-        interval=interval(drawn.weights @ found / drawn.weights.sum(axis=1)),
+        interval=mean_interval(found, classes[queries], seed=evaluation.seed),
         chance=chance,
         ceiling=ceiling,
         ceiling_name=None if ceiling is None else "real images",

@@ -50,7 +50,8 @@ def reconstruction_group(
             scores += [replace(score, ceiling=None, ceiling_name=None) for score in found]
     words = (
         f"The autoencoder's reconstructions of the {len(images)} real images that the captions describe, scored as the "
-        "generated images are: what it cannot give back cannot be drawn. For kd_lite2, reconstructions of one part of "
-        "the images stand against the other part."
+        "generated images are: what it cannot give back cannot be drawn."
     )
+    if any(score.unit == "distance" for score in scores):
+        words += " For kd_lite2, reconstructions of one part of the images stand against the other part."
     return Group("reconstructions", "Reconstructions (the ceiling)", words, scores) if scores else None

@@ -46,6 +46,14 @@ def resample_clusters(
     return found
 
 
+def mean_interval(
+    values: Float[np.ndarray, " items"], labels: Int[np.ndarray, " items"], *, seed: int = 0
+) -> tuple[float, float]:
+    """The 95 % interval of the mean of items that come in clusters."""
+    (drawn,) = resample_clusters(labels, rng=np.random.default_rng(seed))
+    return interval(drawn.weights @ values / drawn.weights.sum(axis=1))
+
+
 def interval(values: Float[np.ndarray, " resamples"]) -> tuple[float, float]:
     """Ends of the middle 95 % of the values that resamples have; infinite where these are."""
     low, high = np.quantile(values, ENDS, method="nearest")
