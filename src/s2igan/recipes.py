@@ -54,7 +54,7 @@ def demo() -> Recipe:
 
 
 def birds(size: int = 256) -> Recipe:
-    """The built-in birds by latent flow at 256 px: by estimate two hours on two cores.
+    """The built-in birds by latent flow at 256 px: by estimate two and a half hours on two cores.
 
     Stage 1 is the paper's at small widths. Stage 2 is not in the paper (docs/method.md, section 9): an autoencoder of
     the pictures, word embeddings by matchmaps, and a rectified flow in the latents that attends to them.
