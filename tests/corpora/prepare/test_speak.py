@@ -36,7 +36,8 @@ def speak(rows: list[Utterance], out: Path, voices=VOICES, *, seed: int = 0, job
 @pytest.fixture
 def planned(monkeypatch):
     """Speaks nothing; writes the voice's name into the file."""
-    monkeypatch.setattr(corpus, "flac", lambda voice, text: f"{voice.name}: {text}".encode())
+    monkeypatch.setattr(corpus, "speak", lambda voice, text: f"{voice.name}: {text}")
+    monkeypatch.setattr(corpus, "flac", lambda said, rate: said.encode())
 
 
 def test_captions_are_spoken_by_the_voice_that_is_named_as_speaker(tmp_path):
@@ -98,7 +99,7 @@ def test_nothing_is_spoken_twice_and_what_is_missing_is(planned, tmp_path, monke
     left = (tmp_path / spoken[5].audio).with_name(f".x.flac.{os.uname().nodename}-{os.getpid()}.tmp")
     left.write_bytes(b"half")
     texts: list[str] = []
-    monkeypatch.setattr(corpus, "flac", lambda voice, text: texts.append(text) or b"again")
+    monkeypatch.setattr(corpus, "speak", lambda voice, text: texts.append(text) or "again")
     assert speak(rows, tmp_path) == spoken
     assert texts == ["bird number 3", "bird number 4"]
     assert not left.exists()
