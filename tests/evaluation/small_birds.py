@@ -115,7 +115,7 @@ def make_flow_run(path: Path, store: Store) -> Path:
         speech, image, flow = build_encoder(SPEECH), ImageEncoder(IMAGE), LatentFlow(sizes)
     recipe = replace(tiny_recipe(), name="tiny flow", rdg=None, latent_flow=settings)
     with RunDirectory.create(path, {"recipe": {"name": "tiny flow"}, "store": store.fingerprint}) as run:
-        export(recipe, speech, image, flow, store, run)
+        export(recipe, speech, image, flow, None, store, run, {})
     return path
 
 
