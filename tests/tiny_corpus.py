@@ -136,7 +136,7 @@ def tiny_latent_flow(steps: int = 4, size: int = 64) -> LatentFlow:
     loop = TrainerConfig(steps=steps, log_every=2, evaluate_every=100, checkpoint_seconds=1e9)
     network = AutoencoderConfig(size, latent_channels=4, widths=(8, 8, 8, 8), upsampler_width=8, upsampler_blocks=1)
     return LatentFlow(
-        AutoencoderTraining(loop, network, batch_size=4, warmup_steps=1),
+        AutoencoderTraining(loop, network=network, batch_size=4, warmup_steps=1),
         MatchmapTraining(loop, MatchmapConfig(words=8, hidden=8, region_width=8), batch_size=4, warmup_steps=1),
         FlowTraining(
             loop,

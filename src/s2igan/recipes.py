@@ -70,7 +70,7 @@ def birds(size: int = 256) -> Recipe:
         return TrainerConfig(steps=steps, evaluate_every=evaluate_every, precision="auto")
 
     latent_flow = LatentFlow(
-        AutoencoderTraining(trainer(3000, 500), AutoencoderConfig(size=size)),
+        AutoencoderTraining(trainer(3000, 500), network=AutoencoderConfig(size=size)),
         MatchmapTraining(trainer(700, 100)),
         FlowTraining(trainer(34000, 2000)),
         UpsamplerTraining(trainer(2500, 500)) if size > 64 else None,

@@ -43,19 +43,16 @@ class ReconstructionLoss:
 
 
 @dataclass(frozen=True)
-class AutoencoderTraining:
-    """Settings; not in the paper."""
+class PictureTraining:
+    """Settings that the autoencoder and the upsampler share; not in the paper."""
 
     trainer: TrainerConfig
-    network: AutoencoderConfig = field(default_factory=AutoencoderConfig)
     batch_size: int = 16
     """Of all processes together."""
     learning_rate: float = 1e-3
     weight_decay: float = 1e-3
     warmup_steps: int = 200
     loss: ReconstructionLoss = field(default_factory=ReconstructionLoss)
-    latent: float = 8e-4
-    """Weight of the latents' mean square."""
     noise: float = 0.1
     """Deviation of the noise on the latents."""
     ema_decay: float = 0.998
@@ -65,6 +62,15 @@ class AutoencoderTraining:
     def __post_init__(self) -> None:
         if not 0 <= self.reach <= 1:
             raise UserError(f"reach {self.reach} is no share; choose a number from 0 to 1.")
+
+
+@dataclass(frozen=True)
+class AutoencoderTraining(PictureTraining):
+    """Settings of the autoencoder; not in the paper."""
+
+    network: AutoencoderConfig = field(default_factory=AutoencoderConfig)
+    latent: float = 8e-4
+    """Weight of the latents' mean square."""
 
 
 @dataclass

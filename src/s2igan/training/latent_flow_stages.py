@@ -28,7 +28,7 @@ from s2igan.models.matchmap import Matchmap
 from s2igan.models.pretrained_autoencoder import AnyAutoencoder
 from s2igan.models.speech_encoder import SpeechEncoder
 from s2igan.training import autoencoder, flow, matchmap, upsampler
-from s2igan.training.autoencoder import AutoencoderBatch, AutoencoderState, AutoencoderTraining
+from s2igan.training.autoencoder import AutoencoderBatch, AutoencoderState, AutoencoderTraining, PictureTraining
 from s2igan.training.data import recordings
 from s2igan.training.distributed import share
 from s2igan.training.flow import FlowBatch, FlowTraining
@@ -54,7 +54,7 @@ class PictureReader:
 
     name: str
     """Of the stage."""
-    config: AutoencoderTraining | UpsamplerTraining
+    config: PictureTraining
     latent_shape: tuple[int, int, int]
     train: SpeechImageData
     seed: int
@@ -88,7 +88,7 @@ class PictureStage(Stage):
 
     def __init__(
         self,
-        config: AutoencoderTraining | UpsamplerTraining,
+        config: PictureTraining,
         train: SpeechImageData,
         validation: SpeechImageData | None,
         *,

@@ -6,44 +6,25 @@ the autoencoder, on a window of each picture.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from s2igan.errors import UserError
 from s2igan.models.autoencoder import BASE_SIDE, Autoencoder, PatchDiscriminator
 from s2igan.models.blocks import seeded
 from s2igan.models.perceptual import PerceptualFeatures
-from s2igan.training.autoencoder import AutoencoderBatch, AutoencoderState, ReconstructionLoss, reconstruction_step
+from s2igan.training.autoencoder import AutoencoderBatch, AutoencoderState, PictureTraining, reconstruction_step
 from s2igan.training.optimisation import Ema, adam, adamw
-from s2igan.training.trainer import TrainerConfig
 
 WINDOW = 24
 """Side of the window, in pixels of the picture of 64 px."""
 
 
 @dataclass(frozen=True)
-class UpsamplerTraining:
-    """Settings; not in the paper."""
-
-    trainer: TrainerConfig
-    batch_size: int = 16
-    """Of all processes together."""
-    learning_rate: float = 1e-3
-    weight_decay: float = 1e-3
-    warmup_steps: int = 200
-    loss: ReconstructionLoss = field(default_factory=ReconstructionLoss)
-    noise: float = 0.1
-    """Deviation of the noise on the normalised latents."""
-    ema_decay: float = 0.998
-    reach: float = 1.0
-    """Crops keep to this share of the stored picture's margins around its middle."""
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.reach <= 1:
-            raise UserError(f"reach {self.reach} is no share; choose a number from 0 to 1.")
+class UpsamplerTraining(PictureTraining):
+    """Settings of the upsampler; not in the paper."""
 
 
 @dataclass
