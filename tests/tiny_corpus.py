@@ -30,7 +30,6 @@ from s2igan.training.rdg import RDGConfig
 from s2igan.training.recipe import LatentFlow, Recipe
 from s2igan.training.sen import SENConfig
 from s2igan.training.trainer import TrainerConfig
-from s2igan.training.upsampler import UpsamplerTraining
 
 IMAGES_PER_CLASS = 4
 CAPTIONS_PER_IMAGE = 2
@@ -134,20 +133,19 @@ def shrunk(recipe: Recipe, steps: int = 1) -> Recipe:
 def tiny_latent_flow(steps: int = 4, size: int = 64) -> LatentFlow:
     """Latent flow at toy width."""
     loop = TrainerConfig(steps=steps, log_every=2, evaluate_every=100, checkpoint_seconds=1e9)
-    network = AutoencoderConfig(size, latent_channels=4, widths=(8, 8, 8, 8), upsampler_width=8, upsampler_blocks=1)
+    network = AutoencoderConfig(size, channels=4 if size == 64 else 1, widths=(8, 8, 8, 8))
     return LatentFlow(
-        AutoencoderTraining(loop, network=network, batch_size=4, warmup_steps=1),
+        AutoencoderTraining(loop, network=network, window=64, batch_size=4, warmup_steps=1),
         MatchmapTraining(loop, MatchmapConfig(words=8, hidden=8, region_width=8), batch_size=4, warmup_steps=1),
         FlowTraining(
             loop,
-            FlowNetworkConfig(width=16, depth=1, heads=2),
+            FlowNetworkConfig(width=16, depth=1, heads=2, outer_width=8, outer_depth=1, outer_heads=2),
             batch_size=4,
             warmup_steps=1,
             views=2,
             steps=2,
             alignment_block=0,
         ),
-        UpsamplerTraining(loop, batch_size=4, warmup_steps=1) if size > 64 else None,
     )
 
 

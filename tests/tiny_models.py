@@ -23,9 +23,9 @@ from s2igan.models.speech_encoder import SpeechEncoder, SpeechEncoderConfig
 SPEECH = SpeechEncoderConfig(conv_channels=(6, 8), hidden=8, layers=1, attention_hidden=6)
 GENERATOR = GeneratorConfig(embedding=16, condition=5, z=7, width=4, resolutions=(8, 16), residual_blocks=1)
 LATENT_FLOW = LatentFlowConfig(
-    AutoencoderConfig(64, latent_channels=4, widths=(8, 8, 8, 8)),
+    AutoencoderConfig(64, channels=4, widths=(8, 8, 8, 8)),
     MatchmapConfig(window=9, hop=3, words=5, hidden=8),
-    FlowNetworkConfig(width=16, depth=1, heads=2),
+    FlowNetworkConfig(width=16, depth=1, heads=2, outer_width=8, outer_depth=1, outer_heads=2),
     frames=2 * SPEECH.hidden,
     steps=2,
     guidance=1.5,

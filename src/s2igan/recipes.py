@@ -64,16 +64,15 @@ def birds(size: int = 256) -> Recipe:
     from s2igan.training.flow import FlowTraining
     from s2igan.training.matchmap import MatchmapTraining
     from s2igan.training.trainer import TrainerConfig
-    from s2igan.training.upsampler import UpsamplerTraining
 
     def trainer(steps: int, evaluate_every: int) -> TrainerConfig:
         return TrainerConfig(steps=steps, evaluate_every=evaluate_every, precision="auto")
 
+    widths = (24, 48, 96, 128) if size == 64 else (64, 128, 192, 256)
     latent_flow = LatentFlow(
-        AutoencoderTraining(trainer(3000, 500), network=AutoencoderConfig(size=size)),
+        AutoencoderTraining(trainer(2500, 500), network=AutoencoderConfig(size, widths=widths)),
         MatchmapTraining(trainer(700, 100)),
         FlowTraining(trainer(34000, 2000)),
-        UpsamplerTraining(trainer(2500, 500)) if size > 64 else None,
     )
     return Recipe("birds", _small_sen(size), latent_flow=latent_flow, training_set=BIRDS)
 
@@ -394,8 +393,7 @@ def groups(recipe: Recipe) -> dict[str, Any]:
     """The hyper-parameters of a recipe: the configurations of its stages by name."""
     if recipe.latent_flow is not None:
         flow = recipe.latent_flow
-        parts = {"autoencoder": flow.autoencoder, "upsampler": flow.upsampler, "matchmap": flow.matchmap}
-        return {"sen": recipe.sen} | {k: v for k, v in parts.items() if v is not None} | {"flow": flow.flow}
+        return {"sen": recipe.sen, "autoencoder": flow.autoencoder, "matchmap": flow.matchmap, "flow": flow.flow}
     return {"sen": recipe.sen, "rdg": recipe.rdg, "beyond": recipe.beyond}
 
 

@@ -1,85 +1,74 @@
-"""Sizes, normalised latents, and what the upsampler adds."""
+"""Sizes, normalised latents, windows, and the patch discriminator."""
 
 import pytest
 import torch
 
 from s2igan.errors import UserError
-from s2igan.models.autoencoder import Autoencoder, AutoencoderConfig, PatchDiscriminator, reduced
+from s2igan.models.autoencoder import Autoencoder, AutoencoderConfig, PatchDiscriminator, PlaceNorm
+from s2igan.training.autoencoder import AutoencoderTraining
+from s2igan.training.trainer import TrainerConfig
 
 
 def make(size):
+    """Also the layers that begin at zero have weights."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        widths = {"widths": (8, 8, 8, 16), "upsampler_width": 8, "upsampler_blocks": 1}
-        return Autoencoder(AutoencoderConfig(size, latent_channels=4, **widths)).eval()
+        network = Autoencoder(AutoencoderConfig(size, channels=2, widths=(8, 8, 8, 16))).eval()
+        for module in network.modules():
+            if isinstance(module, torch.nn.Conv2d) and not module.weight.any():
+                torch.nn.init.normal_(module.weight, std=0.1)
+    return network
 
 
-@pytest.mark.parametrize("size", [64, 128, 256])
+@pytest.mark.parametrize(("size", "channels"), [(64, 2), (128, 8), (256, 8)])
 @torch.no_grad()
-def test_every_size_has_the_same_latents(size):
+def test_every_size_has_8_by_8_places(size, channels):
     network = make(size)
     images = torch.rand(2, 3, size, size) * 2 - 1
     latents = network.encode(images)
-    assert latents.shape == (2, *network.config.latent_shape) == (2, 4, 8, 8)
+    assert latents.shape == (2, *network.config.latent_shape) == (2, channels, 8, 8)
     assert network.decode(latents).shape == images.shape
-    assert network.decode_base(latents)[1].shape == (2, 3, 64, 64)
-
-
-@torch.no_grad()
-def test_the_upsampler_begins_by_enlarging():
-    network = make(128)
-    assert network.upsampler is not None
-    torch.nn.init.zeros_(network.upsampler.layers[-2].bias)
-    latents = torch.randn(1, 4, 8, 8)
-    small = network.decode_base(latents)[1]
-    enlarged = torch.nn.functional.interpolate(small, scale_factor=2, mode="bilinear")
-    torch.testing.assert_close(network.decode(latents), enlarged)
 
 
 def test_every_parameter_has_an_effect():
     network = make(128)
-    for block in network.modules():
-        if isinstance(block, torch.nn.Conv2d) and not block.weight.any():  # those that begin at zero
-            torch.nn.init.normal_(block.weight, std=0.1)
     images = torch.rand(2, 3, 128, 128) * 2 - 1
     network.decode(network.encode(images)).square().sum().backward()
     assert [name for name, p in network.named_parameters() if p.grad is None or not p.grad.any()] == []
 
 
-def test_the_upsampler_sees_the_small_picture():
-    network = make(128)
-    assert network.upsampler is not None
-    torch.nn.init.normal_(network.upsampler.layers[-2].weight, std=0.1)
-    features, image = torch.randn(1, 8, 64, 64), torch.rand(1, 3, 64, 64)
-    added = [
-        network.upsampler(features, x) - torch.nn.functional.interpolate(x, scale_factor=2, mode="bilinear")
-        for x in (image, 1 - image)
-    ]
-    assert (added[0] - added[1]).abs().max() > 1e-3
+@torch.no_grad()
+def test_a_part_is_drawn_as_the_whole_is():
+    """Away from its edges: what trains on windows is used on whole pictures."""
+    network = make(256)
+    images = torch.rand(1, 3, 512, 512) * 2 - 1
+    whole, part = network.encode(images), network.encode(images[:, :, :, :256])
+    torch.testing.assert_close(part[..., :5], whole[..., :5], atol=1e-5, rtol=1e-4)
+    assert (part[..., 7] - whole[..., 7]).abs().max() > 1e-4
+    drawn, half = network.decode(whole), network.decode(whole[..., :8])
+    torch.testing.assert_close(half[..., :128], drawn[..., :128], atol=1e-5, rtol=1e-4)
+
+
+def test_the_norm_is_over_the_channels_of_a_place():
+    norm = PlaceNorm(3)
+    torch.nn.init.constant_(norm.weight, 2.0)
+    x = torch.randn(2, 3, 4, 5)
+    torch.testing.assert_close(norm(x), 2 * x / (x**2).mean(1, keepdim=True).sqrt(), atol=1e-4, rtol=1e-4)
 
 
 @torch.no_grad()
 def test_normalised_latents_have_mean_0_and_deviation_1_and_decode_to_the_same_picture():
-    network = make(64)
-    images = torch.rand(64, 3, 64, 64) * 2 - 1
+    network = make(128)
+    images = torch.rand(32, 3, 128, 128) * 2 - 1
     before = network.encode(images)
     pictures = network.decode(before)
     network.normalise(before)
     after = network.encode(images)
-    torch.testing.assert_close(after.mean((0, 2, 3)), torch.zeros(4), atol=1e-5, rtol=0)
-    torch.testing.assert_close(after.std((0, 2, 3)), torch.ones(4), atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(after.mean((0, 2, 3)), torch.zeros(8), atol=1e-4, rtol=0)
+    torch.testing.assert_close(after.std((0, 2, 3)), torch.ones(8), atol=1e-4, rtol=1e-4)
     torch.testing.assert_close(network.decode(after), pictures, atol=1e-4, rtol=1e-4)
     network.normalise(after)  # once more changes nothing
     torch.testing.assert_close(network.encode(images), after, atol=1e-4, rtol=1e-4)
-
-
-def test_pictures_are_reduced_without_a_shift():
-    ramp = torch.linspace(-1, 1, 256).expand(1, 3, 256, 256)
-    torch.testing.assert_close(
-        reduced(ramp)[0, 0, 0], torch.linspace(-1, 1, 256).view(64, 4).mean(1), atol=0.02, rtol=0
-    )
-    small = torch.rand(1, 3, 64, 64)
-    assert reduced(small) is small
 
 
 def test_a_patch_sees_only_what_is_near():
@@ -92,7 +81,13 @@ def test_a_patch_sees_only_what_is_near():
     assert not change[:8, :8].any()
 
 
-@pytest.mark.parametrize("wrong", [{"size": 100}, {"size": 32}, {"widths": (8, 8, 8)}, {"widths": (8, 8, 8, 12)}])
+@pytest.mark.parametrize("wrong", [{"size": 100}, {"size": 32}, {"widths": (8, 8, 8)}])
 def test_sizes_that_are_not_made(wrong):
-    with pytest.raises(UserError, match="multiple"):
+    with pytest.raises(UserError, match=r"multiple|four"):
         AutoencoderConfig(**wrong)
+
+
+@pytest.mark.parametrize("window", [0, 100])
+def test_a_window_is_whole_places(window):
+    with pytest.raises(UserError, match=f"window {window} is no multiple"):
+        AutoencoderTraining(TrainerConfig(steps=1), AutoencoderConfig(256), window=window)

@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from s2igan.errors import UserError
-from s2igan.models.flow import FlowNetwork, FlowNetworkConfig, attention, sample
+from s2igan.models.flow import FlowNetwork, FlowNetworkConfig, attention, merged, sample, separated
 
-CONFIG = FlowNetworkConfig(width=16, depth=2, heads=2)
+CONFIG = FlowNetworkConfig(width=16, depth=2, heads=2, outer_width=8, outer_depth=1, outer_heads=2)
 
 
 def network(config=CONFIG, seed=0):
@@ -48,7 +48,7 @@ def test_a_fresh_network_gives_the_preconditioner_s_velocity():
 
 
 def test_the_network_reads_unit_variance_and_its_output_is_divided_by_d():
-    """With an output F of ones everywhere: v = 1 / d + x (2t - 1) / d^2; and what is read is x / d, patch by patch."""
+    """With an output F of ones everywhere: v = 1 / d + x (2t - 1) / d^2; and what is read is x / d, place by place."""
     flow, (x, t, words, inside) = network(), case()
     torch.nn.init.zeros_(flow.outward.weight)
     torch.nn.init.ones_(flow.outward.bias)
@@ -57,8 +57,7 @@ def test_the_network_reads_unit_variance_and_its_output_is_divided_by_d():
     rows = t[:, None, None, None]
     d = (rows**2 + (1 - rows) ** 2).sqrt()
     torch.testing.assert_close(flow(x, t, words, inside), 1 / d + x * (2 * rows - 1) / d**2)
-    corner = (x / d)[:, :, :2, 2:4].flatten(1)  # channel by channel, row by row
-    torch.testing.assert_close(read[0][:, 1], corner)
+    torch.testing.assert_close(read[0][:, 10], (x / d)[:, :, 1, 2])
 
 
 def test_a_block_is_attention_cross_attention_and_mlp_each_behind_its_gate():
@@ -128,17 +127,37 @@ def test_time_and_place_matter():
     assert (turned - flow(x, t, words, inside)).abs().max() > 1e-3
 
 
-def test_the_patches_lie_where_they_came_from():
-    """A token is a square of the latents: a change in one corner is seen there first, by an untrained MLP alone."""
-    flow, (x, t, words, inside) = network(FlowNetworkConfig(width=16, depth=1, heads=2)), case()
-    for block in flow.blocks:
-        torch.nn.init.zeros_(block.self_out.weight)  # no token knows another
+def test_squares_are_merged_and_separated_where_they_lie():
+    tokens = torch.arange(64.0)[None, :, None].expand(-1, -1, 3)
+    wide = merged(tokens)
+    assert wide.shape == (1, 16, 12)
+    assert wide[0, 6].unique().tolist() == [20, 21, 28, 29]  # row 1, column 2 of the squares
+    assert torch.equal(separated(wide), tokens)
+
+
+@pytest.mark.parametrize("outer", [True, False])
+def test_a_change_is_seen_where_it_is(outer):
+    """No token knows another, so a place is changed by itself alone; through the middle, by its square."""
+    flow, (x, t, words, inside) = network(), case()
+    for block in (*flow.first, *flow.blocks, *flow.last):
+        torch.nn.init.zeros_(block.self_out.weight)
+    if outer:
+        torch.nn.init.zeros_(flow.split.weight)
     moved = x.clone()
-    moved[:, :, :2, 6:] += 1
+    moved[:, :, 1, 6] += 1
     changed = (flow(moved, t, words, inside) - flow(x, t, words, inside)).abs().amax((0, 1)) > 1e-6
-    corner = torch.zeros(8, 8, dtype=torch.bool)
-    corner[:2, 6:] = True
-    assert torch.equal(changed, corner)
+    expected = torch.zeros(8, 8, dtype=torch.bool)
+    expected[(1, 6) if outer else (slice(0, 2), slice(6, 8))] = True
+    assert torch.equal(changed, expected)
+
+
+def test_the_middle_s_tokens_are_given():
+    flow, (x, t, words, inside) = network(), case()
+    seen = []
+    flow.blocks[1].register_forward_hook(lambda layer, inputs, output: seen.append(output))
+    _, tokens = flow.with_tokens(x, t, words, inside, block=1)
+    assert tokens.shape == (4, 16, 16)
+    assert torch.equal(tokens, seen[0])
 
 
 class Straight(torch.nn.Module):
@@ -189,9 +208,9 @@ def test_guidance_of_one_is_the_conditional_velocity():
     assert (ends[2] - ends[0]).abs().max() > 0.01
 
 
-@pytest.mark.parametrize(("wrong", "words"), [({"width": 10, "heads": 4}, "width 10"), ({"patch": 3}, "patch 3")])
-def test_sizes_that_do_not_divide(wrong, words):
-    with pytest.raises(UserError, match=words):
+@pytest.mark.parametrize("wrong", [{"width": 10, "heads": 4}, {"outer_width": 10, "outer_heads": 3}])
+def test_sizes_that_do_not_divide(wrong):
+    with pytest.raises(UserError, match="width 10"):
         FlowNetworkConfig(**wrong)
 
 

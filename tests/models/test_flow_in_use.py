@@ -12,9 +12,9 @@ from s2igan.models.matchmap import MatchmapConfig
 from s2igan.models.speech_encoder import SpeechEncoder, SpeechEncoderConfig
 
 CONFIG = LatentFlowConfig(
-    AutoencoderConfig(64, latent_channels=4, widths=(8, 8, 8, 8)),
+    AutoencoderConfig(64, channels=4, widths=(8, 8, 8, 8)),
     MatchmapConfig(window=9, hop=3, words=5, hidden=8),
-    FlowNetworkConfig(width=16, depth=1, heads=2),
+    FlowNetworkConfig(width=16, depth=1, heads=2, outer_width=8, outer_depth=1, outer_heads=2),
     frames=8,
     steps=3,
     guidance=1.5,
@@ -79,4 +79,4 @@ def test_a_description_that_tells_nothing_is_that_without_a_condition(model):
 def test_sizes():
     assert CONFIG.noise == 4 * 8 * 8
     assert CONFIG.resolutions == (64,)
-    assert replace(CONFIG, autoencoder=AutoencoderConfig(256)).resolutions == (64, 256)
+    assert replace(CONFIG, autoencoder=AutoencoderConfig(256)).resolutions == (256,)

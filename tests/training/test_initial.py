@@ -22,18 +22,13 @@ from s2igan.models.li2020 import CnnLstmConfig
 from s2igan.recipes import customised, groups, resolve
 from s2igan.training import stages
 from s2igan.training.initial import InitialWeights
-from s2igan.training.latent_flow_stages import AutoencoderStage, FlowStage, MatchmapStage, UpsamplerStage
+from s2igan.training.latent_flow_stages import AutoencoderStage, FlowStage, MatchmapStage
 from s2igan.training.recipe import Recipe
 from s2igan.training.train import train_run
 from tiny_corpus import make_store, tiny_latent_flow, tiny_recipe
 
 SIZE, STEPS, STOP_AFTER = 128, 4, 2
-STAGES = {
-    "autoencoder": AutoencoderStage,
-    "upsampler": UpsamplerStage,
-    "matchmap": MatchmapStage,
-    "flow": FlowStage,
-}
+STAGES = {"autoencoder": AutoencoderStage, "matchmap": MatchmapStage, "flow": FlowStage}
 
 
 @pytest.fixture(scope="module")
@@ -201,7 +196,7 @@ def test_sizes_of_what_begins_anew_may_differ(model, store):
     for asked, parts in (
         (with_sen(image=replace(recipe().sen.image, feature_dropout=0.2)), ["all"]),
         (altered(recipe(), "flow", width=32), ["autoencoder", "speech"]),
-        (altered(recipe(), "autoencoder", latent_channels=6), ["speech"]),
+        (altered(recipe(), "autoencoder", channels=6), ["speech"]),
         (with_sen(speech=replace(recipe().sen.speech, hidden=16)), ["autoencoder"]),
         (tiny_recipe(), ["speech"]),
     ):

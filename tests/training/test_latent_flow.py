@@ -21,8 +21,8 @@ from s2igan.models.blocks import seeded
 from s2igan.models.speech_encoder import SpeechEncoder
 from s2igan.pipeline import SpeechToImage
 from s2igan.recipes import resolve
-from s2igan.training import autoencoder, flow, matchmap, upsampler
-from s2igan.training.latent_flow_stages import AutoencoderStage, FlowStage, MatchmapStage, UpsamplerStage
+from s2igan.training import autoencoder, flow, matchmap
+from s2igan.training.latent_flow_stages import AutoencoderStage, FlowStage, MatchmapStage
 from s2igan.training.latents import cached, latents_of, local_frames
 from s2igan.training.recipe import Recipe
 from s2igan.training.train import train_run
@@ -30,7 +30,7 @@ from tiny_corpus import make_store, take_step, tiny_latent_flow, tiny_recipe
 
 CPU, QUIET = torch.device("cpu"), Console(quiet=True)
 STEPS, STOP_AFTER = 6, 3
-STAGES = {"autoencoder": AutoencoderStage, "upsampler": UpsamplerStage, "matchmap": MatchmapStage, "flow": FlowStage}
+STAGES = {"autoencoder": AutoencoderStage, "matchmap": MatchmapStage, "flow": FlowStage}
 
 
 @pytest.fixture(scope="module")
@@ -54,27 +54,21 @@ def run(store, tmp_path):
 
 
 def stages(store, cache):
-    """The four, on networks with random weights."""
+    """The three, on networks with random weights."""
     settings = tiny_latent_flow(STEPS, 128)
     data = SpeechImageData(store, "train", 128)
     with seeded(0):
         speech = SpeechEncoder(tiny_recipe().sen.speech).eval()
     given = {"seed": 0, "device": CPU}
     first = AutoencoderStage(settings.autoencoder, data, None, samples=cache, **given)
-    enlarging = UpsamplerStage(settings.upsampler, data, None, autoencoder=first.normalised(), samples=cache, **given)
-    given |= {"speech": speech, "autoencoder": enlarging.averaged(), "cache": cache, "console": QUIET}
+    given |= {"speech": speech, "autoencoder": first.normalised(), "cache": cache, "console": QUIET}
     second = MatchmapStage(settings.matchmap, data, None, views=2, reach=0.5, **given)
-    return (
-        first,
-        enlarging,
-        second,
-        FlowStage(settings.flow, data, None, matched=second.trained(), samples=cache, **given),
-    )
+    return first, second, FlowStage(settings.flow, data, None, matched=second.trained(), samples=cache, **given)
 
 
 def test_resumed_equals_uninterrupted(run, store, tmp_path, monkeypatch):
     interrupted = tmp_path / "interrupted"
-    for resume, name in ((False, "autoencoder"), (True, "upsampler"), (True, "matchmap"), (True, "flow")):
+    for resume, name in ((False, "autoencoder"), (True, "matchmap"), (True, "flow")):
         original = STAGES[name].update
 
         def update(self, step, original=original):
@@ -97,12 +91,12 @@ def test_resumed_equals_uninterrupted(run, store, tmp_path, monkeypatch):
 
 def test_the_exported_model_draws_the_same_in_any_batch(run, store):
     model = SpeechToImage.load(run)
-    assert model.resolutions == (64, 128)
+    assert model.resolutions == (128,)
     recordings = [store.audio_path(int(utterance)) for utterance in store.split_indices("test")[:2]]
     three, one = (np.stack([np.asarray(image) for image in model(recordings[0], samples=n, seed=5)]) for n in (3, 1))
     assert three.shape == (3, 128, 128, 3)
     assert np.abs(three[0].astype(int) - one[0]).max() <= 1
-    assert np.abs(three[1].astype(int) - three[0]).mean() > 1
+    assert np.abs(three[1].astype(int) - three[0]).mean() > 0.3
     mels = [torch.from_numpy(np.asarray(store.mel(int(u)), np.float32)) for u in store.split_indices("test")[:2]]
     lengths = torch.tensor([len(mel) for mel in mels])
     together = model.listen(torch.nn.utils.rnn.pad_sequence(mels, batch_first=True), lengths)
@@ -136,16 +130,14 @@ def test_records_and_samples(run):
     terms = {key for record in records for key in record}
     assert {record["stage"] for record in records} == {"sen", *STAGES}
     expected = {"autoencoder/l1", "autoencoder/validation_l1", "autoencoder/discriminator"}
-    expected |= {key.replace("autoencoder", "upsampler") for key in expected}
-    expected |= {"autoencoder/adversarial", "upsampler/adversarial", "matchmap/validation_map"}
+    expected |= {"autoencoder/adversarial", "matchmap/validation_map"}
     assert expected | {"matchmap/matching", "flow/velocity", "flow/diversity"} <= terms
     sheets = {}
     for path in (run / "samples").iterdir():
         with Image.open(path) as sheet:
             sheets[path.name] = sheet.size
     assert sheets == {
-        f"autoencoder-{STEPS:08d}.png": (8 * 64, 64),
-        f"upsampler-{STEPS:08d}.png": (8 * 128, 128),
+        f"autoencoder-{STEPS:08d}.png": (8 * 128, 128),
         f"flow-{STEPS:08d}.png": (5 * 128, 128 * 8),
     }
 
@@ -165,7 +157,7 @@ def test_training_reads_the_training_split_alone(store, tmp_path, monkeypatch):
 
 def test_rows_belong_together(store, tmp_path):
     """Latents, words and classes of a batch are of the same pictures and descriptions."""
-    _, _, second, third = stages(store, tmp_path)
+    _, second, third = stages(store, tmp_path)
     for stage in (second, third):
         reader, data = stage.reader, stage.train
         read = reader.read(4)
@@ -266,8 +258,8 @@ def test_the_velocity_loss_is_the_one_of_rectified_flow(store, tmp_path):
 def test_each_stage_learns_its_batch(store, tmp_path):
     for stage, module, loss in zip(
         stages(store, tmp_path),
-        (autoencoder, upsampler, matchmap, flow),
-        ("l1", "l1", "matching", "velocity"),
+        (autoencoder, matchmap, flow),
+        ("l1", "matching", "velocity"),
         strict=True,
     ):
         assert stage.update(2) is module.step

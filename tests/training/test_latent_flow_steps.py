@@ -9,10 +9,10 @@ from test_latent_flow import QUIET, stages
 
 from s2igan.data.dataset import SpeechImageData
 from s2igan.data.store import Store
-from s2igan.models.autoencoder import Autoencoder, AutoencoderConfig, reduced
+from s2igan.models.autoencoder import Autoencoder
 from s2igan.models.blocks import seeded
 from s2igan.models.speech_encoder import SpeechEncoder
-from s2igan.training import autoencoder, flow, upsampler
+from s2igan.training import autoencoder, flow
 from s2igan.training.autoencoder import ReconstructionLoss
 from s2igan.training.data import recordings
 from s2igan.training.latents import latents_of, local_frames
@@ -32,7 +32,7 @@ def norm(loss, network):
 
 
 class TestReconstruction:
-    """Of the autoencoder and of the upsampler."""
+    """The autoencoder's step."""
 
     @pytest.fixture
     def first(self, store, tmp_path):
@@ -40,30 +40,16 @@ class TestReconstruction:
         stage.state.discriminator.eval()  # spectral norm's power iteration stands still
         return stage
 
-    @pytest.fixture
-    def second(self, store, tmp_path):
-        _, stage, *_ = stages(store, tmp_path)
-        stage.state.discriminator.eval()
-        return stage
-
     @pytest.mark.parametrize("progress", [0.1, 0.47, 0.6])
-    @pytest.mark.parametrize("name", ["first", "second"])
-    def test_the_loss_term_by_term(self, name, progress, request, monkeypatch):
+    def test_the_loss_term_by_term(self, first, progress, monkeypatch):
         """Against the networks before the step; what a term weighs, when it joins, and its sign."""
-        stage = request.getfixturevalue(name)
-        state, network = stage.state, stage.state.autoencoder
+        state, network = first.state, first.state.autoencoder
         weights = ReconstructionLoss(perceptual=0.3, discriminator=0.7)
-        config = replace(stage.config, noise=0.5, loss=weights)
-        batch = replace(stage.batch(stage.reader.read(0)), progress=progress)
+        config = replace(first.config, noise=0.5, loss=weights, latent=0.02)
+        batch = replace(first.batch(first.reader.read(0)), progress=progress)
         latents = network.encode(batch.images)
-        if name == "first":
-            config = replace(config, latent=0.02)
-            real, fake = reduced(batch.images), network.decode_base(latents + 0.5 * batch.noise)[1]
-            expected = 0.02 * latents.square().mean()
-        else:
-            whole = network.decode(latents.detach() + 0.5 * batch.noise)
-            real, fake = (upsampler.window(images, batch.corner) for images in (batch.images, whole))
-            expected = torch.zeros(())
+        real, fake = batch.images, network.decode(latents + 0.5 * batch.noise)
+        expected = 0.02 * latents.square().mean()
         expected = expected + (fake - real).abs().mean()
         for a, b in zip(state.features(fake), state.features(real), strict=True):
             expected = expected + 0.3 * (a - b).square().mean() / (b.var() + 1e-3)
@@ -75,28 +61,12 @@ class TestReconstruction:
 
         given, original = [], autoencoder.backward
         monkeypatch.setattr(autoencoder, "backward", lambda loss: given.append(loss.detach()) or original(loss))
-        losses = stage.update(0)(state, batch, config)
+        losses = first.update(0)(state, batch, config)
         torch.testing.assert_close(given[0], expected.detach(), atol=1e-4, rtol=1e-4)
         assert len(given) == 1 + (progress > 0.45)  # the discriminator begins a little before it counts
         if len(given) > 1:  # nothing but the hinge loss reaches it
             torch.testing.assert_close(given[1], judged.detach(), atol=1e-5, rtol=1e-4)
             assert float(losses["discriminator/gradient_norm"]) == pytest.approx(before, rel=0.02)
-
-    def test_the_upsampler_s_stage_leaves_the_latents(self, second):
-        images = second.train.crops(np.arange(4), None)
-        before = second.averaged()
-        for step in range(3):
-            take_step(second, step)
-        second.state.ema.decay = 0.5
-        take_step(second, 3)
-        after = second.averaged()
-        assert torch.equal(before.encode(images), after.encode(images))
-        assert not torch.equal(before.decode(after.encode(images)), after.decode(after.encode(images)))
-        assert all(
-            not torch.equal(a, b)
-            for (name, a), (_, b) in zip(before.named_parameters(), after.named_parameters(), strict=True)
-            if not name.startswith("encoder") and not name.endswith(".bias")
-        )
 
     def test_perceptual_distance_is_in_units_of_the_real_map_s_variance(self):
         stream = torch.Generator().manual_seed(0)
@@ -119,24 +89,24 @@ class TestReconstruction:
         real, fake = torch.tensor([2.0, 0.5, -1.0]), torch.tensor([-2.0, 0.0, 1.0])
         assert float(autoencoder.hinge_loss(real, fake)) == pytest.approx((0 + 0.5 + 2) / 3 + (0 + 1 + 2) / 3)
 
-    @pytest.mark.parametrize("corner", [(0, 0), (40, 40), (17, 3)])
-    @torch.no_grad()
-    def test_the_window_is_the_whole_picture_s(self, second, corner):
-        """Training on windows is training on what is used: all that the upsampler sees lies within its reach."""
-        network = second.state.autoencoder
-        for layer in network.upsampler.modules():
-            if isinstance(layer, torch.nn.Conv2d):
-                torch.nn.init.normal_(layer.weight, std=0.1)
-        assert Autoencoder(AutoencoderConfig(128)).upsampler.reach == 8
-        images = second.batch(second.reader.read(0)).images
-        latents = network.encode(images)
-        fake = upsampler.drawn_window(network, latents, corner)
-        torch.testing.assert_close(fake, upsampler.window(network.decode(latents), corner), atol=1e-4, rtol=1e-4)
-        top, left = (2 * at for at in corner)
-        assert torch.equal(upsampler.window(images, corner), images[..., top : top + 48, left : left + 48])
+    def test_windows_are_parts_of_pictures(self, first):
+        """64 of 128 px, of 4 by 4 places; anywhere on the stored picture, and each somewhere else."""
+        read = first.reader.read(0)
+        assert read["images"].shape == (4, 3, 64, 64)
+        assert read["noise"].shape == (4, 4, 4, 4)
+        stored = first.train.store.images
+        positions = first.train.positions(0, 4, 0)
+        corners = set()
+        for window, image in zip(read["images"], first.train.images[positions], strict=True):
+            whole = torch.from_numpy(np.array(stored.whole(image))).permute(2, 0, 1).float() / 127.5 - 1
+            places = whole.unfold(1, 64, 1).unfold(2, 64, 1)
+            for flipped in (window, window.flip(2)):
+                found = ((places - flipped[:, None, None]).abs().amax((0, 3, 4)) < 1e-4).nonzero()
+                corners |= {tuple(place.tolist()) for place in found}
+        assert len(corners) >= 4
 
 
-@pytest.mark.parametrize("name", ["autoencoder", "upsampler", "flow"])
+@pytest.mark.parametrize("name", ["autoencoder", "flow"])
 def test_the_moving_average_is_what_is_used(name, store, tmp_path):
     stage = {stage.name: stage for stage in stages(store, tmp_path)}[name]
     live = stage.state.network if name == "flow" else stage.state.autoencoder
@@ -185,7 +155,7 @@ def test_learning_rates_rise_and_fall(store, tmp_path):
 
 
 def test_matching_is_by_words_inside_and_classes(store, tmp_path):
-    _, _, stage, _ = stages(store, tmp_path)
+    _, stage, _ = stages(store, tmp_path)
     batch, network = stage.batch(stage.reader.read(0)), stage.state.matchmap
     batch.class_ids = torch.tensor([0, 1, 0, 2])
     batch.inside[1, 1:] = False
@@ -236,15 +206,12 @@ def test_a_process_reads_its_rows_of_the_batch(store, tmp_path):
         half = stage.reader.read(2)
         assert half.keys() == whole.keys()
         for key, value in half.items():
-            if key == "corner":
-                assert value == whole[key]
-            else:
-                rows = whole[key][2:4]
-                padded = key in ("frames", "words", "inside")
-                assert torch.equal(value, rows[:, : value.shape[1]] if padded else rows), (stage.name, key)
+            rows = whole[key][2:4]
+            padded = key in ("frames", "words", "inside")
+            assert torch.equal(value, rows[:, : value.shape[1]] if padded else rows), (stage.name, key)
         named = stage.reader.items(2)
         assert len(named) == stage.config.batch_size
-        if stage.name in ("autoencoder", "upsampler"):
+        if stage.name == "autoencoder":
             positions = stage.train.positions(2, 4, 0)
             assert named == [str(store.image_path(int(image))) for image in stage.train.images[positions]]
         else:
@@ -252,7 +219,7 @@ def test_a_process_reads_its_rows_of_the_batch(store, tmp_path):
 
 
 def test_views_of_a_picture_are_all_drawn(store, tmp_path):
-    _, _, second, third = stages(store, tmp_path)
+    _, second, third = stages(store, tmp_path)
     for reader in (second.reader, third.reader):
         reader.latents = np.broadcast_to(np.arange(2.0)[None, :, None, None, None], reader.latents.shape)
         views = torch.cat([reader.read(step)["latents"][:, 0, 0, 0] for step in range(20)])

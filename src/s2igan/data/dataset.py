@@ -138,14 +138,18 @@ class SpeechImageData:
         rng: np.random.Generator | None,
         rows: slice | Int[np.ndarray, " _"] = slice(None),
         reach: float = 1.0,
-    ) -> Float[Tensor, "_ 3 height width"]:
-        """Images in [-1, 1]: a random crop of the training size and a random flip; the centre crop where rng is None.
+        side: int | None = None,
+    ) -> Float[Tensor, "_ 3 side side"]:
+        """Images in [-1, 1]: a random crop and a random flip; the centre crop where rng is None.
 
-        Only those of ``rows`` are read; they are cropped as they would be among all. Crops keep to the share ``reach``
-        of the stored picture's margins around its middle: with 1 they are anywhere on it.
+        Args:
+            rows: only these are read; they are cropped as they would be among all.
+            reach: share of the stored picture's margins around its middle that crops keep to; with 1 they are anywhere
+                on it.
+            side: of a crop in pixels; the training size unless given.
         """
         pictures = [self.store.images.whole(image) for image in self.images[positions]]
-        return crop_and_flip(pictures, self.image_size, rng, rows, reach)
+        return crop_and_flip(pictures, side or self.image_size, rng, rows, reach)
 
 
 @lru_cache(maxsize=1)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from s2igan.checkpoint import config_from_json
 from s2igan.errors import UserError
-from s2igan.models.autoencoder import BASE_SIDE, AutoencoderConfig
+from s2igan.models.autoencoder import AutoencoderConfig
 from s2igan.models.encoders import Encoder
 from s2igan.models.flow import FlowNetwork, FlowNetworkConfig, sample
 from s2igan.models.matchmap import MatchmapConfig, WordEncoder
@@ -43,10 +43,8 @@ class LatentFlowConfig:
 
     @property
     def resolutions(self) -> tuple[int, ...]:
-        """Sides in pixels of the pictures that are drawn, one from the other."""
-        if isinstance(self.autoencoder, PretrainedAutoencoderConfig):
-            return (self.autoencoder.size,)
-        return tuple(sorted({BASE_SIDE, self.autoencoder.size}))
+        """Side in pixels of the pictures that are drawn."""
+        return (self.autoencoder.size,)
 
     @property
     def noise(self) -> int:

@@ -17,8 +17,10 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from s2igan.models.autoencoder import GROUPS, LATENT_SIDE
+from s2igan.models.autoencoder import LATENT_SIDE
 
+GROUPS = 8
+"""Of the group norms."""
 FIRST_SCALE = 0.2
 """Factor on the similarities where training begins. With 2 the first steps make all words short, and it takes a hundred
 steps to leave that."""

@@ -1,8 +1,7 @@
-"""Trains the autoencoder of latent flow on the corpus's own pictures at 64 px. Not in the paper.
+"""Trains the autoencoder of latent flow on windows of the corpus's own pictures. Not in the paper.
 
 L1, features of a frozen network (Johnson et al. 2016) and, later, a patch discriminator with the hinge loss, as VQGAN
-has it (Esser et al. 2021). Noise on the latents keeps what the flow draws near what the decoder knows. Larger pictures
-are made from those of 64 px by an upsampler, which trains afterwards (`training/upsampler.py`).
+has it (Esser et al. 2021). Noise on the latents keeps what the flow draws near what the decoder knows.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from s2igan.errors import UserError
-from s2igan.models.autoencoder import Autoencoder, AutoencoderConfig, PatchDiscriminator, reduced
+from s2igan.models.autoencoder import LATENT_SIDE, Autoencoder, AutoencoderConfig, PatchDiscriminator
 from s2igan.models.blocks import seeded
 from s2igan.models.perceptual import PerceptualFeatures
 from s2igan.training.optimisation import Ema, adam, adamw, backward, frozen, optimiser_step
@@ -43,10 +42,13 @@ class ReconstructionLoss:
 
 
 @dataclass(frozen=True)
-class PictureTraining:
-    """Settings that the autoencoder and the upsampler share; not in the paper."""
+class AutoencoderTraining:
+    """Settings; not in the paper."""
 
     trainer: TrainerConfig
+    network: AutoencoderConfig = field(default_factory=AutoencoderConfig)
+    window: int = 128
+    """Side in pixels of the part of a picture that a step trains on; smaller pictures are taken whole."""
     batch_size: int = 16
     """Of all processes together."""
     learning_rate: float = 1e-3
@@ -55,27 +57,19 @@ class PictureTraining:
     loss: ReconstructionLoss = field(default_factory=ReconstructionLoss)
     noise: float = 0.1
     """Deviation of the noise on the latents."""
-    ema_decay: float = 0.998
-    reach: float = 1.0
-    """Crops keep to this share of the stored picture's margins around its middle."""
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.reach <= 1:
-            raise UserError(f"reach {self.reach} is no share; choose a number from 0 to 1.")
-
-
-@dataclass(frozen=True)
-class AutoencoderTraining(PictureTraining):
-    """Settings of the autoencoder; not in the paper."""
-
-    network: AutoencoderConfig = field(default_factory=AutoencoderConfig)
     latent: float = 8e-4
     """Weight of the latents' mean square."""
+    ema_decay: float = 0.998
+
+    def __post_init__(self) -> None:
+        side = self.network.size
+        if self.window <= 0 or (self.window < side and self.window % (side // LATENT_SIDE)):
+            raise UserError(f"window {self.window} is no multiple of an eighth of the pictures' side, {side} px.")
 
 
 @dataclass
 class AutoencoderState(TrainedState):
-    """What is trained, here and by the upsampler's stage, and the frozen features."""
+    """What is trained, and the frozen features."""
 
     autoencoder: Autoencoder
     discriminator: PatchDiscriminator
@@ -97,16 +91,16 @@ class AutoencoderState(TrainedState):
 
 @dataclass
 class AutoencoderBatch:
-    """Pictures of a step, and what is drawn for it."""
+    """Windows of pictures for a step, and what is drawn for it."""
 
-    images: Float[Tensor, "batch 3 size size"]
-    noise: Float[Tensor, "batch channels 8 8"]
+    images: Float[Tensor, "batch 3 side side"]
+    noise: Float[Tensor, "batch channels rows columns"]
     progress: float
     """Share of the training that is over."""
 
 
 def make_state(config: AutoencoderTraining, *, seed: int, device: torch.device) -> AutoencoderState:
-    """Networks with initial weights of the seed, and optimisers; the upsampler stays as it begins."""
+    """Networks with initial weights of the seed, and optimisers."""
     with seeded(seed):
         autoencoder, discriminator = Autoencoder(config.network), PatchDiscriminator()
     features = PerceptualFeatures()
@@ -124,42 +118,23 @@ def make_state(config: AutoencoderTraining, *, seed: int, device: torch.device) 
 
 def step(state: AutoencoderState, batch: AutoencoderBatch, config: AutoencoderTraining) -> dict[str, Tensor]:
     """One step of the autoencoder, then one of the discriminator on the same reconstructions."""
-    network = state.autoencoder
-    latents = network.encode(batch.images)
-    _, drawn = network.decode_base(latents + config.noise * batch.noise)
-    size = latents.float().square().mean()
-    return {"latent": size.detach()} | reconstruction_step(
-        state, drawn, reduced(batch.images), config.loss, batch.progress, also=config.latent * size
-    )
-
-
-def reconstruction_step(
-    state: AutoencoderState,
-    fake: Float[Tensor, "batch 3 side side"],
-    real: Float[Tensor, "batch 3 side side"],
-    config: ReconstructionLoss,
-    progress: float,
-    *,
-    also: Tensor | float = 0.0,
-) -> dict[str, Tensor]:
-    """Makes what drew `fake` draw nearer to `real`, then trains the discriminator on both.
-
-    Args:
-        also: a loss to add.
-    """
+    network, weights, real = state.autoencoder, config.loss, batch.images
+    latents = network.encode(real)
+    fake = network.decode(latents + config.noise * batch.noise)
     discriminator = state.discriminator
     losses = {
         "l1": (fake.float() - real).abs().mean(),
         "perceptual": perceptual_distance(state.features(fake), state.features(real)),
     }
-    loss = also + losses["l1"] + config.perceptual * losses["perceptual"]
-    if progress >= config.discriminator_from:
+    losses["latent"] = latents.float().square().mean()
+    loss = losses["l1"] + weights.perceptual * losses["perceptual"] + config.latent * losses["latent"]
+    if batch.progress >= weights.discriminator_from:
         with frozen([discriminator]):
             losses["adversarial"] = -discriminator(fake).float().mean()
-        loss = loss + config.discriminator * losses["adversarial"]
+        loss = loss + weights.discriminator * losses["adversarial"]
     backward(loss)
     norms = optimiser_step({"autoencoder": state.optimiser}, largest_norm=1.0)
-    if progress >= config.discriminator_from - DISCRIMINATOR_LEAD:
+    if batch.progress >= weights.discriminator_from - DISCRIMINATOR_LEAD:
         losses["discriminator"] = hinge_loss(discriminator(real), discriminator(fake.detach()))
         backward(losses["discriminator"])
         norms |= optimiser_step({"discriminator": state.discriminator_optimiser})

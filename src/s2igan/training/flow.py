@@ -16,7 +16,6 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from s2igan.errors import UserError
-from s2igan.models.autoencoder import LATENT_SIDE
 from s2igan.models.blocks import seeded
 from s2igan.models.flow import FlowNetwork, FlowNetworkConfig
 from s2igan.models.matchmap import RegionEncoder
@@ -43,7 +42,7 @@ class FlowTraining:
     alignment: float = 0.5
     """Weight of the alignment of inner tokens with the regions' embeddings; 0 is none."""
     alignment_block: int = 2
-    """Whose tokens are aligned, counted from 0."""
+    """Of the middle, whose tokens are aligned; counted from 0."""
     condition_dropout: float = 0.1
     """Share of descriptions that are left out, for classifier-free guidance."""
     ema_decay: float = 0.9995
@@ -67,8 +66,6 @@ class FlowTraining:
                 f"alignment_block {self.alignment_block} is none of the network's {self.network.depth} blocks; count "
                 "from 0."
             )
-        if self.alignment and self.network.patch * RegionEncoder.SIDE != LATENT_SIDE:
-            raise UserError(f"the matchmap's regions are no patches of {self.network.patch} latents; set alignment 0.")
         if not 0 < self.reach <= 1:
             raise UserError(f"reach {self.reach} is no share of the margin; choose a number over 0 and up to 1.")
 

@@ -1,4 +1,4 @@
-"""The stages of latent flow as a trainer runs them: autoencoder, upsampler, matchmap, flow. Not in the paper.
+"""The stages of latent flow as a trainer runs them: autoencoder, matchmap, flow. Not in the paper.
 
 Each has its reader, its scores on the validation split and its samples, as those of the paper in `training/stages.py`.
 """
@@ -6,7 +6,6 @@ Each has its reader, its scores on the validation split and its samples, as thos
 from __future__ import annotations
 
 import copy
-from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,13 +21,13 @@ from torchvision.utils import save_image
 from s2igan.data.dataset import SpeechImageData, encoder_input
 from s2igan.files import disk_errors
 from s2igan.metrics.retrieval import mean_average_precision, same_label
-from s2igan.models.autoencoder import Autoencoder, reduced
+from s2igan.models.autoencoder import LATENT_SIDE, Autoencoder
 from s2igan.models.latent_flow import LatentFlow, LatentFlowConfig
 from s2igan.models.matchmap import Matchmap
 from s2igan.models.pretrained_autoencoder import AnyAutoencoder
 from s2igan.models.speech_encoder import SpeechEncoder
-from s2igan.training import autoencoder, flow, matchmap, upsampler
-from s2igan.training.autoencoder import AutoencoderBatch, AutoencoderState, AutoencoderTraining, PictureTraining
+from s2igan.training import autoencoder, flow, matchmap
+from s2igan.training.autoencoder import AutoencoderBatch, AutoencoderState, AutoencoderTraining
 from s2igan.training.data import recordings
 from s2igan.training.distributed import share
 from s2igan.training.flow import FlowBatch, FlowTraining
@@ -38,7 +37,6 @@ from s2igan.training.optimisation import set_learning_rate
 from s2igan.training.prefetch import streams
 from s2igan.training.stages import SAMPLE_COLUMNS, SAMPLE_ROWS, schedule, to
 from s2igan.training.trainer import Stage
-from s2igan.training.upsampler import UpsamplerBatch, UpsamplerTraining
 
 COMPARED = 16
 """Validation pictures on the sheet of reconstructions."""
@@ -50,25 +48,22 @@ SCORED_QUERIES = 500
 
 @dataclass
 class PictureReader:
-    """Pictures for the autoencoder or the upsampler, and the draws of a step."""
+    """Windows of pictures for the autoencoder, and the noise on their latents."""
 
-    name: str
-    """Of the stage."""
-    config: PictureTraining
-    latent_shape: tuple[int, int, int]
+    config: AutoencoderTraining
     train: SpeechImageData
     seed: int
     rows: slice
 
     def read(self, step: int) -> dict[str, Any]:
-        """images, noise on the latents, and the corner of a window."""
-        size = self.config.batch_size
-        rng, torch_rng = streams(self.seed, self.name, step)
-        positions = self.train.positions(step, size, self.seed)
-        images = self.train.crops(positions, rng, self.rows, self.config.reach)
-        noise = torch.randn(size, *self.latent_shape, generator=torch_rng)
-        corner = tuple(rng.integers(0, upsampler.corners(), 2).tolist())
-        return {"images": images, "noise": noise[self.rows], "corner": corner}
+        """images and noise."""
+        config, size = self.config, self.config.batch_size
+        rng, torch_rng = streams(self.seed, "autoencoder", step)
+        side = min(config.window, config.network.size)
+        images = self.train.crops(self.train.positions(step, size, self.seed), rng, self.rows, side=side)
+        places = LATENT_SIDE * side // config.network.size
+        noise = torch.randn(size, config.network.latent_channels, places, places, generator=torch_rng)
+        return {"images": images, "noise": noise[self.rows]}
 
     def items(self, step: int) -> list[str]:
         """The pictures of a step's batch."""
@@ -76,23 +71,23 @@ class PictureReader:
         return [str(self.train.store.image_path(int(image))) for image in self.train.images[positions]]
 
 
-class PictureStage(Stage):
-    """What the autoencoder's and the upsampler's stage share.
+class AutoencoderStage(Stage):
+    """Trains the autoencoder on the pictures of the training split.
 
     Args:
         validation: whose reconstructions are scored and shown; None takes training pictures.
         samples: folder for the sheets.
     """
 
+    name = "autoencoder"
     state: AutoencoderState
 
     def __init__(
         self,
-        config: PictureTraining,
+        config: AutoencoderTraining,
         train: SpeechImageData,
         validation: SpeechImageData | None,
         *,
-        latent_shape: tuple[int, int, int],
         samples: Path,
         seed: int,
         device: torch.device,
@@ -102,53 +97,19 @@ class PictureStage(Stage):
         self.images_per_step = config.batch_size
         self.steps_per_epoch = train.steps_per_epoch(config.batch_size)
         self.config = replace(config, trainer=config.trainer.in_steps(self.steps_per_epoch))
-        self.reader = PictureReader(self.name, self.config, latent_shape, train, seed, share(config.batch_size))
-        self.progress = 0.0
-
-    def schedule(self, step: int) -> None:
-        """Sets learning rates and progress."""
-        config, steps = self.config, self.config.trainer.steps
-        factor = schedule(step, steps, "cosine", warmup=config.warmup_steps)
-        set_learning_rate(self.state.optimiser, config.learning_rate * factor)
-        set_learning_rate(self.state.discriminator_optimiser, config.loss.discriminator_learning_rate)
-        self.progress = step / steps
-
-    def averaged(self) -> Autoencoder:
-        """The network for use: moving-average weights."""
-        network = Autoencoder(self.state.autoencoder.config).to(self.device)
-        network.load_state_dict(self.state.autoencoder.state_dict())
-        self.state.ema.copy_to(network)
-        return network.to(memory_format=torch.channels_last).eval().requires_grad_(False)
-
-    @torch.no_grad()
-    def evaluate(self, step: int) -> dict[str, float]:
-        """L1 of the reconstructions of validation pictures; and a sheet of them below the originals."""
-        network, sheet = self.averaged(), self.samples / f"{self.name}-{step:08d}.png"
-        error = score_reconstructions(lambda positions: self.compared(network, positions), len(self.shown), sheet)
-        return {"validation_l1": error}
-
-    @abstractmethod
-    def compared(self, network: Autoencoder, positions: np.ndarray) -> tuple[Tensor, Tensor]:
-        """Pictures, and what the network makes of them."""
-
-
-class AutoencoderStage(PictureStage):
-    """Trains the autoencoder on the pictures of the training split, at 64 px."""
-
-    name = "autoencoder"
-    config: AutoencoderTraining
-
-    def __init__(
-        self, config: AutoencoderTraining, train: SpeechImageData, validation: SpeechImageData | None, **given: Any
-    ) -> None:
-        super().__init__(config, train, validation, latent_shape=config.network.latent_shape, **given)
+        self.reader = PictureReader(self.config, train, seed, share(config.batch_size))
         self.state = autoencoder.make_state(self.config, seed=self.seed, device=self.device)
+        self.progress = 0.0
         self.normalised_as: tuple[Tensor, Tensor] | None = None
         """Mean and deviation of the latents for use; those of the training pictures unless given."""
 
     def update(self, step: int) -> Callable[..., dict[str, Tensor]]:
         """The step, at the scheduled learning rates."""
-        self.schedule(step)
+        config, steps = self.config, self.config.trainer.steps
+        factor = schedule(step, steps, "cosine", warmup=config.warmup_steps)
+        set_learning_rate(self.state.optimiser, config.learning_rate * factor)
+        set_learning_rate(self.state.discriminator_optimiser, config.loss.discriminator_learning_rate)
+        self.progress = step / steps
         return autoencoder.step
 
     def batch(self, read: dict[str, Any]) -> AutoencoderBatch:
@@ -156,10 +117,12 @@ class AutoencoderStage(PictureStage):
         images, noise = (to(read[name], self.device) for name in ("images", "noise"))
         return AutoencoderBatch(images, noise, self.progress)
 
-    def compared(self, network: Autoencoder, positions: np.ndarray) -> tuple[Tensor, Tensor]:
-        """At 64 px."""
-        images = to(self.shown.crops(positions, None), self.device)
-        return reduced(images), network.decode_base(network.encode(images))[1]
+    def averaged(self) -> Autoencoder:
+        """Moving-average weights, the latents not yet normalised."""
+        network = Autoencoder(self.state.autoencoder.config).to(self.device)
+        network.load_state_dict(self.state.autoencoder.state_dict())
+        self.state.ema.copy_to(network)
+        return network.to(memory_format=torch.channels_last).eval().requires_grad_(False)
 
     def normalised(self) -> Autoencoder:
         """The network for use, its latents normalised over the training pictures."""
@@ -169,6 +132,17 @@ class AutoencoderStage(PictureStage):
         else:
             network.normalise_as(*self.normalised_as)
         return network
+
+    @torch.no_grad()
+    def evaluate(self, step: int) -> dict[str, float]:
+        """L1 of the reconstructions of validation pictures; and a sheet of them below the originals."""
+        network, sheet = self.averaged(), self.samples / f"{self.name}-{step:08d}.png"
+
+        def compare(positions: np.ndarray) -> tuple[Tensor, Tensor]:
+            images = to(self.shown.crops(positions, None), self.device)
+            return images, network.decode(network.encode(images))
+
+        return {"validation_l1": score_reconstructions(compare, len(self.shown), sheet)}
 
 
 @torch.no_grad()
@@ -195,45 +169,6 @@ def score_reconstructions(compare: Callable[[np.ndarray], tuple[Tensor, Tensor]]
     sheet = torch.cat([part for pair in zip(originals.split(8), drawn.split(8), strict=True) for part in pair])
     write_sheet(sheet, path, columns=8)
     return float(torch.cat(errors).mean())
-
-
-class UpsamplerStage(PictureStage):
-    """Trains decoder and upsampler for pictures larger than 64 px.
-
-    Args:
-        autoencoder: trained and normalised; a copy of it trains on.
-    """
-
-    name = "upsampler"
-    config: UpsamplerTraining
-
-    def __init__(
-        self,
-        config: UpsamplerTraining,
-        train: SpeechImageData,
-        validation: SpeechImageData | None,
-        *,
-        autoencoder: Autoencoder,
-        **given: Any,
-    ) -> None:
-        super().__init__(config, train, validation, latent_shape=autoencoder.config.latent_shape, **given)
-        self.state = upsampler.make_state(self.config, autoencoder, seed=self.seed, device=self.device)
-
-    def update(self, step: int) -> Callable[..., dict[str, Tensor]]:
-        """The step, at the scheduled learning rates."""
-        self.schedule(step)
-        return upsampler.step
-
-    def batch(self, read: dict[str, Any]) -> UpsamplerBatch:
-        """The batch on the device."""
-        images, noise = (to(read[name], self.device) for name in ("images", "noise"))
-        top, left = read["corner"]
-        return UpsamplerBatch(images, noise, self.progress, (top, left))
-
-    def compared(self, network: Autoencoder, positions: np.ndarray) -> tuple[Tensor, Tensor]:
-        """At their own size."""
-        images = to(self.shown.crops(positions, None), self.device)
-        return images, network.decode(network.encode(images))
 
 
 @dataclass

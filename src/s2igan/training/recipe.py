@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from s2igan.errors import UserError
-
 if TYPE_CHECKING:
     from s2igan.models.pretrained_autoencoder import AnyAutoencoderConfig, PretrainedAutoencoderConfig
     from s2igan.training.autoencoder import AutoencoderTraining
@@ -15,7 +13,6 @@ if TYPE_CHECKING:
     from s2igan.training.matchmap import MatchmapTraining
     from s2igan.training.rdg import RDGConfig
     from s2igan.training.sen import SENConfig
-    from s2igan.training.upsampler import UpsamplerTraining
 
 
 @dataclass(frozen=True)
@@ -40,18 +37,8 @@ class LatentFlow:
     autoencoder: AutoencoderTraining
     matchmap: MatchmapTraining
     flow: FlowTraining
-    upsampler: UpsamplerTraining | None = None
-    """Pictures larger than 64 px have one."""
     pretrained: PretrainedAutoencoderConfig | None = None
     """An autoencoder that is used as it is, in place of training one."""
-
-    def __post_init__(self) -> None:
-        size = self.autoencoder.network.size
-        if (size > 64) != (self.upsampler is not None):
-            raise UserError(
-                f"pictures of {size} px need {'an' if size > 64 else 'no'} upsampler; begin from a recipe that draws "
-                f"{'more than 64' if size > 64 else '64'} px."
-            )
 
     @property
     def latents(self) -> AnyAutoencoderConfig:

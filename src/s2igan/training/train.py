@@ -35,7 +35,6 @@ from s2igan.training.latent_flow_stages import (
     AutoencoderStage,
     FlowStage,
     MatchmapStage,
-    UpsamplerStage,
     normalise_over,
     score_reconstructions,
 )
@@ -158,7 +157,7 @@ def _train_latent_flow(
     cache: Path,
     resume: bool,
 ) -> tuple[LatentFlow, Matchmap]:
-    """Autoencoder, upsampler, word embeddings, flow; each goes on from its newest checkpoint."""
+    """Autoencoder, word embeddings, flow; each goes on from its newest checkpoint."""
     common: dict[str, Any] = {"seed": seed, "device": device}
     autoencoder: AnyAutoencoder
     if pretrained is None:
@@ -166,11 +165,7 @@ def _train_latent_flow(
         if initial is not None:
             initial.begin_autoencoder(encoded)
         Trainer(encoded, run, console).run(resume=resume)
-        autoencoder = own = encoded.normalised()
-        if recipe.upsampler is not None:
-            enlarged = UpsamplerStage(recipe.upsampler, *splits, autoencoder=own, samples=run.samples, **common)
-            Trainer(enlarged, run, console).run(resume=resume)
-            autoencoder = enlarged.averaged()
+        autoencoder = encoded.normalised()
     else:
         autoencoder = pretrained
         use_pretrained(pretrained, *splits, run, None if initial is None else initial.normalisation, device)
