@@ -46,7 +46,9 @@ def demo() -> Recipe:
             replace(
                 flow.flow,
                 trainer=replace(flow.flow.trainer, steps=3000),
-                network=replace(flow.flow.network, width=192, depth=4, heads=3),
+                network=replace(
+                    flow.flow.network, width=192, depth=4, heads=3, outer_width=96, outer_depth=1, outer_heads=3
+                ),
                 ema_decay=0.998,
             ),
         ),
@@ -68,11 +70,13 @@ def birds(size: int = 256) -> Recipe:
     def trainer(steps: int, evaluate_every: int) -> TrainerConfig:
         return TrainerConfig(steps=steps, evaluate_every=evaluate_every, precision="auto")
 
-    widths = (24, 48, 96, 128) if size == 64 else (64, 128, 192, 256)
+    small = size == 64
+    widths = (24, 48, 96, 128) if small else (64, 128, 192, 256)
+    flow = FlowTraining(trainer(34000, 2000))
     latent_flow = LatentFlow(
         AutoencoderTraining(trainer(2500, 500), network=AutoencoderConfig(size, widths=widths)),
         MatchmapTraining(trainer(700, 100)),
-        FlowTraining(trainer(34000, 2000)),
+        flow if small else replace(flow, time_mean=-1.6, shift=4.0, views=8),
     )
     return Recipe("birds", _small_sen(size), latent_flow=latent_flow, training_set=BIRDS)
 

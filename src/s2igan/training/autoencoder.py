@@ -30,9 +30,9 @@ class ReconstructionLoss:
 
     perceptual: float = 0.15
     """Weight of the distance between features."""
-    discriminator: float = 0.03
+    discriminator: float = 0.05
     """Weight of the patch discriminator."""
-    discriminator_from: float = 0.5
+    discriminator_from: float = 0.4
     """Share of the training after which the discriminator counts."""
     discriminator_learning_rate: float = 4e-4
 
