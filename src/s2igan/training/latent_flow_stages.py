@@ -34,6 +34,7 @@ from s2igan.training.flow import FlowBatch, FlowTraining
 from s2igan.training.latents import SpeechFrames, latents_of, local_frames, words_of
 from s2igan.training.matchmap import MatchmapBatch, MatchmapTraining
 from s2igan.training.optimisation import set_learning_rate
+from s2igan.training.precision import choose_precision
 from s2igan.training.prefetch import streams
 from s2igan.training.stages import SAMPLE_COLUMNS, SAMPLE_ROWS, schedule, to
 from s2igan.training.trainer import Stage
@@ -249,7 +250,8 @@ class MatchmapStage(Stage):
         channels = autoencoder.config.latent_channels
         self.state = matchmap.make_state(config, speech.config.embedding, channels, seed=seed, device=device)
         given: dict[str, Any] = {"cache": cache, "console": console}
-        self.latents = latents_of(train, autoencoder, views=views, reach=reach, seed=seed, **given)
+        precision = choose_precision(config.trainer.precision, device)
+        self.latents = latents_of(train, autoencoder, views=views, reach=reach, seed=seed, precision=precision, **given)
         self.frames = local_frames(train.store, speech, config.network, train.utterances, **given)
         self.reader = MatchmapReader(config, train, self.latents, self.frames, seed, share(config.batch_size))
 
@@ -355,7 +357,10 @@ class FlowStage(Stage):
         channels = autoencoder.config.latent_channels
         self.state = flow.make_state(config, channels, matched.regions, seed=seed, device=device)
         given: dict[str, Any] = {"cache": cache, "console": console}
-        latents = latents_of(train, autoencoder, views=config.views, reach=config.reach, seed=seed, **given)
+        precision = choose_precision(config.trainer.precision, device)
+        latents = latents_of(
+            train, autoencoder, views=config.views, reach=config.reach, seed=seed, precision=precision, **given
+        )
         frames = local_frames(train.store, speech, matched.config, train.utterances, **given)
         told = words_of(frames, self.words, device)
         self.reader = FlowReader(config, train, latents, told, seed, share(config.batch_size))

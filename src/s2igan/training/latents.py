@@ -11,7 +11,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -27,6 +27,7 @@ from s2igan.models.matchmap import MatchmapConfig
 from s2igan.models.pretrained_autoencoder import AnyAutoencoder
 from s2igan.models.speech_encoder import SpeechEncoder, conv_length
 from s2igan.training.distributed import first
+from s2igan.training.precision import autocast
 
 BATCH = 64
 
@@ -41,10 +42,14 @@ def latents_of(
     seed: int,
     cache: Path,
     console: Console,
+    precision: Literal["float32", "bf16"] = "float32",
 ) -> Float[np.ndarray, "pictures views channels 8 8"]:
     """Normalised latents, float16, of random crops and flips of every picture of a split, by position.
 
     A crop depends on the seed, on the picture and on the number of the view alone.
+
+    Args:
+        precision: that they are computed in.
     """
     device = autoencoder.mean.device
 
@@ -55,10 +60,13 @@ def latents_of(
     def parts() -> Iterator[Tensor]:
         for start in track_batches(len(data), f"Latents, {len(data)} pictures x {views} crops", console):
             rows = np.arange(start, min(len(data), start + BATCH))
-            yield torch.stack([autoencoder.encode(crops(rows, view).to(device)) for view in range(views)], dim=1)
+            with autocast(precision, device):
+                encoded = [autoencoder.encode(crops(rows, view).to(device)) for view in range(views)]
+            yield torch.stack(encoded, dim=1)
 
     encoder = digest(autoencoder.encoder), digest(autoencoder, buffers_only=True)
     facts = {"encoder": encoder, "views": views, "reach": reach, "seed": seed, "images": fingerprint(data)}
+    facts |= {"precision": precision}
     return cached(cache, "latents", facts, (len(data), views, *autoencoder.config.latent_shape), parts)
 
 
