@@ -199,7 +199,6 @@ class Step:
             embedding=F.normalize(torch.randn(n, config.generator.embedding, generator=rng), dim=1),
             z=z,
             eps=eps,
-            class_ids=None,
             relation_features=dict(zip(("real", "negative", "similar"), features, strict=True)),
         )
 

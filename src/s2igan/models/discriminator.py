@@ -136,10 +136,10 @@ class Discriminator(nn.Module):
 
     def each(
         self, *batches: tuple[Float[Tensor, "batch 3 side side"], Float[Tensor, "batch condition"]]
-    ) -> list[tuple[Float[Tensor, "batch features 4 4"], tuple[Float[Tensor, " batch"], Float[Tensor, " batch"]]]]:
-        """The trunk's last map and the logits of several batches of (images, mu), as one pass; batch norms see each
-        batch by itself, in this order."""
+    ) -> list[tuple[Float[Tensor, " batch"], Float[Tensor, " batch"]]]:
+        """As `forward` of several batches of (images, mu), in one pass; batch norms see each batch by itself, in this
+        order."""
         n = len(batches)
         features = self.features(torch.cat([images for images, _ in batches]), n)
         logits = self.logits(features, torch.cat([mu for _, mu in batches]), n)
-        return list(zip(features.chunk(n), zip(*(logit.chunk(n) for logit in logits), strict=True), strict=True))
+        return list(zip(*(logit.chunk(n) for logit in logits), strict=True))

@@ -15,7 +15,6 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 
-@torch.compiler.disable  # it would write out every frame, and translate for ten minutes
 def over_utterances(
     rnn: nn.GRU | nn.LSTM, x: Float[Tensor, "batch frames in"], lengths: Int[Tensor, " batch"]
 ) -> Float[Tensor, "batch longest out"]:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from s2igan.errors import UserError
@@ -111,7 +111,6 @@ class RDGBatch:
     """A; where the speech encoder trains along, what it reads and the lengths."""
     z: Float[Tensor, "batch z"]
     eps: Float[Tensor, "batch condition"]
-    class_ids: Int[Tensor, " batch"] | None
     relation_features: dict[str, Float[Tensor, "batch features"]]
     """V of real, similar and negative images; empty without the relation supervisor."""
     identical: bool = True
@@ -170,7 +169,7 @@ def step(state: RDGState, batch: RDGBatch, config: RDGConfig) -> dict[str, Tenso
             seen = [(part.real[side], condition), (fakes.images[side].detach(), condition)]
             if config.mismatched:
                 seen.insert(1, (part.mismatched[side], condition))
-            real, *others, fake = (logits for _, logits in network.each(*seen))
+            real, *others, fake = network.each(*seen)
             mismatched = others[0] if others else None
             log |= _backward(f"discriminator_{side}", discriminator_loss(real, fake, mismatched), {}, config.accumulate)
             if mismatched is not None:
