@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from s2igan.errors import UserError
 from s2igan.models.blocks import ConcatConv3x3, ResidualBlock, UpBlock, gate
+from s2igan.settings import at_least
 
 BASE_RESOLUTION = 4
 """Side in pixels of the map that the first linear layer makes."""
@@ -43,6 +44,8 @@ class GeneratorConfig:
     (StackGAN-v2), or every earlier h as Eq. 7 says."""
 
     def __post_init__(self) -> None:
+        at_least(self, 1, "embedding", "condition", "width", "resolutions")
+        at_least(self, 0, "z", "residual_blocks")
         first, ups = self.resolutions[0], self.resolutions[0] / BASE_RESOLUTION
         doubled = tuple(first * 2**i for i in range(len(self.resolutions)))
         if ups < 2 or not math.log2(ups).is_integer() or self.resolutions != doubled:

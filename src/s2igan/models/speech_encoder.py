@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from s2igan.errors import UserError
 from s2igan.models.recurrent import inside, over_utterances
+from s2igan.settings import at_least
 
 KERNEL = 6
 """Frames that each convolution sees."""
@@ -46,6 +47,9 @@ class SpeechEncoderConfig:
     """Batch norm (without weights) of the pooled vector before unit length. Not in the paper. What all utterances
     share is taken away, so that cosines tell them apart from the first step on: a small recipe has no time to learn
     that."""
+
+    def __post_init__(self) -> None:
+        at_least(self, 1, "n_mels", "conv_channels", "conv_stride", "hidden", "layers", "attention_hidden")
 
     @property
     def embedding(self) -> int:

@@ -16,7 +16,7 @@ from s2igan.training.distributed import rank, tell
 Precision = Literal["auto", "float32", "bf16"]
 
 BF16_GAIN = 1.25
-"""Precision "auto" takes bf16 where it makes a convolution so many times faster."""
+"""Precision "auto" takes bf16 where a convolution is at least this many times as fast in it."""
 
 
 def autocast(precision: Literal["float32", "bf16"], device: torch.device) -> AbstractContextManager[Any]:

@@ -21,7 +21,8 @@ from s2igan.models.blocks import init_weights
 from s2igan.models.discriminator import Discriminator, DiscriminatorConfig
 from s2igan.models.encoders import Encoder
 from s2igan.models.generator import Generator, GeneratorConfig, GeneratorOutput
-from s2igan.models.relation import RelationSupervisor
+from s2igan.models.relation import Relation, RelationSupervisor
+from s2igan.settings import at_least, shares
 from s2igan.training.optimisation import Ema, adam, backward, frozen, optimiser_step, statistics_held, weighted_sum
 from s2igan.training.trainer import TrainedState, TrainerConfig
 
@@ -62,6 +63,10 @@ class RDGConfig:
     """0 encodes real images in each step, as the paper does; k uses k views that are encoded once, as in stage 1."""
 
     def __post_init__(self) -> None:
+        at_least(self, 1, "discriminator_width", "relation_hidden", "batch_size")
+        at_least(self, len(Relation), "relation_logits")
+        at_least(self, 0, "learning_rate", "discriminator_learning_rate", "relation", "kl", "image_views")
+        shares(self, "betas", "ema_decay")
         if self.accumulate < 1 or self.batch_size % self.accumulate:
             raise UserError(
                 f"accumulate {self.accumulate} does not divide the batch size {self.batch_size}; choose a divisor."

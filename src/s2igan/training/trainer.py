@@ -31,6 +31,7 @@ from s2igan.errors import UserError
 from s2igan.files import disk_errors
 from s2igan.models.blocks import seeded
 from s2igan.run_directory import LOG, RunDirectory
+from s2igan.settings import at_least
 from s2igan.training.distributed import anywhere, first, means, rank, same_everywhere, tell, world_size
 from s2igan.training.optimisation import GRADIENT_NORM
 from s2igan.training.precision import Precision, autocast, choose_precision
@@ -65,9 +66,8 @@ class TrainerConfig:
     """A loss beyond it has exploded: the stage goes back to its last checkpoint, as after one that is not finite."""
 
     def __post_init__(self) -> None:
-        for name in ("log_every", "evaluate_every", "keep"):
-            if getattr(self, name) < 1:
-                raise UserError(f"{name} {getattr(self, name)} must be 1 or more.")
+        at_least(self, 1, "log_every", "evaluate_every", "keep")
+        at_least(self, 0, "steps", "epochs", "checkpoint_seconds", "workers", "loss_limit")
 
     def in_steps(self, steps_per_epoch: int) -> TrainerConfig:
         """The same with `epochs`, where given, turned into `steps`."""
