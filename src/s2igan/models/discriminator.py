@@ -86,8 +86,8 @@ def normalise(norm: nn.Module, x: Float[Tensor, "batch channels _ _"], groups: i
 
 
 def project(x: Float[Tensor, "batch in side side"], conv: nn.Conv2d) -> Float[Tensor, "batch out"]:
-    """A convolution whose kernel covers the whole map, as one product: 2 % (`birds`) to 5 % (full size) of the step
-    (benchmarks/README.md)."""
+    """A convolution whose kernel covers the whole map, as one product. Without it the step takes 2 % longer in the
+    sizes of `birds`, 5 % at full size (`benchmarks/tricks.py birds-rdg`, `cub-rdg`)."""
     flat, weight = (values.permute(0, 2, 3, 1).flatten(1) for values in (x, conv.weight))
     return F.linear(flat, weight, conv.bias)
 
@@ -96,7 +96,7 @@ class Discriminator(nn.Module):
     """A trunk that ends at 4x4, an unconditional head and a head conditioned on mu. Logits out, never probabilities.
 
     Several batches of one size, such as real images and fakes, go through it as ``groups`` of one: batch norms see each
-    by itself. One pass of three is 4 % of the step of `birds` faster than three passes (benchmarks/README.md).
+    by itself. Three passes make the step in the sizes of `birds` 4 % longer (`benchmarks/tricks.py birds-rdg`).
     """
 
     def __init__(self, config: DiscriminatorConfig) -> None:

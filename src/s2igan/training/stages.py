@@ -306,7 +306,11 @@ def schedule(step: int, steps: int, kind: str, decay_every: int = 0, warmup: int
 
 
 def to(x: Tensor, device: torch.device) -> Tensor:
-    """The tensor on a device, images channels last; from pinned memory without waiting."""
+    """The tensor on a device, from pinned memory without waiting.
+
+    Images lie channels last, as the networks' weights do. If both lay contiguous, the step of stage 2 would take 2 %
+    longer in the sizes of `birds`, 9 % at full size (`benchmarks/tricks.py birds-rdg`, `cub-rdg`).
+    """
     if x.dim() == 4:
         return x.to(device, memory_format=torch.channels_last, non_blocking=True)
     return x.to(device, non_blocking=True)
