@@ -8,7 +8,7 @@ import pytest
 
 import s2igan.corpora
 from s2igan.corpora.importers.source import Importer
-from s2igan.corpora.registry import BUILT_IN, IMPORTERS, overview, drawn_set, importer
+from s2igan.corpora.registry import BUILT_IN, IMPORTERS, drawn_set, importer, overview
 from s2igan.errors import UserError
 
 
