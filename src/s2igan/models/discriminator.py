@@ -96,7 +96,8 @@ class Discriminator(nn.Module):
     """A trunk that ends at 4x4, an unconditional head and a head conditioned on mu. Logits out, never probabilities.
 
     Several batches of one size, such as real images and fakes, go through it as ``groups`` of one: batch norms see each
-    by itself. Three passes make the step in the sizes of `birds` 4 % longer (`benchmarks/tricks.py birds-rdg`).
+    by itself. Three passes make the step in the sizes of `birds` 4 % longer, 8 % at full size
+    (`benchmarks/tricks.py birds-rdg`, `cub-rdg`).
     """
 
     def __init__(self, config: DiscriminatorConfig) -> None:
