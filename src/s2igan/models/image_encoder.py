@@ -62,7 +62,7 @@ class ImageEncoderConfig:
         at_least(self, 1, "input_size", "embedding")
         shares(self, "feature_dropout")
         if self.feature_dropout and self.pooling != "pyramid":
-            raise UserError(f"feature_dropout {self.feature_dropout} drops nothing with pooling mean; leave it at 0.")
+            raise UserError(f"feature_dropout {self.feature_dropout} drops nothing with pooling mean; set it to 0.")
         if self.pooling == "pyramid" and self.backbone != "efficientnet_lite0":
             raise UserError(f"pooling pyramid reads EfficientNet-Lite0 only; choose pooling mean for {self.backbone}.")
 
