@@ -33,7 +33,7 @@ from s2igan.corpora.builtin.tables import source, table
 from s2igan.data.layout import stored_size
 from s2igan.data.manifest import SPLITS, Utterance, write_manifest
 from s2igan.errors import UserError
-from s2igan.files import atomic_write_json, disk_errors, has_content, remove_abandoned, write_whole
+from s2igan.files import abandoned, atomic_write_json, disk_errors, has_content, write_whole
 from s2igan.parallel import each_result, progress_bars
 from s2igan.speech import flac, parse_voice, speak
 
@@ -429,7 +429,9 @@ def _make_all(pictures: Sequence[_Picture], jobs: int | None) -> Iterator[tuple[
         for kind in ("images", "audio"):
             for name in {picture.class_name for picture in pictures}:
                 (root / kind / name).mkdir(parents=True, exist_ok=True)
-            remove_abandoned(root / kind)
+            for temporary in (root / kind).glob("*/.*.tmp"):
+                if abandoned(temporary):
+                    temporary.unlink(missing_ok=True)
     todo = [picture for picture in pictures if not picture.finished()]
     with progress_bars() as bars:
         bar = bars.add_task(
