@@ -167,6 +167,8 @@ class Step:
     ) -> None:
         """`precision` None is the plain step; `cached` has the features of real images ready before the step."""
         self.precision, self.cached = precision, cached
+        self.layout = torch.contiguous_format if precision is None else torch.channels_last
+        """Of images."""
         self.config = config
         self.image = image_encoder(image, plain=precision is None).eval()
         self.image.requires_grad_(False)
@@ -185,8 +187,7 @@ class Step:
         config, rng = self.config, torch.Generator().manual_seed(seed)
         n, sides = config.batch_size, config.generator.resolutions
         images = [torch.rand(n, 3, sides[-1], sides[-1], generator=rng) * 2 - 1 for _ in range(3)]
-        if self.precision is not None:
-            images = [image.contiguous(memory_format=torch.channels_last) for image in images]
+        images = [image.contiguous(memory_format=self.layout) for image in images]
         z, eps = noise(config.generator, n, rng)
         if self.cached:
             features = list(F.normalize(torch.randn(3, n, self.image.config.embedding, generator=rng), dim=2))
@@ -199,7 +200,6 @@ class Step:
             embedding=F.normalize(torch.randn(n, config.generator.embedding, generator=rng), dim=1),
             z=z,
             eps=eps,
-            class_ids=None,
             relation_features=dict(zip(("real", "negative", "similar"), features, strict=True)),
         )
 

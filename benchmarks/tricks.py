@@ -32,7 +32,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from s2igan.models import blocks, recurrent, small_maps
+from s2igan.models import blocks, discriminator, recurrent, small_maps
 from s2igan.models.discriminator import Discriminator
 from s2igan.training.distributed import start
 
@@ -64,14 +64,43 @@ def instead(*changes: tuple[Any, str, Any]) -> Iterator[None]:
         yield
 
 
-WITHOUT: dict[str, Callable[[], AbstractContextManager[Any]]] = {
-    "nothing": instead,  # says how far two equal steps seem to differ
-    "small_maps": lambda: instead((small_maps, "LARGE_WEIGHT", math.inf)),
-    "enlarge": lambda: instead((blocks, "enlarge_and_convolve", enlarged)),
-    "concat": lambda: instead((blocks.ConcatConv3x3, "forward", plain_step.PlainConcatConv3x3.forward)),
-    "padded_gru": lambda: instead((recurrent, "_padded", packed)),
-    "frozen_discriminators": lambda: instead((Discriminator, "requires_grad_", lambda self, requires_grad: self)),
+@contextmanager
+def contiguous(step: plain_step.Step) -> Iterator[None]:
+    """Inside, images and trained networks lie contiguous, with the averages of their optimisers."""
+
+    def lie(layout: torch.memory_format) -> None:
+        step.layout, state = layout, step.state
+        for network in (state.generator, *state.discriminators.values()):
+            network.to(memory_format=layout)
+        averages = [state.ema.parameters]
+        for optimiser in (state.generator_optimiser, *state.discriminator_optimisers.values()):
+            averages += optimiser.state.values()
+        for named in averages:
+            named |= {name: x.contiguous(memory_format=layout) for name, x in named.items() if x.dim() == 4}
+
+    lie(torch.contiguous_format)
+    try:
+        yield
+    finally:
+        lie(torch.channels_last)
+
+
+def apart(self: Discriminator, *batches: tuple[Tensor, Tensor]) -> list[tuple[Tensor, Tensor]]:
+    return [self(*batch) for batch in batches]
+
+
+WITHOUT: dict[str, Callable[[Any], AbstractContextManager[Any]]] = {
+    "nothing": lambda _: instead(),  # says how far two equal steps seem to differ
+    "small_maps": lambda _: instead((small_maps, "LARGE_WEIGHT", math.inf)),
+    "enlarge": lambda _: instead((blocks, "enlarge_and_convolve", enlarged)),
+    "concat": lambda _: instead((blocks.ConcatConv3x3, "forward", plain_step.PlainConcatConv3x3.forward)),
+    "padded_gru": lambda _: instead((recurrent, "_padded", packed)),
+    "frozen_discriminators": lambda _: instead((Discriminator, "requires_grad_", lambda self, requires_grad: self)),
+    "one_pass": lambda _: instead((Discriminator, "each", apart)),
+    "heads": lambda _: instead((discriminator, "project", lambda x, conv: conv(x).flatten(1))),
+    "channels_last": contiguous,
 }
+"""The step, with the form that a trick replaces."""
 TOUCHED = {
     "sen": ["nothing", "padded_gru"],
     "rdg": [name for name in WITHOUT if name != "padded_gru"],
@@ -88,7 +117,7 @@ def measure(case: str, tricks: list[str], rounds: int) -> dict[str, Any]:
         times: dict[bool, list[tuple[float, float]]] = {True: [], False: []}
         for number in range(rounds + 1):  # the first is not counted
             for with_trick in ((True, False), (False, True))[number % 2]:
-                with instead() if with_trick else WITHOUT[name]():
+                with instead() if with_trick else WITHOUT[name](step):
                     began, processed = time.perf_counter(), time.process_time()
                     step(number)
                     times[with_trick].append((time.perf_counter() - began, time.process_time() - processed))

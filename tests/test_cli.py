@@ -54,10 +54,10 @@ def calls(monkeypatch):
         "s2igan.run.run_corpus", lambda *args, **kwargs: made.append(("run", args, kwargs)) or Path("r")
     )
     monkeypatch.setattr("s2igan.evaluation.blind_sheet.count_answers", lambda sheet, answers: {"answers": len(answers)})
-    monkeypatch.setattr("s2igan.corpora.registry.describe", lambda: "corpora")
+    monkeypatch.setattr("s2igan.corpora.registry.overview", lambda: "corpora")
     monkeypatch.setattr("s2igan.run_directory.RunDirectory.open", lambda path: run_of("inception_v3"))
     found = SimpleNamespace(passes=True, n_rejected=3, total=9)
-    monkeypatch.setattr("s2igan.corpora.prepare.validate.in_words", lambda source, findings: "counts")
+    monkeypatch.setattr("s2igan.corpora.prepare.validate.summary", lambda source, findings: "counts")
     monkeypatch.setattr(
         "s2igan.corpora.prepare.validate.validate_source",
         lambda *args, **kwargs: made.append(("validate", args, kwargs)) or found,
@@ -366,7 +366,7 @@ def test_defaults_of_the_built_in_sets_are_those_of_the_library(monkeypatch):
 def test_validation_that_fails_exits_1_after_its_findings(monkeypatch, capsys):
     found = SimpleNamespace(passes=False, n_rejected=3, total=9)
     monkeypatch.setattr("s2igan.corpora.prepare.validate.validate_source", lambda *args, **kwargs: found)
-    monkeypatch.setattr("s2igan.corpora.prepare.validate.in_words", lambda source, findings: "counts")
+    monkeypatch.setattr("s2igan.corpora.prepare.validate.summary", lambda source, findings: "counts")
     with pytest.raises(SystemExit) as end:
         cli.main(["validate", "s"])
     assert end.value.code == 1

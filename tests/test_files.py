@@ -14,6 +14,7 @@ from s2igan.files import (
     atomic_write_json,
     cache_folder,
     disk_errors,
+    remove_abandoned,
     temporary_path,
 )
 
@@ -104,6 +105,12 @@ def test_only_processes_that_are_gone_abandon_files(tmp_path: Path) -> None:
     }
     cases[f".a.bin.{host}-{zombie.pid}.tmp"] = True
     assert {name: abandoned(tmp_path / name) for name in cases} == cases
+    (tmp_path / "below").mkdir()
+    for name in (*cases, "a.tmp"):
+        (tmp_path / "below" / name).touch()
+    remove_abandoned(tmp_path)
+    left = {path.name for path in (tmp_path / "below").iterdir()}
+    assert left == {name for name, gone in cases.items() if not gone} | {"a.tmp"}
     zombie.wait()
 
 

@@ -19,7 +19,7 @@ LAYERS = (
     {"training", "pipeline"},
     {"losses", "models", "metrics", "data", "corpora", "checkpoint", "run_directory"},
     {"speech", "audio"},
-    {"files", "parallel", "devices", "text", "text_utils", "wav_header"},
+    {"files", "parallel", "devices", "settings", "text", "text_utils", "wav_header"},
     {"errors"},
 )
 """From top to bottom: what stands in one may import from its own and from those below."""

@@ -200,9 +200,9 @@ for _name in IMPORTERS:
 @app.command
 def corpora() -> None:
     """List the corpora: the built-in ones, and those that can be imported, with the layout that is expected."""
-    from s2igan.corpora.registry import describe
+    from s2igan.corpora.registry import overview
 
-    print(describe())
+    print(overview())
 
 
 @app.command
@@ -226,10 +226,10 @@ def validate(
         speaker_disjoint: no speaker is in two splits
         jobs: processes; one per core unless given
     """
-    from s2igan.corpora.prepare.validate import in_words, validate_source
+    from s2igan.corpora.prepare.validate import summary, validate_source
 
     findings = validate_source(source, corpus, seed=seed, speaker_disjoint=speaker_disjoint, jobs=jobs)
-    print(in_words(source, findings))
+    print(summary(source, findings))
     if not findings.passes:
         raise UserError(
             f"{source}: {findings.n_rejected:,} of {findings.total:,} cannot be used, more than 20 %; mend them, or "

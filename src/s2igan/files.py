@@ -81,6 +81,13 @@ def abandoned(temporary: Path) -> bool:
     return int(pid) == os.getpid() or not _runs(int(pid))
 
 
+def remove_abandoned(folder: Path) -> None:
+    """Removes the temporary files in a folder and below it whose writers are gone."""
+    for temporary in folder.rglob(f".*{TEMPORARY_SUFFIX}"):
+        if abandoned(temporary):
+            temporary.unlink(missing_ok=True)
+
+
 def _runs(pid: int) -> bool:
     if sys.platform == "win32":
         return True  # to ask is to interrupt it there

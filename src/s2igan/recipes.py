@@ -411,10 +411,14 @@ def customised(recipe: Recipe, settings: dict[str, Any]) -> Recipe:
         settings: configurations by name, as `groups` gives them.
 
     Raises:
-        UserError: the dimensions of the embeddings differ, or a value does not fit the others.
+        UserError: the dimensions of the embeddings differ, or a value fits neither the others nor the data.
     """
+    from s2igan.audio import N_MELS
+
     sen = settings["sen"]
     n = sen.speech.embedding
+    if (bands := getattr(sen.speech, "n_mels", N_MELS)) != N_MELS:
+        raise UserError(f"--sen.speech.n-mels {bands}: every prepared recording has {N_MELS} bands; leave it out.")
     if sen.image.embedding == recipe.sen.image.embedding:
         sen = replace(sen, image=replace(sen.image, embedding=n))
     if recipe.latent_flow is not None:

@@ -8,7 +8,7 @@ import pytest
 
 import s2igan.corpora
 from s2igan.corpora.importers.source import Importer
-from s2igan.corpora.registry import BUILT_IN, IMPORTERS, describe, drawn_set, importer
+from s2igan.corpora.registry import BUILT_IN, IMPORTERS, drawn_set, importer, overview
 from s2igan.errors import UserError
 
 
@@ -39,7 +39,7 @@ def test_another_layout_is_refused_in_a_sentence(name, tmp_path):
 
 
 def test_the_list_shows_everything():
-    text = describe()
+    text = overview()
     for name in (*BUILT_IN, *IMPORTERS):
         assert f"\n{name}: " in text
     assert text.count("  published: ") == text.count("  expected:") == len(IMPORTERS)

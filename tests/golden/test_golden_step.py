@@ -65,7 +65,6 @@ def batch(iteration: int, device: torch.device = CPU) -> rdg.RDGBatch:
         embedding=data["speech"],
         z=data[f"z{iteration}"],
         eps=data[f"eps{iteration}"],
-        class_ids=None,
         relation_features={
             "real": encode(enlarged(data, "real", 256)),
             "similar": encode(enlarged(data, "same", 256)),

@@ -87,7 +87,6 @@ def test_sizes_that_are_not_made(wrong):
         AutoencoderConfig(**wrong)
 
 
-@pytest.mark.parametrize("window", [0, 100])
-def test_a_window_is_whole_places(window):
-    with pytest.raises(UserError, match=f"window {window} is no multiple"):
-        AutoencoderTraining(TrainerConfig(steps=1), AutoencoderConfig(256), window=window)
+def test_a_window_is_whole_places():
+    with pytest.raises(UserError, match="window 100 is no multiple"):
+        AutoencoderTraining(TrainerConfig(steps=1), AutoencoderConfig(256), window=100)

@@ -167,7 +167,7 @@ def test_batches_by_length_have_less_padding(sen_stage):
 
 
 def test_a_window_is_at_least_one_batch(sen_stage):
-    with pytest.raises(UserError, match="length_window 0 is no number of batches: choose 1 or more"):
+    with pytest.raises(UserError, match="length_window 0 must be 1 or more"):
         sen_stage(length_window=0)
 
 

@@ -28,6 +28,7 @@ from s2igan.training.train import train_run
 from tiny_corpus import make_store, tiny_latent_flow, tiny_recipe
 
 SIZE, STEPS, STOP_AFTER = 128, 4, 2
+PYRAMID = {"pooling": "pyramid", "feature_dropout": 0.2}
 STAGES = {"autoencoder": AutoencoderStage, "matchmap": MatchmapStage, "flow": FlowStage}
 
 
@@ -184,6 +185,7 @@ def with_sen(**changes):
         (altered(recipe(), "matchmap", hop=3), "--matchmap.network.hop 4, "),
         (with_sen(speech=replace(recipe().sen.speech, conv_channels=(8, 8))), "--sen.speech.conv-channels 6 8, "),
         (with_sen(image=replace(recipe().sen.image, input_size=None)), "--sen.image.input-size 32, .* autoencoder"),
+        (with_sen(image=replace(recipe().sen.image, **PYRAMID)), "--sen.image.pooling mean, .* autoencoder"),
         (with_sen(speech=CnnLstmConfig(width=1, hidden=8)), "is of the kind sed, and that of the recipe .* li2020"),
     ],
 )
@@ -192,9 +194,15 @@ def test_other_sizes_are_refused_with_the_flag_that_mends_it(model, store, tmp_p
         InitialWeights.read(model, ["all"], asked)
 
 
+def test_dropout_of_features_may_differ(model, tmp_path):
+    config, content = load_model(model / "model")
+    save_model(tmp_path / "model", config | {"image_encoder": config["image_encoder"] | PYRAMID}, content)
+    image = replace(recipe().sen.image, **PYRAMID | {"feature_dropout": 0.1})
+    InitialWeights.read(tmp_path / "model", ["all"], with_sen(image=image))
+
+
 def test_sizes_of_what_begins_anew_may_differ(model, store):
     for asked, parts in (
-        (with_sen(image=replace(recipe().sen.image, feature_dropout=0.2)), ["all"]),
         (altered(recipe(), "flow", width=32), ["autoencoder", "speech"]),
         (altered(recipe(), "autoencoder", channels=6), ["speech"]),
         (with_sen(speech=replace(recipe().sen.speech, hidden=16)), ["autoencoder"]),

@@ -27,7 +27,7 @@ class TestAccumulation:
                 for name in ("real", "mismatched", "relation_features")
             }
             twice |= {name: torch.cat([getattr(batch, name)] * 2) for name in ("embedding", "z", "eps")}
-            return work.rdg.RDGBatch(**twice, class_ids=None)
+            return work.rdg.RDGBatch(**twice)
 
         with monkeypatch.context() as patch:
             patch.setattr(work, "rdg_batch", doubled)

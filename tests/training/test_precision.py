@@ -1,10 +1,8 @@
-"""bf16 where it is wanted and nowhere else; compilation."""
+"""bf16 where it is wanted and nowhere else."""
 
 import pytest
 import torch
-from torch import nn
 
-from s2igan.errors import UserError
 from s2igan.losses import matching_loss
 from s2igan.training import precision
 
@@ -17,20 +15,6 @@ def test_losses_are_float32_where_networks_are_not():
         actual = matching_loss(v, a)
     for key, value in expected.items():
         assert torch.equal(actual[key], value)
-
-
-def test_compile_needs_a_compiler(monkeypatch):
-    """Every network once; without a compiler it is refused."""
-    compiled = []
-    monkeypatch.setattr(nn.Module, "compile", lambda self: compiled.append(self))
-    layers = [nn.Linear(1, 1), nn.Linear(1, 1)]
-    monkeypatch.setattr("shutil.which", lambda name: f"/usr/bin/{name}")
-    precision.compile_networks(layers)
-    assert compiled == layers
-    monkeypatch.setattr("shutil.which", lambda name: None)
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    with pytest.raises(UserError, match=r"needs a C\+\+ compiler and there is none"):
-        precision.compile_networks(layers)
 
 
 def test_the_peak_is_that_of_the_operation(monkeypatch):

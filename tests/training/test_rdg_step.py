@@ -48,7 +48,6 @@ def batch(**changes):
         "embedding": F.normalize(torch.randn(4, 6, generator=rng), dim=1),
         "z": torch.randn(4, 4, generator=rng),
         "eps": torch.randn(4, 3, generator=rng),
-        "class_ids": torch.tensor([0, 1, 2, 0]),
         "relation_features": {"real": encode(real), "similar": encode(similar), "negative": encode(mismatched)},
     }
     return rdg.RDGBatch(**(given | changes))

@@ -124,7 +124,6 @@ def rdg_batch(rows: slice | Tensor) -> rdg.RDGBatch:
         embedding=embedding[rows],
         z=z[rows],
         eps=eps[rows],
-        class_ids=torch.tensor([0, 1, 2, 0, 3, 1, 0, 2])[rows],
         relation_features={
             name: encode(images[rows])
             for name, images in (("real", real), ("similar", similar), ("negative", mismatched))

@@ -59,7 +59,7 @@ def importer(name: str) -> Importer:
     return found
 
 
-def describe() -> str:
+def overview() -> str:
     """Every corpus: what it is, where it is published, and the layout that is expected; for people."""
     lines = ["Built in: s2igan prepare NAME --out OUT", ""]
     lines += [f"{name}: {built_in.title}" for name, built_in in BUILT_IN.items()]

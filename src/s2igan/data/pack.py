@@ -37,7 +37,7 @@ from s2igan.data.layout import (
 from s2igan.data.manifest import Utterance, check_rows, iter_manifest
 from s2igan.data.store import Store
 from s2igan.errors import UserError
-from s2igan.files import abandoned, atomic_write, atomic_write_json, disk_errors
+from s2igan.files import atomic_write, atomic_write_json, disk_errors, remove_abandoned
 from s2igan.parallel import each_result, progress_bars
 
 MEL_SHARD_ITEMS = 1024  # utterances; 37 MB of 4 s sentences
@@ -96,9 +96,7 @@ def build_store(
     with disk_errors(store):
         store.mkdir(parents=True, exist_ok=True)
         (store / REPORT).unlink(missing_ok=True)  # written last: without it, what is here is unfinished
-        for temporary in store.glob(".*.tmp"):
-            if abandoned(temporary):
-                temporary.unlink(missing_ok=True)
+        remove_abandoned(store)
 
     boxes = boxes or {}
     pictures = [Item(path, box=boxes.get(path)) for path in corpus.pictures]

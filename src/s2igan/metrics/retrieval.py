@@ -1,4 +1,4 @@
-"""Ranking scores: mAP, precision and recall at k, median rank, and their chance levels.
+"""Ranking scores: mAP, recall at k, and their chance levels.
 
 Every function takes a matrix of similarities (rows are queries, columns are gallery items, larger is closer) and a
 matrix of the same shape that says which items are right for which query. Swapping the two roles is transposing both.
@@ -110,14 +110,6 @@ def mean_average_precision(
     return float(average_precision(similarity, relevant).mean())
 
 
-def precision_at_k(
-    similarity: Float[np.ndarray, "queries gallery"], relevant: Bool[np.ndarray, "queries gallery"], k: int
-) -> float:
-    """Right items among the first k, over k, averaged over the queries; the reference prints it as R@k."""
-    r = _rank(similarity, relevant, k)
-    return float((r.hits / r.size)[:, :k].sum(axis=1).mean() / k)
-
-
 def hits_at(
     similarity: Float[np.ndarray, "queries gallery"], relevant: Bool[np.ndarray, "queries gallery"], ks: Sequence[int]
 ) -> Float[np.ndarray, "queries _"]:
@@ -146,21 +138,6 @@ def recall_at_k(
 ) -> float:
     """Fraction of queries with at least one right item among the first k: the mean of `hits_at`."""
     return float(hits_at(similarity, relevant, (k,)).mean())
-
-
-def median_rank(
-    similarity: Float[np.ndarray, "queries gallery"], relevant: Bool[np.ndarray, "queries gallery"]
-) -> float:
-    """Median over queries of the 0-based rank of the first right item; of an even number, the lower middle value.
-
-    The rank of the first of m right items in a group of n tied ones is (n + 1) / (m + 1) in expectation, counted from
-    1.
-    """
-    r = _rank(similarity, relevant)
-    first = np.argmax((r.hits > 0) & (r.hits_before == 0), axis=1)[:, None]
-    start, size, hits = (np.take_along_axis(a, first, axis=1)[:, 0] for a in (r.start, r.size, r.hits))
-    ranks = np.sort(start + (size + 1) / (hits + 1) - 1)
-    return float(ranks[(len(ranks) - 1) // 2])
 
 
 def fake_recall(

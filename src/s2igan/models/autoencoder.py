@@ -15,6 +15,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from s2igan.errors import UserError
+from s2igan.settings import at_least
 
 BASE_SIDE = 64
 """Places along a side that pictures are unfolded to."""
@@ -33,6 +34,7 @@ class AutoencoderConfig:
     """Channels at 64, 32, 16 and 8 places along a side; pictures over 64 px use the first three."""
 
     def __post_init__(self) -> None:
+        at_least(self, 1, "channels", "widths")
         if self.size < BASE_SIDE or self.size % BASE_SIDE:
             raise UserError(f"an autoencoder of {self.size} px is not made here; choose a multiple of {BASE_SIDE}.")
         if len(self.widths) != 4:

@@ -26,8 +26,8 @@ class ConcatConv3x3(nn.Module):
 
     A convolution is linear, so it splits into the part that sees ``h`` and the part that sees the repeated ``c``. The
     second part has only nine values per channel: four corners, four edges, the middle. It is computed on a 3x3 map.
-    Concatenation makes the step of stage 2 of `birds` 6 % longer (bf16, benchmarks/README.md). The state dict holds the
-    one weight of the plain convolution, ``c``'s channels first.
+    Concatenation makes the step of stage 2 in the sizes of `birds` 6 % longer (`benchmarks/tricks.py birds-rdg`). The
+    state dict holds the one weight of the plain convolution, ``c``'s channels first.
     """
 
     def __init__(self, condition: int, channels: int, out_channels: int) -> None:
@@ -59,8 +59,8 @@ def enlarge_and_convolve(
     """Nearest-neighbour enlargement by 2, then a 3x3 convolution with zero padding 1.
 
     Of the nine taps several see the same pixel of ``h``. So both operations are one transposed convolution with stride
-    2, whose 4x4 kernel is the mirrored 3x3 kernel convolved with 2x2 ones. Two operations make the step of stage 2 of
-    `birds` 7 % longer (bf16, benchmarks/README.md).
+    2, whose 4x4 kernel is the mirrored 3x3 kernel convolved with 2x2 ones. Two operations make the step of stage 2 in
+    the sizes of `birds` 7 % longer, and 8 % at full size (`benchmarks/tricks.py birds-rdg`, `cub-rdg`).
     """
     if as_product(4 * h[0, 0].numel(), weight):
         return convolve(F.interpolate(h, scale_factor=2, mode="nearest"), weight)

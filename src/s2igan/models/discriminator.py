@@ -86,8 +86,8 @@ def normalise(norm: nn.Module, x: Float[Tensor, "batch channels _ _"], groups: i
 
 
 def project(x: Float[Tensor, "batch in side side"], conv: nn.Conv2d) -> Float[Tensor, "batch out"]:
-    """A convolution whose kernel covers the whole map, as one product: 2 % (`birds`) to 5 % (full size) of the step
-    (benchmarks/README.md)."""
+    """A convolution whose kernel covers the whole map, as one product. Without it the step takes 2 % longer in the
+    sizes of `birds`, 5 % at full size (`benchmarks/tricks.py birds-rdg`, `cub-rdg`)."""
     flat, weight = (values.permute(0, 2, 3, 1).flatten(1) for values in (x, conv.weight))
     return F.linear(flat, weight, conv.bias)
 
@@ -96,7 +96,8 @@ class Discriminator(nn.Module):
     """A trunk that ends at 4x4, an unconditional head and a head conditioned on mu. Logits out, never probabilities.
 
     Several batches of one size, such as real images and fakes, go through it as ``groups`` of one: batch norms see each
-    by itself. One pass of three is 4 % of the step of `birds` faster than three passes (benchmarks/README.md).
+    by itself. Three passes make the step in the sizes of `birds` 4 % longer, 8 % at full size
+    (`benchmarks/tricks.py birds-rdg`, `cub-rdg`).
     """
 
     def __init__(self, config: DiscriminatorConfig) -> None:
@@ -136,10 +137,10 @@ class Discriminator(nn.Module):
 
     def each(
         self, *batches: tuple[Float[Tensor, "batch 3 side side"], Float[Tensor, "batch condition"]]
-    ) -> list[tuple[Float[Tensor, "batch features 4 4"], tuple[Float[Tensor, " batch"], Float[Tensor, " batch"]]]]:
-        """The trunk's last map and the logits of several batches of (images, mu), as one pass; batch norms see each
-        batch by itself, in this order."""
+    ) -> list[tuple[Float[Tensor, " batch"], Float[Tensor, " batch"]]]:
+        """As `forward` of several batches of (images, mu), in one pass; batch norms see each batch by itself, in this
+        order."""
         n = len(batches)
         features = self.features(torch.cat([images for images, _ in batches]), n)
         logits = self.logits(features, torch.cat([mu for _, mu in batches]), n)
-        return list(zip(features.chunk(n), zip(*(logit.chunk(n) for logit in logits), strict=True), strict=True))
+        return list(zip(*(logit.chunk(n) for logit in logits), strict=True))

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from s2igan.errors import UserError
 from s2igan.models.autoencoder import LATENT_SIDE
+from s2igan.settings import at_least
 
 FREQUENCIES, LARGEST_FREQUENCY = 32, 1000.0
 """Of the embedding of t."""
@@ -45,6 +46,8 @@ class FlowNetworkConfig:
     mlp_ratio: int = 3
 
     def __post_init__(self) -> None:
+        at_least(self, 1, "width", "depth", "heads", "outer_width", "outer_heads", "mlp_ratio")
+        at_least(self, 0, "outer_depth")
         for width, heads in ((self.width, self.heads), (self.outer_width, self.outer_heads)):
             if width % heads:
                 raise UserError(f"width {width} does not divide among {heads} heads; choose a multiple.")

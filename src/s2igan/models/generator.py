@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from s2igan.errors import UserError
 from s2igan.models.blocks import ConcatConv3x3, ResidualBlock, UpBlock, gate
+from s2igan.settings import at_least
 
 BASE_RESOLUTION = 4
 """Side in pixels of the map that the first linear layer makes."""
@@ -43,6 +44,8 @@ class GeneratorConfig:
     (StackGAN-v2), or every earlier h as Eq. 7 says."""
 
     def __post_init__(self) -> None:
+        at_least(self, 1, "embedding", "condition", "width", "resolutions")
+        at_least(self, 0, "z", "residual_blocks")
         first, ups = self.resolutions[0], self.resolutions[0] / BASE_RESOLUTION
         doubled = tuple(first * 2**i for i in range(len(self.resolutions)))
         if ups < 2 or not math.log2(ups).is_integer() or self.resolutions != doubled:
@@ -185,11 +188,11 @@ class Generator(nn.Module):
         self.to_rgb = nn.ModuleList(ToRGB(n) for n in channels)
 
     def hidden(
-        self, c: Float[Tensor, "batch condition"], z: Float[Tensor, "batch z"], scales: int | None = None
+        self, c: Float[Tensor, "batch condition"], z: Float[Tensor, "batch z"]
     ) -> tuple[Float[Tensor, "batch _ _ _"], ...]:
-        """Hidden features h_0, h_1, ... from the lowest to the highest resolution, or of the first ``scales``."""
+        """Hidden features h_0, h_1, ... from the lowest to the highest resolution."""
         earlier = [self.initial(c, z)]
-        for stage in self.refinements[: None if scales is None else scales - 1]:
+        for stage in self.refinements:
             earlier.append(stage(c, earlier[-1], self.skips(earlier)))
         return tuple(earlier)
 
@@ -215,7 +218,6 @@ class Generator(nn.Module):
         embedding: Float[Tensor, "batch embedding"],
         z: Float[Tensor, "batch z"],
         eps: Float[Tensor, "batch condition"] | None = None,
-        scales: int | None = None,
     ) -> GeneratorOutput:
         """Generate one image per row and scale.
 
@@ -223,11 +225,9 @@ class Generator(nn.Module):
             embedding: speech embeddings.
             z: standard normal noise.
             eps: standard normal noise of the conditioning augmentation; None sets c to its mean, mu.
-            scales: how many, from the lowest; None is all.
         """
         c, mu, logvar = self.conditioning(embedding, eps)
-        hidden = self.hidden(c, z, scales)
-        images = tuple(to_rgb(h) for to_rgb, h in zip(self.to_rgb[: len(hidden)], hidden, strict=True))
+        images = tuple(to_rgb(h) for to_rgb, h in zip(self.to_rgb, self.hidden(c, z), strict=True))
         return GeneratorOutput(images, mu, logvar, c)
 
 

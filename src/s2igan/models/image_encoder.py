@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from s2igan.checkpoint import config_from_json
 from s2igan.errors import UserError
+from s2igan.settings import at_least, shares
 
 
 class Backbone(NamedTuple):
@@ -58,6 +59,10 @@ class ImageEncoderConfig:
     decide."""
 
     def __post_init__(self) -> None:
+        at_least(self, 1, "input_size", "embedding")
+        shares(self, "feature_dropout")
+        if self.feature_dropout and self.pooling != "pyramid":
+            raise UserError(f"feature_dropout {self.feature_dropout} drops nothing with pooling mean; set it to 0.")
         if self.pooling == "pyramid" and self.backbone != "efficientnet_lite0":
             raise UserError(f"pooling pyramid reads EfficientNet-Lite0 only; choose pooling mean for {self.backbone}.")
 

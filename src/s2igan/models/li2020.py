@@ -14,6 +14,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from s2igan.models.recurrent import inside, mean_over_utterances
+from s2igan.settings import at_least
 
 CHANNELS = (1, 1, 2, 2, 4, 4, 8, 8)
 """Output channels of the convolutions, in widths."""
@@ -34,6 +35,9 @@ class CnnLstmConfig:
     """Units of the LSTM in each direction."""
     normalize_pooled: bool = False
     """As `SpeechEncoderConfig.normalize_pooled`."""
+
+    def __post_init__(self) -> None:
+        at_least(self, 1, "n_mels", "width", "hidden")
 
     @property
     def embedding(self) -> int:

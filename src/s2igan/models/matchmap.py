@@ -18,6 +18,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from s2igan.models.autoencoder import LATENT_SIDE
+from s2igan.settings import at_least
 
 GROUPS = 8
 """Of the group norms."""
@@ -41,6 +42,9 @@ class MatchmapConfig:
     """Channels of the network that reads the picture's latents."""
     sharpness: float = 8.0
     """Of the smooth maximum over the regions: log of the sum of exponentials, at this scale."""
+
+    def __post_init__(self) -> None:
+        at_least(self, 1, "window", "hop", "words", "hidden", "region_width", "sharpness")
 
 
 class WordEncoder(nn.Module):

@@ -14,6 +14,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from s2igan.errors import UserError
+from s2igan.settings import at_least
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,9 @@ class PrecomputedConfig:
     """Dimensions of the embeddings."""
     normalize_pooled: bool = False
     """As `SpeechEncoderConfig.normalize_pooled`: stage 1 then learns their mean and variance, its only trace here."""
+
+    def __post_init__(self) -> None:
+        at_least(self, 1, "embedding")
 
 
 class Precomputed(nn.Module):

@@ -4,7 +4,8 @@ On a GPU that is what a packed sequence is for. It runs in float32 within bf16 t
 float16, whose range is too small for gradients. On a CPU, PyTorch's backward pass of a packed sequence writes the
 gradient of the whole sequence anew for every frame. So there each direction of each layer runs on the padded sequences,
 and the second direction reads every utterance from its own end; the numbers are the same. With packed sequences a step
-of stage 1 takes 13 % longer in `birds`, and 86 % longer at the paper's size in bf16 (benchmarks/README.md).
+of stage 1 takes 13 % longer in the sizes of `birds`, and 86 % longer at the paper's in bf16 (`benchmarks/tricks.py
+birds-sen`, `cub-sen`).
 """
 
 from __future__ import annotations
@@ -15,7 +16,6 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 
-@torch.compiler.disable  # it would write out every frame, and translate for ten minutes
 def over_utterances(
     rnn: nn.GRU | nn.LSTM, x: Float[Tensor, "batch frames in"], lengths: Int[Tensor, " batch"]
 ) -> Float[Tensor, "batch longest out"]:

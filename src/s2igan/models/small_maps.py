@@ -2,7 +2,8 @@
 
 The last maps of a discriminator have few pixels and many channels, and the weight is most of what their convolutions
 read and write. On a CPU a product of matrices is faster there: with PyTorch's convolution the step of stage 2 at the
-paper's size takes 6 % longer (bf16, batch 8, benchmarks/README.md). Elsewhere `convolve` is PyTorch's convolution.
+paper's size takes 5 % longer (`benchmarks/tricks.py cub-rdg`: bf16, batch 8). Elsewhere `convolve` is PyTorch's
+convolution.
 """
 
 from __future__ import annotations

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from s2igan.errors import UserError
 from s2igan.models.recurrent import inside, over_utterances
+from s2igan.settings import at_least
 
 KERNEL = 6
 """Frames that each convolution sees."""
@@ -47,6 +48,9 @@ class SpeechEncoderConfig:
     share is taken away, so that cosines tell them apart from the first step on: a small recipe has no time to learn
     that."""
 
+    def __post_init__(self) -> None:
+        at_least(self, 1, "n_mels", "conv_channels", "conv_stride", "hidden", "layers", "attention_hidden")
+
     @property
     def embedding(self) -> int:
         """Dimensions of the speech embedding: both directions of the recurrent network."""
@@ -54,8 +58,11 @@ class SpeechEncoderConfig:
 
     @property
     def min_frames(self) -> int:
-        """Frames of the shortest utterance that leaves the convolutions one frame."""
-        return min_frames(len(self.conv_channels), self.conv_stride)
+        """Frames of the shortest utterance that leaves the convolutions one frame: 16 (about 0.16 s) in the paper."""
+        frames = 1
+        for _ in self.conv_channels:
+            frames = (frames - 1) * self.conv_stride + KERNEL
+        return frames
 
 
 Frames = TypeVar("Frames", int, Tensor, np.ndarray)
@@ -64,18 +71,6 @@ Frames = TypeVar("Frames", int, Tensor, np.ndarray)
 def conv_length(n_frames: Frames, stride: int = STRIDE) -> Frames:
     """Frames that one strided convolution leaves of ``n_frames``: floor((l - 4) / 2) with the paper's stride."""
     return (n_frames - KERNEL) // stride + 1
-
-
-def min_frames(n_convolutions: int, stride: int = STRIDE) -> int:
-    """Fewest frames of which ``n_convolutions`` strided convolutions leave one."""
-    frames = 1
-    for _ in range(n_convolutions):
-        frames = (frames - 1) * stride + KERNEL
-    return frames
-
-
-MIN_FRAMES = min_frames(2)
-"""16: fewest mel frames (about 0.16 s) that the paper's two convolutions accept."""
 
 
 class StridedConv(nn.Module):

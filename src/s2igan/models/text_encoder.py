@@ -17,6 +17,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from s2igan.models.recurrent import mean_over_utterances
+from s2igan.settings import at_least
 from s2igan.text import ALPHABET
 
 KERNEL = 4
@@ -47,6 +48,9 @@ class TextEncoderConfig:
     """Dimensions of the text embedding."""
     normalize_pooled: bool = False
     """As `SpeechEncoderConfig.normalize_pooled`."""
+
+    def __post_init__(self) -> None:
+        at_least(self, 1, "conv_channels", "hidden", "embedding")
 
 
 class TextEncoder(nn.Module):

@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from s2igan.errors import UserError
+from s2igan.settings import at_least, shares
 
 KNOT_FRAMES = 25
 """Frames (a quarter of a second) between two points of the curve of speed within an utterance."""
@@ -36,16 +37,16 @@ class SpeechAugment:
     """Speed within an utterance times a smooth curve in 1 / (1 + local_speed) .. 1 + local_speed, as speakers linger
     on different sounds."""
     band_shift: float = 1.5
-    """Spectrum moved up or down by at most so many mel bands: a longer or shorter vocal tract."""
+    """Spectrum moved up or down by at most this number of mel bands: a longer or shorter vocal tract."""
     band_scale: float = 0.08
     """Mel axis stretched by a factor in 1 - band_scale .. 1 + band_scale."""
     blur: float = 0.7
-    """Spectrum smoothed over three frames and three bands by at most so much: less articulate or breathier speech."""
+    """Spectrum smoothed over three frames and three bands by at most this share: less articulate or breathier."""
     floor: float = 1.0
-    """Background noise: everything quieter than a level between 0 and so many standard deviations above a band's
+    """Background noise: everything quieter than a level between 0 and this many standard deviations above a band's
     quietest share (`FLOOR_START`) drowns in it."""
     tilt: float = 0.2
-    """Slope over the mel axis, added, of at most so many standard deviations from its middle to its ends."""
+    """Slope over the mel axis, added, of at most this many standard deviations from its middle to its ends."""
     noise: float = 0.3
     """Standard deviation of white noise added to the normalised log-mel, drawn in 0 .. noise for each utterance."""
     time_masks: int = 2
@@ -62,6 +63,8 @@ class SpeechAugment:
         unused = [entry.name for entry in fields(self)[1:] if getattr(self, entry.name) != entry.default]
         if unused and not self.strength:
             raise UserError(f"augment.{unused[0]} distorts nothing at augment.strength 0; set that too, such as to 1.")
+        at_least(self, 0, *(entry.name for entry in fields(self)))
+        shares(self, "speed", "band_scale")
 
     def at(self, progress: float) -> SpeechAugment:
         """The distortions at a point of the training between 0 and 1."""

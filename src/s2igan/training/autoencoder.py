@@ -17,6 +17,7 @@ from s2igan.errors import UserError
 from s2igan.models.autoencoder import LATENT_SIDE, Autoencoder, AutoencoderConfig, PatchDiscriminator
 from s2igan.models.blocks import seeded
 from s2igan.models.perceptual import PerceptualFeatures
+from s2igan.settings import at_least, shares
 from s2igan.training.optimisation import Ema, adam, adamw, backward, frozen, optimiser_step
 from s2igan.training.trainer import TrainedState, TrainerConfig
 
@@ -37,6 +38,7 @@ class ReconstructionLoss:
     discriminator_learning_rate: float = 4e-4
 
     def __post_init__(self) -> None:
+        at_least(self, 0, "perceptual", "discriminator", "discriminator_learning_rate")
         if not 0 <= self.discriminator_from <= 1:
             raise UserError(f"discriminator_from {self.discriminator_from} is no share; choose a number from 0 to 1.")
 
@@ -62,8 +64,11 @@ class AutoencoderTraining:
     ema_decay: float = 0.998
 
     def __post_init__(self) -> None:
+        at_least(self, 1, "batch_size", "window")
+        at_least(self, 0, "learning_rate", "weight_decay", "warmup_steps", "noise", "latent")
+        shares(self, "ema_decay")
         side = self.network.size
-        if self.window <= 0 or (self.window < side and self.window % (side // LATENT_SIDE)):
+        if self.window < side and self.window % (side // LATENT_SIDE):
             raise UserError(f"window {self.window} is no multiple of an eighth of the pictures' side, {side} px.")
 
 

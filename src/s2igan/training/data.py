@@ -122,7 +122,6 @@ class RDGReader:
         return read | {
             "z": z[rows],
             "eps": eps[rows],
-            "class_ids": torch.from_numpy(train.classes[positions[rows]]),
             "relation": relation,
         }
 

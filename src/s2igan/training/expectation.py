@@ -14,9 +14,9 @@ from s2igan.data.store import Store
 
 Level = Literal["finding", "colours", "shapes"]
 COLOURS_PICTURES, COLOURS_RECORDINGS = 500, 2_000
-"""From so many on, for training, colours are expected to follow the words; an estimate."""
+"""From this many on, for training, colours are expected to follow the words; an estimate."""
 SHAPES_PICTURES, SHAPES_RECORDINGS = 1_500, 6_000
-"""From so many on also shapes; an estimate. Recordings count as well as pictures: speech found pictures as well with
+"""From this many on also shapes; an estimate. Recordings count as well as pictures: speech found pictures as well with
 400 of them and five recordings of each as with 1,600 and one (docs/your-own-corpus.md)."""
 
 

@@ -42,8 +42,6 @@ OTHERWISE = {
     "flow": "speech autoencoder",
 }
 """What to take where one of these does not fit."""
-IN_TRAINING = ("feature_dropout",)
-"""Settings of the image encoder that no weight depends on."""
 
 
 @dataclass(frozen=True)
@@ -126,9 +124,9 @@ class InitialWeights:
             )
         self._compare("speech encoder", known, asked, "sen.speech")
         sizes, file = self.model.config.get("image_encoder"), self.model.config_file
-        image = config_from_json(ImageEncoderConfig, sizes, file, "an image encoder")
-        image = replace(image, **{name: getattr(recipe.sen.image, name) for name in IN_TRAINING})
-        self._compare("image encoder", image, recipe.sen.image, "sen.image")
+        both = config_from_json(ImageEncoderConfig, sizes, file, "an image encoder"), recipe.sen.image
+        image, wanted = (replace(of, feature_dropout=0.0) for of in both)  # which no weight depends on
+        self._compare("image encoder", image, wanted, "sen.image")
 
     def _compare(self, what: str, known: Any, asked: Any, flags: str) -> None:
         """UserError that names the first size that differs, and the flag that mends it."""

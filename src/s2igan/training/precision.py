@@ -1,24 +1,22 @@
-"""float32 or bf16, how fast this machine is in each, and `torch.compile` (docs/engine.md)."""
+"""float32 or bf16, and how fast this machine is in each (docs/engine.md)."""
 
 from __future__ import annotations
 
 import functools
-import os
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from s2igan.errors import UserError
 from s2igan.training.distributed import rank, tell
 
 Precision = Literal["auto", "float32", "bf16"]
 
 BF16_GAIN = 1.25
-"""Precision "auto" takes bf16 where it makes a convolution so many times faster."""
+"""Precision "auto" takes bf16 where a convolution is at least this many times as fast in it."""
 
 
 def autocast(precision: Literal["float32", "bf16"], device: torch.device) -> AbstractContextManager[Any]:
@@ -71,18 +69,3 @@ def seconds(run: Callable[[], Any], device: torch.device) -> float:
             torch.cuda.synchronize(device)
         times.append(time.perf_counter() - started)
     return min(times[1:])
-
-
-def compile_networks(networks: Iterable[nn.Module]) -> None:
-    """Has `torch.compile` translate the forward and backward passes of networks when they are first called; sizes that
-    turn out to vary, such as lengths of utterances, are left open.
-
-    Raises:
-        UserError: there is no C++ compiler, which it needs on a CPU.
-    """
-    import shutil
-
-    if not torch.cuda.is_available() and not any(map(shutil.which, (os.environ.get("CXX", "g++"), "clang++"))):
-        raise UserError("compile needs a C++ compiler and there is none; install g++, or leave compile off.")
-    for network in networks:
-        network.compile()

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from s2igan.errors import UserError
@@ -21,7 +21,8 @@ from s2igan.models.blocks import init_weights
 from s2igan.models.discriminator import Discriminator, DiscriminatorConfig
 from s2igan.models.encoders import Encoder
 from s2igan.models.generator import Generator, GeneratorConfig, GeneratorOutput
-from s2igan.models.relation import RelationSupervisor
+from s2igan.models.relation import Relation, RelationSupervisor
+from s2igan.settings import at_least, shares
 from s2igan.training.optimisation import Ema, adam, backward, frozen, optimiser_step, statistics_held, weighted_sum
 from s2igan.training.trainer import TrainedState, TrainerConfig
 
@@ -62,6 +63,10 @@ class RDGConfig:
     """0 encodes real images in each step, as the paper does; k uses k views that are encoded once, as in stage 1."""
 
     def __post_init__(self) -> None:
+        at_least(self, 1, "discriminator_width", "relation_hidden", "batch_size")
+        at_least(self, len(Relation), "relation_logits")
+        at_least(self, 0, "learning_rate", "discriminator_learning_rate", "relation", "kl", "image_views")
+        shares(self, "betas", "ema_decay")
         if self.accumulate < 1 or self.batch_size % self.accumulate:
             raise UserError(
                 f"accumulate {self.accumulate} does not divide the batch size {self.batch_size}; choose a divisor."
@@ -111,7 +116,6 @@ class RDGBatch:
     """A; where the speech encoder trains along, what it reads and the lengths."""
     z: Float[Tensor, "batch z"]
     eps: Float[Tensor, "batch condition"]
-    class_ids: Int[Tensor, " batch"] | None
     relation_features: dict[str, Float[Tensor, "batch features"]]
     """V of real, similar and negative images; empty without the relation supervisor."""
     identical: bool = True
@@ -170,7 +174,7 @@ def step(state: RDGState, batch: RDGBatch, config: RDGConfig) -> dict[str, Tenso
             seen = [(part.real[side], condition), (fakes.images[side].detach(), condition)]
             if config.mismatched:
                 seen.insert(1, (part.mismatched[side], condition))
-            real, *others, fake = (logits for _, logits in network.each(*seen))
+            real, *others, fake = network.each(*seen)
             mismatched = others[0] if others else None
             log |= _backward(f"discriminator_{side}", discriminator_loss(real, fake, mismatched), {}, config.accumulate)
             if mismatched is not None:

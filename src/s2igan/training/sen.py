@@ -13,12 +13,12 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from s2igan.errors import UserError
 from s2igan.losses import MATCHING_SCALE, distillation_loss, distinctive_loss, matching_loss
 from s2igan.models.blocks import seeded
 from s2igan.models.encoders import Encoder, EncoderConfig, build_encoder
 from s2igan.models.image_encoder import ImageEncoder, ImageEncoderConfig
 from s2igan.models.speech_encoder import SpeechEncoderConfig
+from s2igan.settings import at_least, shares
 from s2igan.training.augment import SpeechAugment
 from s2igan.training.distributed import gather
 from s2igan.training.optimisation import adam, backward, optimiser_step, weighted_sum
@@ -37,14 +37,14 @@ class SENConfig:
     """Side of the random crop, in pixels; the store holds 76/64 of it."""
     batch_size: int = 128
     length_window: int = 1
-    """So many consecutive batches are formed anew, each of utterances of similar length, so that less of it is
+    """Number of consecutive batches that are formed anew, each of utterances of similar length, so that less of it is
     padding; 1, as in the paper, leaves them as they were drawn."""
     learning_rate: float = 1e-3
     betas: tuple[float, float] = (0.95, 0.999)
     weight_decay: float = 1e-3
     schedule: Literal["step", "cosine", "constant"] = "step"
     decay_epochs: int = 50
-    """With schedule "step": the learning rate falls tenfold every so many epochs."""
+    """With schedule "step": the learning rate falls tenfold each time this many epochs are over."""
     warmup_steps: int = 0
     objective: Literal["matching", "distillation"] = "matching"
     """"matching": Eqs. 1-6. "distillation" (Li et al. 2020): the image head is fixed, the principal components of the
@@ -60,8 +60,11 @@ class SENConfig:
     """Distortions of the log-mel while training; none in the paper."""
 
     def __post_init__(self) -> None:
-        if self.length_window < 1:
-            raise UserError(f"length_window {self.length_window} is no number of batches: choose 1 or more")
+        at_least(self, 1, "image_size", "batch_size", "length_window", "decay_epochs")
+        at_least(
+            self, 0, "learning_rate", "weight_decay", "warmup_steps", "distinctive", "matching_scale", "image_views"
+        )
+        shares(self, "betas")
 
 
 @dataclass

@@ -26,10 +26,12 @@ from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
 from s2igan.checkpoint import checkpoint_path, load_checkpoint, load_latest, prune, save_checkpoint
+from s2igan.data.dataset import SpeechImageData
 from s2igan.errors import UserError
 from s2igan.files import disk_errors
 from s2igan.models.blocks import seeded
 from s2igan.run_directory import LOG, RunDirectory
+from s2igan.settings import at_least
 from s2igan.training.distributed import anywhere, first, means, rank, same_everywhere, tell, world_size
 from s2igan.training.optimisation import GRADIENT_NORM
 from s2igan.training.precision import Precision, autocast, choose_precision
@@ -58,18 +60,14 @@ class TrainerConfig:
     precision: Precision = "float32"
     """Of convolutions and matrix products; losses, weights and optimisers are always float32. "auto" measures, where
     the stage begins, whether the machine is faster in bf16; a resumed run keeps what was chosen then."""
-    compile: bool = False
-    """Have torch.compile translate the networks that train: on a CPU it takes minutes at the start and gains a few
-    hundredths."""
     workers: int | None = None
     """Processes that prefetch batches from the store; unless given, 4 with a GPU and none without."""
     loss_limit: float = 1e6
     """A loss beyond it has exploded: the stage goes back to its last checkpoint, as after one that is not finite."""
 
     def __post_init__(self) -> None:
-        for name in ("log_every", "evaluate_every", "keep"):
-            if getattr(self, name) < 1:
-                raise UserError(f"{name} {getattr(self, name)} must be 1 or more.")
+        at_least(self, 1, "log_every", "evaluate_every", "keep")
+        at_least(self, 0, "steps", "epochs", "checkpoint_seconds", "workers", "loss_limit")
 
     def in_steps(self, steps_per_epoch: int) -> TrainerConfig:
         """The same with `epochs`, where given, turned into `steps`."""
@@ -95,20 +93,26 @@ class TrainedState(ABC):
 
 
 class Stage(ABC):
-    """What a trainer asks of a stage; those of the paper are in `training/stages.py`."""
+    """What a trainer asks of a stage; those of the paper are in `training/stages.py`.
+
+    Args:
+        config: the stage's settings, with the trainer's in `trainer`; `self.config` has its length in steps.
+        train: what is trained on.
+        seed: of weights, batches and noise.
+    """
 
     name: str
-    seed: int
-    device: torch.device
-    config: Any
-    """The stage's settings, with the trainer's in `trainer`."""
     state: Any
     """All that it trains."""
     reader: Any
     """Reads its batches (`prefetch.Reader`)."""
-    images_per_step: int
-    """Of all processes."""
-    steps_per_epoch: int
+
+    def __init__(self, config: Any, train: SpeechImageData, *, seed: int, device: torch.device) -> None:
+        self.train, self.seed, self.device = train, seed, device
+        self.images_per_step: int = config.batch_size
+        """Of all processes."""
+        self.steps_per_epoch = train.steps_per_epoch(config.batch_size)
+        self.config = replace(config, trainer=config.trainer.in_steps(self.steps_per_epoch))
 
     @abstractmethod
     def update(self, step: int) -> Callable[[Any, Any, Any], dict[str, Tensor]]:

@@ -12,7 +12,7 @@ from own_corpus import own_corpus, picture, recording
 from s2igan.corpora.importers.folder import IMPORTER
 from s2igan.corpora.prepare import validate as validate_module
 from s2igan.corpora.prepare.corpus import prepare_corpus
-from s2igan.corpora.prepare.validate import detect, in_words, validate_source
+from s2igan.corpora.prepare.validate import detect, summary, validate_source
 from s2igan.data.manifest import read_manifest
 from s2igan.errors import UserError
 
@@ -57,7 +57,7 @@ def test_it_finds_what_prepare_rejects_and_the_same_splits(tmp_path):
 def test_counts_per_reason_and_examples(tmp_path):
     source = own_corpus(tmp_path / "source", n=40)
     spoil(source)
-    words = in_words(source, check(source))
+    words = summary(source, check(source))
     assert "73 of 80 utterances can be used" in words
     assert "9 of 82 would be rejected:" in words
     for line in (

@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath
 from s2igan.corpora.importers.source import Problem
 from s2igan.data.manifest import Utterance
 from s2igan.errors import UserError
-from s2igan.files import abandoned, disk_errors, has_content, write_whole
+from s2igan.files import disk_errors, has_content, remove_abandoned, write_whole
 from s2igan.parallel import each_result, progress_bars
 from s2igan.speech import flac, parse_voice, speak
 
@@ -51,9 +51,7 @@ def speak_rows(
     with disk_errors(out / FOLDER):
         for folder in {caption.path.parent for caption in todo}:
             folder.mkdir(parents=True, exist_ok=True)
-        for temporary in (out / FOLDER).glob("*/.*.tmp"):
-            if abandoned(temporary):
-                temporary.unlink(missing_ok=True)
+        remove_abandoned(out / FOLDER)
 
     tasks = [tuple(todo[at : at + CAPTIONS_PER_TASK]) for at in range(0, len(todo), CAPTIONS_PER_TASK)]
     reasons: dict[Path, str] = {}

@@ -175,7 +175,7 @@ def _decode_all(
     return bad, seconds
 
 
-def in_words(source: Path, findings: SourceFindings) -> str:
+def summary(source: Path, findings: SourceFindings) -> str:
     """What was found, for a terminal."""
     rows = findings.usable
     counts = [
