@@ -83,7 +83,7 @@ def test_a_patch_sees_only_what_is_near():
 
 @pytest.mark.parametrize("wrong", [{"size": 100}, {"size": 32}, {"widths": (8, 8, 8)}])
 def test_sizes_that_are_not_made(wrong):
-    with pytest.raises(UserError, match=r"multiple|four"):
+    with pytest.raises(UserError, match=r"multiple|four|64 or more"):
         AutoencoderConfig(**wrong)
 
 

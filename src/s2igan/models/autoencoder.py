@@ -35,7 +35,8 @@ class AutoencoderConfig:
 
     def __post_init__(self) -> None:
         at_least(self, 1, "channels", "widths")
-        if self.size < BASE_SIDE or self.size % BASE_SIDE:
+        at_least(self, BASE_SIDE, "size")
+        if self.size % BASE_SIDE:
             raise UserError(f"an autoencoder of {self.size} px is not made here; choose a multiple of {BASE_SIDE}.")
         if len(self.widths) != 4:
             raise UserError(f"widths {self.widths} must be four.")
