@@ -24,6 +24,7 @@ from s2igan.models.speech_encoder import SpeechEncoderConfig
 from s2igan.models.text_encoder import TextEncoderConfig
 from s2igan.training.augment import SpeechAugment
 from s2igan.training.autoencoder import AutoencoderTraining
+from s2igan.training.decoder import DecoderTraining
 from s2igan.training.flow import FlowTraining
 from s2igan.training.matchmap import MatchmapTraining
 from s2igan.training.rdg import RDGConfig
@@ -146,6 +147,7 @@ def tiny_latent_flow(steps: int = 4, size: int = 64) -> LatentFlow:
             steps=2,
             alignment_block=0,
         ),
+        DecoderTraining(loop, window=64, batch_size=4, warmup_steps=1) if size > 64 else None,
     )
 
 

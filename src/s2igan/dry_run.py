@@ -42,7 +42,7 @@ from s2igan.models.pretrained_autoencoder import (
 from s2igan.models.speech_encoder import SpeechEncoderConfig
 from s2igan.recipes import groups
 from s2igan.run_directory import environment
-from s2igan.training.latent_flow_stages import AutoencoderStage, FlowStage, MatchmapStage
+from s2igan.training.latent_flow_stages import AutoencoderStage, DecoderStage, FlowStage, MatchmapStage
 from s2igan.training.precision import autocast, choose_precision, convolution_gflops
 from s2igan.training.rdg import build_networks
 from s2igan.training.recipe import Recipe
@@ -274,7 +274,9 @@ def made_up_stages(recipe: Recipe, facts: DataFacts, device: torch.device) -> It
         if flow.pretrained is None:
             encoded = AutoencoderStage(flow.autoencoder, train, None, samples=Path(folder), **common)
             yield encoded
-            autoencoder = encoded.normalised()
+            autoencoder = own = encoded.normalised()
+            if flow.decoder is not None:
+                yield DecoderStage(flow.decoder, train, None, autoencoder=own, samples=Path(folder), **common)
         else:
             autoencoder = PretrainedAutoencoder(flow.pretrained).to(device).eval().requires_grad_(False)
         common |= {"speech": check_frames(speech), "autoencoder": autoencoder}

@@ -63,6 +63,7 @@ def birds(size: int = 256) -> Recipe:
     """
     from s2igan.models.autoencoder import AutoencoderConfig
     from s2igan.training.autoencoder import AutoencoderTraining
+    from s2igan.training.decoder import DecoderTraining
     from s2igan.training.flow import FlowTraining
     from s2igan.training.matchmap import MatchmapTraining
     from s2igan.training.trainer import TrainerConfig
@@ -77,6 +78,7 @@ def birds(size: int = 256) -> Recipe:
         AutoencoderTraining(trainer(2500, 500), network=AutoencoderConfig(size, widths=widths)),
         MatchmapTraining(trainer(700, 100)),
         flow if small else replace(flow, time_mean=-1.6, shift=4.0, views=8),
+        None if small else DecoderTraining(trainer(2500, 500)),
     )
     return Recipe("birds", _small_sen(size), latent_flow=latent_flow, training_set=BIRDS)
 
@@ -397,7 +399,8 @@ def groups(recipe: Recipe) -> dict[str, Any]:
     """The hyper-parameters of a recipe: the configurations of its stages by name."""
     if recipe.latent_flow is not None:
         flow = recipe.latent_flow
-        return {"sen": recipe.sen, "autoencoder": flow.autoencoder, "matchmap": flow.matchmap, "flow": flow.flow}
+        parts = {"autoencoder": flow.autoencoder, "decoder": flow.decoder, "matchmap": flow.matchmap}
+        return {"sen": recipe.sen} | {k: v for k, v in parts.items() if v is not None} | {"flow": flow.flow}
     return {"sen": recipe.sen, "rdg": recipe.rdg, "beyond": recipe.beyond}
 
 

@@ -22,14 +22,14 @@ from s2igan.models.li2020 import CnnLstmConfig
 from s2igan.recipes import customised, groups, resolve
 from s2igan.training import stages
 from s2igan.training.initial import InitialWeights
-from s2igan.training.latent_flow_stages import AutoencoderStage, FlowStage, MatchmapStage
+from s2igan.training.latent_flow_stages import AutoencoderStage, DecoderStage, FlowStage, MatchmapStage
 from s2igan.training.recipe import Recipe
 from s2igan.training.train import train_run
 from tiny_corpus import make_store, tiny_latent_flow, tiny_recipe
 
 SIZE, STEPS, STOP_AFTER = 128, 4, 2
 PYRAMID = {"pooling": "pyramid", "feature_dropout": 0.2}
-STAGES = {"autoencoder": AutoencoderStage, "matchmap": MatchmapStage, "flow": FlowStage}
+STAGES = {"autoencoder": AutoencoderStage, "decoder": DecoderStage, "matchmap": MatchmapStage, "flow": FlowStage}
 
 
 @pytest.fixture(scope="module")

@@ -21,8 +21,8 @@ from s2igan.models.blocks import seeded
 from s2igan.models.speech_encoder import SpeechEncoder
 from s2igan.pipeline import SpeechToImage
 from s2igan.recipes import resolve
-from s2igan.training import autoencoder, flow, matchmap
-from s2igan.training.latent_flow_stages import AutoencoderStage, FlowStage, MatchmapStage
+from s2igan.training import autoencoder, decoder, flow, matchmap
+from s2igan.training.latent_flow_stages import AutoencoderStage, DecoderStage, FlowStage, MatchmapStage
 from s2igan.training.latents import cached, latents_of, local_frames
 from s2igan.training.recipe import Recipe
 from s2igan.training.train import train_run
@@ -30,7 +30,7 @@ from tiny_corpus import make_store, take_step, tiny_latent_flow, tiny_recipe
 
 CPU, QUIET = torch.device("cpu"), Console(quiet=True)
 STEPS, STOP_AFTER = 6, 3
-STAGES = {"autoencoder": AutoencoderStage, "matchmap": MatchmapStage, "flow": FlowStage}
+STAGES = {"autoencoder": AutoencoderStage, "decoder": DecoderStage, "matchmap": MatchmapStage, "flow": FlowStage}
 
 
 @pytest.fixture(scope="module")
@@ -54,21 +54,23 @@ def run(store, tmp_path):
 
 
 def stages(store, cache):
-    """The three, on networks with random weights."""
+    """The four, on networks with random weights."""
     settings = tiny_latent_flow(STEPS, 128)
     data = SpeechImageData(store, "train", 128)
     with seeded(0):
         speech = SpeechEncoder(tiny_recipe().sen.speech).eval()
     given = {"seed": 0, "device": CPU}
     first = AutoencoderStage(settings.autoencoder, data, None, samples=cache, **given)
-    given |= {"speech": speech, "autoencoder": first.normalised(), "cache": cache, "console": QUIET}
+    onward = DecoderStage(settings.decoder, data, None, autoencoder=first.normalised(), samples=cache, **given)
+    given |= {"speech": speech, "autoencoder": onward.averaged(), "cache": cache, "console": QUIET}
     second = MatchmapStage(settings.matchmap, data, None, views=2, reach=0.5, **given)
-    return first, second, FlowStage(settings.flow, data, None, matched=second.trained(), samples=cache, **given)
+    last = FlowStage(settings.flow, data, None, matched=second.trained(), samples=cache, **given)
+    return first, onward, second, last
 
 
 def test_resumed_equals_uninterrupted(run, store, tmp_path, monkeypatch):
     interrupted = tmp_path / "interrupted"
-    for resume, name in ((False, "autoencoder"), (True, "matchmap"), (True, "flow")):
+    for resume, name in ((False, "autoencoder"), (True, "decoder"), (True, "matchmap"), (True, "flow")):
         original = STAGES[name].update
 
         def update(self, step, original=original):
@@ -130,7 +132,8 @@ def test_records_and_samples(run):
     terms = {key for record in records for key in record}
     assert {record["stage"] for record in records} == {"sen", *STAGES}
     expected = {"autoencoder/l1", "autoencoder/validation_l1", "autoencoder/discriminator"}
-    expected |= {"autoencoder/adversarial", "matchmap/validation_map"}
+    expected |= {key.replace("autoencoder", "decoder") for key in expected}
+    expected |= {"autoencoder/adversarial", "decoder/adversarial", "matchmap/validation_map"}
     assert expected | {"matchmap/matching", "flow/velocity", "flow/diversity"} <= terms
     sheets = {}
     for path in (run / "samples").iterdir():
@@ -138,6 +141,7 @@ def test_records_and_samples(run):
             sheets[path.name] = sheet.size
     assert sheets == {
         f"autoencoder-{STEPS:08d}.png": (8 * 128, 128),
+        f"decoder-{STEPS:08d}.png": (8 * 128, 128),
         f"flow-{STEPS:08d}.png": (5 * 128, 128 * 8),
     }
 
@@ -157,7 +161,7 @@ def test_training_reads_the_training_split_alone(store, tmp_path, monkeypatch):
 
 def test_rows_belong_together(store, tmp_path):
     """Latents, words and classes of a batch are of the same pictures and descriptions."""
-    _, second, third = stages(store, tmp_path)
+    _, _, second, third = stages(store, tmp_path)
     for stage in (second, third):
         reader, data = stage.reader, stage.train
         read = reader.read(4)
@@ -258,8 +262,8 @@ def test_the_velocity_loss_is_the_one_of_rectified_flow(store, tmp_path):
 def test_each_stage_learns_its_batch(store, tmp_path):
     for stage, module, loss in zip(
         stages(store, tmp_path),
-        (autoencoder, matchmap, flow),
-        ("l1", "matching", "velocity"),
+        (autoencoder, decoder, matchmap, flow),
+        ("l1", "l1", "matching", "velocity"),
         strict=True,
     ):
         assert stage.update(2) is module.step

@@ -9,12 +9,14 @@ from test_latent_flow import QUIET, stages
 
 from s2igan.data.dataset import SpeechImageData
 from s2igan.data.store import Store
+from s2igan.errors import UserError
 from s2igan.models.autoencoder import Autoencoder
 from s2igan.models.blocks import seeded
 from s2igan.models.speech_encoder import SpeechEncoder
 from s2igan.training import autoencoder, flow
 from s2igan.training.autoencoder import ReconstructionLoss
 from s2igan.training.data import recordings
+from s2igan.training.latent_flow_stages import AutoencoderStage
 from s2igan.training.latents import latents_of, local_frames
 from s2igan.training.matchmap import info_nce
 from tiny_corpus import make_store, take_step, tiny_latent_flow, tiny_recipe
@@ -32,7 +34,7 @@ def norm(loss, network):
 
 
 class TestReconstruction:
-    """The autoencoder's step."""
+    """Of the autoencoder and of the decoder."""
 
     @pytest.fixture
     def first(self, store, tmp_path):
@@ -40,30 +42,41 @@ class TestReconstruction:
         stage.state.discriminator.eval()  # spectral norm's power iteration stands still
         return stage
 
-    @pytest.mark.parametrize("progress", [0.1, 0.47, 0.6])
-    def test_the_loss_term_by_term(self, first, progress, monkeypatch):
+    @pytest.fixture
+    def second(self, store, tmp_path):
+        _, stage, *_ = stages(store, tmp_path)
+        stage.state.discriminator.eval()
+        return stage
+
+    @pytest.mark.parametrize("progress", [0.1, 0.37, 0.6])
+    @pytest.mark.parametrize("name", ["first", "second"])
+    def test_the_loss_term_by_term(self, name, progress, request, monkeypatch):
         """Against the networks before the step; what a term weighs, when it joins, and its sign."""
-        state, network = first.state, first.state.autoencoder
-        weights = ReconstructionLoss(perceptual=0.3, discriminator=0.7)
-        config = replace(first.config, noise=0.5, loss=weights, latent=0.02)
-        batch = replace(first.batch(first.reader.read(0)), progress=progress)
+        stage = request.getfixturevalue(name)
+        state, network = stage.state, stage.state.autoencoder
+        weights = ReconstructionLoss(perceptual=0.3, discriminator=0.7, discriminator_from=0.4)
+        config = replace(stage.config, noise=0.5, loss=weights)
+        batch = replace(stage.batch(stage.reader.read(0)), progress=progress)
         latents = network.encode(batch.images)
+        expected = torch.zeros(())
+        if name == "first":
+            config = replace(config, latent=0.02)
+            expected = 0.02 * latents.square().mean()
         real, fake = batch.images, network.decode(latents + 0.5 * batch.noise)
-        expected = 0.02 * latents.square().mean()
         expected = expected + (fake - real).abs().mean()
         for a, b in zip(state.features(fake), state.features(real), strict=True):
             expected = expected + 0.3 * (a - b).square().mean() / (b.var() + 1e-3)
         critic = state.discriminator
         judged = (1 - critic(real)).relu().mean() + (1 + critic(fake.detach())).relu().mean()
-        if progress >= 0.5:
+        if progress >= 0.4:
             expected = expected - 0.7 * critic(fake).mean()
         before = norm(judged, critic)
 
         given, original = [], autoencoder.backward
         monkeypatch.setattr(autoencoder, "backward", lambda loss: given.append(loss.detach()) or original(loss))
-        losses = first.update(0)(state, batch, config)
+        losses = stage.update(0)(state, batch, config)
         torch.testing.assert_close(given[0], expected.detach(), atol=1e-4, rtol=1e-4)
-        assert len(given) == 1 + (progress > 0.45)  # the discriminator begins a little before it counts
+        assert len(given) == 1 + (progress > 0.35)  # the discriminator begins a little before it counts
         if len(given) > 1:  # nothing but the hinge loss reaches it
             torch.testing.assert_close(given[1], judged.detach(), atol=1e-5, rtol=1e-4)
             assert float(losses["discriminator/gradient_norm"]) == pytest.approx(before, rel=0.02)
@@ -89,6 +102,27 @@ class TestReconstruction:
         real, fake = torch.tensor([2.0, 0.5, -1.0]), torch.tensor([-2.0, 0.0, 1.0])
         assert float(autoencoder.hinge_loss(real, fake)) == pytest.approx((0 + 0.5 + 2) / 3 + (0 + 1 + 2) / 3)
 
+    def test_the_decoder_s_stage_leaves_the_latents(self, second):
+        images = second.train.crops(np.arange(4), None)
+        before = second.averaged()
+        for step in range(3):
+            take_step(second, step)
+        second.state.ema.decay = 0.5
+        take_step(second, 3)
+        after = second.averaged()
+        assert torch.equal(before.encode(images), after.encode(images))
+        assert all(
+            torch.equal(a, b) == name.startswith("encoder")
+            for (name, a), (_, b) in zip(before.named_parameters(), after.named_parameters(), strict=True)
+            if a.dim() == 4
+        )
+
+    def test_a_window_is_whole_places(self, first):
+        with pytest.raises(UserError, match="window 40 must be a multiple of 16"):
+            AutoencoderStage(
+                replace(first.config, window=40), first.train, None, samples=first.samples, seed=0, device=first.device
+            )
+
     def test_windows_are_parts_of_pictures(self, first):
         """64 of 128 px, of 4 by 4 places; anywhere on the stored picture, and each somewhere else."""
         read = first.reader.read(0)
@@ -106,7 +140,7 @@ class TestReconstruction:
         assert len(corners) >= 4
 
 
-@pytest.mark.parametrize("name", ["autoencoder", "flow"])
+@pytest.mark.parametrize("name", ["autoencoder", "decoder", "flow"])
 def test_the_moving_average_is_what_is_used(name, store, tmp_path):
     stage = {stage.name: stage for stage in stages(store, tmp_path)}[name]
     live = stage.state.network if name == "flow" else stage.state.autoencoder
@@ -155,7 +189,7 @@ def test_learning_rates_rise_and_fall(store, tmp_path):
 
 
 def test_matching_is_by_words_inside_and_classes(store, tmp_path):
-    _, stage, _ = stages(store, tmp_path)
+    _, _, stage, _ = stages(store, tmp_path)
     batch, network = stage.batch(stage.reader.read(0)), stage.state.matchmap
     batch.class_ids = torch.tensor([0, 1, 0, 2])
     batch.inside[1, 1:] = False
@@ -211,7 +245,7 @@ def test_a_process_reads_its_rows_of_the_batch(store, tmp_path):
             assert torch.equal(value, rows[:, : value.shape[1]] if padded else rows), (stage.name, key)
         named = stage.reader.items(2)
         assert len(named) == stage.config.batch_size
-        if stage.name == "autoencoder":
+        if stage.name in ("autoencoder", "decoder"):
             positions = stage.train.positions(2, 4, 0)
             assert named == [str(store.image_path(int(image))) for image in stage.train.images[positions]]
         else:
@@ -219,7 +253,7 @@ def test_a_process_reads_its_rows_of_the_batch(store, tmp_path):
 
 
 def test_views_of_a_picture_are_all_drawn(store, tmp_path):
-    _, second, third = stages(store, tmp_path)
+    _, _, second, third = stages(store, tmp_path)
     for reader in (second.reader, third.reader):
         reader.latents = np.broadcast_to(np.arange(2.0)[None, :, None, None, None], reader.latents.shape)
         views = torch.cat([reader.read(step)["latents"][:, 0, 0, 0] for step in range(20)])

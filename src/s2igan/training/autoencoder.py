@@ -14,7 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from s2igan.errors import UserError
-from s2igan.models.autoencoder import LATENT_SIDE, Autoencoder, AutoencoderConfig, PatchDiscriminator
+from s2igan.models.autoencoder import Autoencoder, AutoencoderConfig, PatchDiscriminator
 from s2igan.models.blocks import seeded
 from s2igan.models.perceptual import PerceptualFeatures
 from s2igan.settings import at_least, shares
@@ -44,11 +44,10 @@ class ReconstructionLoss:
 
 
 @dataclass(frozen=True)
-class AutoencoderTraining:
-    """Settings; not in the paper."""
+class PictureTraining:
+    """Settings that the autoencoder and the decoder share; not in the paper."""
 
     trainer: TrainerConfig
-    network: AutoencoderConfig = field(default_factory=AutoencoderConfig)
     window: int = 128
     """Side in pixels of the part of a picture that a step trains on; smaller pictures are taken whole."""
     batch_size: int = 16
@@ -59,22 +58,30 @@ class AutoencoderTraining:
     loss: ReconstructionLoss = field(default_factory=ReconstructionLoss)
     noise: float = 0.1
     """Deviation of the noise on the latents."""
-    latent: float = 8e-4
-    """Weight of the latents' mean square."""
     ema_decay: float = 0.998
 
     def __post_init__(self) -> None:
         at_least(self, 1, "batch_size", "window")
-        at_least(self, 0, "learning_rate", "weight_decay", "warmup_steps", "noise", "latent")
+        at_least(self, 0, "learning_rate", "weight_decay", "warmup_steps", "noise")
         shares(self, "ema_decay")
-        side = self.network.size
-        if self.window < side and self.window % (side // LATENT_SIDE):
-            raise UserError(f"window {self.window} is no multiple of an eighth of the pictures' side, {side} px.")
+
+
+@dataclass(frozen=True)
+class AutoencoderTraining(PictureTraining):
+    """Settings of the autoencoder; not in the paper."""
+
+    network: AutoencoderConfig = field(default_factory=AutoencoderConfig)
+    latent: float = 8e-4
+    """Weight of the latents' mean square."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        at_least(self, 0, "latent")
 
 
 @dataclass
 class AutoencoderState(TrainedState):
-    """What is trained, and the frozen features."""
+    """What is trained, here and by the decoder's stage, and the frozen features."""
 
     autoencoder: Autoencoder
     discriminator: PatchDiscriminator
@@ -123,16 +130,31 @@ def make_state(config: AutoencoderTraining, *, seed: int, device: torch.device) 
 
 def step(state: AutoencoderState, batch: AutoencoderBatch, config: AutoencoderTraining) -> dict[str, Tensor]:
     """One step of the autoencoder, then one of the discriminator on the same reconstructions."""
-    network, weights, real = state.autoencoder, config.loss, batch.images
-    latents = network.encode(real)
-    fake = network.decode(latents + config.noise * batch.noise)
-    discriminator = state.discriminator
+    latents = state.autoencoder.encode(batch.images)
+    size = latents.float().square().mean()
+    return {"latent": size.detach()} | reconstruction_step(state, latents, batch, config, also=config.latent * size)
+
+
+def reconstruction_step(
+    state: AutoencoderState,
+    latents: Float[Tensor, "batch channels rows columns"],
+    batch: AutoencoderBatch,
+    config: PictureTraining,
+    *,
+    also: Tensor | float = 0.0,
+) -> dict[str, Tensor]:
+    """Makes what is decoded of latents and noise nearer to the pictures, then trains the discriminator on both.
+
+    Args:
+        also: a loss to add.
+    """
+    real, weights, discriminator = batch.images, config.loss, state.discriminator
+    fake = state.autoencoder.decode(latents + config.noise * batch.noise)
     losses = {
         "l1": (fake.float() - real).abs().mean(),
         "perceptual": perceptual_distance(state.features(fake), state.features(real)),
     }
-    losses["latent"] = latents.float().square().mean()
-    loss = losses["l1"] + weights.perceptual * losses["perceptual"] + config.latent * losses["latent"]
+    loss = also + losses["l1"] + weights.perceptual * losses["perceptual"]
     if batch.progress >= weights.discriminator_from:
         with frozen([discriminator]):
             losses["adversarial"] = -discriminator(fake).float().mean()

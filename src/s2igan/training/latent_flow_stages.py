@@ -1,4 +1,4 @@
-"""The stages of latent flow as a trainer runs them: autoencoder, matchmap, flow. Not in the paper.
+"""The stages of latent flow as a trainer runs them: autoencoder, decoder, matchmap, flow. Not in the paper.
 
 Each has its reader, its scores on the validation split and its samples, as those of the paper in `training/stages.py`.
 """
@@ -19,16 +19,18 @@ from torch import Tensor
 from torchvision.utils import save_image
 
 from s2igan.data.dataset import SpeechImageData, encoder_input
+from s2igan.errors import UserError
 from s2igan.files import disk_errors
 from s2igan.metrics.retrieval import mean_average_precision, same_label
-from s2igan.models.autoencoder import LATENT_SIDE, Autoencoder
+from s2igan.models.autoencoder import LATENT_SIDE, Autoencoder, AutoencoderConfig
 from s2igan.models.latent_flow import LatentFlow, LatentFlowConfig
 from s2igan.models.matchmap import Matchmap
 from s2igan.models.pretrained_autoencoder import AnyAutoencoder
 from s2igan.models.speech_encoder import SpeechEncoder
-from s2igan.training import autoencoder, flow, matchmap
-from s2igan.training.autoencoder import AutoencoderBatch, AutoencoderState, AutoencoderTraining
+from s2igan.training import autoencoder, decoder, flow, matchmap
+from s2igan.training.autoencoder import AutoencoderBatch, AutoencoderState, AutoencoderTraining, PictureTraining
 from s2igan.training.data import recordings
+from s2igan.training.decoder import DecoderTraining
 from s2igan.training.distributed import share
 from s2igan.training.flow import FlowBatch, FlowTraining
 from s2igan.training.latents import SpeechFrames, latents_of, local_frames, words_of
@@ -49,21 +51,24 @@ SCORED_QUERIES = 500
 
 @dataclass
 class PictureReader:
-    """Windows of pictures for the autoencoder, and the noise on their latents."""
+    """Windows of pictures for the autoencoder or the decoder, and the noise on their latents."""
 
-    config: AutoencoderTraining
+    name: str
+    """Of the stage."""
+    config: PictureTraining
+    network: AutoencoderConfig
     train: SpeechImageData
     seed: int
     rows: slice
 
     def read(self, step: int) -> dict[str, Any]:
         """images and noise."""
-        config, size = self.config, self.config.batch_size
-        rng, torch_rng = streams(self.seed, "autoencoder", step)
-        side = min(config.window, config.network.size)
+        size, whole = self.config.batch_size, self.network.size
+        rng, torch_rng = streams(self.seed, self.name, step)
+        side = min(self.config.window, whole)
         images = self.train.crops(self.train.positions(step, size, self.seed), rng, self.rows, side=side)
-        places = LATENT_SIDE * side // config.network.size
-        noise = torch.randn(size, config.network.latent_channels, places, places, generator=torch_rng)
+        places = LATENT_SIDE * side // whole
+        noise = torch.randn(size, self.network.latent_channels, places, places, generator=torch_rng)
         return {"images": images, "noise": noise[self.rows]}
 
     def items(self, step: int) -> list[str]:
@@ -72,43 +77,45 @@ class PictureReader:
         return [str(self.train.store.image_path(int(image))) for image in self.train.images[positions]]
 
 
-class AutoencoderStage(Stage):
-    """Trains the autoencoder on the pictures of the training split.
+class PictureStage(Stage):
+    """What the autoencoder's and the decoder's stage share.
 
     Args:
         validation: whose reconstructions are scored and shown; None takes training pictures.
         samples: folder for the sheets.
+
+    Raises:
+        UserError: the window is no part of a picture that latents have.
     """
 
-    name = "autoencoder"
     state: AutoencoderState
 
     def __init__(
         self,
-        config: AutoencoderTraining,
+        config: PictureTraining,
         train: SpeechImageData,
         validation: SpeechImageData | None,
         *,
+        network: AutoencoderConfig,
         samples: Path,
         seed: int,
         device: torch.device,
     ) -> None:
+        place = network.size // LATENT_SIDE
+        if config.window < network.size and config.window % place:
+            raise UserError(f"window {config.window} must be a multiple of {place}, an eighth of a picture's side.")
         super().__init__(config, train, seed=seed, device=device)
         self.shown, self.samples = train if validation is None else validation, samples
-        self.reader = PictureReader(self.config, train, seed, share(config.batch_size))
-        self.state = autoencoder.make_state(self.config, seed=self.seed, device=self.device)
+        self.reader = PictureReader(self.name, self.config, network, train, seed, share(config.batch_size))
         self.progress = 0.0
-        self.normalised_as: tuple[Tensor, Tensor] | None = None
-        """Mean and deviation of the latents for use; those of the training pictures unless given."""
 
-    def update(self, step: int) -> Callable[..., dict[str, Tensor]]:
-        """The step, at the scheduled learning rates."""
+    def schedule(self, step: int) -> None:
+        """Sets learning rates and progress."""
         config, steps = self.config, self.config.trainer.steps
         factor = schedule(step, steps, "cosine", warmup=config.warmup_steps)
         set_learning_rate(self.state.optimiser, config.learning_rate * factor)
         set_learning_rate(self.state.discriminator_optimiser, config.loss.discriminator_learning_rate)
         self.progress = step / steps
-        return autoencoder.step
 
     def batch(self, read: dict[str, Any]) -> AutoencoderBatch:
         """The batch on the device."""
@@ -116,20 +123,11 @@ class AutoencoderStage(Stage):
         return AutoencoderBatch(images, noise, self.progress)
 
     def averaged(self) -> Autoencoder:
-        """Moving-average weights, the latents not yet normalised."""
+        """Moving-average weights."""
         network = Autoencoder(self.state.autoencoder.config).to(self.device)
         network.load_state_dict(self.state.autoencoder.state_dict())
         self.state.ema.copy_to(network)
         return network.to(memory_format=torch.channels_last).eval().requires_grad_(False)
-
-    def normalised(self) -> Autoencoder:
-        """The network for use, its latents normalised over the training pictures."""
-        network = self.averaged()
-        if self.normalised_as is None:
-            normalise_over(network, self.train, self.device)
-        else:
-            network.normalise_as(*self.normalised_as)
-        return network
 
     @torch.no_grad()
     def evaluate(self, step: int) -> dict[str, float]:
@@ -141,6 +139,63 @@ class AutoencoderStage(Stage):
             return images, network.decode(network.encode(images))
 
         return {"validation_l1": score_reconstructions(compare, len(self.shown), sheet)}
+
+
+class AutoencoderStage(PictureStage):
+    """Trains the autoencoder on the pictures of the training split."""
+
+    name = "autoencoder"
+    config: AutoencoderTraining
+
+    def __init__(
+        self, config: AutoencoderTraining, train: SpeechImageData, validation: SpeechImageData | None, **given: Any
+    ) -> None:
+        super().__init__(config, train, validation, network=config.network, **given)
+        self.state = autoencoder.make_state(self.config, seed=self.seed, device=self.device)
+        self.normalised_as: tuple[Tensor, Tensor] | None = None
+        """Mean and deviation of the latents for use; those of the training pictures unless given."""
+
+    def update(self, step: int) -> Callable[..., dict[str, Tensor]]:
+        """The step, at the scheduled learning rates."""
+        self.schedule(step)
+        return autoencoder.step
+
+    def normalised(self) -> Autoencoder:
+        """The network for use, its latents normalised over the training pictures."""
+        network = self.averaged()
+        if self.normalised_as is None:
+            normalise_over(network, self.train, self.device)
+        else:
+            network.normalise_as(*self.normalised_as)
+        return network
+
+
+class DecoderStage(PictureStage):
+    """Trains the decoder on, the latents as they are.
+
+    Args:
+        autoencoder: trained and normalised; a copy of it trains on.
+    """
+
+    name = "decoder"
+    config: DecoderTraining
+
+    def __init__(
+        self,
+        config: DecoderTraining,
+        train: SpeechImageData,
+        validation: SpeechImageData | None,
+        *,
+        autoencoder: Autoencoder,
+        **given: Any,
+    ) -> None:
+        super().__init__(config, train, validation, network=autoencoder.config, **given)
+        self.state = decoder.make_state(self.config, autoencoder, seed=self.seed, device=self.device)
+
+    def update(self, step: int) -> Callable[..., dict[str, Tensor]]:
+        """The step, at the scheduled learning rates."""
+        self.schedule(step)
+        return decoder.step
 
 
 @torch.no_grad()

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from s2igan.models.pretrained_autoencoder import AnyAutoencoderConfig, PretrainedAutoencoderConfig
     from s2igan.training.autoencoder import AutoencoderTraining
     from s2igan.training.beyond import Beyond
+    from s2igan.training.decoder import DecoderTraining
     from s2igan.training.flow import FlowTraining
     from s2igan.training.matchmap import MatchmapTraining
     from s2igan.training.rdg import RDGConfig
@@ -37,6 +38,8 @@ class LatentFlow:
     autoencoder: AutoencoderTraining
     matchmap: MatchmapTraining
     flow: FlowTraining
+    decoder: DecoderTraining | None = None
+    """Of the decoder, which trains on when the autoencoder is done; None leaves it as it is."""
     pretrained: PretrainedAutoencoderConfig | None = None
     """An autoencoder that is used as it is, in place of training one."""
 

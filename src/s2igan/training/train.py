@@ -33,6 +33,7 @@ from s2igan.training.expectation import Expectation
 from s2igan.training.initial import ALL, InitialWeights, Part
 from s2igan.training.latent_flow_stages import (
     AutoencoderStage,
+    DecoderStage,
     FlowStage,
     MatchmapStage,
     normalise_over,
@@ -157,7 +158,7 @@ def _train_latent_flow(
     cache: Path,
     resume: bool,
 ) -> tuple[LatentFlow, Matchmap]:
-    """Autoencoder, word embeddings, flow; each goes on from its newest checkpoint."""
+    """Autoencoder, decoder, word embeddings, flow; each goes on from its newest checkpoint."""
     common: dict[str, Any] = {"seed": seed, "device": device}
     autoencoder: AnyAutoencoder
     if pretrained is None:
@@ -165,7 +166,11 @@ def _train_latent_flow(
         if initial is not None:
             initial.begin_autoencoder(encoded)
         Trainer(encoded, run, console).run(resume=resume)
-        autoencoder = encoded.normalised()
+        autoencoder = own = encoded.normalised()
+        if recipe.decoder is not None:
+            decoded = DecoderStage(recipe.decoder, *splits, autoencoder=own, samples=run.samples, **common)
+            Trainer(decoded, run, console).run(resume=resume)
+            autoencoder = decoded.averaged()
     else:
         autoencoder = pretrained
         use_pretrained(pretrained, *splits, run, None if initial is None else initial.normalisation, device)
