@@ -71,8 +71,9 @@ $(INSTALLED): pyproject.toml
 	touch $@; \
 	echo "Set-up: done"
 
+# A process of one thread for each core.
 test: $(INSTALLED)
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
 
 check: $(INSTALLED)
 	$(BIN)/ruff check .
