@@ -127,13 +127,14 @@ def birds_rdg() -> Recipe:
             embedding=sen.speech.embedding, condition=64, z=64, width=64, resolutions=(16, 32, 64)
         ),
         discriminator_width=32,
+        batch_size=16,
         generator_warmup_steps=300,
         kl=0.02,
         image_views=4,
     )
     beyond = Beyond(
         ConditionStart(gain=32.0, logvar=-3.0),
-        WarmStart(TrainerConfig(steps=1200, evaluate_every=200, precision="auto")),
+        WarmStart(TrainerConfig(steps=1000, evaluate_every=200, precision="auto")),
         NoisePenalty(weight=0.05),
         Translation(share=0.125),
         InUse(calibrate_batch_norm=True),
