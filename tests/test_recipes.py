@@ -95,7 +95,7 @@ def test_the_paper_s_hyper_parameters(base):
     assert resolve(base).beyond == Beyond()
     assert Beyond().condition_start == ConditionStart(gain=1.0, logvar=0.0)
     assert Beyond().in_use == InUse(calibrate_batch_norm=False)
-    assert not (Beyond().warm_start.trains or Beyond().noise_penalty.weight or Beyond().translation.share)
+    assert (Beyond().warm_start.trains, Beyond().noise_penalty.weight, Beyond().translation.share) == (False, 0.0, 0.0)
     assert rdg.generator_warmup_steps == 0
     assert (rdg.mismatched, rdg.condition_on, rdg.relation_logits, rdg.speech) == (True, "mu", 3, "frozen")
     held = resolve(base).training_set

@@ -122,20 +122,22 @@ def birds_rdg() -> Recipe:
 
     sen = _small_sen(64)
     rdg = RDGConfig(
-        trainer=TrainerConfig(steps=4000, evaluate_every=250, precision="auto"),
+        trainer=TrainerConfig(steps=3000, evaluate_every=250, precision="auto"),
         generator=GeneratorConfig(
             embedding=sen.speech.embedding, condition=64, z=64, width=64, resolutions=(16, 32, 64)
         ),
         discriminator_width=32,
         batch_size=16,
-        generator_warmup_steps=300,
+        discriminator_learning_rate=4e-4,
+        generator_warmup_steps=200,
+        ema_decay=0.995,
         kl=0.02,
         image_views=4,
     )
     beyond = Beyond(
         ConditionStart(gain=32.0, logvar=-3.0),
         WarmStart(TrainerConfig(steps=1000, evaluate_every=200, precision="auto")),
-        NoisePenalty(weight=0.05),
+        NoisePenalty(weight=0.002),
         Translation(share=0.125),
         InUse(calibrate_batch_norm=True),
     )

@@ -138,11 +138,12 @@ def seen_by(state, resolution):
 
 def test_discriminators_see_shifted_images_and_the_supervisor_does_not():
     state, config = make()
-    images, given = seen_by(state, 16), batch(shifts=torch.full((4, 3, 2), 0.25))
+    given = batch(shifts=torch.full((4, 3, 2), 0.25))
     given.shifts[:, 2] = -0.25  # of the fakes
     fakes = rdg.draw(copy.deepcopy(state), given, config)
     plain, shifted = (rdg.step(copy.deepcopy(state), x, config) for x in (batch(), given))
     assert torch.equal(plain["relation/fake"], shifted["relation/fake"])
+    images = seen_by(state, 16)
     rdg.step(state, given, config)
     real, mismatched, fake = images[0].split(4)
     for shown, whole in ((real, given.real[16]), (mismatched, given.mismatched[16])):
