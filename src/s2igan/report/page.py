@@ -26,6 +26,7 @@ MAX_GRIDS = 6
 """Sample grids shown from the course of training, the first and the last among them."""
 STAGES = {
     "sen": "Stage 1, speech embedding network (SEN)",
+    "warm_start": "Stage 2, the generator's warm start",
     "rdg": "Stage 2, generator (RDG)",
     "autoencoder": "Stage 2 by latent flow, its autoencoder",
     "matchmap": "Stage 2 by latent flow, word embeddings (matchmap)",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,9 @@ from s2igan.data.dataset import SpeechImageData, draw_other_views, encoder_input
 from s2igan.models.encoders import Reads
 from s2igan.models.generator import noise
 from s2igan.training.augment import augment_speech
+from s2igan.training.beyond import Beyond
+from s2igan.training.beyond.noise_penalty import unit_noise
+from s2igan.training.beyond.translation import draw_shifts
 from s2igan.training.frozen import draw_views
 from s2igan.training.prefetch import streams
 from s2igan.training.rdg import RDGConfig
@@ -90,6 +93,7 @@ class RDGReader:
         reads: what the encoder reads.
         seed: of every draw.
         rows: this process's share of a batch.
+        beyond: what goes beyond the paper.
     """
 
     config: RDGConfig
@@ -99,6 +103,7 @@ class RDGReader:
     reads: Reads
     seed: int
     rows: slice
+    beyond: Beyond = field(default_factory=Beyond)
 
     def read(self, step: int) -> dict[str, Any]:
         """What `RDGBatch` holds, images at the highest resolution; ``relation`` are crops or V."""
@@ -119,6 +124,11 @@ class RDGReader:
         relation = {}
         if config.relation:
             relation = self._relation_images(positions, train.similar(positions, rng), other, rng)
+        if self.beyond.translation.share:
+            read["shifts"] = draw_shifts(self.beyond.translation, config.batch_size, torch_rng)[rows]
+        if self.beyond.noise_penalty.due(step):
+            noisy = unit_noise(config.generator.resolutions, config.batch_size, torch_rng)
+            read["noise"] = {side: drawn[rows] for side, drawn in noisy.items()}
         return read | {
             "z": z[rows],
             "eps": eps[rows],
