@@ -30,6 +30,7 @@ from s2igan import __version__, devices
 from s2igan.corpora.prepare.options import PrepareOptions
 from s2igan.corpora.registry import BUILT_IN, CAPTIONS, IMPORTERS, INDIVIDUALS, drawn_set
 from s2igan.errors import UserError
+from s2igan.evaluation.options import EvaluationOptions, Protocol
 
 if TYPE_CHECKING:
     from s2igan.training.recipe import Recipe
@@ -70,6 +71,15 @@ Device = Annotated[str | None, arg(help=devices.HELP)]
 ImageEncoderWeights = Annotated[
     Path | None,
     arg(help="file with Inception-v3's weights, in place of a download; S2IGAN_IMAGE_ENCODER_WEIGHTS may name it too"),
+]
+
+FidWeights = Annotated[
+    str | None,
+    arg(
+        metavar="FILE",
+        help="weights of the FID Inception, for FID, KID and IS as published: a file of torch-fidelity or pytorch-fid, "
+        "or the word download",
+    ),
 ]
 
 PRETRAINED = "autoencoder"
@@ -454,37 +464,43 @@ def evaluate(
     data: Path,
     split: str = "test",
     max_captions: Count = 1000,
+    protocol: Protocol = "sample",
+    consistency: bool = False,
+    keep_images: bool = False,
+    fid_weights: FidWeights = None,
+    out: Path | None = None,
     seed: Seed = 0,
     image_encoder_weights: ImageEncoderWeights = None,
     device: Device = None,
     allow_other_data: bool = False,
 ) -> None:
-    """Score a trained run on the test split: classes and voices that it never met.
+    """Score a trained model on the test split: classes and voices that it never met.
 
     Args:
-        model: run directory
+        model: run directory, an exported model, or the name of a shipped model
         data: directory that s2igan prepare made
         split: what to score on
         max_captions: descriptions that images are drawn for, chosen at random
+        protocol: paper draws an image of every description of the split, and gives the Fréchet distance whatever the
+            counts are
+        consistency: score whether speech and generated images find each other, by encoders that the model never saw;
+            the first time on a set they are trained, which takes minutes
+        keep_images: leave the generated images, and the real ones that they are compared with, as PNG
+        out: folder for the scores; RUN/evaluation unless given, and NAME-evaluation here for an exported model
         seed: of every random choice and of the noise
-        allow_other_data: score on another set than the one that the run was trained on; record and report say so
+        allow_other_data: score on another set than the one that the model was trained on; record and report say so
     """
-    from s2igan.evaluation.evaluate import evaluate as evaluate_run
+    from s2igan.evaluation.evaluate import evaluate as evaluate_model
 
     if image_encoder_weights is not None:
-        from s2igan.run_directory import RunDirectory
+        from s2igan.evaluation.subject import Subject
 
-        recipe = RunDirectory.open(model).config["recipe"]
-        _use_image_encoder_weights(image_encoder_weights, recipe["sen"]["image"]["backbone"])
-    evaluate_run(
-        model,
-        data,
-        split=split,
-        max_captions=max_captions,
-        seed=seed,
-        device=device,
-        allow_other_data=allow_other_data,
+        backbone = Subject.of(model).exported().config["image_encoder"]["backbone"]
+        _use_image_encoder_weights(image_encoder_weights, backbone)
+    options = EvaluationOptions(
+        split, seed, max_captions, protocol, consistency, keep_images, fid_weights, allow_other_data
     )
+    evaluate_model(model, data, options, out=out, device=device)
 
 
 @app.command
