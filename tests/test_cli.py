@@ -342,6 +342,8 @@ def test_options_of_imports_reach_the_library(calls):
     )
     assert folder[1] == ("folder", Path("s"), Path("o"), options)
     assert {"size": 32, "seed": 2}.items() <= folder[2].items()
+    assert cub[2]["size"] == resolve("cub").image_size  # prepared and trained without --size, they fit together
+    assert resolve("laptop").image_size == cli.OWN_SIZE
     assert cub[1] == ("cub", Path("s"), Path("o"), PrepareOptions(proportions=(0.6, 0.2, 0.2)))
     assert (flowers[1][0].name, *flowers[1][1:]) == ("flowers", Path("o"), 100)
     assert validated[1] == (Path("s"), "cub")

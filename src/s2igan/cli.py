@@ -28,7 +28,7 @@ from tyro.extras import SubcommandApp
 
 from s2igan import __version__, devices
 from s2igan.corpora.prepare.options import PrepareOptions
-from s2igan.corpora.registry import BUILT_IN, CAPTIONS, IMPORTERS, INDIVIDUALS, drawn_set
+from s2igan.corpora.registry import BUILT_IN, CAPTIONS, IMPORTERS, INDIVIDUALS, PUBLISHED, drawn_set
 from s2igan.errors import UserError
 from s2igan.evaluation.options import EvaluationOptions, Protocol
 
@@ -44,6 +44,8 @@ MAX_STEM = 60
 MAX_SEED = 2**63 - 1
 """What torch's generators take."""
 MAX_JOBS = 1024
+PUBLISHED_SIZE, OWN_SIZE = 256, 128
+"""Pixels that a corpus is prepared for unless told otherwise: those of the recipes of the paper's sets, and of laptop."""
 
 
 def _whole(least: int, most: int) -> PrimitiveConstructorSpec[Any]:
@@ -172,7 +174,7 @@ def _importing(name: str) -> Callable[..., None]:
         source: Path,
         out: Path,
         preparation: Options,
-        size: int = 64,
+        size: int = PUBLISHED_SIZE if name in PUBLISHED else OWN_SIZE,
         seed: Seed = 0,
         jobs: Jobs = None,
     ) -> None:

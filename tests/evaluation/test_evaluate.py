@@ -8,6 +8,7 @@ import torch_fidelity
 from safetensors.numpy import load_file
 from small_birds import make_run
 
+import independent_metrics
 from s2igan.checkpoint import file_digest
 from s2igan.errors import UserError
 from s2igan.evaluation import generation
@@ -220,6 +221,10 @@ def test_the_papers_protocol_draws_every_caption_in_batches_and_keeps_the_images
     (fd,) = [score for score in content["scores"] if score["key"] == "distances/fd_lite0"]
     assert fd["protocol"]["captions"] == len(split.utterances) == 18
     assert content["protocol"] == "paper"
+    features = load_file(tmp_path / "features.safetensors")
+    assert features["generated/numbers"].tolist() == numbers["generated"]
+    recomputed = independent_metrics.frechet(*(features[f"{kind}/lite0"].astype(np.float64) for kind in kinds))
+    assert recomputed == pytest.approx(fd["value"], rel=1e-2)
     # torch-fidelity recomputes the score from the images that lie there.
     register()
     found = torch_fidelity.calculate_metrics(

@@ -139,8 +139,8 @@ def diversity_group(evaluation: Evaluation, fakes: Fakes, real: Seen) -> Group:
         items=Items(chosen, classes, distances),
     )
     words = (
-        f"{SAMPLES} images of each of {len(chosen)} {split.name} descriptions, which differ in noise alone: near 0, one "
-        "image is drawn for a description. Real images of one class differ in more than a description says."
+        f"{SAMPLES} images of each of {len(chosen)} {split.name} descriptions, which differ in noise alone: near 0, "
+        "one image is drawn for a description. Real images of one class differ in more than a description says."
     )
     return Group("diversity", "How much do images of one description differ?", words, [only])
 

@@ -24,11 +24,11 @@ from s2igan.evaluation.distances import Compared, distance_group
 from s2igan.evaluation.drawings import drawn_set_with
 from s2igan.evaluation.embedding_scores import embedding_scores
 from s2igan.evaluation.evaluation_split import EvaluationSplit, Networks, check_size
-from s2igan.evaluation.extractors import Extraction, Extractor
+from s2igan.evaluation.extractors import Extraction, Extractor, Seen
 from s2igan.evaluation.features import image_features
 from s2igan.evaluation.figure3 import figure3_group
 from s2igan.evaluation.generated import Queries, attribute_group, fake_recall_group, paper_map_group
-from s2igan.evaluation.generation import Evaluation
+from s2igan.evaluation.generation import Evaluation, Fakes
 from s2igan.evaluation.independent_encoders import IndependentEncoders
 from s2igan.evaluation.memorisation import Small, memorisation_group
 from s2igan.evaluation.options import EvaluationOptions
@@ -45,8 +45,8 @@ from s2igan.run_directory import environment
 from s2igan.training.frozen import speech_embeddings
 from s2igan.training.sen import SENConfig
 
-ITEMS, IMAGES = "items.safetensors", "images"
-"""Beside the record: what scores are the means of; and a folder for kept images."""
+ITEMS, IMAGES, FEATURES = "items.safetensors", "images", "features.safetensors"
+"""Beside the record: what scores are the means of; and, where images are kept, their folder and their features."""
 LEAST_TO_COPY = 20
 """Images of the split, of training and generated, below which copies are not looked for."""
 
@@ -89,6 +89,7 @@ def evaluate(
 
     for old in (SAMPLE_SHEET, FIGURE3, IMAGES):  # those of an earlier evaluation, which may have been of other data
         shutil.rmtree(folder / old, ignore_errors=True)
+    (folder / FEATURES).unlink(missing_ok=True)
 
     groups = [stage_1_group(networks, split, seed=options.seed)]
     extractors: dict[str, Any] = {}
@@ -187,6 +188,17 @@ def write_items(path: Path, groups: list[Group]) -> None:
         file.write(save(tensors))
 
 
+def write_features(path: Path, evaluation: Evaluation, drawn: Fakes, real: Seen) -> None:
+    """What extractors saw of the images that are kept, with their numbers, so that scores can be computed by others."""
+    kinds = {"generated": (drawn.captions, drawn.seen), "real": (evaluation.split.images, real)}
+    tensors: dict[str, np.ndarray] = {}
+    for kind, (numbers, seen) in kinds.items():
+        tensors |= {f"{kind}/{name}": np.ascontiguousarray(rows) for name, rows in seen.items()}
+        tensors[f"{kind}/numbers"] = np.ascontiguousarray(numbers)
+    with atomic_write(path) as file:
+        file.write(save(tensors))
+
+
 def stage_1_group(networks: Networks, split: EvaluationSplit, *, seed: int) -> Group:
     """How well stage 1 finds images by speech and speech by images (method.md section 6)."""
     store, utterances = split.store, split.utterances
@@ -232,6 +244,8 @@ def generated_groups(evaluation: Evaluation, used: Extractors, options: Evaluati
     drawn = evaluation.draw(np.union1d(captions, queries.captions))
     evaluation.keep_real()
     real = evaluation.real()
+    if options.keep_images:
+        write_features(folder / FEATURES, evaluation, drawn, real)
     fakes = drawn.of(captions)
     groups: list[Group | None] = []
     drawing, classifier = drawn_set_with(store.attributes), used.classifier
