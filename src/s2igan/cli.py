@@ -45,7 +45,7 @@ MAX_SEED = 2**63 - 1
 """What torch's generators take."""
 MAX_JOBS = 1024
 PUBLISHED_SIZE, OWN_SIZE = 256, 128
-"""Pixels that a corpus is prepared for unless told otherwise: those of the recipes of the paper's sets, and of laptop."""
+"""Pixels that a corpus is prepared for unless told otherwise: those of the recipes of published sets, and of laptop."""
 
 
 def _whole(least: int, most: int) -> PrimitiveConstructorSpec[Any]:
@@ -503,6 +503,31 @@ def evaluate(
         split, seed, max_captions, protocol, consistency, keep_images, fid_weights, allow_other_data
     )
     evaluate_model(model, data, options, out=out, device=device)
+
+
+@app.command
+def card(
+    model: Annotated[Positional[Path], arg(metavar="MODEL")],
+    /,
+    *,
+    out: Path,
+    data: Path | None = None,
+    scores: Path | None = None,
+    license: str | None = None,
+) -> None:
+    """Write a model card, Markdown with the front matter of the Hugging Face hub, from what is recorded of a model.
+
+    Args:
+        model: run directory, an exported model, or the name of a shipped model
+        out: file to write, such as README.md beside the model
+        data: the set that it was trained on; a run knows it
+        scores: folder that s2igan evaluate wrote; RUN/evaluation unless given, and NAME-evaluation here for an exported
+            model
+        license: of the model, as the hub spells it, such as cc-by-4.0; apache-2.0 for the built-in sets unless given
+    """
+    from s2igan.report.card import write_card
+
+    print(f"Card: {write_card(model, out, data=data, scores=scores, license=license)}")
 
 
 @app.command
