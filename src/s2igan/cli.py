@@ -506,6 +506,61 @@ def evaluate(
 
 
 @app.command
+def reproduce(
+    corpus: Annotated[Positional[str], arg(metavar="CORPUS")],
+    /,
+    *,
+    out: Path,
+    rows: str = "table1,ablations",
+    seeds: Count = 1,
+    base: str = "birds-rdg",
+    steps: Annotated[int | None, _whole(1, MAX_SEED)] = None,
+    sen_steps: Annotated[int | None, _whole(1, MAX_SEED)] = None,
+    budget: float | None = None,
+    max_captions: Count = 1000,
+    protocol: Protocol = "sample",
+    fid_weights: FidWeights = None,
+    devices: tuple[str, ...] = (),
+) -> None:
+    """Make the paper's tables and figures on a set: train every row, score it, write one page and one JSON.
+
+    Interrupted, or at the end of its budget, the same command goes on. Rows and seeds may be added later.
+
+    Args:
+        corpus: directory that s2igan prepare made, or birds or flowers, which are made
+        out: directory to make, or to go on with
+        rows: table1, ablations, and names that s2igan recipes lists, separated by commas; NAME:3 has three seeds
+        seeds: of each row that says no number
+        base: the recipe that every method changes
+        steps: of stage 2 of every method, in place of those of the base recipe
+        sen_steps: of stage 1, likewise
+        budget: hours; nothing is begun that would end later
+        max_captions: descriptions that images are drawn for, chosen at random
+        protocol: paper draws an image of every description of the test split
+        devices: where to compute, rows side by side; all GPUs unless given, or else the CPU
+    """
+    from s2igan.reproduce import reproduce as make
+
+    options = EvaluationOptions(
+        max_captions=max_captions, protocol=protocol, consistency=True, keep_images=True, fid_weights=fid_weights
+    )
+    page = make(
+        corpus,
+        out,
+        rows=rows,
+        seeds=seeds,
+        base=base,
+        steps=steps,
+        sen_steps=sen_steps,
+        budget_hours=budget,
+        options=options,
+        devices=devices,
+        say=_say,
+    )
+    print(f"Page: {page}")
+
+
+@app.command
 def card(
     model: Annotated[Positional[Path], arg(metavar="MODEL")],
     /,

@@ -7,9 +7,9 @@ from small_birds import KnownPictures, fakes_of
 from torch import nn
 
 from s2igan.data.dataset import crop_and_flip
-from s2igan.evaluation import distances
+from s2igan.evaluation import distance_scores as distances
 from s2igan.evaluation.attributes import AttributesSeen
-from s2igan.evaluation.distances import Compared
+from s2igan.evaluation.distance_scores import Compared
 from s2igan.evaluation.evaluation_split import EvaluationSplit
 from s2igan.evaluation.extractors import Extraction
 from s2igan.evaluation.generation import Evaluation, Fakes, reconstruct

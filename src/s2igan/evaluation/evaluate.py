@@ -20,7 +20,7 @@ from s2igan.data.store import Store
 from s2igan.devices import choose_device
 from s2igan.evaluation.attributes import AttributeClassifier, AttributesSeen, ClassifierConfig, load_or_train_classifier
 from s2igan.evaluation.consistency import consistency_group, diversity_group
-from s2igan.evaluation.distances import Compared, distance_group
+from s2igan.evaluation.distance_scores import Compared, distance_group
 from s2igan.evaluation.drawings import drawn_set_with
 from s2igan.evaluation.embedding_scores import embedding_scores
 from s2igan.evaluation.evaluation_split import EvaluationSplit, Networks, check_size

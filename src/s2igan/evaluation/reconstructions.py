@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from s2igan.evaluation.attributes import AttributeClassifier
-from s2igan.evaluation.distances import Compared, FeatureSet, kernel_scores
+from s2igan.evaluation.distance_scores import Compared, FeatureSet, kernel_scores
 from s2igan.evaluation.extractors import Seen
 from s2igan.evaluation.generated import attribute_scores
 from s2igan.evaluation.generation import Evaluation, Fakes, reconstructed

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from small_birds import SIDE, fakes_of
 
-from s2igan.evaluation import distances
-from s2igan.evaluation.distances import Compared, distance_group
+from s2igan.evaluation import distance_scores as distances
+from s2igan.evaluation.distance_scores import Compared, distance_group
 from s2igan.evaluation.evaluation_split import EvaluationSplit
 from s2igan.evaluation.extractors import centre_crops
 from s2igan.evaluation.generation import Evaluation
