@@ -135,7 +135,8 @@ def reproduce(
     where = tuple(devices) or all_devices()
     clock, writing = Clock(budget_hours), threading.Lock()
     for title, pieces in phases(plan):
-        say(f"{title}: {len(pieces)} to do")
+        if pieces:
+            say(f"{title}: {len(pieces)} to do")
 
         def work(piece: Piece, device: str) -> None:
             if not clock.allows(piece.kind):
@@ -211,20 +212,16 @@ def prepared(corpus: str, out: Path, rows: Sequence[Row], say: Callable[[str], N
 
 
 def phases(plan: Plan) -> Iterator[tuple[str, list[Piece]]]:
-    """What is still to be done: every stage 1 first, then rows, seed by seed, so that a budget leaves whole tables."""
-    todo = [
-        (row, seed)
-        for seed in range(max(row.seeds for row in plan.rows))
-        for row in plan.rows
-        if seed < row.seeds and not plan.is_done(row, seed)
-    ]
-    first: dict[Path, Piece] = {}
-    for row, seed in todo:
-        folder = plan.stage_1(row, seed)
-        if not _has_stage_1(folder):
-            first.setdefault(folder, Piece("stage 1", f"stage 1 of {row.name}, seed {seed}", row, seed))
-    yield "Stage 1", list(first.values())
-    yield "Rows", [Piece("row", f"{row.name}, seed {seed}", row, seed) for row, seed in todo]
+    """What is still to be done, seed by seed, so that a budget leaves whole tables: every stage 1, then the rows."""
+    for seed in range(max(row.seeds for row in plan.rows)):
+        todo = [row for row in plan.rows if seed < row.seeds and not plan.is_done(row, seed)]
+        first: dict[Path, Piece] = {}
+        for row in todo:
+            folder = plan.stage_1(row, seed)
+            if not _has_stage_1(folder):
+                first.setdefault(folder, Piece("stage 1", f"stage 1 of {row.name}, seed {seed}", row, seed))
+        yield f"Stage 1, seed {seed}", list(first.values())
+        yield f"Rows, seed {seed}", [Piece("row", f"{row.name}, seed {seed}", row, seed) for row in todo]
 
 
 def do(plan: Plan, piece: Piece, device: str) -> None:
