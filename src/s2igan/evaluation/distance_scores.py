@@ -35,7 +35,7 @@ LEAST = 20
 IS_SPLITS, LEAST_FOR_IS = 10, 100
 """Splits of the inception score, and images below which there is none."""
 
-Features = Float[np.ndarray, "images features"]
+Features = Float[np.ndarray, "_ _"]
 HALVES = "one random half of the real images of the split against the other"
 
 
@@ -75,7 +75,7 @@ class Compared:
             FeatureSet(fakes.seen[space.rows], store.utterance_class[fakes.captions]),
             FeatureSet(real[space.rows], store.image_class[split.images]),
             training,
-            {**split.protocol, **fakes.protocol, **evaluation.extraction[extractor].facts},
+            {**split.protocol, **fakes.protocol, "crop": "centre", **evaluation.extraction[extractor].facts},
         )
 
     @property

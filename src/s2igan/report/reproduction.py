@@ -6,7 +6,7 @@ Nothing is computed anew but means and the bootstrap of pairs, from the records 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -57,6 +57,17 @@ COLUMNS = (
     Column("copies of training images", ("memorisation/copies",)),
     Column("mAP of stage 1", ("sen/map",)),
 )
+SECTIONS: tuple[tuple[str, str, str, Callable[[Mapping[str, Any]], bool]], ...] = (
+    ("table1", "Table 1", "", lambda row: "table1" in row["tables"]),
+    ("ablations", "Ablations", "", lambda row: "ablations" in row["tables"]),
+    (
+        "others",
+        "Beside the tables",
+        "Other methods and recipes; a recipe that is no method has steps of its own, and is no row of the paper.",
+        lambda row: not row["tables"],
+    ),
+)
+"""Tables of the page: anchor, title, lead, and which rows stand there."""
 Figures = Mapping[str, float | None]
 PUBLISHED: Mapping[str, Mapping[str, Figures]] = {
     row: {
@@ -111,6 +122,10 @@ def write_results(out: Path, lines: Sequence[Line], facts: Mapping[str, Any]) ->
         .get_template("reproduction.html")
         .render(
             content=content,
+            tables=[
+                (anchor, title, lead, [row for row in content["rows"] if belongs(row)])
+                for anchor, title, lead, belongs in SECTIONS
+            ],
             lines=[line for line in lines if line.runs],
             figure_2=figure_2(lines),
             figures_3=[figure for folder in (Path(), Path(SECOND)) if (figure := figure_3(lines, folder))],
