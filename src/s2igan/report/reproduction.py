@@ -174,7 +174,14 @@ def results(lines: Sequence[Line], facts: Mapping[str, Any]) -> dict[str, Any]:
         **facts,
         "evaluation": {} if one is None else {name: one[name] for name in kept},
         "columns": [
-            {"title": column.title, "key": key, "published": column.published, "better": present[0][key].better}
+            {
+                "title": column.title,
+                "key": key,
+                "published": column.published,
+                "better": present[0][key].better,
+                "chance": present[0][key].shown(present[0][key].chance),
+                "ceiling": present[0][key].shown(present[0][key].ceiling),
+            }
             for key, column in columns
         ],
         "rows": rows,
