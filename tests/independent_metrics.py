@@ -14,6 +14,14 @@ def frechet(generated: np.ndarray, real: np.ndarray) -> float:
     return float(((means[0] - means[1]) ** 2).sum() + sum(map(np.trace, covariances)) - 2 * np.trace(root))
 
 
+def frechet_of_few(generated: np.ndarray, real: np.ndarray) -> float:
+    """The same of fewer images than features: tr (C W)^(1/2) is the sum of the singular values of X Y', X and Y being the
+    centred features over the root of their number less one."""
+    x, y = ((part - part.mean(axis=0)) / np.sqrt(len(part) - 1) for part in (generated, real))
+    squares = ((generated.mean(axis=0) - real.mean(axis=0)) ** 2).sum() + (x**2).sum() + (y**2).sum()
+    return float(squares - 2 * np.linalg.svd(x @ y.T, compute_uv=False).sum())
+
+
 def squared_mmd(a: np.ndarray, b: np.ndarray) -> float:
     """Unbiased squared MMD with the kernel (x . y / d + 1)^3 (Bińkowski et al. 2018), pair by pair."""
 

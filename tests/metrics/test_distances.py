@@ -78,6 +78,8 @@ def test_a_shift_costs_its_squared_length_also_where_a_covariance_is_singular():
     """Fewer images than features, as with Oxford-102's test set."""
     x = np.random.default_rng(3).normal(size=(10, 50))
     shift = np.full(50, 0.3)
+    y = 1.0 + np.random.default_rng(4).normal(size=(12, 50))
+    assert frechet_distance(x, y) == pytest.approx(independent.frechet_of_few(x, y), rel=1e-4)
     assert frechet_distance(x, x) == pytest.approx(0.0, abs=1e-4)
     assert frechet_distance(x, x + shift) == pytest.approx(float(shift @ shift), abs=1e-4)
 

@@ -19,6 +19,7 @@ from s2igan.evaluation.generation import Evaluation, Fakes
 from s2igan.evaluation.scores import Group, Score
 from s2igan.evaluation.spaces import INCEPTION, LITE2, Space
 from s2igan.metrics.distances import (
+    NEIGHBOURS,
     frechet_distance,
     inception_score,
     kernel_distance,
@@ -182,7 +183,7 @@ def _precision_and_recall(
     halves: tuple[Features, Features],
     protocol: Mapping[str, Any],
 ) -> list[Score]:
-    floor = precision_and_recall(*halves) if min(map(len, halves)) >= LEAST // 2 else (None, None)
+    floor = precision_and_recall(*halves) if min(map(len, halves)) >= NEIGHBOURS + 2 else (None, None)
     best = (None, None) if training is None or len(training) < LEAST else precision_and_recall(training, real)
     values = precision_and_recall(generated, real)
     words = ("generated images that are near to real ones", "real images that generated ones are near to")
@@ -191,7 +192,7 @@ def _precision_and_recall(
             f"{space.group}/{name}_{space.rows}",
             f"{name}: {meaning}",
             value,
-            {**protocol, "neighbours": 3, "real_against_real": of_halves},
+            {**protocol, "neighbours": NEIGHBOURS, "real_against_real": of_halves},
             ceiling=ceiling,
             ceiling_name=None if ceiling is None else "real training images",
         )

@@ -30,7 +30,7 @@ BATCH = 16
 """Pictures in one pass. The maps of 64 leave a processor's caches: a picture takes twice as long then (15 and 8 ms
 through Lite2 on one core)."""
 
-Pictures = UInt8[np.ndarray, "pictures side side 3"]
+Pictures = UInt8[np.ndarray, "_ side side 3"]
 Seen = Mapping[str, np.ndarray]
 """Rows by name, such as "lite2": one for each picture, in their order."""
 
@@ -151,5 +151,5 @@ def centre_crops(store: Store, images: Int[np.ndarray, " images"], side: int) ->
     return to_pixels(crop_and_flip(store.images[images], side, None))
 
 
-def _planes(pictures: Pictures) -> UInt8[torch.Tensor, "pictures 3 side side"]:
+def _planes(pictures: Pictures) -> UInt8[torch.Tensor, "_ 3 side side"]:
     return torch.from_numpy(np.ascontiguousarray(pictures.transpose(0, 3, 1, 2)))
