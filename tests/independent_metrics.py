@@ -15,7 +15,7 @@ def frechet(generated: np.ndarray, real: np.ndarray) -> float:
 
 
 def frechet_of_few(generated: np.ndarray, real: np.ndarray) -> float:
-    """The same of fewer images than features: tr (C W)^(1/2) is the sum of the singular values of X Y', X and Y being the
+    """The same of fewer images than features: tr (C W)^(1/2) is the sum of the singular values of X Y'; X and Y are the
     centred features over the root of their number less one."""
     x, y = ((part - part.mean(axis=0)) / np.sqrt(len(part) - 1) for part in (generated, real))
     squares = ((generated.mean(axis=0) - real.mean(axis=0)) ** 2).sum() + (x**2).sum() + (y**2).sum()

@@ -6,7 +6,6 @@ import pytest
 import torch
 import torch_fidelity
 from safetensors.numpy import load_file
-from small_birds import make_run
 
 import independent_metrics
 from s2igan.checkpoint import file_digest
@@ -23,6 +22,7 @@ from s2igan.files import cache_folder
 from s2igan.models.image_encoder import ImageEncoder, ImageEncoderConfig
 from s2igan.pipeline import SpeechToImage
 from s2igan.report import headlines, write_report
+from small_birds import make_run
 
 QUICK = ClassifierConfig(image_size=16, width=4, drawings=64, held_out=20, epochs=1, batch_size=32)
 
