@@ -3,10 +3,9 @@
 import numpy as np
 import pytest
 import torch
-from small_birds import SIDE
 
+from s2igan.evaluation import consistency, independent_encoders
 from s2igan.evaluation import evaluate as evaluate_module
-from s2igan.evaluation import independent_encoders
 from s2igan.evaluation.consistency import (
     consistency_group,
     diversity_group,
@@ -22,6 +21,7 @@ from s2igan.evaluation.options import EvaluationOptions
 from s2igan.files import cache_folder
 from s2igan.pipeline import SpeechToImage
 from s2igan.training.frozen import speech_embeddings
+from small_birds import SIDE
 from tiny_corpus import tiny_recipe
 
 CPU = torch.device("cpu")
@@ -117,9 +117,11 @@ def test_mean_pairwise_distance():
 
 def test_through_evaluate(small_run, bird_store, tmp_path, monkeypatch):
     monkeypatch.setattr(evaluate_module, "drawn_set_with", lambda _: None)
+    monkeypatch.setattr(consistency, "MOST", 4)
     options = EvaluationOptions(max_captions=6, consistency=True)
     encoders = tiny_recipe(2).sen
     content = evaluate(small_run, bird_store.directory, options, out=tmp_path, encoders=encoders, device="cpu")
     (score,) = [score for score in content["scores"] if score["key"] == "consistency/r_precision"]
+    assert score["protocol"]["captions"] == 4
     assert score["protocol"]["mismatching"] == 12
     assert score["protocol"]["sha256"] == content["extractors"]["consistency"]["sha256"]

@@ -21,6 +21,8 @@ from s2igan.training.frozen import speech_embeddings
 
 MISMATCHING, DRAWS = 99, 10
 """Descriptions of other classes among which an image is to find its own, and how often they are drawn."""
+MOST = 1000
+"""Generated images that are asked about, drawn at random where there are more: each ranks all descriptions."""
 DESCRIPTIONS, SAMPLES = 32, 4
 """Descriptions whose images are compared with each other, and images of each."""
 
@@ -31,6 +33,9 @@ def consistency_group(evaluation: Evaluation, encoders: IndependentEncoders, fak
     None where no description is of another class.
     """
     split, store, seed = evaluation.split, evaluation.split.store, evaluation.seed
+    rng = np.random.default_rng([seed, 0x29E])
+    if len(fakes.captions) > MOST:
+        fakes = fakes.of(np.sort(rng.permutation(fakes.captions)[:MOST]))
     device, console = evaluation.model.device, Console(stderr=True)
     speech = speech_embeddings(store, encoders.speech, split.utterances, device=device, console=console).numpy()
     own = np.searchsorted(split.utterances, fakes.captions)
@@ -40,7 +45,6 @@ def consistency_group(evaluation: Evaluation, encoders: IndependentEncoders, fak
     if not (pool := int(other.sum(axis=1).min())):
         return None
     mismatching = min(MISMATCHING, pool)
-    rng = np.random.default_rng([seed, 0x29E])
     choices = np.stack([draw_mismatching(other, mismatching, rng) for _ in range(DRAWS)])
     protocol = {**split.protocol, **fakes.protocol, **encoders.images.facts}
     shown = {"fakes": fakes.seen[NAME], "real": real[NAME][described]}

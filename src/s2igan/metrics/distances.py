@@ -20,6 +20,8 @@ from s2igan.metrics.bootstrap import RESAMPLES, Resamples, interval, resample_cl
 
 NEIGHBOURS = 3
 """Of an image, the farthest of which bounds what counts as near to it (precision and recall)."""
+AT_ONCE = 1000
+"""Rows of a matrix of distances in memory at a time."""
 SEEDS = 2**32
 """Below this are the seeds that torch-fidelity takes."""
 
@@ -67,7 +69,12 @@ def precision_and_recall(
     share of real images that are as near to a generated one. Raises ValueError on fewer than five rows."""
     _check(NEIGHBOURS + 2, generated, real)
     found = prc_features_to_metric(
-        _tensor(generated), _tensor(real), prc_neighborhood=NEIGHBOURS, save_cpu_ram=True, verbose=False
+        _tensor(generated),
+        _tensor(real),
+        prc_neighborhood=NEIGHBOURS,
+        prc_batch_size=AT_ONCE,
+        save_cpu_ram=True,
+        verbose=False,
     )
     return found[KEY_METRIC_PRECISION], found[KEY_METRIC_RECALL]
 
@@ -180,7 +187,11 @@ def nearest_distances(
     queries: Float[np.ndarray, "queries features"], gallery: Float[np.ndarray, "gallery features"]
 ) -> Float[np.ndarray, " queries"]:
     """Euclidean distance of every query to the nearest item of the gallery, in float64."""
-    q, g = queries.astype(np.float64), gallery.astype(np.float64)
-    squared = (q**2).sum(axis=1)[:, None] + (g**2).sum(axis=1)[None] - 2 * q @ g.T
-    nearest: np.ndarray = np.sqrt(np.clip(squared.min(axis=1), 0.0, None))
-    return nearest
+    g = gallery.astype(np.float64)
+    lengths = (g**2).sum(axis=1)
+    nearest = []
+    for start in range(0, len(queries), AT_ONCE):
+        q = queries[start : start + AT_ONCE].astype(np.float64)
+        squared = (q**2).sum(axis=1)[:, None] + lengths[None] - 2 * q @ g.T
+        nearest.append(np.sqrt(np.clip(squared.min(axis=1), 0.0, None)))
+    return np.concatenate(nearest)
