@@ -14,6 +14,7 @@ import soundfile
 from PIL import Image
 
 from s2igan.errors import UserError
+from s2igan.evaluation.scores import VERSION
 from s2igan.report import charts, embedded, headlines, write_report
 from s2igan.report.page import MAX_GRIDS
 from s2igan.run_directory import RunDirectory
