@@ -99,7 +99,7 @@ def finished(tmp_path_factory):
     template = {"template": "a bird with a {} belly and black wings", "attribute": "belly", "voice": "v", "seed": 1}
     (figure3 / "figure3.json").write_text(json.dumps(template | {"rows": rows}))
     metrics = {
-        "version": 3,
+        "version": VERSION,
         "recipe": "demo",
         "data": {"name": "birds", "fingerprint": "f", "trained_on": True, "split_trained_on": False},
         "split": "test",
