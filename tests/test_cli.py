@@ -16,6 +16,7 @@ import pytest
 from s2igan import cli
 from s2igan.corpora.prepare.options import PrepareOptions
 from s2igan.errors import UserError
+from s2igan.evaluation.options import EvaluationOptions
 from s2igan.recipes import resolve
 
 ROOT = Path(__file__).parents[1]
@@ -296,9 +297,8 @@ def test_options_reach_the_library(calls):
     assert trained[2]["init_parts"] == ("speech", "autoencoder")
     assert generated[1] == ((Path("a.wav"), Path("b.flac")), cli.Drawing(Path("run"), 2, 9, Path("o")))
     assert spoken[1] == ((Path("generated/a-red-bird-sitting.wav"),), cli.Drawing(Path("run")))
-    assert evaluated[1] == (Path("run"), Path("d"))
-    options = {"split": "test", "max_captions": 50, "seed": 0, "device": None, "allow_other_data": True}
-    assert evaluated[2] == options
+    options = EvaluationOptions(max_captions=50, allow_other_data=True)
+    assert evaluated[1:] == ((Path("run"), Path("d"), options), {"out": None, "device": None})
 
 
 def test_options_of_imports_reach_the_library(calls):
@@ -342,6 +342,8 @@ def test_options_of_imports_reach_the_library(calls):
     )
     assert folder[1] == ("folder", Path("s"), Path("o"), options)
     assert {"size": 32, "seed": 2}.items() <= folder[2].items()
+    assert cub[2]["size"] == resolve("cub").image_size  # prepared and trained without --size, they fit together
+    assert resolve("laptop").image_size == cli.OWN_SIZE
     assert cub[1] == ("cub", Path("s"), Path("o"), PrepareOptions(proportions=(0.6, 0.2, 0.2)))
     assert (flowers[1][0].name, *flowers[1][1:]) == ("flowers", Path("o"), 100)
     assert validated[1] == (Path("s"), "cub")

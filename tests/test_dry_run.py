@@ -117,7 +117,7 @@ def test_no_weights_are_downloaded(monkeypatch):
     def refuse(*args, **kwargs):
         raise AssertionError("a dry run needs no pretrained weights")
 
-    monkeypatch.setattr("s2igan.models.image_encoder._load_lite0", refuse)
+    monkeypatch.setattr("s2igan.models.image_encoder.load_in_order", refuse)
     monkeypatch.setattr("s2igan.models.image_encoder._download_inception", refuse)
     dry_run.dry_run(shrunk(resolve("birds-rdg")), device="cpu")
 

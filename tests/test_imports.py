@@ -12,7 +12,7 @@ SOURCE = Path(__file__).parent.parent / "src"
 LAYERS = (
     {"__main__"},
     {"cli", "web"},
-    {"run"},
+    {"run", "reproduce"},
     {"dry_run", "flags"},
     {"recipes", "report"},
     {"evaluation"},

@@ -14,6 +14,7 @@ import soundfile
 from PIL import Image
 
 from s2igan.errors import UserError
+from s2igan.evaluation.scores import VERSION
 from s2igan.report import charts, embedded, headlines, write_report
 from s2igan.report.page import MAX_GRIDS
 from s2igan.run_directory import RunDirectory
@@ -98,7 +99,7 @@ def finished(tmp_path_factory):
     template = {"template": "a bird with a {} belly and black wings", "attribute": "belly", "voice": "v", "seed": 1}
     (figure3 / "figure3.json").write_text(json.dumps(template | {"rows": rows}))
     metrics = {
-        "version": 3,
+        "version": VERSION,
         "recipe": "demo",
         "data": {"name": "birds", "fingerprint": "f", "trained_on": True, "split_trained_on": False},
         "split": "test",

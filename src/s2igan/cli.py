@@ -28,8 +28,9 @@ from tyro.extras import SubcommandApp
 
 from s2igan import __version__, devices
 from s2igan.corpora.prepare.options import PrepareOptions
-from s2igan.corpora.registry import BUILT_IN, CAPTIONS, IMPORTERS, INDIVIDUALS, drawn_set
+from s2igan.corpora.registry import BUILT_IN, CAPTIONS, IMPORTERS, INDIVIDUALS, PUBLISHED, drawn_set
 from s2igan.errors import UserError
+from s2igan.evaluation.options import EvaluationOptions, Protocol
 
 if TYPE_CHECKING:
     from s2igan.training.recipe import Recipe
@@ -43,6 +44,8 @@ MAX_STEM = 60
 MAX_SEED = 2**63 - 1
 """What torch's generators take."""
 MAX_JOBS = 1024
+PUBLISHED_SIZE, OWN_SIZE = 256, 128
+"""Pixels that a corpus is prepared for unless told otherwise: those of the recipes of published sets, and of laptop."""
 
 
 def _whole(least: int, most: int) -> PrimitiveConstructorSpec[Any]:
@@ -70,6 +73,15 @@ Device = Annotated[str | None, arg(help=devices.HELP)]
 ImageEncoderWeights = Annotated[
     Path | None,
     arg(help="file with Inception-v3's weights, in place of a download; S2IGAN_IMAGE_ENCODER_WEIGHTS may name it too"),
+]
+
+FidWeights = Annotated[
+    str | None,
+    arg(
+        metavar="FILE",
+        help="weights of the FID Inception, for FID, KID and IS as published: a file of torch-fidelity or pytorch-fid, "
+        "or the word download",
+    ),
 ]
 
 PRETRAINED = "autoencoder"
@@ -162,7 +174,7 @@ def _importing(name: str) -> Callable[..., None]:
         source: Path,
         out: Path,
         preparation: Options,
-        size: int = 64,
+        size: int = PUBLISHED_SIZE if name in PUBLISHED else OWN_SIZE,
         seed: Seed = 0,
         jobs: Jobs = None,
     ) -> None:
@@ -454,37 +466,123 @@ def evaluate(
     data: Path,
     split: str = "test",
     max_captions: Count = 1000,
+    protocol: Protocol = "sample",
+    consistency: bool = False,
+    keep_images: bool = False,
+    fid_weights: FidWeights = None,
+    out: Path | None = None,
     seed: Seed = 0,
     image_encoder_weights: ImageEncoderWeights = None,
     device: Device = None,
     allow_other_data: bool = False,
 ) -> None:
-    """Score a trained run on the test split: classes and voices that it never met.
+    """Score a trained model on the test split: classes and voices that it never met.
 
     Args:
-        model: run directory
+        model: run directory, an exported model, or the name of a shipped model
         data: directory that s2igan prepare made
         split: what to score on
         max_captions: descriptions that images are drawn for, chosen at random
+        protocol: paper draws an image of every description of the split, and gives the Fréchet distance whatever the
+            counts are
+        consistency: score whether speech and generated images find each other, by encoders that the model never saw;
+            the first time on a set they are trained, which takes minutes
+        keep_images: leave the generated images, and the real ones that they are compared with, as PNG
+        out: folder for the scores; RUN/evaluation unless given, and NAME-evaluation here for an exported model
         seed: of every random choice and of the noise
-        allow_other_data: score on another set than the one that the run was trained on; record and report say so
+        allow_other_data: score on another set than the one that the model was trained on; record and report say so
     """
-    from s2igan.evaluation.evaluate import evaluate as evaluate_run
+    from s2igan.evaluation.evaluate import evaluate as evaluate_model
 
     if image_encoder_weights is not None:
-        from s2igan.run_directory import RunDirectory
+        from s2igan.evaluation.subject import Subject
 
-        recipe = RunDirectory.open(model).config["recipe"]
-        _use_image_encoder_weights(image_encoder_weights, recipe["sen"]["image"]["backbone"])
-    evaluate_run(
-        model,
-        data,
-        split=split,
-        max_captions=max_captions,
-        seed=seed,
-        device=device,
-        allow_other_data=allow_other_data,
+        backbone = Subject.of(model).exported().config["image_encoder"]["backbone"]
+        _use_image_encoder_weights(image_encoder_weights, backbone)
+    options = EvaluationOptions(
+        split, seed, max_captions, protocol, consistency, keep_images, fid_weights, allow_other_data
     )
+    evaluate_model(model, data, options, out=out, device=device)
+
+
+@app.command
+def reproduce(
+    corpus: Annotated[Positional[str], arg(metavar="CORPUS")],
+    /,
+    *,
+    out: Path,
+    rows: str = "table1,ablations",
+    seeds: Count = 1,
+    base: str = "birds-rdg",
+    steps: Annotated[int | None, _whole(1, MAX_SEED)] = None,
+    sen_steps: Annotated[int | None, _whole(1, MAX_SEED)] = None,
+    budget: float | None = None,
+    max_captions: Count = 1000,
+    protocol: Protocol = "sample",
+    fid_weights: FidWeights = None,
+    devices: tuple[str, ...] = (),
+) -> None:
+    """Make the paper's tables and figures on a set: train every row, score it, write one page and one JSON.
+
+    Interrupted, or at the end of its budget, the same command goes on. Rows and seeds may be added later.
+
+    Args:
+        corpus: directory that s2igan prepare made, or birds or flowers, which are made
+        out: directory to make, or to go on with
+        rows: table1, ablations, and names that s2igan recipes lists, separated by commas; NAME:3 has three seeds
+        seeds: of each row that says no number
+        base: the recipe that every method changes
+        steps: of stage 2 of every method, in place of those of the base recipe
+        sen_steps: of stage 1, likewise
+        budget: hours; nothing is begun that would end later
+        max_captions: descriptions that images are drawn for, chosen at random
+        protocol: paper draws an image of every description of the test split
+        devices: where to compute, rows side by side; all GPUs unless given, or else the CPU
+    """
+    from s2igan.reproduce import reproduce as make
+
+    options = EvaluationOptions(
+        max_captions=max_captions, protocol=protocol, consistency=True, keep_images=True, fid_weights=fid_weights
+    )
+    page = make(
+        corpus,
+        out,
+        rows=rows,
+        seeds=seeds,
+        base=base,
+        steps=steps,
+        sen_steps=sen_steps,
+        budget_hours=budget,
+        options=options,
+        devices=devices,
+        say=_say,
+    )
+    print(f"Page: {page}")
+
+
+@app.command
+def card(
+    model: Annotated[Positional[Path], arg(metavar="MODEL")],
+    /,
+    *,
+    out: Path,
+    data: Path | None = None,
+    scores: Path | None = None,
+    license: str | None = None,
+) -> None:
+    """Write a model card, Markdown with the front matter of the Hugging Face hub, from what is recorded of a model.
+
+    Args:
+        model: run directory, an exported model, or the name of a shipped model
+        out: file to write, such as README.md beside the model
+        data: the set that it was trained on; a run knows it
+        scores: folder that s2igan evaluate wrote; RUN/evaluation unless given, and NAME-evaluation here for an exported
+            model
+        license: of the model, as the hub spells it, such as cc-by-4.0; apache-2.0 for the built-in sets unless given
+    """
+    from s2igan.report.card import write_card
+
+    print(f"Card: {write_card(model, out, data=data, scores=scores, license=license)}")
 
 
 @app.command

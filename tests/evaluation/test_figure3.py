@@ -3,7 +3,6 @@ import re
 
 import numpy as np
 import pytest
-from small_birds import SIDE, KnownPictures
 from toy_drawing import draw_square
 
 from s2igan.corpora.builtin.bird_drawing import ATTRIBUTES
@@ -26,6 +25,7 @@ from s2igan.evaluation.figure3 import (
 )
 from s2igan.evaluation.generation import Evaluation
 from s2igan.speech import parse_voice
+from small_birds import SIDE, KnownPictures
 
 
 @pytest.fixture

@@ -55,6 +55,8 @@ class Store:
         """Position in `SPLITS` of each utterance's split, -1 where it has none."""
         self.speaker_index, self.speakers = _codes(utterances["speaker"])
         """Position in `speakers`, -1 where unknown."""
+        _, self.languages = _codes(utterances["language"])
+        """Codes of the languages that are spoken, where known."""
         self._audio, self._texts, self._mentions, self._start, self._end = (
             utterances[name] for name in ("audio", "text", "mentions", "start_seconds", "end_seconds")
         )

@@ -27,6 +27,10 @@ SCORED, KEPT = 16, 4
 """Images of every sentence that its score counts, and of them those that are written."""
 
 
+SECOND = "second"
+"""Folder of the second sentence within that of the first."""
+
+
 class Spoken(NamedTuple):
     """The sentence with one value filled in, spoken and drawn."""
 
@@ -41,7 +45,8 @@ class Spoken(NamedTuple):
 def figure3_group(
     evaluation: Evaluation, classifier: AttributeClassifier, drawn: DrawnSet, folder: Path
 ) -> Group | None:
-    """How often images follow the changed word; the first sentence's images and recordings are kept in ``folder``.
+    """How often images follow the changed word; images and recordings of the first sentence are kept in ``folder``,
+    those of the second in its folder `SECOND`.
 
     None where no voice can be synthesized, and of the baseline that reads text and not speech.
     """
@@ -57,9 +62,9 @@ def figure3_group(
     for name, template in drawn.changed_sentences.items():
         values = drawn.attributes[name]
         rows = change_word(model, voice, template, values, samples=SCORED, seed=seed)
-        if not scores:
+        if kept_in := kept_folder(folder, list(drawn.changed_sentences).index(name)):
             facts = {"template": template, "attribute": name, "voice": voice.name, "seed": seed}
-            write_changed(folder, rows, facts, voice.sample_rate)
+            write_changed(kept_in, rows, facts, voice.sample_rate)
         protocol = {
             "sentence": template,
             "voice": voice.name,
@@ -104,6 +109,11 @@ def figure3_group(
         "sentence says. The ceiling is its accuracy on held-out drawings."
     )
     return Group("figure3", "One word changed (Figure 3)", about, scores)
+
+
+def kept_folder(folder: Path, number: int) -> Path | None:
+    """Where a sentence is kept, by its number; None of the third and those after it."""
+    return (folder, folder / SECOND)[number] if number < 2 else None
 
 
 def changed_voice(split: str) -> str:

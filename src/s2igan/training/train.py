@@ -313,6 +313,7 @@ def export(
         kind: dataclasses.asdict(drawer.config),
         "front_end": {"window": store.window, "pad_mode": "reflect"},
         "recipe": recipe.name,
+        "store": store.fingerprint,
         **began,
     }
     save_model(run.model, _json(config), networks.state_dict())

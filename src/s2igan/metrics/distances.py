@@ -1,94 +1,107 @@
-"""Distances between two sets of features: FID (Heusel et al. 2017) and KID (Bińkowski et al. 2018).
+"""How far two sets of features are from each other, and how varied one is.
 
-Pure functions of feature arrays. They are FID and KID *as published* only where the features are Inception's pool3
-activations with the pytorch-fid weights; on any other features they are distances of the same form whose values do
-not compare.
+FID (Heusel et al. 2017), KID (Bińkowski et al. 2018), precision and recall (Kynkäänniemi et al. 2019) and the inception
+score (Salimans et al. 2016) are torch-fidelity's arithmetic. They are the figures *of papers* only on the features of
+the FID Inception; on others they are of the same form, and their values do not compare. What torch-fidelity lacks, the
+kernel distances with intervals and the distance to the nearest item, is here.
 """
 
 from typing import NamedTuple
 
 import numpy as np
+import torch
 from jaxtyping import Float, Int
+from torch_fidelity.metric_fid import KEY_METRIC_FID, fid_features_to_statistics, fid_statistics_to_metric
+from torch_fidelity.metric_isc import KEY_METRIC_ISC_MEAN, KEY_METRIC_ISC_STD, isc_features_to_metric
+from torch_fidelity.metric_kid import KEY_METRIC_KID_MEAN, KEY_METRIC_KID_STD, kid_features_to_metric
+from torch_fidelity.metric_prc import KEY_METRIC_PRECISION, KEY_METRIC_RECALL, prc_features_to_metric
 
 from s2igan.metrics.bootstrap import RESAMPLES, Resamples, interval, resample_clusters
 
-
-def feature_statistics(
-    features: Float[np.ndarray, "images features"],
-) -> tuple[Float[np.ndarray, " features"], Float[np.ndarray, "features features"]]:
-    """Mean and unbiased covariance in float64. Raises ValueError on fewer than two rows."""
-    if len(features) < 2:
-        raise ValueError(f"a covariance needs at least two rows, not {len(features)}")
-    x = features.astype(np.float64)
-    mean = x.mean(axis=0)
-    centred = x - mean
-    return mean, centred.T @ centred / (len(x) - 1)
+NEIGHBOURS = 3
+"""Of an image, the farthest of which bounds what counts as near to it (precision and recall)."""
+AT_ONCE = 1000
+"""Rows of a matrix of distances in memory at a time."""
+SEEDS = 2**32
+"""Below this are the seeds that torch-fidelity takes."""
 
 
 def frechet_distance(
-    mean_a: Float[np.ndarray, " features"],
-    covariance_a: Float[np.ndarray, "features features"],
-    mean_b: Float[np.ndarray, " features"],
-    covariance_b: Float[np.ndarray, "features features"],
+    generated: Float[np.ndarray, "generated features"], real: Float[np.ndarray, "real features"]
 ) -> float:
-    """Squared Fréchet distance of two Gaussians: |m_a - m_b|^2 + tr(C_a + C_b - 2 (C_a C_b)^(1/2)).
-
-    C_a C_b has the eigenvalues of the symmetric R C_b R with R = C_a^(1/2), so two symmetric eigen-decompositions
-    give the trace of its root. Nothing is inverted and no imaginary part can arise, also where a covariance is
-    singular because there are fewer images than features.
-    """
-    values, vectors = np.linalg.eigh(covariance_a)
-    root_a = (vectors * np.sqrt(np.clip(values, 0.0, None))) @ vectors.T
-    eigenvalues = np.linalg.eigvalsh(root_a @ covariance_b @ root_a)
-    trace_root = np.sqrt(np.clip(eigenvalues, 0.0, None)).sum()
-    difference = mean_a - mean_b
-    return float(difference @ difference + np.trace(covariance_a) + np.trace(covariance_b) - 2 * trace_root)
+    """Squared Fréchet distance of the Gaussians fitted to two sets: FID. Biased upwards where a set is small, and the
+    more so where there are no more images than features. Raises ValueError on fewer than two rows."""
+    _check(2, generated, real)
+    statistics = [fid_features_to_statistics(_tensor(features)) for features in (generated, real)]
+    return float(fid_statistics_to_metric(*statistics, verbose=False)[KEY_METRIC_FID])
 
 
-def fid(
-    features_a: Float[np.ndarray, "images_a features"], features_b: Float[np.ndarray, "images_b features"]
-) -> float:
-    """Fréchet distance of the Gaussians fitted to two sets of features. Biased upwards where a set is small."""
-    return frechet_distance(*feature_statistics(features_a), *feature_statistics(features_b))
-
-
-def kid(
-    features_a: Float[np.ndarray, "images_a features"],
-    features_b: Float[np.ndarray, "images_b features"],
+def kernel_distance(
+    generated: Float[np.ndarray, "generated features"],
+    real: Float[np.ndarray, "real features"],
     *,
     subsets: int = 100,
     subset_size: int = 1000,
     seed: int = 0,
 ) -> tuple[float, float]:
-    """Mean and standard deviation, over random subsets, of the unbiased squared MMD with the kernel (x . y / d + 1)^3.
+    """Mean and standard deviation, over random subsets, of the unbiased squared MMD with the kernel (x . y / d + 1)^3:
+    KID.
 
     The subset is no larger than the smaller set. Unbiased means that the expectation is 0 where both sets come from one
     distribution, at any size, so single values can be negative. Raises ValueError on fewer than two rows.
     """
-    size = min(subset_size, len(features_a), len(features_b))
-    if size < 2:
-        raise ValueError(f"the kernel distance needs at least two rows in each set, not {size}")
-    rng = np.random.default_rng(seed)
-    values = []
-    for _ in range(subsets):
-        a = features_a[rng.choice(len(features_a), size, replace=False)].astype(np.float64)
-        b = features_b[rng.choice(len(features_b), size, replace=False)].astype(np.float64)
-        values.append(squared_mmd(a, b))
-    return float(np.mean(values)), float(np.std(values))
+    _check(2, generated, real)
+    found = kid_features_to_metric(
+        _tensor(generated),
+        _tensor(real),
+        kid_subsets=subsets,
+        kid_subset_size=min(subset_size, len(generated), len(real)),
+        rng_seed=seed % SEEDS,
+        verbose=False,
+    )
+    return float(found[KEY_METRIC_KID_MEAN]), float(found[KEY_METRIC_KID_STD])
 
 
-def squared_mmd(a: Float[np.ndarray, "images features"], b: Float[np.ndarray, "images features"]) -> float:
-    """Unbiased squared MMD of two sets of one size, kernel (x . y / d + 1)^3: within a set, no item meets itself."""
-    n, d = a.shape
-    within = 0.0
-    for x in (a, b):
-        kernel = (x @ x.T / d + 1) ** 3
-        within += (kernel.sum() - np.trace(kernel)) / (n * (n - 1))
-    return float(within - 2 * ((a @ b.T / d + 1) ** 3).mean())
+def precision_and_recall(
+    generated: Float[np.ndarray, "generated features"], real: Float[np.ndarray, "real features"]
+) -> tuple[float, float]:
+    """Share of generated images that are within the distance of a real one to its third-nearest real neighbour; and
+    share of real images that are as near to a generated one. Raises ValueError on fewer than five rows."""
+    _check(NEIGHBOURS + 2, generated, real)
+    found = prc_features_to_metric(
+        _tensor(generated),
+        _tensor(real),
+        prc_neighborhood=NEIGHBOURS,
+        prc_batch_size=AT_ONCE,
+        save_cpu_ram=True,
+        verbose=False,
+    )
+    return found[KEY_METRIC_PRECISION], found[KEY_METRIC_RECALL]
+
+
+def inception_score(
+    logits: Float[np.ndarray, "images classes"], *, splits: int = 10, seed: int = 0
+) -> tuple[float, float]:
+    """Mean and population standard deviation over splits of exp(mean KL(p_i || mean p)); the images are shuffled.
+
+    Raises ValueError on fewer rows than splits.
+    """
+    _check(splits, logits)
+    found = isc_features_to_metric(_tensor(logits), splits, rng_seed=seed % SEEDS)
+    return found[KEY_METRIC_ISC_MEAN], found[KEY_METRIC_ISC_STD]
+
+
+def _tensor(features: Float[np.ndarray, "images features"]) -> torch.Tensor:
+    return torch.from_numpy(features.astype(np.float64))
+
+
+def _check(least: int, *sets: np.ndarray) -> None:
+    if (fewest := min(map(len, sets))) < least:
+        raise ValueError(f"at least {least} rows are needed in each set, not {fewest}")
 
 
 class PairedDistances(NamedTuple):
-    """`squared_mmd` of two sets to the same real images, and 95 % bootstrap intervals."""
+    """Unbiased squared MMD of two sets to the same real images, and 95 % bootstrap intervals."""
 
     fake: float
     fake_interval: tuple[float, float]
@@ -174,7 +187,11 @@ def nearest_distances(
     queries: Float[np.ndarray, "queries features"], gallery: Float[np.ndarray, "gallery features"]
 ) -> Float[np.ndarray, " queries"]:
     """Euclidean distance of every query to the nearest item of the gallery, in float64."""
-    q, g = queries.astype(np.float64), gallery.astype(np.float64)
-    squared = (q**2).sum(axis=1)[:, None] + (g**2).sum(axis=1)[None] - 2 * q @ g.T
-    nearest: np.ndarray = np.sqrt(np.clip(squared.min(axis=1), 0.0, None))
-    return nearest
+    g = gallery.astype(np.float64)
+    lengths = (g**2).sum(axis=1)
+    nearest = []
+    for start in range(0, len(queries), AT_ONCE):
+        q = queries[start : start + AT_ONCE].astype(np.float64)
+        squared = (q**2).sum(axis=1)[:, None] + lengths[None] - 2 * q @ g.T
+        nearest.append(np.sqrt(np.clip(squared.min(axis=1), 0.0, None)))
+    return np.concatenate(nearest)

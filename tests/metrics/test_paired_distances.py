@@ -1,16 +1,9 @@
-from dataclasses import replace
-
 import numpy as np
 import pytest
 
-from s2igan.data.dataset import crop_and_flip
-from s2igan.evaluation.evaluation_split import EvaluationSplit
-from s2igan.evaluation.features import image_features
-from s2igan.evaluation.generation import Evaluation, Fakes
-from s2igan.evaluation.independent import IndependentSpace, independent_group, nearest_scores
-from s2igan.evaluation.lite2 import Lite2
-from s2igan.metrics.fid import nearest_distances, paired_kernel_distances, squared_mmd
-from s2igan.pipeline import to_pixels
+from independent_metrics import squared_mmd
+from s2igan.metrics import distances
+from s2igan.metrics.distances import nearest_distances, paired_kernel_distances
 
 ALONE = (np.arange(60), np.arange(60), np.arange(60) + 100)
 
@@ -58,37 +51,8 @@ def test_pictures_of_few_species_make_a_distance_less_sure():
     assert width((labels, labels, labels)) > 1.5 * width((np.arange(100),) * 3)
 
 
-def test_nearest_distances_equal_their_definition():
+def test_nearest_distances_equal_their_definition(monkeypatch):
     rng = np.random.default_rng(2)
     q, g = rng.normal(size=(7, 5)), rng.normal(size=(9, 5))
+    monkeypatch.setattr(distances, "AT_ONCE", 3)
     np.testing.assert_allclose(nearest_distances(q, g), [min(np.linalg.norm(x - y) for y in g) for x in q])
-
-
-@pytest.mark.skipif(not Lite2.installed(), reason="needs the extra judges")
-def test_lite2_sees_real_pictures_as_nearer_than_noise_in_any_batch(bird_store, model, monkeypatch):
-    split = EvaluationSplit.of(bird_store, "test")
-    evaluation = Evaluation(model, split, 0)
-    captions = split.utterances[::2]
-    real = to_pixels(crop_and_flip(bird_store.images[bird_store.image_index[captions]], 32, None))
-    noise = np.random.default_rng(0).integers(0, 256, real.shape, dtype=np.uint8)
-    distance = {}
-    for kind, pictures in (("real", real), ("noise", noise)):
-        group = independent_group(IndependentSpace(evaluation, Fakes(captions, pictures, 0)))
-        distance[kind] = {score.key: score.value for score in group.scores}["independent/kd_lite2"]
-    assert distance["noise"] > distance["real"]
-    network = Lite2()
-    whole = image_features(network, real)
-    np.testing.assert_allclose(image_features(network, real[:2]), whole[:2], rtol=1e-3, atol=1e-4)
-
-
-@pytest.mark.skipif(not Lite2.installed(), reason="needs the extra judges")
-def test_a_training_picture_is_nearest_to_itself_also_mirrored(bird_store, model):
-    split = EvaluationSplit.of(bird_store, "test")
-    trained = bird_store.split_indices("train")
-    pictures = to_pixels(crop_and_flip(bird_store.images[bird_store.image_index[trained]], 32, None))
-    for shown in (pictures, pictures[:, :, ::-1]):
-        space = IndependentSpace(Evaluation(model, split, 0), Fakes(trained, np.ascontiguousarray(shown), 0))
-        scores = nearest_scores(space, {})
-        assert [score.key.rpartition("_")[2] for score in scores] == ["p1", "p5", "p50"]
-        assert all(score.value < 0.1 < score.ceiling for score in scores)
-        assert all(replace(score).unit == "distance" for score in scores)

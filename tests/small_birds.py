@@ -22,6 +22,7 @@ from s2igan.data.manifest import Utterance, write_manifest
 from s2igan.data.pack import build_store
 from s2igan.data.store import Store
 from s2igan.evaluation.attributes import AttributeClassifier, ClassifierConfig
+from s2igan.evaluation.generation import Evaluation, Fakes
 from s2igan.models.blocks import seeded
 from s2igan.models.encoders import build_encoder, encoder_to_json
 from s2igan.models.generator import Generator, GeneratorConfig
@@ -129,7 +130,12 @@ class KnownPictures(AttributeClassifier):
         crops = to_pixels(crop_and_flip(store.images[:], side, None))
         self.known = {crop.tobytes(): store.image_attributes(i) for i, crop in enumerate(crops)}
 
-    def predict(self, images, batch_size=128):
+    def read(self, images):
         first = {name: values[0] for name, values in ATTRIBUTES.items()}
         facts = [self.known.get(picture.tobytes(), first) for picture in to_pixels(images)]
-        return self.codes(facts)
+        return np.stack(list(self.codes(facts).values()), axis=1), np.zeros((len(facts), 2), np.float32)
+
+
+def fakes_of(evaluation: Evaluation, captions: np.ndarray, pictures: np.ndarray) -> Fakes:
+    """As if the model had drawn these pictures for the captions."""
+    return Fakes(captions, evaluation.extraction.of([pictures]), pictures.shape[1], evaluation.seed)
