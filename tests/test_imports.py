@@ -17,7 +17,7 @@ LAYERS = (
     {"recipes", "report"},
     {"evaluation"},
     {"training", "pipeline"},
-    {"losses", "models", "metrics", "data", "corpora", "checkpoint", "run_directory"},
+    {"losses", "models", "metrics", "data", "corpora", "checkpoint", "run_directory", "hub"},
     {"speech", "audio"},
     {"files", "parallel", "devices", "text", "text_utils", "wav_header"},
     {"errors"},

@@ -382,7 +382,7 @@ def models() -> None:
         config = ExportedModel.read(directory).generator_config()
         print(f"{name:{max(map(len, found))}}  {config.method}; {config.resolutions[-1]} px")
     if not found:
-        print("None: they lie in the folder models of the repository, and this installation is without it.")
+        print("None: this installation is without them.")
 
 
 @app.command
