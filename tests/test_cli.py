@@ -63,7 +63,7 @@ def calls(monkeypatch):
         lambda *args, **kwargs: made.append(("validate", args, kwargs)) or found,
     )
     monkeypatch.setattr("s2igan.dry_run.dry_run", lambda *args, **kwargs: made.append(("dry_run", args, kwargs)) or {})
-    monkeypatch.setattr("s2igan.pipeline.speak_to_file", lambda sentence, voice, path: path)
+    monkeypatch.setattr("s2igan.generate.speak_to_file", lambda sentence, voice, path: path)
     monkeypatch.setattr("s2igan.report.write_report", lambda model: model / "report.html")
     monkeypatch.setattr("s2igan.report.headlines", lambda model: ["score 1"])
     return made
@@ -211,7 +211,7 @@ def test_a_wrong_command_line_exits_2():
 
 def test_no_recording_is_an_error(capsys):
     with pytest.raises(SystemExit) as end:
-        cli.main(["generate", "--model", "run"])
+        cli.main(["generate", "--model", "birds"])
     assert end.value.code == 1
     assert "no recording" in capsys.readouterr().err
 
@@ -294,8 +294,8 @@ def test_options_reach_the_library(calls):
     assert {"stage": "2", "resume": True, "seed": 3, "allow_other_data": True}.items() <= trained[2].items()
     assert trained[2]["init_from"] == Path("birds")
     assert trained[2]["init_parts"] == ("speech", "autoencoder")
-    assert generated[1] == ((Path("a.wav"), Path("b.flac")), cli.Drawing(Path("run"), 2, 9, Path("o")))
-    assert spoken[1] == ((Path("generated/a-red-bird-sitting.wav"),), cli.Drawing(Path("run")))
+    assert generated[1] == (("a.wav", "b.flac"), cli.Drawing(Path("run"), 2, 9, Path("o")))
+    assert spoken[1] == (("generated/a-red-bird-sitting.wav",), cli.Drawing(Path("run")))
     assert evaluated[1] == (Path("run"), Path("d"))
     options = {"split": "test", "max_captions": 50, "seed": 0, "device": None, "allow_other_data": True}
     assert evaluated[2] == options
@@ -378,7 +378,7 @@ def test_validation_that_fails_exits_1_after_its_findings(monkeypatch, capsys):
 def test_generate_prints_json_lines_and_goes_on_after_a_bad_recording(monkeypatch, capsys):
     results = [{"image": "a-1.png"}, UserError("b.wav: not a sound"), {"image": "c-1.png"}]
     monkeypatch.setattr("s2igan.pipeline.SpeechToImage.load", lambda model, device: None)
-    monkeypatch.setattr("s2igan.pipeline.generate_files", lambda *args: iter(results))
+    monkeypatch.setattr("s2igan.generate.generate_files", lambda *args, **options: iter(results))
     with pytest.raises(SystemExit) as end:
         cli.main(["generate", "a.wav", "b.wav", "c.wav", "--model", "run"])
     assert end.value.code == 1

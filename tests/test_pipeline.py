@@ -3,7 +3,6 @@
 import dataclasses
 import io
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -368,72 +367,6 @@ def test_pixels_are_rounded_clamped_and_in_order():
     assert out.shape == (1, 2, 5, 3)
     assert out[0, 1, 4].tolist() == [0, 128, 255]
     assert out[0, 0, 1].tolist() == [255, 0, 191]
-
-
-def test_files_of_several_recordings(model, sounds, tmp_path):
-    other = tmp_path / "other"
-    other.mkdir()
-    (other / "a.wav").write_bytes((sounds / "b.flac").read_bytes())
-    (tmp_path / "broken.wav").write_bytes(b"RIFF nothing")
-    recordings = [sounds / "a.wav", tmp_path / "broken.wav", other / "a.wav"]
-    out = tmp_path / "new" / "out"
-    results = list(pipeline.generate_files(model, recordings, out, samples=2, seed=4))
-    errors = [result for result in results if isinstance(result, UserError)]
-    records = [result for result in results if isinstance(result, dict)]
-    assert len(errors) == 1
-    assert "broken.wav" in str(errors[0])
-    assert [Path(record["image"]).name for record in records] == [
-        "a-1.png",
-        "a-2.png",
-        "a-again2-1.png",
-        "a-again2-2.png",
-    ]
-    assert records[1] == {
-        "audio": str(sounds / "a.wav"),
-        "method": "the paper's RDG",
-        "sample": 2,
-        "seed": 4,
-        "image": str(out / "a-2.png"),
-        "width": 16,
-        "height": 16,
-    }
-    for record in records:
-        drawn = model(record["audio"], samples=2, seed=4)[record["sample"] - 1]
-        with Image.open(record["image"]) as image:
-            np.testing.assert_array_equal(np.asarray(image), np.asarray(drawn))
-    with Image.open(out / "contact-sheet.png") as sheet:
-        assert sheet.size == (2 * 20 + 4, 2 * 20 + 4)
-        for row, column, name in ((0, 0, "a-1"), (0, 1, "a-2"), (1, 0, "a-again2-1"), (1, 1, "a-again2-2")):
-            place = sheet.crop((4 + 20 * column, 4 + 20 * row, 20 + 20 * column, 20 + 20 * row))
-            with Image.open(out / f"{name}.png") as image:
-                np.testing.assert_array_equal(np.asarray(place), np.asarray(image))
-        assert sheet.getpixel((1, 1)) == sheet.getpixel((21, 21)) == (255, 255, 255)
-
-
-def test_files_into_a_place_that_is_taken(model, sounds, tmp_path):
-    (tmp_path / "taken").write_text("a file")
-    with pytest.raises(UserError, match="taken"):
-        list(pipeline.generate_files(model, [sounds / "a.wav"], tmp_path / "taken", samples=1, seed=1))
-
-
-class Whistle:
-    name = "whistle:"
-    sample_rate = 8000
-
-    def synthesize(self, text):
-        return (0.5 * np.sin(np.arange(8000) * len(text) / 50)).astype(np.float32)
-
-
-def test_a_sentence_is_spoken_into_a_file(monkeypatch, tmp_path):
-    voices = []
-    monkeypatch.setattr(pipeline, "parse_voice", lambda voice: voices.append(voice) or Whistle())
-    path = pipeline.speak_to_file("a red bird", "whistle:x", tmp_path / "deep" / "said.wav")
-    assert voices == ["whistle:x"]
-    samples, rate = soundfile.read(path)
-    assert rate == 8000
-    np.testing.assert_allclose(samples, Whistle().synthesize("a red bird"), atol=1e-4)
-    with pytest.raises(UserError, match="empty"):
-        pipeline.speak_to_file("  ", "whistle:x", tmp_path / "none.wav")
 
 
 def test_a_model_of_0_1_0_gets_a_sentence(tmp_path):

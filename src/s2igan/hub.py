@@ -95,6 +95,14 @@ Here are networks' weights and sizes. No recording and no picture that they lear
 """
 
 
+def read_card(path: Path) -> str:
+    """The text of a card's first part; UserError where it cannot be read."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: this card cannot be read ({error}); name a Markdown file.") from error
+
+
 def download(repository: str, *, revision: str | None, token: str | None, local_files_only: bool) -> Path:
     """The folder in the hub's cache that holds a model's two files; no other file is fetched.
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import itertools
 import os
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, overload, runtime_checkable
@@ -18,7 +17,7 @@ from PIL import Image
 from torch import Tensor
 
 from s2igan import hub
-from s2igan.audio import SAMPLE_RATE, load_audio, log_mel, resampled
+from s2igan.audio import FRAMES_PER_SECOND, SAMPLE_RATE, load_audio, log_mel, n_frames, resampled
 from s2igan.checkpoint import save_model
 from s2igan.devices import choose_device
 from s2igan.errors import UserError
@@ -29,7 +28,6 @@ from s2igan.models.exported import ExportedModel, FrontEnd, shipped_models
 from s2igan.models.flow_in_use import between, with_guidance
 from s2igan.models.generator import Generator
 from s2igan.models.latent_flow import LatentFlow, check_frames
-from s2igan.speech import parse_voice
 
 MODEL_FOLDER = "model"
 """Where a run directory keeps the exported model."""
@@ -39,8 +37,6 @@ HEARD_AT_ONCE = 32
 """Recordings in one pass of the speech encoder."""
 LAST_SEED = 2**63 - 1
 """What torch's generators take."""
-SHEET_GAP = 4
-"""White pixels between the images of a contact sheet."""
 
 CANNOT_HEAR = {
     "text": ("text", "stackgan-v2-text"),
@@ -121,7 +117,49 @@ class Drawn(Sequence[Image.Image]):
         return self.images[index]
 
 
-class SpeechToImage:
+class Listener:
+    """Hears recordings: a speech encoder with its front end."""
+
+    def __init__(self, speech_encoder: Encoder, front_end: FrontEnd, device: str | torch.device = "cpu") -> None:
+        """Takes over the encoder."""
+        self.device = torch.device(device)
+        self.speech_encoder, self.front_end = speech_encoder, front_end
+        speech_encoder.eval().requires_grad_(False).to(self.device)
+
+    @torch.inference_mode()
+    def embed(self, audio: Audio) -> Float[Tensor, " embedding"]:
+        """The unit-length speech embedding A of one recording, on the CPU; UserError where it cannot be used."""
+        mels, lengths = self.spectrograms([waveform(audio)])
+        embedding: Tensor = self.speech_encoder(mels.to(self.device), lengths)
+        return embedding[0].cpu()
+
+    def spectrograms(
+        self, waves: Sequence[Float[np.ndarray, " _"]]
+    ) -> tuple[Float[Tensor, "batch frames 40"], Int[Tensor, " batch"]]:
+        """A padded batch for the speech encoder, and the lengths in frames; UserError where the model cannot hear."""
+        if self.speech_encoder.reads != "speech":
+            what, baseline = CANNOT_HEAR[self.speech_encoder.reads]
+            raise UserError(f"this model reads {what} and cannot hear: it was trained as the baseline {baseline}.")
+        for wave in waves:
+            self.check_length(wave, "the recording")
+        mels = [self.spectrogram(wave) for wave in waves]
+        return torch.nn.utils.rnn.pad_sequence(mels, batch_first=True), torch.tensor([*map(len, mels)])
+
+    def spectrogram(self, wave: Float[np.ndarray, " samples"]) -> Float[Tensor, "frames 40"]:
+        """The normalised log-mel of a waveform at 22,050 Hz, as the speech encoder reads it."""
+        return log_mel(torch.from_numpy(wave), window=self.front_end.window, pad_mode=self.front_end.pad_mode)
+
+    def check_length(self, wave: Float[np.ndarray, " samples"], name: str) -> None:
+        """UserError, beginning with `name`, if a waveform (22,050 Hz) has too few frames for the speech encoder."""
+        least = getattr(self.speech_encoder.config, "min_frames", 1)
+        if n_frames(len(wave)) < least:
+            raise UserError(
+                f"{name}: too short, {len(wave) / SAMPLE_RATE:.2f} s where this model needs "
+                f"{least / FRAMES_PER_SECOND:.2f} s; record the whole sentence."
+            )
+
+
+class SpeechToImage(Listener):
     """Draws what a recording describes.
 
     The same recording and seed give the same image, whatever is drawn beside it; in another batch a colour may differ
@@ -145,10 +183,9 @@ class SpeechToImage:
         device: str | torch.device = "cpu",
     ) -> None:
         """Takes over networks that fit together."""
-        self.device = torch.device(device)
-        self.speech_encoder, self.generator, self.front_end = speech_encoder, generator, front_end
-        for network in (speech_encoder, generator):
-            network.eval().requires_grad_(False).to(self.device)
+        super().__init__(speech_encoder, front_end, device)
+        self.generator = generator
+        generator.eval().requires_grad_(False).to(self.device)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], device: str | torch.device | None = None) -> SpeechToImage:
@@ -364,25 +401,13 @@ class SpeechToImage:
         heard = self.hear([waveform(first), waveform(last)])
         return [Image.fromarray(picture) for picture in self.draw_between(heard, noise, **options)]
 
-    def embed(self, audio: Audio) -> Float[Tensor, " embedding"]:
-        """The unit-length speech embedding A of one recording, on the CPU; UserError as for a call."""
-        return self.condition(audio).embedding[0].cpu()
-
     def condition(self, audio: Audio) -> SpeechCondition:
         """What one recording has pictures drawn for, a single row; UserError as for a call."""
         return self.hear([waveform(audio)])
 
     def hear(self, waves: Sequence[Float[np.ndarray, " _"]]) -> SpeechCondition:
         """What waveforms (22,050 Hz) have pictures drawn for, a row each; UserError where the model cannot hear."""
-        if self.speech_encoder.reads != "speech":
-            what, baseline = CANNOT_HEAR[self.speech_encoder.reads]
-            raise UserError(f"this model reads {what} and cannot hear: it was trained as the baseline {baseline}.")
-        mels = [self.spectrogram(wave) for wave in waves]
-        return self.listen(torch.nn.utils.rnn.pad_sequence(mels, batch_first=True), torch.tensor([*map(len, mels)]))
-
-    def spectrogram(self, wave: Float[np.ndarray, " samples"]) -> Float[Tensor, "frames 40"]:
-        """The normalised log-mel of a waveform at 22,050 Hz, as the speech encoder reads it."""
-        return log_mel(torch.from_numpy(wave), window=self.front_end.window, pad_mode=self.front_end.pad_mode)
+        return self.listen(*self.spectrograms(waves))
 
     @torch.inference_mode()
     def listen(self, inputs: Float[Tensor, "batch frames bands"], lengths: Int[Tensor, " batch"]) -> SpeechCondition:
@@ -483,6 +508,12 @@ class SpeechToImage:
         images: Sequence[Tensor] = self.generator(condition.embedding, z, eps, scales).images
         return images
 
+    def check(self, samples: int, seed: int, *, truncation: float | None = None, guidance: float | None = None) -> None:
+        """UserError where a call with these options would refuse them."""
+        self._options(guidance, None)
+        picture_seeds(seed, samples)
+        self.picture_noise(1, seed, truncation)
+
     def _options(self, guidance: float | None, scales: int | None) -> dict[str, Any]:
         """Those of `draw_scales`; UserError where the model has no such option, or it is out of range."""
         if guidance is not None and not isinstance(self.generator, LatentFlow):
@@ -582,65 +613,6 @@ def to_pixels(images: Float[Tensor, "batch 3 height width"]) -> UInt8[np.ndarray
     """Images in [-1, 1] as bytes, rounded to the nearest."""
     scaled = images.float().add(1.0).mul(127.5).round().clamp(0, 255)
     return np.ascontiguousarray(scaled.to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy())
-
-
-def generate_files(
-    model: SpeechToImage,
-    recordings: Sequence[str | os.PathLike[str]],
-    out: str | os.PathLike[str],
-    samples: int,
-    seed: int,
-) -> Iterator[dict[str, Any] | UserError]:
-    """Writes `<recording>-<sample>.png` for every sample of every recording, and at the end `contact-sheet.png`.
-
-    Yields a record (audio, method, sample, seed, image, width, height) as each picture is written, and the error of
-    each recording that cannot be used; the others go on.
-
-    Raises:
-        UserError: `out` cannot be made, or `samples` or `seed` is out of range.
-    """
-    from torchvision.transforms.functional import pil_to_tensor, to_pil_image
-    from torchvision.utils import make_grid
-
-    out = Path(out)
-    model.noise(samples, seed)
-    with disk_errors(out):
-        out.mkdir(parents=True, exist_ok=True)
-    drawn: list[Tensor] = []
-    names: set[str] = set()
-    for recording in map(Path, recordings):
-        try:
-            images = model(recording, samples, seed)
-        except UserError as error:
-            yield error
-            continue
-        stem, numbers = recording.stem, itertools.count(2)
-        while stem in names:  # recordings of the same name in different folders
-            stem = f"{recording.stem}-again{next(numbers)}"
-        names.add(stem)
-        for sample, image in enumerate(images, start=1):
-            path = out / f"{stem}-{sample}.png"
-            write_picture(path, image)
-            drawn.append(pil_to_tensor(image))
-            facts = {"audio": str(recording), "method": model.method, "sample": sample, "seed": seed}
-            yield {**facts, "image": str(path), "width": image.width, "height": image.height}
-    if drawn:
-        sheet = make_grid(torch.stack(drawn), nrow=samples, padding=SHEET_GAP, pad_value=255)
-        write_picture(out / "contact-sheet.png", to_pil_image(sheet))
-
-
-def speak_to_file(sentence: str, voice: str, path: str | os.PathLike[str]) -> Path:
-    """Has a sentence spoken and writes it as a 16-bit wav; returns the path.
-
-    Raises:
-        UserError: the sentence is empty, there is no such voice, or the file cannot be written.
-    """
-    if not sentence.strip():
-        raise UserError("the sentence is empty; write what should be said in quotation marks.")
-    path = Path(path)
-    synthesizer = parse_voice(voice)
-    write_recording(path, synthesizer.synthesize(sentence), synthesizer.sample_rate)
-    return path
 
 
 def write_picture(path: Path, image: Image.Image) -> None:
