@@ -527,6 +527,33 @@ def speak(
 
 
 @app.command
+def serve(
+    model: Annotated[Positional[Path], arg(metavar="MODEL")],
+    /,
+    *,
+    data: Path | None = None,
+    host: str = "127.0.0.1",
+    port: Annotated[int, _whole(0, 65_535)] = 7860,
+    examples: Path | None = None,
+    per_minute: Annotated[int | None, _whole(1, MAX_SEED)] = None,
+    device: Device = None,
+) -> None:
+    """Serve a page to speak to and see what is drawn, and the same as an HTTP API (needs the extra web).
+
+    Args:
+        model: run directory, the exported model in it, or the name of a shipped model
+        data: prepared corpus whose nearest pictures are shown beside those drawn
+        host: address to listen on; this machine alone unless given, 0.0.0.0 is every network that it is in
+        port: 0 chooses a free one
+        examples: folder with recordings and an examples.json; models of the built-in birds have some
+        per_minute: requests that one address may send in a minute; 120 unless given
+    """
+    from s2igan.web.serve import serve as serve_page
+
+    serve_page(model, data=data, host=host, port=port, examples=examples, per_minute=per_minute, device=device)
+
+
+@app.command
 def push(
     model: Annotated[Positional[Path], arg(metavar="MODEL")],
     repository: Annotated[Positional[str], arg(metavar="OWNER/NAME")],

@@ -137,13 +137,17 @@ class Listener:
         self, waves: Sequence[Float[np.ndarray, " _"]]
     ) -> tuple[Float[Tensor, "batch frames 40"], Int[Tensor, " batch"]]:
         """A padded batch for the speech encoder, and the lengths in frames; UserError where the model cannot hear."""
-        if self.speech_encoder.reads != "speech":
-            what, baseline = CANNOT_HEAR[self.speech_encoder.reads]
-            raise UserError(f"this model reads {what} and cannot hear: it was trained as the baseline {baseline}.")
+        self.check_hears()
         for wave in waves:
             self.check_length(wave, "the recording")
         mels = [self.spectrogram(wave) for wave in waves]
         return torch.nn.utils.rnn.pad_sequence(mels, batch_first=True), torch.tensor([*map(len, mels)])
+
+    def check_hears(self) -> None:
+        """UserError where the model reads something else than speech."""
+        if self.speech_encoder.reads != "speech":
+            what, baseline = CANNOT_HEAR[self.speech_encoder.reads]
+            raise UserError(f"this model reads {what} and cannot hear: it was trained as the baseline {baseline}.")
 
     def spectrogram(self, wave: Float[np.ndarray, " samples"]) -> Float[Tensor, "frames 40"]:
         """The normalised log-mel of a waveform at 22,050 Hz, as the speech encoder reads it."""
