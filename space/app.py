@@ -15,4 +15,5 @@ examples = EXAMPLES if model.exported is not None and "birds" in model.exported.
 app = make_app(Server(model, NAME, examples=examples), hosts=("*",), frames=FRAMES)
 
 if __name__ == "__main__":
-    uvicorn.run(app, host="0.0.0.0", port=int(os.environ.get("PORT", "7860")), server_header=False)
+    # The hub's proxy says in a header who asks, by which requests are counted.
+    uvicorn.run(app, host="0.0.0.0", port=7860, server_header=False, forwarded_allow_ips="*")

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from s2igan.pipeline import Drawn, SpeechToImage
 
 __all__ = ["Drawn", "Sharing", "SpeechToImage", "UserError", "__version__"]
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 HOMES = {
     "Drawn": "s2igan.pipeline",
     "Sharing": "s2igan.hub",
