@@ -563,8 +563,8 @@ def push(
     licence: str | None = None,
     consent: str | None = None,
     community: str | None = None,
-    label: tuple[str, ...] = (),
-    language: tuple[str, ...] = (),
+    label: UseAppendAction[tuple[str, ...]] = (),
+    language: UseAppendAction[tuple[str, ...]] = (),
     card: Path | None = None,
 ) -> None:
     """Put a model on the Hugging Face hub: its weights, its sizes and a card, and nothing else; private unless asked.
