@@ -88,6 +88,27 @@ def test_a_card_claims_nothing_that_was_not_stated(model, tmp_path):
     assert "Head 97 %" in text
 
 
+def test_a_whole_card_keeps_its_facts():
+    whole = "---\nlicense: other\nlanguage: [en]\ntags: [speech]\nmodel-index: []\n---\n\n# birds\n\nHead 97 %\n"
+    kept = hub.model_card(hub.Sharing(), whole)
+    assert front_matter(kept) | {"model-index": []} == {
+        "license": "other",
+        "language": ["en"],
+        "tags": ["s2igan", "speech-to-image", "speech"],
+        "model-index": [],
+    }
+    assert "# birds\n\nHead 97 %\n\n## The people who spoke" in kept
+    changed = hub.model_card(SHARING, whole)
+    assert (front_matter(changed)["license"], front_matter(changed)["language"]) == ("cc-by-nc-4.0", ["gbe"])
+
+
+def test_a_card_from_a_file(tmp_path):
+    (tmp_path / "card.md").write_text("Head 97 %")
+    assert hub.read_card(tmp_path / "card.md") == "Head 97 %"
+    with pytest.raises(UserError, match=r"none\.md: this card cannot be read"):
+        hub.read_card(tmp_path / "none.md")
+
+
 def test_a_name_that_is_none_and_a_hub_that_refuses(model, sent, monkeypatch):
     with pytest.raises(UserError, match="river: not a name on the hub; give owner/name"):
         model.push_to_hub("river")

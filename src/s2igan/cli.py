@@ -578,7 +578,7 @@ def push(
         community: whose language it is, and whom to ask
         label: labels that the community gave, such as Traditional Knowledge labels
         language: codes of the languages spoken (ISO 639)
-        card: Markdown file with what the card says of the model, such as scores
+        card: Markdown file with what the card says of the model, such as scores; it may begin with the hub's YAML
     """
     from s2igan.hub import Sharing, read_card
     from s2igan.pipeline import SpeechToImage

@@ -28,6 +28,15 @@ SHARED = (
 """Entries of a model's config that say how it is built; nothing else of it leaves the machine."""
 TAGS = ("s2igan", "speech-to-image")
 NOT_STATED = "not stated"
+USE = """## Use
+
+```python
+from s2igan import SpeechToImage
+
+model = SpeechToImage.from_pretrained("FOLDER-OR-NAME-OF-THIS-MODEL")
+model("description.wav", samples=4, seed=1).images[0].save("picture.png")
+```
+"""
 
 
 @dataclass(frozen=True)
@@ -57,46 +66,42 @@ def shared_config(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def model_card(sharing: Sharing, about: str) -> str:
-    """The card: what the hub reads (YAML), `about` the model (Markdown), how to use it, and whose voices these are."""
-    from huggingface_hub import ModelCardData
+    """The card: what the hub reads (YAML), `about` the model (Markdown), and whose voices these are.
 
-    facts = ModelCardData(
-        language=list(sharing.languages) or None,
-        license=sharing.licence,
-        library_name="s2igan",
-        tags=list(TAGS),
-    )
-    labels = ", ".join(sharing.labels)
+    `about` may be a whole card with YAML of its own, of which what `sharing` states takes the place.
+    """
+    from huggingface_hub import ModelCard, ModelCardData
+
+    if about.startswith("---"):
+        given = ModelCard(about, ignore_metadata_errors=True)
+        facts, text = given.data, given.text
+    else:
+        facts, text = (
+            ModelCardData(library_name="s2igan"),
+            f"# Spoken descriptions to images\n\n{about.strip()}\n\n{USE}",
+        )
+    facts.tags = list(dict.fromkeys([*TAGS, *(facts.tags or [])]))
+    facts.license = sharing.licence or facts.license
+    facts.language = list(sharing.languages) or facts.language
     return f"""---
 {facts.to_yaml()}
 ---
 
-# Spoken descriptions to images
-
-{about.strip()}
-
-## Use
-
-```python
-from s2igan import SpeechToImage
-
-model = SpeechToImage.from_pretrained("FOLDER-OR-NAME-OF-THIS-MODEL")
-model("description.wav", samples=4, seed=1).images[0].save("picture.png")
-```
+{text.strip()}
 
 ## The people who spoke
 
 - Consent: {sharing.consent or NOT_STATED}
 - Community: {sharing.community or NOT_STATED}
-- Licence: {sharing.licence or NOT_STATED}
-- Labels: {labels or NOT_STATED}
+- Licence: {facts.license or NOT_STATED}
+- Labels: {", ".join(sharing.labels) or NOT_STATED}
 
 Here are networks' weights and sizes. No recording and no picture that they learnt from is here, and no speaker's name.
 """
 
 
 def read_card(path: Path) -> str:
-    """The text of a card's first part; UserError where it cannot be read."""
+    """The text of a card; UserError where it cannot be read."""
     try:
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
