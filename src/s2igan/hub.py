@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from s2igan.checkpoint import MODEL_FILES
 from s2igan.errors import UserError
@@ -72,14 +72,10 @@ def model_card(sharing: Sharing, about: str) -> str:
     """
     from huggingface_hub import ModelCard, ModelCardData
 
+    facts, text = ModelCardData(library_name="s2igan"), f"# Spoken descriptions to images\n\n{about}\n\n{USE}"
     if about.startswith("---"):
         given = ModelCard(about, ignore_metadata_errors=True)
-        facts, text = given.data, given.text
-    else:
-        facts, text = (
-            ModelCardData(library_name="s2igan"),
-            f"# Spoken descriptions to images\n\n{about.strip()}\n\n{USE}",
-        )
+        facts, text = cast(ModelCardData, given.data), given.text
     facts.tags = list(dict.fromkeys([*TAGS, *(facts.tags or [])]))
     facts.license = sharing.licence or facts.license
     facts.language = list(sharing.languages) or facts.language

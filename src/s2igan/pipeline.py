@@ -253,7 +253,7 @@ class SpeechToImage(Listener):
 
         Args:
             sharing: what the card says of the people whose voices these are; nothing is claimed unless given.
-            card: what the card says of the model, in Markdown, perhaps with the hub's YAML; method and size unless given.
+            card: what the card says of the model, in Markdown, perhaps with the hub's YAML.
 
         Raises:
             UserError: the model was made from networks, not read; or the directory cannot be written.
