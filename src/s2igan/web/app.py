@@ -39,6 +39,8 @@ STATIC = HERE / "static"
 EXAMPLES = HERE / "examples"
 """Recordings of the built-in birds: examples.json lists file, sentence and voice."""
 LOOPBACK = ("localhost", "127.0.0.1", "::1", "[::1]")
+SAMPLES, STEPS = 4, 5
+"""Images where a request does not say how many, or the limit where that is lower."""
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; media-src 'self' blob:; "
     "connect-src 'self' data:; base-uri 'none'; form-action 'none'; frame-ancestors {frames}"
@@ -103,14 +105,8 @@ def make_app(server: Server, *, hosts: tuple[str, ...] = LOOPBACK, frames: str =
     rate, drawing_now, inside = Rate(limits.per_minute), anyio.Semaphore(1), [0]
 
     async def draw_in_turn(task: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-        if inside[0] >= limits.waiting:
-            raise RefusedError(503, "Too many are drawing just now; try again in a few seconds.", {"Retry-After": "5"})
-        inside[0] += 1
-        try:
-            async with drawing_now:
-                return await anyio.to_thread.run_sync(task)
-        finally:
-            inside[0] -= 1
+        async with drawing_now:
+            return await anyio.to_thread.run_sync(task)
 
     def guarded(answer: Callable[[Request], Awaitable[dict[str, Any]]]) -> Callable[[Request], Awaitable[Response]]:
         async def endpoint(request: Request) -> Response:
@@ -120,14 +116,20 @@ def make_app(server: Server, *, hosts: tuple[str, ...] = LOOPBACK, frames: str =
                 seconds = str(int(wait) + 1)
                 sentence = f"That were {limits.per_minute} requests in a minute; go on in {seconds} seconds."
                 raise RefusedError(429, sentence, {"Retry-After": seconds})
-            return JSONResponse(await answer(request))
+            if inside[0] >= limits.waiting:  # from their uploads on, so that these cannot fill the memory
+                raise RefusedError(503, "Too many draw here now; try again in a few seconds.", {"Retry-After": "5"})
+            inside[0] += 1
+            try:
+                return JSONResponse(await answer(request))
+            finally:
+                inside[0] -= 1
 
         return endpoint
 
     async def draw(request: Request) -> dict[str, Any]:
         options = _options(request.query_params, truncation=float, guidance=float)
         counts = _options(request.query_params, samples=int, seed=int)
-        samples, seed = counts.get("samples", 4), counts.get("seed", 1)
+        samples, seed = counts.get("samples", min(SAMPLES, limits.samples)), counts.get("seed", 1)
         _at_most("samples", samples, limits.samples)
         content = await _body(request, limits.max_bytes, limits)
         if not content:
@@ -136,7 +138,7 @@ def make_app(server: Server, *, hosts: tuple[str, ...] = LOOPBACK, frames: str =
 
     async def interpolate(request: Request) -> dict[str, Any]:
         counts = _options(request.query_params, steps=int, seed=int)
-        steps, seed = counts.get("steps", 5), counts.get("seed", 1)
+        steps, seed = counts.get("steps", min(STEPS, limits.steps)), counts.get("seed", 1)
         _at_most("steps", steps, limits.steps)
         body = await _body(request, 3 * limits.max_bytes, limits)  # base64 takes four bytes for three
         first, last = _two_recordings(body)

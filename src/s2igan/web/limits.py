@@ -25,7 +25,7 @@ class Limits:
     per_minute: int = 120
     """Requests of one address."""
     waiting: int = 16
-    """Requests at once, drawing and waiting; one is drawn at a time."""
+    """Requests at once, from their uploads on; one is drawn at a time."""
     upload_seconds: float = 30.0
     """In which a recording must have arrived."""
 

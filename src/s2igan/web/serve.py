@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import socket
 from dataclasses import replace
 from pathlib import Path
 
@@ -49,20 +50,21 @@ def serve(
         examples = EXAMPLES
     server = Server(loaded, Path(model).name, finder, limits, examples)
     app = make_app(server, hosts=LOOPBACK if is_loopback(host) else ("*",))
-    config = uvicorn.Config(app, host=host, port=port, log_level="warning", server_header=False, timeout_keep_alive=5)
+    config = uvicorn.Config(app, log_level="warning", server_header=False, timeout_keep_alive=5)
     try:
-        socket = config.bind_socket()
-    except SystemExit:
-        raise UserError(f"--host {host} --port {port}: cannot listen there; choose another port.") from None
+        listening = socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise UserError(f"--host {host} --port {port}: cannot listen there ({reason}); choose another.") from error
     shown = f"[{host}]" if ":" in host else host
-    print(f"Open http://{shown}:{socket.getsockname()[1]} in a browser; Ctrl-C ends it.", flush=True)
+    print(f"Open http://{shown}:{listening.getsockname()[1]} in a browser; Ctrl-C ends it.", flush=True)
     if not is_loopback(host):
         print(
             f"Listening on {host}: whoever reaches this machine may use it. Browsers give the microphone only to pages "
             "of https or of this machine itself; put a proxy with a certificate in front.",
             flush=True,
         )
-    uvicorn.Server(config).run(sockets=[socket])
+    uvicorn.Server(config).run(sockets=[listening])
 
 
 def is_loopback(host: str) -> bool:
