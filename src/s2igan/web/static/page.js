@@ -11,6 +11,7 @@ const element = (id) => document.getElementById(id);
 const history = [];
 let current = null; // the recording in use: { blob, name, file, url }; the name is for people, the file to be saved as
 let busy = false;
+let changed = false; // the recording or an option, while the pictures before were drawn
 
 function make(tag, properties = {}, ...children) {
   const made = Object.assign(document.createElement(tag), properties);
@@ -59,6 +60,7 @@ async function alone(sentence, task) {
     busy = false;
     delete document.body.dataset.busy;
   }
+  if (changed) draw();
 }
 
 function wholeNumber(input) {
@@ -79,6 +81,8 @@ function use(blob, file, name = file) {
 }
 
 function draw() {
+  changed = busy;
+  if (busy) return null;
   const recording = current;
   return alone("Drawing…", async () => {
     const samples = wholeNumber(element("samples"));
@@ -193,12 +197,11 @@ element("between").addEventListener("click", () => {
 element("file").addEventListener("change", (event) => {
   const [file] = event.target.files;
   event.target.value = ""; // the same file may be chosen again
-  if (file && !busy) use(file, file.name);
+  if (file) use(file, file.name);
 });
 
 for (const button of document.querySelectorAll(".example")) {
   button.addEventListener("click", async () => {
-    if (busy) return;
     try {
       const answer = await fetch(`examples/${button.dataset.file}`);
       if (!answer.ok) throw new Error();
@@ -228,7 +231,6 @@ element("record").addEventListener("click", async () => {
     recording.stop();
     return;
   }
-  if (busy) return;
   complain("");
   try {
     recording = await startRecording(limits.seconds, (seconds) => {
