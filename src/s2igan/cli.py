@@ -9,7 +9,7 @@ import json
 import os
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -95,6 +95,7 @@ Pretrained = Annotated[
         "on the Hugging Face hub such as madebyollin/taesd",
     ),
 ]
+Recordings = Annotated[Positional[tuple[str, ...]], arg(metavar="AUDIO [AUDIO ...]", help_behavior_hint="(required)")]
 InitParts = tuple[Literal["all", "speech", "autoencoder"], ...]
 
 Options = Annotated[PrepareOptions, OmitArgPrefixes, UseAppendAction]
@@ -115,6 +116,10 @@ class Drawing:
     """same seed, same images"""
     out: Path = Path("generated")
     """directory for the images"""
+    truncation: float | None = None
+    """keep the noise within so many standard deviations: less variety, fewer odd images"""
+    guidance: float | None = None
+    """latent flow only: how strictly it follows the words; the model's own unless given"""
     device: Device = None
 
 
@@ -394,7 +399,7 @@ def models() -> None:
         config = ExportedModel.read(directory).generator_config()
         print(f"{name:{max(map(len, found))}}  {config.method}; {config.resolutions[-1]} px")
     if not found:
-        print("None: they lie in the folder models of the repository, and this installation is without it.")
+        print("None: this installation is without them.")
 
 
 @app.command
@@ -422,7 +427,7 @@ def show(
 
 @app.command
 def generate(
-    audio: Annotated[Positional[tuple[Path, ...]], arg(metavar="AUDIO [AUDIO ...]", help_behavior_hint="(required)")],
+    audio: Recordings,
     /,
     *,
     drawing: Annotated[Drawing, OmitArgPrefixes],
@@ -430,13 +435,86 @@ def generate(
     """Draw what recordings describe: a PNG per sample and a contact sheet; one JSON line per PNG on stdout.
 
     Args:
-        audio: sound files (wav, flac, ogg, mp3)
+        audio: sound files, folders of them, patterns such as 'said/*.wav', or - for standard input
     """
-    if not audio:
-        raise UserError(
-            "no recording was named; give at least one sound file, as in s2igan generate --model RUN a.wav."
-        )
     _generate(audio, drawing)
+
+
+@app.command
+def record(
+    out: Annotated[Positional[Path], arg(metavar="OUT.wav")],
+    /,
+    *,
+    seconds: float = 20.0,
+    microphone: str | None = None,
+) -> None:
+    """Record a description with the microphone, until Enter is pressed (needs the extra mic).
+
+    Args:
+        out: wav file to write
+        seconds: when to stop if Enter is not pressed
+        microphone: name or number of an input device, as python -m sounddevice lists them
+    """
+    from s2igan.record import record as record_to
+
+    print("Speak; press Enter when you are done.", file=sys.stderr)
+    length = record_to(out, seconds=seconds, microphone=microphone)
+    print(f"Recording: {out} ({length:.1f} s)")
+
+
+@app.command
+def embed(
+    audio: Recordings,
+    /,
+    *,
+    model: Path,
+    out: Path = Path("embeddings.parquet"),
+    device: Device = None,
+) -> None:
+    """Write the speech embeddings of recordings to a Parquet table: audio, speech_seconds, embedding.
+
+    Args:
+        audio: sound files, folders of them, patterns such as 'said/*.wav', or - for standard input
+        model: run directory, the exported model in it, or the name of a shipped model
+        out: table to write
+    """
+    from s2igan.generate import embed_files, find_recordings
+    from s2igan.pipeline import SpeechToImage
+
+    loaded = SpeechToImage.load(model, device)
+    _report_each(embed_files(loaded, find_recordings(audio), out))
+    print(f"Embeddings: {out}")
+
+
+@app.command
+def retrieve(
+    queries: Annotated[Positional[tuple[str, ...]], arg(metavar="QUERY [QUERY ...]", help_behavior_hint="(required)")],
+    /,
+    *,
+    model: Path,
+    data: Path,
+    k: Count = 10,
+    split: str = "all",
+    out: Path = Path("found"),
+    device: Device = None,
+) -> None:
+    """Find in a prepared corpus the pictures nearest to a recording, or the recordings nearest to a picture.
+
+    Prints one JSON line for everything found, and writes a contact sheet. Only stage 1 of a run need be finished.
+
+    Args:
+        queries: sound files, pictures, folders of sound files, or patterns
+        model: run directory, or the name of a shipped model
+        data: directory that s2igan prepare made
+        k: how many to find for each
+        split: where to look: train, validation, development, test or all
+        out: directory for the contact sheet
+    """
+    from s2igan.finding import Finder, find_files
+    from s2igan.generate import find_recordings
+
+    wanted = find_recordings(queries)
+    _report_each(find_files(Finder.load(model, data, split, device), wanted, out, k))
 
 
 @app.command
@@ -453,11 +531,105 @@ def speak(
         sentence: what to say; put it in quotation marks
         voice: who says it, such as espeak:en-gb or espeak:en-us+f3?rate=150
     """
-    from s2igan.pipeline import speak_to_file
+    from s2igan.generate import speak_to_file
 
     devices.choose_device(drawing.device)  # before a sound file is left behind
     stem = re.sub(r"[^\w]+", "-", sentence.lower()).strip("-")[:MAX_STEM].rstrip("-") or "sentence"
-    _generate((speak_to_file(sentence, voice, drawing.out / f"{stem}.wav"),), drawing)
+    _generate((str(speak_to_file(sentence, voice, drawing.out / f"{stem}.wav")),), drawing)
+
+
+@app.command
+def serve(
+    model: Annotated[Positional[Path], arg(metavar="MODEL")],
+    /,
+    *,
+    data: Path | None = None,
+    host: str = "127.0.0.1",
+    port: Annotated[int, _whole(0, 65_535)] = 7860,
+    examples: Path | None = None,
+    per_minute: Annotated[int | None, _whole(1, MAX_SEED)] = None,
+    device: Device = None,
+) -> None:
+    """Serve a page to speak to and see what is drawn, and the same as an HTTP API (needs the extra web).
+
+    Args:
+        model: run directory, the exported model in it, or the name of a shipped model
+        data: prepared corpus whose nearest pictures are shown beside those drawn
+        host: address to listen on; this machine alone unless given, 0.0.0.0 is every network that it is in
+        port: 0 chooses a free one
+        examples: folder with recordings and an examples.json; models of the built-in birds have some
+        per_minute: requests that one address may send in a minute; 120 unless given
+    """
+    from s2igan.web.serve import serve as serve_page
+
+    serve_page(model, data=data, host=host, port=port, examples=examples, per_minute=per_minute, device=device)
+
+
+@app.command
+def push(
+    model: Annotated[Positional[Path], arg(metavar="MODEL")],
+    repository: Annotated[Positional[str], arg(metavar="OWNER/NAME")],
+    /,
+    *,
+    public: bool = False,
+    licence: str | None = None,
+    consent: str | None = None,
+    community: str | None = None,
+    label: UseAppendAction[tuple[str, ...]] = (),
+    language: UseAppendAction[tuple[str, ...]] = (),
+    card: Path | None = None,
+) -> None:
+    """Put a model on the Hugging Face hub: its weights, its sizes and a card, and nothing else; private unless asked.
+
+    Args:
+        model: run directory, the exported model in it, or the name of a shipped model
+        repository: where to; it is made if it is not there
+        public: whoever looks may see a repository that is made here
+        licence: identifier of a licence as the hub knows it, such as cc-by-nc-4.0
+        consent: who agreed to what, and how, in a sentence
+        community: whose language it is, and whom to ask
+        label: labels that the community gave, such as Traditional Knowledge labels
+        language: codes of the languages spoken (ISO 639)
+        card: Markdown file with what the card says of the model, such as scores; it may begin with the hub's YAML
+    """
+    from s2igan.hub import Sharing, read_card
+    from s2igan.pipeline import SpeechToImage
+
+    sharing = Sharing(licence, consent, community, label, language)
+    about = None if card is None else read_card(card)
+    loaded = SpeechToImage.load(model, "cpu")
+    address = loaded.push_to_hub(repository, sharing=sharing, card=about, private=not public)
+    print(f"Model: {address} ({'public' if public else 'private, if it was made now'})")
+
+
+@app.command
+def forget(
+    speaker: Annotated[Positional[str], arg(metavar="SPEAKER")],
+    /,
+    *,
+    data: Path,
+    runs: Path = Path("runs"),
+) -> None:
+    """Take a speaker out of a prepared corpus, and list the runs that were trained with them.
+
+    Args:
+        speaker: name or pseudonym, as the manifest has it
+        data: directory that s2igan prepare made
+        runs: folder to search for runs on this corpus
+    """
+    from s2igan.forget import forget_speaker
+
+    forgotten = forget_speaker(speaker, data, runs)
+    print(f"{data}: {forgotten.utterances:,} utterances of {speaker} are gone from the store and its manifest.")
+    print("Their recordings are in the source, which is only read. Delete them, or the next prepare brings them back:")
+    for path in forgotten.recordings:
+        print(f"  {path}")
+    if forgotten.runs:
+        print("Trained with them, so that weights, pages and sheets may hold the voice; delete and train anew:")
+    else:
+        print(f"No run in {runs} was trained with them.")
+    for path in forgotten.runs:
+        print(f"  {path}")
 
 
 @app.command
@@ -643,12 +815,20 @@ def report(model: Path) -> None:
     print(f"Report: {path}")
 
 
-def _generate(audio: Sequence[Path], drawing: Drawing) -> None:
-    from s2igan.pipeline import SpeechToImage, generate_files
+def _generate(audio: Sequence[str], drawing: Drawing) -> None:
+    from s2igan.generate import find_recordings, generate_files
+    from s2igan.pipeline import SpeechToImage
 
-    failed = False
+    recordings = find_recordings(audio)
     model = SpeechToImage.load(drawing.model, drawing.device)
-    for result in generate_files(model, audio, drawing.out, drawing.samples, drawing.seed):
+    options = {"truncation": drawing.truncation, "guidance": drawing.guidance}
+    _report_each(generate_files(model, recordings, drawing.out, drawing.samples, drawing.seed, **options))
+
+
+def _report_each(results: Iterable[dict[str, Any] | UserError]) -> None:
+    """Prints records as JSON lines and errors as sentences; exits with status 1 after the last where there were any."""
+    failed = False
+    for result in results:
         if isinstance(result, UserError):
             _complain(result)
             failed = True
