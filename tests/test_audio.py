@@ -12,7 +12,7 @@ import soundfile
 import torch
 from safetensors.torch import load_file
 
-from s2igan import audio
+from s2igan import audio, sound_files
 from s2igan.errors import UserError
 
 GOLDEN = Path(__file__).parent / "golden" / "mel.safetensors"
@@ -254,8 +254,11 @@ def test_missing_and_unreadable_files_are_refused_by_name(tmp_path):
     with pytest.raises(UserError, match=r"nowhere\.wav: no such sound file"):
         audio.load_audio(tmp_path / "nowhere.wav")
     (tmp_path / "text.mp3").write_text("this is not sound")
-    with pytest.raises(UserError, match=r"text\.mp3: not a readable sound file"):
+    with pytest.raises(UserError, match=r"text\.mp3: this is a text, no sound"):
         audio.load_audio(tmp_path / "text.mp3")
+    (tmp_path / "noise.mp3").write_bytes(bytes(range(7, 256)) * 9)
+    with pytest.raises(UserError, match=r"noise\.mp3: not a readable sound file"):
+        audio.load_audio(tmp_path / "noise.mp3")
     with pytest.raises(UserError, match="no such sound file"):
         audio.load_audio(tmp_path)
 
@@ -298,7 +301,7 @@ def test_a_name_too_long_for_any_disk_is_a_missing_file():
 
 def test_a_file_that_may_not_be_read_is_not_called_damaged(tmp_path, monkeypatch):
     soundfile.write(tmp_path / "a.wav", tone(1.0), audio.SAMPLE_RATE)
-    monkeypatch.setattr(audio.os, "access", lambda path, mode: False)  # the tests may run as root
+    monkeypatch.setattr(sound_files.os, "access", lambda path, mode: False)  # the tests may run as root
 
     def refuse(path):
         raise soundfile.LibsndfileError(2)

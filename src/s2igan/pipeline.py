@@ -16,7 +16,7 @@ from jaxtyping import Bool, Float, Int, UInt8
 from PIL import Image
 from torch import Tensor
 
-from s2igan.audio import load_audio, log_mel, resampled
+from s2igan.audio import load_audio, log_mel, of_array
 from s2igan.devices import choose_device
 from s2igan.errors import UserError
 from s2igan.files import atomic_write, disk_errors
@@ -40,7 +40,7 @@ CANNOT_HEAR = {
 """What models read that are no use for a recording, and which baseline each is."""
 
 Audio = str | os.PathLike[str] | tuple[np.ndarray, int]
-"""A sound file, or an array (samples,) or (samples, channels) with its sample rate in Hz."""
+"""A sound file, or an array (samples,), (samples, channels) or (channels, samples) with its sample rate in Hz."""
 
 
 @dataclass(frozen=True)
@@ -226,22 +226,10 @@ def waveform(audio: Audio) -> Float[np.ndarray, " samples"]:
     """
     if not isinstance(audio, tuple):
         return load_audio(Path(audio))
-    samples, rate = np.asarray(audio[0]), audio[1]
-    if samples.ndim not in (1, 2) or samples.size == 0 or samples.dtype.kind not in "iuf":
-        raise UserError(
-            f"the array is {samples.dtype}{list(samples.shape)}: give numbers as (samples,) or (samples, channels)."
-        )
-    if rate <= 0:
-        raise UserError(f"the array has a sample rate of {rate} Hz: give (samples, rate) with the rate in Hz.")
-    if samples.dtype.kind == "f":
-        wave = samples.astype(np.float32)
-    else:
-        limits = np.iinfo(samples.dtype)
-        half = (limits.max - limits.min + 1) / 2
-        wave = ((samples.astype(np.float64) - limits.min) / half - 1.0).astype(np.float32)
-    if wave.ndim == 2:
-        wave = wave.mean(axis=1)
-    return resampled(wave, rate, "the array")
+    samples, rate = audio
+    if np.ndim(samples) == 0 and np.ndim(rate) > 0:
+        raise UserError("the array comes second, after its sample rate: give (samples, rate) with the rate in Hz.")
+    return of_array(np.asarray(samples), float(rate), "the array")
 
 
 def to_pixels(images: Float[Tensor, "batch 3 height width"]) -> UInt8[np.ndarray, "batch height width 3"]:
