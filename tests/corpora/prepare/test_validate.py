@@ -36,7 +36,7 @@ def spoil(source):
     recording(source / "audio/p04_1.wav", 6, seconds=61)
     shutil.copy(source / "audio/p05_1.wav", source / "audio/p05_2.wav")
     picture(source / "images/lone.png", 77)
-    (source / "audio/odd.m4a").write_bytes(b"x")
+    (source / "audio/odd.dss").write_bytes(b"x")
 
 
 def test_it_finds_what_prepare_rejects_and_the_same_splits(tmp_path):
@@ -67,7 +67,7 @@ def test_counts_per_reason_and_examples(tmp_path):
         "    1  too short",
         "    1  too long",
         "    1  the same recording",
-        "        audio/odd.m4a: .m4a cannot be decoded; convert it to a wav or mp3",
+        "        audio/odd.dss: .dss cannot be decoded; convert it to a wav or mp3",
         "        images/lone.png: a picture without a description: there is no lone.wav, .mp3 or the like",
     ):
         assert line in words

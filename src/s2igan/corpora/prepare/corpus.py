@@ -95,7 +95,7 @@ def prepare_corpus(
             raise UserError(f"{out / SOURCE}: no description can be used; s2igan validate says why.")
         atomic_write_json(out / STATE, {"corpus": name, "seed": seed, **asdict(options)})
         write_manifest(out / MANIFEST, split.rows)
-        for note in (*tidy.notes, *split.notes):
+        for note in (*corpus.notes, *tidy.notes, *split.notes):
             say(note)
         report = build_store(
             out / MANIFEST,
@@ -208,7 +208,7 @@ def read_corpus(name: str, path: Path, options: ReadOptions, left_out: Sequence[
         )
         for problem in problems
     ]
-    return Corpus(rows, {below(image): box for image, box in corpus.boxes.items()}, tuple(problems))
+    return Corpus(rows, {below(image): box for image, box in corpus.boxes.items()}, tuple(problems), corpus.notes)
 
 
 def below(path: str) -> str:

@@ -135,7 +135,7 @@ def validate_source(
         unspoken=sum(not row.audio for row in usable),
         rejected=rejected,
         n_rejected=lost,
-        notes=(*tidy.notes, *(split.notes if split else ())),
+        notes=(*found.notes, *tidy.notes, *(split.notes if split else ())),
     )
 
 
