@@ -61,6 +61,17 @@ def load_audio(
         UserError: naming the file, if it is missing, no sound, unreadable, empty or cut off, the times do not lie in
             it, the part is longer than `max_seconds`, or its sound fails `check_waveform`.
     """
+    wave, rate = decoded(path, start_seconds, end_seconds, max_seconds)
+    return resampled(wave, rate, str(path), max_seconds)
+
+
+def decoded(
+    path: str | Path,
+    start_seconds: float | None = None,
+    end_seconds: float | None = None,
+    max_seconds: float = MAX_SECONDS,
+) -> tuple[Float[np.ndarray, " samples"], int]:
+    """As `load_audio`, at the file's own rate (Hz), which is given back, and without `check_waveform`."""
     path = Path(path)
     with open_sound(path) as sound:
         rate = sound.rate
@@ -76,7 +87,7 @@ def load_audio(
         if sound.total is None:
             read_to_end = stop is None or len(wave) < stop - start
             _check_part(path, start_seconds, end_seconds, rate, start + len(wave) if read_to_end else stop or 0)
-    return resampled(wave, rate, str(path), max_seconds)
+    return wave, rate
 
 
 def _check_part(path: Path, start_seconds: float | None, end_seconds: float | None, rate: int, total: int) -> None:

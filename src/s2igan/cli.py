@@ -11,6 +11,7 @@ import re
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from json import dumps
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -213,9 +214,15 @@ def validate(
     corpus: str | None = None,
     seed: Seed = 0,
     speaker_disjoint: bool = False,
+    quick: bool = False,
+    json: Annotated[bool, arg(name="json")] = False,
+    fix_list: Path | None = None,
     jobs: Jobs = None,
 ) -> None:
     """Read and decode a whole source without changing anything, and say what s2igan prepare would reject.
+
+    Faults are grouped by kind, the worst first, each with what to do; recordings that are clipped, noisy, faint or
+    mostly silent are pointed out.
 
     Exits with status 1 where that is more than 20 %, or nothing is left.
 
@@ -224,12 +231,17 @@ def validate(
         corpus: what it is, one of those that s2igan corpora lists; recognised by its layout unless given
         seed: of the splits that are shown
         speaker_disjoint: no speaker is in two splits
+        quick: look at names and first bytes only, and decode nothing
+        json: print everything as JSON
+        fix_list: CSV to write for whoever recorded: each file, what is wrong, and what to do
         jobs: processes; one per core unless given
     """
-    from s2igan.corpora.prepare.validate import in_words, validate_source
+    from s2igan.corpora.prepare.validate import as_json, in_words, validate_source, write_fix_list
 
-    findings = validate_source(source, corpus, seed=seed, speaker_disjoint=speaker_disjoint, jobs=jobs)
-    print(in_words(source, findings))
+    findings = validate_source(source, corpus, seed=seed, speaker_disjoint=speaker_disjoint, jobs=jobs, quick=quick)
+    print(dumps(as_json(findings), indent=2, ensure_ascii=False) if json else in_words(source, findings))
+    if fix_list is not None:
+        write_fix_list(fix_list, source, findings)
     if not findings.passes:
         raise UserError(
             f"{source}: {findings.n_rejected:,} of {findings.total:,} cannot be used, more than 20 %; mend them, or "

@@ -7,11 +7,13 @@ source and then asks for a file by the end of its path, or by its base name. Wha
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import posixpath
 import re
 import unicodedata
+import zlib
 from collections.abc import Callable, Iterable, Iterator
 from functools import cached_property
 from pathlib import Path
@@ -33,6 +35,7 @@ AUDIO_SUFFIXES = FILM_SUFFIXES | {
 }  # fmt: skip
 """All importers know these; what a file is, its first bytes say when it is decoded."""
 
+GZIP = b"\x1f\x8b"
 LITTER = frozenset({"thumbs.db", "desktop.ini", "__macosx", "@eadir", "icon\r"})
 """What operating systems leave behind; skipped in silence, as is everything whose name begins with a dot."""
 
@@ -136,6 +139,32 @@ class Tree:
         """
         text = decode(self._bytes(path))
         return [line for line in (line.strip() for line in re.split(r"[\r\n]+", text)) if line]
+
+    def read_text(self, path: str) -> str:
+        """A text as `read_lines` decodes it; UserError where it cannot be read."""
+        return decode(self._bytes(path))
+
+    def read_json_lines(self, path: str) -> Iterator[dict[str, Any]]:
+        """The objects of a file of JSON lines, also compressed by gzip.
+
+        Raises:
+            UserError: the file cannot be read, or a line is no JSON object.
+        """
+        raw = self._bytes(path)
+        try:
+            text = decode(gzip.decompress(raw) if raw.startswith(GZIP) else raw)
+        except (OSError, EOFError, zlib.error) as error:
+            raise UserError(f"{self.source / path}: not readable as gzip ({error}); fetch it again.") from error
+        for number, line in enumerate(text.splitlines(), start=1):
+            if not line.strip():
+                continue
+            try:
+                entry = json.loads(line)
+            except (ValueError, RecursionError) as error:
+                raise UserError(f"{self.source / path}: line {number} is no JSON ({error}); fetch it again.") from error
+            if not isinstance(entry, dict):
+                raise UserError(f"{self.source / path}: line {number} is no JSON object; fetch it again.")
+            yield entry
 
     def read_json(self, path: str, object_hook: Callable[[dict[str, Any]], Any] | None = None) -> Any:
         """Raises UserError where the file cannot be read or is no JSON."""

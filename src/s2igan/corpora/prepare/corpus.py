@@ -24,6 +24,7 @@ from s2igan.corpora.importers.source_files import Tree, base_name, stem
 from s2igan.corpora.prepare.archives import read_state, unpack
 from s2igan.corpora.prepare.duplicates import Cleaned, cleaned, equal_files, published
 from s2igan.corpora.prepare.options import PrepareOptions
+from s2igan.corpora.prepare.quality import trimmed
 from s2igan.corpora.prepare.splits import with_splits
 from s2igan.corpora.registry import IMPORTERS, PUBLISHED, importer
 from s2igan.data.layout import REJECTED, STORE
@@ -83,6 +84,7 @@ def prepare_corpus(
         if options.text_embeddings:
             keep_text_embeddings(name, folder, corpus.rows, out, say=say)
         rows, unspoken = speak(name, corpus.rows, out, options.voice, seed, jobs=jobs, say=say)
+        rows = trimmed(rows, out, jobs) if options.trim_silence else rows
         tidy = clean(name, rows, out)
         split = with_splits(
             tidy.rows,

@@ -25,6 +25,8 @@ class PrepareOptions:
     """keep names, birth years, places and devices of speakers where the corpus has them"""
     allow_rejected: bool = False
     """go on where over 20 % of the corpus cannot be used"""
+    trim_silence: bool = False
+    """leave out the silence before and after what is said, but for a fifth of a second"""
     text_embeddings: bool = False
     """of cub and oxford102, keep the char-CNN-RNN embeddings of a StackGAN pack in the source for the recipe
     stackgan-v2-text-reed"""
