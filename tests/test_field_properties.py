@@ -1,6 +1,6 @@
-"""Whatever is in a file: a decoder gives the right samples or pixels, or a sentence; and it does not refuse what is valid.
+"""Whatever is in a file: a decoder gives the right samples or pixels, or a sentence; and what is valid is not refused.
 
-S2IGAN_CASES sets how many files of each kind are made: 25 with the other tests, so about a hundred in all.
+S2IGAN_CASES sets how many files each test makes.
 """
 
 from __future__ import annotations
@@ -8,7 +8,9 @@ from __future__ import annotations
 import csv
 import io
 import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 from xml.sax.saxutils import quoteattr
 
 import numpy as np
@@ -49,6 +51,14 @@ CONTAINERS = [
     ("OGG", "OPUS"),
 ]
 CODED = ("ULAW", "ALAW", "IMA_ADPCM", "MS_ADPCM", "GSM610", "VORBIS", "OPUS")
+
+
+def outcome(read: Callable[..., Any], *arguments: Any) -> tuple[Any, str]:
+    """What is read, or the sentence of a refusal."""
+    try:
+        return read(*arguments), ""
+    except UserError as error:
+        return None, str(error)
 
 
 def alike(found: np.ndarray, expected: np.ndarray, coded: bool) -> bool:
@@ -113,11 +123,10 @@ def test_damaged_sounds_are_sound_or_a_sentence(
         else:
             content[at:at] = value
     (tmp_path / "a.wav").write_bytes(content)
-    try:
-        found = audio.load_audio(tmp_path / "a.wav")
-    except UserError as error:
-        assert str(error).startswith(str(tmp_path / "a.wav"))
-        assert len(str(error).splitlines()) == 1
+    found, refusal = outcome(audio.load_audio, tmp_path / "a.wav")
+    if refusal:
+        assert refusal.startswith(str(tmp_path / "a.wav"))
+        assert len(refusal.splitlines()) == 1
         return
     assert np.isfinite(found).all()
     assert audio.MIN_SAMPLES <= len(found) <= (audio.MAX_SECONDS + 1) * audio.SAMPLE_RATE
@@ -166,10 +175,9 @@ def test_pictures_are_pixels_or_a_sentence(
         at = int(damage[0] * (len(content) - 1))
         content[at : at + len(damage[1])] = damage[1]
     (tmp_path / "a.jpg").write_bytes(content)
-    try:
-        found = load_image(tmp_path / "a.jpg", 16)
-    except UserError as error:
-        assert str(error).startswith(str(tmp_path / "a.jpg"))
+    found, refusal = outcome(load_image, tmp_path / "a.jpg", 16)
+    if refusal:
+        assert refusal.startswith(str(tmp_path / "a.jpg"))
         assert damage is not None, (mode, format)
         return
     assert found.shape == (16, 16, 3)
@@ -209,10 +217,9 @@ def test_manifests_of_any_spreadsheet(
         expected.append(cells)
     path = tmp_path / ("m.tsv" if delimiter == "\t" else "m.csv")
     path.write_bytes(b"\xef\xbb\xbf" * mark + text.getvalue().encode())
-    try:
-        found = read_manifest(path)
-    except UserError as error:
-        assert any("/" in name or "\\" in name for row in rows for name in row[:2]), error
+    found, refusal = outcome(read_manifest, path)
+    if refusal:
+        assert any("/" in name or "\\" in name for row in rows for name in row[:2]), refusal
         return
     assert [(row.audio.partition("/")[0], row.text) for row in found] == [
         (cells[0].partition("/")[0], cells[2].strip() or None) for cells in expected
@@ -269,9 +276,8 @@ def test_trees_of_elan_are_rows_or_sentences(
     )
     for name in ("a.wav", "dog.jpg", "house.jpg"):
         (tmp_path / name).write_bytes(b"")
-    try:
-        corpus = IMPORTER.read(tmp_path, ReadOptions())
-    except UserError:
+    corpus, refusal = outcome(IMPORTER.read, tmp_path, ReadOptions())
+    if refusal:
         return
     assert corpus.rows
     for row in corpus.rows:

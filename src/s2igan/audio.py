@@ -19,6 +19,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from s2igan.errors import UserError
+from s2igan.sound_containers import MAX_SECONDS
 from s2igan.sound_files import MAX_MISSING_SECONDS, Reader, open_sound
 
 SAMPLE_RATE = 22_050  # Hz
@@ -33,7 +34,6 @@ FRAMES_AT_ONCE = 256  # whose spectra fit a core's cache
 
 MIN_FRAMES = 2  # whole windows
 MIN_SAMPLES = N_FFT + (MIN_FRAMES - 1) * HOP_LENGTH  # 771 samples, 35 ms
-MAX_SECONDS = 60.0
 CANCELLED = 0.5  # of the power of unrelated channels, below which they cancel each other in their mean
 MAX_CHANNELS = 8  # of an array whose channels come first
 MAX_PEAK = 2.0**31  # of whole numbers written as floats; of more no spectrogram in float32 can be made

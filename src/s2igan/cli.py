@@ -31,6 +31,7 @@ from s2igan import __version__, devices
 from s2igan.corpora.prepare.options import PrepareOptions
 from s2igan.corpora.registry import BUILT_IN, CAPTIONS, IMPORTERS, INDIVIDUALS, drawn_set
 from s2igan.errors import UserError
+from s2igan.sound_containers import MAX_SECONDS
 
 if TYPE_CHECKING:
     from s2igan.training.recipe import Recipe
@@ -214,6 +215,7 @@ def validate(
     corpus: str | None = None,
     seed: Seed = 0,
     speaker_disjoint: bool = False,
+    max_seconds: float = MAX_SECONDS,
     quick: bool = False,
     json: Annotated[bool, arg(name="json")] = False,
     fix_list: Path | None = None,
@@ -231,6 +233,7 @@ def validate(
         corpus: what it is, one of those that s2igan corpora lists; recognised by its layout unless given
         seed: of the splits that are shown
         speaker_disjoint: no speaker is in two splits
+        max_seconds: longer descriptions are left out
         quick: look at names and first bytes only, and decode nothing
         json: print everything as JSON
         fix_list: CSV to write for whoever recorded: each file, what is wrong, and what to do
@@ -238,7 +241,9 @@ def validate(
     """
     from s2igan.corpora.prepare.validate import as_json, in_words, validate_source, write_fix_list
 
-    findings = validate_source(source, corpus, seed=seed, speaker_disjoint=speaker_disjoint, jobs=jobs, quick=quick)
+    findings = validate_source(
+        source, corpus, seed=seed, speaker_disjoint=speaker_disjoint, jobs=jobs, quick=quick, max_seconds=max_seconds
+    )
     print(dumps(as_json(findings), indent=2, ensure_ascii=False) if json else in_words(source, findings))
     if fix_list is not None:
         write_fix_list(fix_list, source, findings)

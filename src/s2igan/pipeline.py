@@ -127,7 +127,7 @@ class SpeechToImage:
         """Images of one spoken description at the highest resolution.
 
         Raises:
-            UserError: the recording cannot be read, is silent, under two frames or over 60 s long, or `samples`
+            UserError: the recording cannot be read, is silent, under two frames or over 600 s long, or `samples`
                 or `seed` is out of range.
         """
         noise = self.noise(samples, seed)

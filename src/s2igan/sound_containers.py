@@ -10,6 +10,8 @@ import mmap
 from collections.abc import Callable
 from dataclasses import dataclass
 
+MAX_SECONDS = 600.0
+"""Of one description; elicited ones often last for minutes."""
 Bytes = bytes | bytearray | mmap.mmap
 
 UNKNOWN_LENGTH = 0x7FFF_0000

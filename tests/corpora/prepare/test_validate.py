@@ -15,6 +15,7 @@ from own_corpus import own_corpus, picture, recording
 from s2igan.corpora.importers.folder import IMPORTER
 from s2igan.corpora.prepare import validate as validate_module
 from s2igan.corpora.prepare.corpus import prepare_corpus
+from s2igan.corpora.prepare.options import PrepareOptions
 from s2igan.corpora.prepare.validate import as_json, detect, in_words, validate_source, write_fix_list
 from s2igan.data.manifest import read_manifest
 from s2igan.errors import UserError
@@ -27,7 +28,7 @@ def only_folders(monkeypatch):
 
 
 def check(source, **options):
-    return validate_source(source, **({"jobs": 1} | options))
+    return validate_source(source, **({"jobs": 1, "max_seconds": 60.0} | options))
 
 
 def spoil(source):
@@ -48,7 +49,7 @@ def test_it_finds_what_prepare_rejects_and_the_same_splits(tmp_path):
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
     findings = check(source)
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
-    report = prepare_corpus("folder", source, tmp_path / "out", size=16, jobs=1)
+    report = prepare_corpus("folder", source, tmp_path / "out", PrepareOptions(max_seconds=60), size=16, jobs=1)
     assert (findings.n_rejected, findings.total) == (report["rejected"], report["rows"])
     assert len(findings.usable) == report["utterances"]
     assert findings.hours == pytest.approx(report["hours"], rel=0.05)

@@ -105,6 +105,7 @@ def prepare_corpus(
             window=options.window,
             boxes=corpus.boxes,
             min_seconds=MIN_SECONDS,
+            max_seconds=options.max_seconds,
             left_out=[problem.record() for problem in (*corpus.problems, *unspoken, *tidy.problems)],
             validation_from_train=split.validation_from_train,
             jobs=jobs,

@@ -23,6 +23,7 @@ from s2igan.errors import UserError
 from s2igan.file_kinds import kind_of_file, mistaken
 from s2igan.files import atomic_write
 from s2igan.parallel import each_result, progress_bars
+from s2igan.sound_containers import MAX_SECONDS
 from s2igan.text_utils import counted
 
 EXAMPLES = 2
@@ -96,8 +97,8 @@ def _check(task: Task) -> _Checked:
     for item in task.items:
         path = task.root / item.path
         try:
-            wave, rate = decoded(path, item.start_seconds, item.end_seconds)
-            check_seconds(resampled(wave, rate, str(path)), task.min_seconds, str(path))
+            wave, rate = decoded(path, item.start_seconds, item.end_seconds, task.max_seconds)
+            check_seconds(resampled(wave, rate, str(path), task.max_seconds), task.min_seconds, str(path))
             checked.qualities[item] = quality(wave, rate)
         except UserError as error:
             checked.bad[item] = str(error).removeprefix(f"{path}: ").replace(str(path), item.path).rstrip(".")
@@ -149,6 +150,7 @@ def validate_source(
     speaker_disjoint: bool = False,
     jobs: int | None = None,
     quick: bool = False,
+    max_seconds: float = MAX_SECONDS,
 ) -> SourceFindings:
     """Decode every picture and recording of a source, and say what `prepare` would take and reject.
 
@@ -157,6 +159,7 @@ def validate_source(
     Args:
         corpus: is recognised by its layout unless given.
         quick: look at first bytes only, and decode nothing.
+        max_seconds: longer descriptions are left out.
 
     Raises:
         UserError: the source has another layout, or nothing in it can be used.
@@ -186,7 +189,7 @@ def validate_source(
 
         picture_of = {row.image: Item(row.image, box=found.boxes.get(row.image)) for row in rows}
         sounds = {_sound(row): None for row in rows if row.audio}
-        checked = _check_all(picture_of.values(), sounds, root, jobs, _look if quick else _check)
+        checked = _check_all(picture_of.values(), sounds, root, jobs, _look if quick else _check, max_seconds)
         bad = checked.bad
         split = with_splits(rows, seed=seed, speaker_disjoint=speaker_disjoint, same=tidy.same) if rows else None
         usable = []
@@ -254,9 +257,12 @@ def _check_all(
     root: Path,
     jobs: int | None,
     check: Callable[[Task], _Checked],
+    max_seconds: float,
 ) -> _Checked:
     tasks = [Task(root, "images", share, DECODED_SIDE) for share in in_shares(list(pictures), ITEMS_PER_TASK)]
-    tasks += [Task(root, "mels", share, "hann", MIN_SECONDS) for share in in_shares(list(sounds), ITEMS_PER_TASK)]
+    tasks += [
+        Task(root, "mels", share, "hann", MIN_SECONDS, max_seconds) for share in in_shares(list(sounds), ITEMS_PER_TASK)
+    ]
     if len(tasks) <= 4 or check is _look:
         jobs = 1  # other processes take longer to start than this takes
     found = _Checked({}, {})
