@@ -2,9 +2,9 @@
 
     python benchmarks/long_recordings.py --model models/birds --data runs/birds-64 [--seconds 30 120] [--queries 100]
 
-Of a split whose species are new to the model (`development`), each query is one caption, or captions of one species
-joined by pauses of 0.3 s until they last so long. Pictures of all its species are ranked by each; prints one JSON
-object with the mAP by species, beside that of single captions and chance.
+Of a split whose species are new to the model (`development`), each query is one caption, that caption repeated with
+pauses of 0.3 s until it lasts so long, or other captions of its species joined to it. Pictures of all its species are
+ranked by each; prints one JSON object with the mAP by species, beside chance.
 """
 
 from __future__ import annotations
@@ -59,25 +59,24 @@ def main() -> None:
     gallery = torch.cat([images(data.crops(chosen[at : at + 50], None)) for at in range(0, len(chosen), 50)]).numpy()
     species_of = data.classes[np.searchsorted(data.images, np.asarray(store.image_index)[data.utterances])]
     front_end = exported.front_end
-    queries: dict[float, list[np.ndarray]] = {seconds: [] for seconds in (0.0, *options.seconds)}
+    kinds = [("single", 0.0), *((kind, seconds) for kind in ("repeated", "joined") for seconds in options.seconds)]
+    queries: dict[tuple[str, float], list[np.ndarray]] = {kind: [] for kind in kinds}
     labels, lasting = [], dict.fromkeys(queries, 0.0)
     for number in range(options.queries):
         label = number % data.n_classes
         own = rng.permutation(data.utterances[species_of == label])[:60]
         waves = [load_audio(store.audio_path(int(index))) for index in own]
         labels.append(label)
-        for seconds, found in queries.items():
-            wave = torch.from_numpy(joined(waves, seconds))
+        for (kind, seconds), found in queries.items():
+            wave = torch.from_numpy(joined(waves if kind != "repeated" else waves[:1] * 60, seconds))
             mel = log_mel(wave, window=front_end.window, pad_mode=front_end.pad_mode)
             found.append(speech(*pad_mels([mel.numpy()]))[0].numpy())
-            lasting[seconds] += len(wave) / SAMPLE_RATE / options.queries
+            lasting[kind, seconds] += len(wave) / SAMPLE_RATE / options.queries
     relevant = same_label(np.array(labels), data.classes[chosen])
-    scores = {
-        f"{lasting[seconds]:.0f} s": round(
-            100 * mean_average_precision(cosine_similarity(np.stack(found), gallery), relevant), 1
-        )
-        for seconds, found in queries.items()
-    }
+    scores = {}
+    for (kind, seconds), found in queries.items():
+        score = mean_average_precision(cosine_similarity(np.stack(found), gallery), relevant)
+        scores[f"{kind}, {lasting[kind, seconds]:.0f} s"] = round(100 * score, 1)
     chance = rng.standard_normal((options.queries, gallery.shape[1]))
     facts = {"model": str(options.model), "split": options.split, "species": data.n_classes, "pictures": len(chosen)}
     guessed = round(100 * mean_average_precision(cosine_similarity(chance, gallery), relevant), 1)

@@ -34,7 +34,9 @@ def phone(path: Path, wave: np.ndarray, container: str, codec: str, rate: int, s
     import av
 
     samples = soxr.resample(wave, source_rate, rate) if rate != source_rate else wave
-    frame = av.AudioFrame.from_ndarray((samples[None] * 32767).round().astype(np.int16), format="s16", layout="mono")
+    frame = av.AudioFrame.from_ndarray(
+        (samples[None].clip(-1, 1) * 32767).round().astype(np.int16), format="s16", layout="mono"
+    )
     frame.sample_rate, frame.pts = rate, 0
     with av.open(str(path), "w", format=container) as file:
         stream = file.add_stream(codec, rate=rate, layout="mono")

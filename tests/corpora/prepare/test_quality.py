@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 import soundfile
 
-from field_sounds import RATE, voice
+from field_sounds import PHONES, RATE, phone, voice
 from own_corpus import own_corpus
+from s2igan.audio import decoded
 from s2igan.corpora.prepare.corpus import prepare_corpus
 from s2igan.corpora.prepare.options import PrepareOptions
 from s2igan.corpora.prepare.quality import LIMITS, quality, speech_span, warnings_of
@@ -37,6 +38,15 @@ def test_clipped_samples_are_counted(gain):
     assert quality(cut, RATE).clipped == pytest.approx(share, rel=0.3)
     assert quality(0.9 * cut, RATE).clipped == pytest.approx(share, rel=0.3)  # turned down afterwards
     assert quality(wave / gain, RATE).clipped == 0.0
+
+
+@pytest.mark.parametrize("suffix", ["m4a", "aac", "webm"])
+def test_what_a_phone_clipped_before_it_coded_it(tmp_path, suffix):
+    for gain, is_clipped in ((1.0, False), (2.5, False), (6.0, True)):
+        container, codec, rate = PHONES[suffix]
+        wave = np.clip(gain * voice(3.0, rate=rate), -1, 1)
+        path = phone(tmp_path / f"a.{suffix}", wave, container, codec, rate, source_rate=rate)
+        assert (quality(*decoded(path)).clipped > 1e-3) == is_clipped, gain
 
 
 @pytest.mark.parametrize(

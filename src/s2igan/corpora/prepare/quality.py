@@ -22,6 +22,8 @@ FLAT_SAMPLES = 3
 """Neighbours at the largest value that a microphone or a converter cut off."""
 FLAT = 0.999
 """Of the largest value."""
+TOP, BELOW_TOP = 0.9, 0.75
+"""Of full scale: a codec ripples flat tops, but more samples lie above the one than between both, unlike in speech."""
 LOUD = 0.25
 """Of full scale: below, nothing is clipped."""
 DARKEST_DB = -120.0
@@ -39,7 +41,7 @@ class Quality:
 
     seconds: float
     clipped: float
-    """Share of the samples that lie in flat tops."""
+    """Share of the samples that lie in flat tops, or where those were before a codec."""
     level_db: float
     """Of the louder frames, in decibels below full scale."""
     noise_db: float
@@ -66,7 +68,10 @@ def _clipped(wave: Float[np.ndarray, " samples"]) -> float:
         edges = np.flatnonzero(at_top[1:] != at_top[:-1])
         lengths = edges[1::2] - edges[::2]
         share += float(lengths[lengths >= FLAT_SAMPLES].sum()) / len(wave)
-    return share
+    loud = np.abs(wave) >= TOP
+    below = (np.abs(wave) >= BELOW_TOP) & ~loud
+    heaped = float(loud.mean())
+    return max(share, heaped if heaped > float(below.mean()) else 0.0)
 
 
 def _frames(wave: Float[np.ndarray, " samples"], rate: float) -> tuple[float, float, Bool[np.ndarray, " frames"]]:

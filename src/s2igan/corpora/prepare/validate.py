@@ -316,7 +316,7 @@ def write_fix_list(path: Path, source: Path, findings: SourceFindings) -> None:
     writer.writerow(["file", "what is wrong", "what to do"])
     for record in sorted([*findings.rejected, *findings.warnings], key=lambda record: record["path"]):
         wrong, _, remedy = record["reason"].rpartition("; ")
-        writer.writerow([record["path"], wrong or remedy, remedy if wrong else "look at it"])
+        writer.writerow([record["path"], wrong or remedy, remedy if wrong else "record or rename it, or leave it out"])
     with atomic_write(path) as file:
         file.write(text.getvalue().encode("utf-8-sig"))
 
