@@ -80,8 +80,7 @@ def test_valid_sounds_are_right(
     tmp_path: Path, container: tuple[str, str], rate: int, channels: int, seconds: float
 ) -> None:
     format, subtype = container
-    if subtype == "GSM610":
-        channels = 1
+    channels = min(channels, {"GSM610": 1, "IMA_ADPCM": 2, "MS_ADPCM": 2, "OPUS": 2}.get(subtype, channels))
     if subtype == "OPUS" and rate in (11_025, 22_050, 44_100):
         rate = 48_000
     wave = voice(seconds, rate=rate)

@@ -25,6 +25,7 @@ from s2igan.errors import UserError
 from s2igan.file_kinds import KINDS, START_BYTES, Kind, kind_of, mistaken
 from s2igan.sound_containers import (
     Extent,
+    Mp3,
     after_tags,
     extent,
     flac_samples,
@@ -107,38 +108,70 @@ def open_sound(path: Path) -> Iterator[Reader]:
     if path.stat().st_size == 0:
         raise UserError(f"{path}: the sound file is empty, it has 0 bytes; record it again or leave it out.")
     try:
-        with path.open("rb") as raw, mmap.mmap(raw.fileno(), 0, access=mmap.ACCESS_COPY) as data:
-            start = after_tags(data)
-            kind = kind_of(bytes(data[start : start + START_BYTES]))
-            if kind is None and start:
-                kind = KINDS["mp3"]
-            if kind is not None and kind.holds != "sound":
-                raise UserError(f"{path}: {mistaken(kind, 'sound')}.")
-            with _reader(path, data, kind, start) as reader:
-                yield reader
+        status = path.stat()
+        counted = _count(str(path), status.st_size, status.st_mtime_ns)
+        if counted.kind is not None and counted.kind.holds != "sound":
+            raise UserError(f"{path}: {mistaken(counted.kind, 'sound')}.")
+        with _reader(path, counted) as reader:
+            yield reader
     except (OSError, soundfile.SoundFileError) as error:
         raise _unreadable(path, error) from error
 
 
+@dataclass(frozen=True)
+class _Counted:
+    """What a file is, and what its container says."""
+
+    kind: Kind | None
+    start: int
+    """Byte at which what follows tags begins."""
+    extent: Extent
+    mp3: Mp3 | None = None
+    flac: tuple[int, int] | None = None
+    """Samples that the header promises, and those that are there."""
+
+    @property
+    def name(self) -> str:
+        """Of the kind; empty where it is not known."""
+        return "" if self.kind is None else self.kind.name
+
+
+@functools.lru_cache(maxsize=64)
+def _count(path: str, size: int, modified: int) -> _Counted:
+    """Of a file as it was then: a session of hours is counted once, however many parts of it are read."""
+    with mapped(Path(path)) as data:
+        start = after_tags(data)
+        kind = kind_of(bytes(data[start : start + START_BYTES]))
+        if kind is None and start:
+            kind = KINDS["mp3"]
+        name = "" if kind is None else kind.name
+        found = Extent(second_at=second_flac(data, start)) if name == "flac" else extent(name, data)
+        mp3 = mp3_frames(data) if name == "mp3" else None
+        return _Counted(kind, start, found, mp3, flac_samples(data, start) if name == "flac" else None)
+
+
 @contextlib.contextmanager
-def _reader(path: Path, data: mmap.mmap, kind: Kind | None, start: int) -> Iterator[Reader]:
-    """`start` is where what follows tags begins."""
-    name = kind.name if kind is not None else ""
-    found = extent(name, data)
-    second = second_flac(data, start) if name == "flac" else found.second_at
-    if second is not None:
+def mapped(path: Path) -> Iterator[mmap.mmap]:
+    """The bytes of a file, which can be changed without changing the file."""
+    with path.open("rb") as raw, mmap.mmap(raw.fileno(), 0, access=mmap.ACCESS_COPY) as data:
+        yield data
+
+
+@contextlib.contextmanager
+def _reader(path: Path, counted: _Counted) -> Iterator[Reader]:
+    kind, name, found = counted.kind, counted.name, counted.extent
+    if found.second_at is not None:
         raise UserError(
-            f"{path}: a second recording begins at its byte {second:,}, as where files are joined by cat; split it "
-            "into two files."
+            f"{path}: a second recording begins at its byte {found.second_at:,}, as where files are joined by cat; "
+            "split it into two files."
         )
-    if name in DEMUXERS and name not in SNDFILE:
-        assert kind is not None
+    if kind is not None and name in DEMUXERS and name not in SNDFILE:
         with _Av.open(path, kind, found) as reader:
             yield reader
         return
     with contextlib.ExitStack() as stack:
         try:
-            sndfile: Reader = stack.enter_context(_Sndfile.open(path, data, name, start, found))
+            sndfile: Reader = stack.enter_context(_Sndfile.open(path, counted))
         except soundfile.SoundFileError as error:
             if not os.access(path, os.R_OK):
                 raise UserError(f"{path}: no permission to read the file; change its permissions.") from error
@@ -197,22 +230,21 @@ class _Sndfile:
 
     @classmethod
     @contextlib.contextmanager
-    def open(cls, path: Path, data: mmap.mmap, kind: str, start: int, found: Extent) -> Iterator[_Sndfile]:
+    def open(cls, path: Path, counted: _Counted) -> Iterator[_Sndfile]:
         """Raises soundfile's errors, and `_MisjudgedError`."""
-        source: Any = path
-        if kind == "flac":
-            promised, there = flac_samples(data, start)
-            if there > promised:
-                flac_with_length(data, start, there)
-                source = data
-        with soundfile.SoundFile(source) as file:
-            if file.frames or kind != "wav":
-                if kind == "mp3":
-                    found = _checked_mp3(data, file, found)
-                yield cls(path, file, found)
-                return
-        mend_wav(data)
-        with soundfile.SoundFile(data) as file:
+        found = counted.extent
+        with contextlib.ExitStack() as stack:
+            source: Any = path
+            if counted.flac is not None and counted.flac[1] > counted.flac[0]:
+                source = stack.enter_context(mapped(path))
+                flac_with_length(source, counted.start, counted.flac[1])
+            file = stack.enter_context(soundfile.SoundFile(source))
+            if counted.name == "wav" and not file.frames:
+                source = stack.enter_context(mapped(path))
+                mend_wav(source)
+                file = stack.enter_context(soundfile.SoundFile(source))
+            if counted.mp3 is not None:
+                found = _checked_mp3(counted.mp3, file, found)
             yield cls(path, file, found)
 
     @property
@@ -271,9 +303,8 @@ class _Sndfile:
             )
 
 
-def _checked_mp3(data: mmap.mmap, file: soundfile.SoundFile, found: Extent) -> Extent:
-    """Counts the frames of an mp3. Raises `_MisjudgedError` where libsndfile takes them for fewer or more."""
-    counted = mp3_frames(data)
+def _checked_mp3(counted: Mp3, file: soundfile.SoundFile, found: Extent) -> Extent:
+    """What the frames of an mp3 say. Raises `_MisjudgedError` where libsndfile takes them for fewer or more."""
     tolerance = MAX_MISSING_SECONDS * file.samplerate
     if counted.samples == 0:
         return found
