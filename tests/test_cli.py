@@ -385,7 +385,7 @@ def test_options_of_imports_reach_the_library(calls):
     assert cub[1] == ("cub", Path("s"), Path("o"), PrepareOptions(proportions=(0.6, 0.2, 0.2)))
     assert (flowers[1][0].name, *flowers[1][1:]) == ("flowers", Path("o"), 100)
     assert validated[1] == (Path("s"), "cub")
-    assert validated[2] == {"seed": 0, "speaker_disjoint": True, "jobs": None}
+    assert validated[2] == {"seed": 0, "speaker_disjoint": True, "jobs": None, "quick": False, "max_seconds": 600.0}
     assert ran[1] == ("folder", Path("s"), Path("o"), PrepareOptions(voice=("espeak:fr",)))
     assert ran[2]["recipe"] == resolve("no-rs", "birds-rdg")
 

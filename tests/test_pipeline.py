@@ -399,3 +399,12 @@ def test_models_that_do_not_fit(changes, message, tmp_path):
         export(tmp_path, **changes)
     with pytest.raises(UserError, match=message):
         SpeechToImage.load(tmp_path)
+
+
+def test_a_swapped_pair_is_named_and_channels_may_come_first(sounds):
+    samples, rate = soundfile.read(sounds / "a.wav", dtype="float32")
+    expected = pipeline.waveform((samples, rate))
+    for array in (samples[None], np.stack([samples, samples])):
+        np.testing.assert_allclose(pipeline.waveform((array, rate)), expected, atol=1e-6)
+    with pytest.raises(UserError, match="the array comes second, after its sample rate: give"):
+        pipeline.waveform((rate, samples))

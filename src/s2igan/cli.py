@@ -11,6 +11,7 @@ import re
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from json import dumps
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -31,6 +32,7 @@ from s2igan.corpora.prepare.options import PrepareOptions
 from s2igan.corpora.registry import BUILT_IN, CAPTIONS, IMPORTERS, INDIVIDUALS, PUBLISHED, drawn_set
 from s2igan.errors import UserError
 from s2igan.evaluation.options import EvaluationOptions, Protocol
+from s2igan.sound_containers import MAX_SECONDS
 
 if TYPE_CHECKING:
     from s2igan.training.recipe import Recipe
@@ -230,9 +232,16 @@ def validate(
     corpus: str | None = None,
     seed: Seed = 0,
     speaker_disjoint: bool = False,
+    max_seconds: float = MAX_SECONDS,
+    quick: bool = False,
+    json: Annotated[bool, arg(name="json")] = False,
+    fix_list: Path | None = None,
     jobs: Jobs = None,
 ) -> None:
     """Read and decode a whole source without changing anything, and say what s2igan prepare would reject.
+
+    Faults are grouped by kind, the worst first, each with what to do; recordings that are clipped, noisy, faint or
+    mostly silent are pointed out.
 
     Exits with status 1 where that is more than 20 %, or nothing is left.
 
@@ -241,12 +250,20 @@ def validate(
         corpus: what it is, one of those that s2igan corpora lists; recognised by its layout unless given
         seed: of the splits that are shown
         speaker_disjoint: no speaker is in two splits
+        max_seconds: longer descriptions are left out
+        quick: look at names and first bytes only, and decode nothing
+        json: print everything as JSON
+        fix_list: CSV to write for whoever recorded: each file, what is wrong, and what to do
         jobs: processes; one per core unless given
     """
-    from s2igan.corpora.prepare.validate import summary, validate_source
+    from s2igan.corpora.prepare.validate import as_json, summary, validate_source, write_fix_list
 
-    findings = validate_source(source, corpus, seed=seed, speaker_disjoint=speaker_disjoint, jobs=jobs)
-    print(summary(source, findings))
+    findings = validate_source(
+        source, corpus, seed=seed, speaker_disjoint=speaker_disjoint, jobs=jobs, quick=quick, max_seconds=max_seconds
+    )
+    print(dumps(as_json(findings), indent=2, ensure_ascii=False) if json else summary(source, findings))
+    if fix_list is not None:
+        write_fix_list(fix_list, source, findings)
     if not findings.passes:
         raise UserError(
             f"{source}: {findings.n_rejected:,} of {findings.total:,} cannot be used, more than 20 %; mend them, or "

@@ -17,7 +17,7 @@ from PIL import Image
 from torch import Tensor
 
 from s2igan import hub
-from s2igan.audio import FRAMES_PER_SECOND, SAMPLE_RATE, load_audio, log_mel, n_frames, resampled
+from s2igan.audio import FRAMES_PER_SECOND, SAMPLE_RATE, load_audio, log_mel, n_frames, of_array
 from s2igan.checkpoint import save_model
 from s2igan.devices import choose_device
 from s2igan.errors import UserError
@@ -53,8 +53,8 @@ class OpenFile(Protocol):
 
 
 Audio = str | os.PathLike[str] | bytes | OpenFile | tuple[np.ndarray, int]
-"""One recording: the path of a sound file, its content, a file opened for reading, or an array (samples,) or (samples,
-channels) with its sample rate in Hz."""
+"""One recording: the path of a sound file, its content, a file opened for reading, or an array (samples,), (samples,
+channels) or (channels, samples) with its sample rate in Hz."""
 
 
 @dataclass(frozen=True)
@@ -360,8 +360,8 @@ class SpeechToImage(Listener):
             scales: how many resolutions to compute, from the lowest; all of `SpeechToImage.scales` unless given.
 
         Raises:
-            UserError: a recording cannot be read, is silent, under two frames or over 60 s long, or an option is out of
-                range.
+            UserError: a recording cannot be read, is silent, under two frames or over 600 s long, or an option is out
+                of range.
         """
         recordings = audio if isinstance(audio, list) else [audio]
         options = self._options(guidance, scales)
@@ -583,22 +583,10 @@ def waveform(audio: Audio) -> Float[np.ndarray, " samples"]:
         return load_audio(Path(audio))
     if not isinstance(audio, tuple):
         return _decoded(audio if isinstance(audio, bytes) else audio.read())
-    samples, rate = np.asarray(audio[0]), audio[1]
-    if samples.ndim not in (1, 2) or samples.size == 0 or samples.dtype.kind not in "iuf":
-        raise UserError(
-            f"the array is {samples.dtype}{list(samples.shape)}: give numbers as (samples,) or (samples, channels)."
-        )
-    if rate <= 0:
-        raise UserError(f"the array has a sample rate of {rate} Hz: give (samples, rate) with the rate in Hz.")
-    if samples.dtype.kind == "f":
-        wave = samples.astype(np.float32)
-    else:
-        limits = np.iinfo(samples.dtype)
-        half = (limits.max - limits.min + 1) / 2
-        wave = ((samples.astype(np.float64) - limits.min) / half - 1.0).astype(np.float32)
-    if wave.ndim == 2:
-        wave = wave.mean(axis=1)
-    return resampled(wave, rate, "the array")
+    samples, rate = audio
+    if np.ndim(samples) == 0 and np.ndim(rate) > 0:
+        raise UserError("the array comes second, after its sample rate: give (samples, rate) with the rate in Hz.")
+    return of_array(np.asarray(samples), float(rate), "the array")
 
 
 def _decoded(content: bytes) -> Float[np.ndarray, " samples"]:

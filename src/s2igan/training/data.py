@@ -15,6 +15,7 @@ from torch.nn import functional
 from s2igan.data.dataset import SpeechImageData, draw_other_views, encoder_input
 from s2igan.models.encoders import Reads
 from s2igan.models.generator import noise
+from s2igan.models.speech_encoder import WINDOW_FRAMES
 from s2igan.training.augment import augment_speech
 from s2igan.training.beyond import Beyond
 from s2igan.training.beyond.noise_penalty import unit_noise
@@ -52,7 +53,7 @@ class SENReader:
         """mel, lengths, class_ids, and features or crops (several tensors, for one pass of the backbone each)."""
         rng, torch_rng = streams(self.seed, "sen", step)
         positions, utterances = self._pairs(step, rng)
-        mel, lengths = encoder_input(self.train.store, utterances, self.reads)
+        mel, lengths = encoder_input(self.train.store, utterances, self.reads, (WINDOW_FRAMES, rng))
         if self.config.augment.strength:
             distortions = self.config.augment.at(step / self.config.trainer.steps)
             mel, lengths = augment_speech(mel, lengths, distortions, torch_rng)
@@ -119,7 +120,7 @@ class RDGReader:
         if self.speech_embeddings is not None:
             read["embedding"] = self.embedding_of(utterances[rows])
         else:
-            mel, lengths = encoder_input(train.store, utterances, self.reads)
+            mel, lengths = encoder_input(train.store, utterances, self.reads, (WINDOW_FRAMES, rng))
             read["mel"], read["lengths"] = mel[rows], lengths[rows]
         relation = {}
         if config.relation:

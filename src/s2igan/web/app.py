@@ -27,10 +27,10 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from s2igan import __version__
-from s2igan.audio import MAX_SECONDS
 from s2igan.errors import UserError
 from s2igan.finding import Finder
 from s2igan.pipeline import SpeechToImage
+from s2igan.sound_containers import MAX_SECONDS
 from s2igan.web import drawing
 from s2igan.web.limits import Limits, Rate
 

@@ -14,7 +14,7 @@ ADDRESSES = 4096
 
 @dataclass(frozen=True)
 class Limits:
-    """Of requests. A recording may last as long as `audio.MAX_SECONDS`."""
+    """Of requests. A recording may last as long as `sound_containers.MAX_SECONDS`."""
 
     megabytes: int = 10
     """Size of one recording."""
