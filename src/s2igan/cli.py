@@ -123,11 +123,13 @@ def _drawing(name: str) -> Callable[..., None]:
         seed: Seed = 0,
         jobs: Jobs = None,
         extra_voices: tuple[str, ...] | None = None,
+        language: str = "english",
     ) -> None:
         from s2igan.corpora.builtin import drawn
+        from s2igan.corpora.builtin.invented import spoken_in
 
         drawn.prepare(
-            drawn_set(name),
+            spoken_in(drawn_set(name), language),
             out,
             classes,
             individuals=individuals,
@@ -151,6 +153,8 @@ def _drawing(name: str) -> Callable[..., None]:
         jobs: processes; one per core unless given
         extra_voices: voices besides those of espeak-ng for a few of the captions to train on; unless given, a neural
             voice of Piper at four speeds; --extra-voices alone is none
+        language: of the descriptions: english, or invented:SEED, a language without writing that is made up (of the
+            birds alone)
     """
     return command
 

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
+from s2igan.corpora.builtin.drawn import ENGLISH, LANGUAGE
 from s2igan.data.store import Store
 from s2igan.devices import choose_device
 from s2igan.evaluation.attributes import ClassifierConfig, load_or_train_classifier
@@ -142,7 +143,7 @@ def generated_groups(
     split = evaluation.split
     fakes = evaluation.draw(captions)
     groups: list[Group | None] = []
-    drawn, classifier = drawn_set_with(split.store.attributes), None
+    drawn, classifier = drawn_set_with(split.store.attributes, split.store.report.get(LANGUAGE, ENGLISH)), None
     if drawn is not None:
         classifier = load_or_train_classifier(drawn, classifier_config)
         groups.append(attribute_group(classifier, split, fakes, drawn.changed_sentences))
