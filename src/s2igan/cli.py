@@ -30,6 +30,7 @@ from s2igan import __version__, devices
 from s2igan.corpora.prepare.options import PrepareOptions
 from s2igan.corpora.registry import BUILT_IN, CAPTIONS, IMPORTERS, INDIVIDUALS, drawn_set
 from s2igan.errors import UserError
+from s2igan.evaluation.word_search import WordSearch
 
 if TYPE_CHECKING:
     from s2igan.training.recipe import Recipe
@@ -532,6 +533,28 @@ def blind_count(
     from s2igan.evaluation.blind_sheet import count_answers
 
     print(json.dumps(count_answers(sheet, answers), indent=2))
+
+
+@app.command
+def words(
+    model: Path,
+    data: Path,
+    search: Annotated[WordSearch, OmitArgPrefixes],
+    split: str = "test",
+    seed: Seed = 0,
+    device: Device = None,
+) -> None:
+    """Find recurring pieces of speech, and what they go with in the pictures, without text; writes a page to play them.
+
+    Args:
+        model: run directory whose stage 1 is trained
+        data: directory that s2igan prepare made
+        split: whose recordings to look in
+        seed: of every random choice
+    """
+    from s2igan.report.words import write_words
+
+    print(f"Words: {write_words(model, data, search, split=split, seed=seed, device=device)}")
 
 
 @app.command

@@ -322,6 +322,11 @@ def describe(
     return Description(text, mentions, drawn.voice(voice, rate=rate, pitch=pitch, range=pitch_range))
 
 
+def caption_key(seed: int, number: int, individual: int, k: int) -> str:
+    """Seed of the k-th caption of an individual of a species."""
+    return f"{seed}/{number}/{individual}/caption/{k}"
+
+
 # ---------------------------------------------------------------------------------------------------------- preparation
 
 
@@ -453,7 +458,13 @@ def prepare(
             key = f"{seed}/{number}/{individual}"
             extra = extra_voices if individual == 0 and split in ("train", "validation") else ()
             descriptions = tuple(
-                describe(drawn, attributes, split, random.Random(f"{key}/caption/{k}"), () if k else extra)
+                describe(
+                    drawn,
+                    attributes,
+                    split,
+                    random.Random(caption_key(seed, number, individual, k)),
+                    () if k else extra,
+                )
                 for k in range(captions)
             )
             drawing = random.Random(f"{key}/drawing").getrandbits(32)
