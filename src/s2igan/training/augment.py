@@ -26,7 +26,7 @@ nats in each, and bands of speech have standard deviations of about 2.5 nats."""
 BELOW_DIRECT = (0.3, 1.5)
 """Standard deviations by which reverberation lies below the sound that it is of."""
 LOWEST_BANDS, HIGHEST_BANDS = (2, 6), (23, 30)
-"""First and last mel bands that a telephone lets through, drawn between these: 250 to 570 Hz, and 2.7 to 4.6 kHz."""
+"""First and last mel bands that a telephone lets through, drawn between these: 250 to 570 Hz, and 2.7 to 4.8 kHz."""
 LEAST_VARIANCE = 1e-4
 """Added to a band's variance, so that one which drowned altogether stays quiet."""
 
@@ -58,7 +58,8 @@ class SpeechAugment:
     reverberation: float = 0.3
     """Share of the utterances that are in a room: every sound rings on, more weakly, after it has ended."""
     telephone: float = 0.25
-    """Share of the utterances that a telephone transmits: the lowest and the highest bands hold nothing but noise."""
+    """Share of the utterances that a telephone transmits: the lowest and the highest bands hold noise or
+    nothing."""
     time_masks: int = 2
     """SpecAugment (Park et al. 2019): stretches of at most `time_mask_frames` frames set to 0, the mean."""
     time_mask_frames: float = 15
@@ -161,8 +162,8 @@ def _resampled(
 def _in_a_room(
     mel: Float[Tensor, "batch frames mels"], uniform: Callable[..., Tensor]
 ) -> Float[Tensor, "batch frames mels"]:
-    """Each band is at least what the loudest earlier sound has fallen to, in a straight line since it is a logarithm, at
-    a rate and from a level of each room's own."""
+    """Each band is at least what the loudest earlier sound has fallen to, in a straight line since it is a logarithm,
+    at a rate and from a level of each room's own."""
     n, frames, _ = mel.shape
     fallen = uniform(*DECAY, n)[:, None, None] * torch.arange(frames)[None, :, None]
     ringing = (mel + fallen).cummax(dim=1).values - fallen
@@ -175,12 +176,13 @@ def _by_telephone(
     uniform: Callable[..., Tensor],
     rng: torch.Generator,
 ) -> Float[Tensor, "batch frames mels"]:
-    """The chosen utterances with noise of unit variance in the bands that a telephone does not transmit: the front end
-    makes whatever is left there as loud as speech."""
+    """The chosen utterances without the bands that a telephone does not transmit: these are silent, or hold noise of
+    unit variance, since the front end makes whatever is left there as loud as speech."""
     band = torch.arange(mel.shape[2])[None, :]
     lowest, highest = uniform(*LOWEST_BANDS, len(mel))[:, None], uniform(*HIGHEST_BANDS, len(mel))[:, None]
     outside = ((band < lowest) | (band > highest)) & chosen[:, None]
-    return torch.where(outside[:, None, :], torch.randn(mel.shape, generator=rng), mel)
+    noise = torch.randn(mel.shape, generator=rng) * (uniform(0, 1, len(mel)) < 0.5)[:, None, None]
+    return torch.where(outside[:, None, :], noise, mel)
 
 
 def _standardised(
