@@ -463,6 +463,7 @@ def evaluate(
     image_encoder_weights: ImageEncoderWeights = None,
     device: Device = None,
     allow_other_data: bool = False,
+    conditions: bool = False,
 ) -> None:
     """Score a trained run on the test split: classes and voices that it never met.
 
@@ -473,6 +474,7 @@ def evaluate(
         max_captions: descriptions that images are drawn for, chosen at random
         seed: of every random choice and of the noise
         allow_other_data: score on another set than the one that the run was trained on; record and report say so
+        conditions: also by voices and engines never heard, by telephone, in noise and rooms, faster and slower
     """
     from s2igan.evaluation.evaluate import evaluate as evaluate_run
 
@@ -489,6 +491,7 @@ def evaluate(
         seed=seed,
         device=device,
         allow_other_data=allow_other_data,
+        conditions=conditions,
     )
 
 

@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
-from s2igan.corpora.builtin.drawn import ENGLISH, LANGUAGE
 from s2igan.data.store import Store
 from s2igan.devices import choose_device
 from s2igan.evaluation.attributes import ClassifierConfig, load_or_train_classifier
-from s2igan.evaluation.drawings import drawn_set_with
+from s2igan.evaluation.conditions import CAPTIONS, condition_groups, markdown
+from s2igan.evaluation.drawings import drawn_set_of
 from s2igan.evaluation.embedding_scores import embedding_scores
 from s2igan.evaluation.evaluation_split import EvaluationSplit, Networks, check_size
 from s2igan.evaluation.features import image_features
@@ -29,10 +29,13 @@ from s2igan.evaluation.reconstructions import reconstruction_group
 from s2igan.evaluation.sample_sheet import write_sample_sheet
 from s2igan.evaluation.scores import FIGURE3, METRICS, SAMPLE_SHEET, VERSION, Group, informative, score_table
 from s2igan.evaluation.training_data import about_data, data_record
-from s2igan.files import atomic_write_json
+from s2igan.files import atomic_write, atomic_write_json
 from s2igan.metrics.retrieval import attribute_disagreement
 from s2igan.run_directory import RunDirectory
 from s2igan.training.frozen import speech_embeddings
+
+CONDITIONS = "conditions.md"
+"""The table of conditions, beside the scores."""
 
 
 def evaluate(
@@ -45,6 +48,7 @@ def evaluate(
     classifier: ClassifierConfig | None = None,
     device: str | None = None,
     allow_other_data: bool = False,
+    conditions: bool = False,
 ) -> dict[str, Any]:
     """Scores a run, prints tables, writes `RUN/evaluation/` and returns the content of its `metrics.json`.
 
@@ -59,6 +63,8 @@ def evaluate(
         classifier: settings of the attribute classifier; its defaults unless given.
         device: where to compute; a GPU if there is one.
         allow_other_data: score a run on another set than the one that it was trained on; the record says so.
+        conditions: also score it under other conditions, such as noise (`conditions.condition_groups`); the table goes
+            to `RUN/evaluation/conditions.md` too, for a model card.
 
     Raises:
         UserError: the run or the set cannot be read, they do not fit together, the run was trained on another set, or
@@ -82,6 +88,13 @@ def evaluate(
         write_sample_sheet(evaluation, run.evaluation / SAMPLE_SHEET)
         captions = np.random.default_rng([seed, 0xCA9]).permutation(chosen.utterances)[:max_captions]
         groups += generated_groups(evaluation, captions, classifier, run.evaluation / FIGURE3)
+    if conditions:
+        drawn = drawn_set_of(chosen.store) if networks.model is not None else None
+        judge = None if drawn is None else load_or_train_classifier(drawn, classifier)
+        heard = condition_groups(networks, chosen, judge, captions=min(max_captions, CAPTIONS), seed=seed)
+        with atomic_write(run.evaluation / CONDITIONS) as file:
+            file.write(markdown(heard).encode())
+        groups += heard
     groups = [informative(group) for group in groups]
     content = {
         "version": VERSION,
@@ -143,7 +156,7 @@ def generated_groups(
     split = evaluation.split
     fakes = evaluation.draw(captions)
     groups: list[Group | None] = []
-    drawn, classifier = drawn_set_with(split.store.attributes, split.store.report.get(LANGUAGE, ENGLISH)), None
+    drawn, classifier = drawn_set_of(split.store), None
     if drawn is not None:
         classifier = load_or_train_classifier(drawn, classifier_config)
         groups.append(attribute_group(classifier, split, fakes, drawn.changed_sentences))

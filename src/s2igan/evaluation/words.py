@@ -20,12 +20,11 @@ from scipy.ndimage import uniform_filter1d
 from scipy.signal import find_peaks
 
 from s2igan.audio import HOP_LENGTH, SAMPLE_RATE
-from s2igan.corpora.builtin.drawn import ENGLISH, LANGUAGE
 from s2igan.corpora.builtin.spoken_words import SpokenWord, WordTimes
 from s2igan.data.dataset import pad_mels
 from s2igan.data.store import Store
 from s2igan.errors import UserError
-from s2igan.evaluation.drawings import drawn_set_with
+from s2igan.evaluation.drawings import drawn_set_of
 from s2igan.evaluation.evaluation_split import EvaluationSplit, Networks
 from s2igan.evaluation.features import image_features
 from s2igan.evaluation.word_search import WordSearch
@@ -489,7 +488,7 @@ def facts_of(
 
 def words_spoken(store: Store, utterances: Int[np.ndarray, " some"]) -> list[list[SpokenWord] | None]:
     """The words of each utterance, where a drawn set tells."""
-    drawn = drawn_set_with(store.attributes, store.report.get(LANGUAGE, ENGLISH))
+    drawn = drawn_set_of(store)
     if drawn is None:
         return [None] * len(utterances)
     try:

@@ -56,8 +56,8 @@ PITCHES = (30, 70)  # espeak-ng's scale; 50 is the voice's own
 RANGES = (30, 80)  # the same, for how far the pitch moves
 
 VOICES = table("drawn")  # of espeak-ng
-TRAINING_VOICES, DEVELOPMENT_VOICES, TEST_VOICES = (
-    tuple(itertools.chain(*VOICES[name].values())) for name in ("training", "development", "test")
+TRAINING_VOICES, DEVELOPMENT_VOICES, TEST_VOICES, UNSEEN_VOICES = (
+    tuple(itertools.chain(*VOICES[name].values())) for name in ("training", "development", "test", "unseen")
 )
 VOICES_OF_SPLIT: dict[str, tuple[str, ...]] = {
     "train": TRAINING_VOICES, "validation": TRAINING_VOICES, "development": DEVELOPMENT_VOICES, "test": TEST_VOICES
@@ -99,6 +99,8 @@ class DrawnSet:
     Its captions are phonemes that only the voices are given, and nothing keeps them."""
     voices: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: VOICES_OF_SPLIT)
     """For each split, those of espeak-ng that speak the captions."""
+    unseen_voices: tuple[str, ...] = UNSEEN_VOICES
+    """Others, which speak in no split."""
     voice_options: str = ""
     """What their voice strings say beside speed and pitch."""
     wordings: tuple[str, ...] = ()

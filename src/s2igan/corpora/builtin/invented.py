@@ -102,15 +102,15 @@ class Language:
     accents: tuple[str, ...]
     """Phoneme sets of espeak-ng, in the order of `ACCENTS_OF_ENGLISH`."""
 
+    def voice(self, english: str) -> str:
+        """A voice of English in the accent of this language that is in its accent's place."""
+        accent, plus, variant = english.partition("+")
+        return self.accents[ACCENTS_OF_ENGLISH.index(accent)] + plus + variant
+
     @property
     def voices(self) -> dict[str, tuple[str, ...]]:
-        """For each split the voices of English, each with the accent of this language that is in its accent's place."""
-
-        def here(voice: str) -> str:
-            accent, plus, variant = voice.partition("+")
-            return self.accents[ACCENTS_OF_ENGLISH.index(accent)] + plus + variant
-
-        return {split: tuple(map(here, voices)) for split, voices in VOICES_OF_SPLIT.items()}
+        """For each split those of English, as `voice` has them."""
+        return {split: tuple(map(self.voice, voices)) for split, voices in VOICES_OF_SPLIT.items()}
 
     def word(self, meaning: str, noun: str | None = None) -> Word:
         """A word; an adjective agrees with the noun that it describes."""
@@ -444,6 +444,7 @@ def spoken_in(drawn: DrawnSet, name: str) -> DrawnSet:
         class_name="",  # the name of a species would be words of English
         language=f"{NAME}:{caption.seed}",
         voices=language(caption.seed).voices,
+        unseen_voices=tuple(map(language(caption.seed).voice, drawn.unseen_voices)),
         voice_options=VOICE_OPTION,
         wordings=(bird_captions.__name__,),
     )

@@ -50,9 +50,8 @@ class WordTimes:
             raise UserError(f"{path}: the set is in another language than {drawn.language}; prepare it again.")
         self.store, self.drawn = store, drawn
 
-    def of(self, utterance: int) -> list[SpokenWord] | None:
-        """The words of an utterance in their order; None where nobody can tell: another engine than espeak-ng spoke,
-        another version put the caption together, or espeak-ng counts its words in another way."""
+    def said(self, utterance: int) -> tuple[Description, list[str]] | None:
+        """What an utterance says and its voice, and its words; None where another version put the caption together."""
         store = self.store
         found = RECORDING.fullmatch(store.audio_path(utterance).relative_to(store.corpus_root).as_posix())
         if found is None:
@@ -61,17 +60,24 @@ class WordTimes:
         key = caption_key(self.seed, number, individual, k)
         attributes = store.image_attributes(int(store.image_index[utterance]))
         split = SPLITS[store.split[utterance]]
-        first = k == individual == 0 and split in ("train", "validation")
-        said = describe(self.drawn, attributes, split, random.Random(key), self.extra_voices if first else ())
-        if (said.mentions, said.speaker) != (store.mentions(utterance), store.speaker(utterance)):
+        extra = self.extra_voices if k == individual == 0 and split in ("train", "validation") else ()
+        description = describe(self.drawn, attributes, split, random.Random(key), extra)
+        known = store.text(utterance) if self.drawn.written else description.text
+        if (description.mentions, description.speaker) != (store.mentions(utterance), store.speaker(utterance)):
             return None
-        if self.drawn.written and said.text != store.text(utterance):
+        return (description, self._words(description, attributes, key)) if description.text == known else None
+
+    def of(self, utterance: int) -> list[SpokenWord] | None:
+        """The words of an utterance in their order; None where nobody can tell: `said` does not, another engine than
+        espeak-ng spoke, or espeak-ng counts its words in another way."""
+        said = self.said(utterance)
+        if said is None:
             return None
-        words = self._words(said, attributes, key)
-        voice = parse_voice(said.voice)
+        description, words = said
+        voice = parse_voice(description.voice)
         if not isinstance(voice, Espeak):
             return None
-        starts = voice.word_starts(said.text)
+        starts = voice.word_starts(description.text)
         if len(starts) != len(words):
             return None
         return [SpokenWord(word, start) for word, start in zip(words, starts, strict=True)]
