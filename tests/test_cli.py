@@ -297,7 +297,14 @@ def test_options_reach_the_library(calls):
     assert generated[1] == ((Path("a.wav"), Path("b.flac")), cli.Drawing(Path("run"), 2, 9, Path("o")))
     assert spoken[1] == ((Path("generated/a-red-bird-sitting.wav"),), cli.Drawing(Path("run")))
     assert evaluated[1] == (Path("run"), Path("d"))
-    options = {"split": "test", "max_captions": 50, "seed": 0, "device": None, "allow_other_data": True}
+    options = {
+        "split": "test",
+        "max_captions": 50,
+        "seed": 0,
+        "device": None,
+        "allow_other_data": True,
+        "conditions": False,
+    }
     assert evaluated[2] == options
 
 

@@ -24,8 +24,10 @@ from s2igan.errors import UserError
 from s2igan.evaluation.evaluation_split import Networks
 from s2igan.evaluation.word_search import WordSearch
 from s2igan.evaluation.words import (
+    WINDOW,
     FrameTimes,
     Segments,
+    _whole_and_local,
     boundary_scores,
     clustered,
     equal_boundaries,
@@ -131,8 +133,29 @@ def test_frames_are_those_of_the_encoder_three_times_as_fine(corpus):
         alone.append(np.stack([part[:shortest] for part in parts], axis=1).reshape(-1, width))
     every = np.concatenate(alone)
     for found, expected in zip(fine, alone, strict=True):
-        standard = (expected - every.mean(0)) / (every.std(0) + 1e-6) / width**0.5
-        np.testing.assert_allclose(found[:, :width], standard, atol=2e-3)
+        standard = (expected - every.mean(0)) / (every.std(0) + 1e-6)
+        np.testing.assert_allclose(found.whole, standard, atol=2e-3)
+        assert found.local.shape == found.whole.shape
+
+
+def test_local_frames_know_nothing_from_farther_away(corpus):
+    """Of an utterance whose end is another's, the first local frames stay the same and the whole ones do not."""
+    _, run = corpus
+    encoder = Networks.load(run, torch.device("cpu")).speech
+    mel = torch.randn(1, 200, 40, generator=torch.Generator().manual_seed(0))
+    other = mel.clone()
+    other[:, 120:] = torch.randn(1, 80, 40, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        (whole, local, n), (changed, same, _) = (
+            _whole_and_local(encoder, one, torch.tensor([200])) for one in (mel, other)
+        )
+    stride, reach = encoder.config.conv_stride**2, WINDOW // 2
+    before = (120 - 6 * stride) // stride - reach
+    assert before > 5
+    np.testing.assert_allclose(local[0, :before], same[0, :before], atol=1e-6)
+    assert np.abs(whole[0, :before] - changed[0, :before]).max() > 1e-5
+    assert not np.allclose(local[0, before + 2 * reach :], same[0, before + 2 * reach :])
+    assert n.tolist() == [whole.shape[1]]
 
 
 def test_a_frame_is_at_the_middle_of_what_it_sees(corpus):

@@ -53,13 +53,14 @@ OWN = "own"
 """Key of the condition that the others are compared with: the recordings as they are."""
 
 Wave = Float[np.ndarray, " samples"]
+Heard = Float[np.ndarray, " heard"]
 """Mono float32 at 22,050 Hz."""
 
 
 # --------------------------------------------------------------------------------------------------------- distortions
 
 
-def telephone(wave: Wave, rng: np.random.Generator) -> Wave:
+def telephone(wave: Wave, rng: np.random.Generator) -> Heard:
     """300 to 3,400 Hz at 8 kHz in 8 bits by the mu-law (ITU-T G.711, without its table)."""
     narrow = soxr.resample(wave, SAMPLE_RATE, TELEPHONE_RATE)
     narrow = sosfilt(butter(4, TELEPHONE_HZ, "bandpass", fs=TELEPHONE_RATE, output="sos"), narrow).clip(-1, 1)
@@ -69,7 +70,7 @@ def telephone(wave: Wave, rng: np.random.Generator) -> Wave:
     return resampled(decoded, TELEPHONE_RATE, "a telephone's sound")
 
 
-def noisy(wave: Wave, rng: np.random.Generator, snr_db: float) -> Wave:
+def noisy(wave: Wave, rng: np.random.Generator, snr_db: float) -> Heard:
     """Pink noise (power falls with frequency, as that of most rooms), so many dB below the speech's mean power."""
     spectrum = np.fft.rfft(rng.standard_normal(len(wave)))
     spectrum[1:] /= np.sqrt(np.arange(1, len(spectrum)))
@@ -79,7 +80,7 @@ def noisy(wave: Wave, rng: np.random.Generator, snr_db: float) -> Wave:
     return (wave + noise).astype(np.float32)
 
 
-def reverberant(wave: Wave, rng: np.random.Generator) -> Wave:
+def reverberant(wave: Wave, rng: np.random.Generator) -> Heard:
     """A room: the sound, then noise that decays exponentially (Polack's model of late reverberation)."""
     time = np.arange(round(REVERBERATION_SECONDS * SAMPLE_RATE)) / SAMPLE_RATE
     room = rng.standard_normal(len(time)) * 10 ** (-3 * time / REVERBERATION_SECONDS)
@@ -89,12 +90,12 @@ def reverberant(wave: Wave, rng: np.random.Generator) -> Wave:
     return (heard * np.abs(wave).max() / np.abs(heard).max()).astype(np.float32)
 
 
-def at_speed(wave: Wave, rng: np.random.Generator, factor: float) -> Wave:
+def at_speed(wave: Wave, rng: np.random.Generator, factor: float) -> Heard:
     """So many times as fast, as a tape: the pitch goes with it (Ko et al. 2015)."""
     return np.ascontiguousarray(soxr.resample(wave, factor, 1.0), np.float32)
 
 
-def aac(wave: Wave, rng: np.random.Generator) -> Wave:
+def aac(wave: Wave, rng: np.random.Generator) -> Heard:
     """What a phone keeps of a recording: AAC at 24 kbit/s.
 
     Raises:
@@ -124,7 +125,7 @@ class Condition:
 
     key: str
     name: str
-    distort: Callable[[Wave, np.random.Generator], Wave] | None = None
+    distort: Callable[[Wave, np.random.Generator], Heard] | None = None
     """Of the split's recordings."""
     voices: tuple[str, ...] = ()
     """That speak the captions anew, in turn; voice strings."""
@@ -186,7 +187,7 @@ class Captions:
                 found.append(condition)
         return found, missing
 
-    def heard(self, condition: Condition, seed: int) -> list[Wave]:
+    def heard(self, condition: Condition, seed: int) -> list[np.ndarray]:
         """The sound of every caption; the same seed gives the same noise."""
         store = self.split.store
         waves = []

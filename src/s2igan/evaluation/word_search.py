@@ -10,13 +10,13 @@ from s2igan.errors import UserError
 
 @dataclass(frozen=True)
 class WordSearch:
-    """How words are looked for. The defaults were chosen on the development split of the English birds."""
+    """How words are looked for. The defaults were chosen on the development splits of English and of language 1."""
 
-    utterances: int = 2000
+    utterances: int = 1000
     """recordings to look in, chosen at random"""
     clusters: int = 180
     """kinds of segments; about twice as many as words are expected"""
-    prominence: float = 0.1
+    prominence: float = 0.3
     """how much the change of speech rises above its surroundings at a boundary, in its standard deviations"""
     smoothing: int = 3
     """frames of 30 ms that the change is averaged over"""

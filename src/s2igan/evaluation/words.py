@@ -18,6 +18,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from scipy.ndimage import uniform_filter1d
 from scipy.signal import find_peaks
+from torch import Tensor
+from torch.nn import functional
 
 from s2igan.audio import HOP_LENGTH, SAMPLE_RATE
 from s2igan.corpora.builtin.spoken_words import SpokenWord, WordTimes
@@ -28,13 +30,15 @@ from s2igan.evaluation.drawings import drawn_set_of
 from s2igan.evaluation.evaluation_split import EvaluationSplit, Networks
 from s2igan.evaluation.features import image_features
 from s2igan.evaluation.word_search import WordSearch
+from s2igan.models.recurrent import inside
 from s2igan.models.speech_encoder import KERNEL, SpeechEncoder
 
 SHIFTS = 3
 """Times that an utterance is encoded, each a third of a frame later: of the encoder's frames of 90 ms that makes 30."""
 BATCH = 32
-CONVOLUTIONS = 0.5
-"""Weight of the convolutions' output beside the recurrent network's: sharper in time, it knows less of meaning."""
+WINDOW = 7
+"""Steps of the recurrent network that what stands for a segment may know, 0.6 s: over whole utterances, the frames of
+`head` tell which colour it has."""
 TOLERANCE_SECONDS = 0.05
 """A found boundary is right within this distance of a true one."""
 DEFAULTS = WordSearch()
@@ -64,18 +68,29 @@ class FrameTimes:
         return np.where(frames == 0, 0.0, self.first_seconds + (frames - 0.5) * self.step_seconds)
 
 
+@dataclass(frozen=True)
+class FineFrames:
+    """What the encoder makes of an utterance, every third of a frame, standardised over all utterances."""
+
+    whole: Float[np.ndarray, "frames features"]
+    """By its recurrent network over the utterance: where its output changes, one word ends and another begins."""
+    local: Float[np.ndarray, "frames features"]
+    """By the same network over the `WINDOW` steps around each frame."""
+
+
 @torch.no_grad()
-def fine_frames(
-    encoder: SpeechEncoder, store: Store, utterances: Int[np.ndarray, " utterances"]
-) -> list[Float[np.ndarray, "frames features"]]:
-    """What the encoder's recurrent network and its convolutions make of each utterance, side by side, every third of a
-    frame; standardised over all."""
+def fine_frames(encoder: SpeechEncoder, store: Store, utterances: Int[np.ndarray, " utterances"]) -> list[FineFrames]:
+    """The frames of utterances.
+
+    Raises:
+        UserError: one is too short.
+    """
     step = encoder.config.conv_stride ** len(encoder.config.conv_channels)
     device = next(encoder.parameters()).device
     shifts = [round(i * step / SHIFTS) for i in range(SHIFTS)]
     least = encoder.config.min_frames + shifts[-1]
     order = np.argsort(store.n_frames[utterances], kind="stable")
-    found: list[np.ndarray] = [np.empty(0)] * len(utterances)
+    whole, local = ([np.empty(0)] * len(utterances) for _ in range(2))
     for at in range(0, len(order), BATCH):
         rows = order[at : at + BATCH]
         mel, lengths = pad_mels([store.mel(int(utterance)) for utterance in utterances[rows]])
@@ -85,22 +100,33 @@ def fine_frames(
                 f"{store.audio_path(int(short))}: {int(lengths.min())} frames are too few to look for words in, at "
                 f"least {least} are needed; leave it out."
             )
-        parts = []
-        for shift in shifts:
-            later = mel[:, shift:].to(device)
-            h, n_frames = encoder.frames(later, lengths - shift)
-            convolved = encoder.convolve(later).transpose(1, 2)[:, : h.shape[1]]
-            parts.append((h.cpu().numpy(), convolved.cpu().numpy(), n_frames.numpy()))
+        parts = [_whole_and_local(encoder, mel[:, shift:].to(device), lengths - shift) for shift in shifts]
         for i, row in enumerate(rows):
-            count = min(int(part[2][i]) for part in parts)
-            both = [np.concatenate([h[i, :count], convolved[i, :count]], axis=1) for h, convolved, _ in parts]
-            found[row] = np.stack(both, axis=1).reshape(count * SHIFTS, -1)
-    every = np.concatenate(found)
+            count = min(int(n_frames[i]) for _, _, n_frames in parts)
+            whole[row], local[row] = (
+                np.stack([part[kind][i, :count] for part in parts], axis=1).reshape(count * SHIFTS, -1)
+                for kind in (0, 1)
+            )
+    return [FineFrames(*pair) for pair in zip(_standardised(whole), _standardised(local), strict=True)]
+
+
+def _whole_and_local(
+    encoder: SpeechEncoder, mel: Float[Tensor, "batch frames mels"], lengths: Int[Tensor, " batch"]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Both kinds of frames, one for each step of the recurrent network, and how many each utterance has."""
+    whole, n_frames = encoder.frames(mel, lengths)
+    x = encoder.convolve(mel).transpose(1, 2)[:, : whole.shape[1]]
+    x = x * inside(x, n_frames)
+    margin = WINDOW // 2
+    windows = functional.pad(x, (0, 0, margin, margin)).unfold(1, WINDOW, 1).transpose(2, 3)
+    local = encoder.rnn(windows.flatten(0, 1))[0][:, margin].unflatten(0, windows.shape[:2])
+    return whole.cpu().numpy(), local.cpu().numpy(), n_frames.numpy()
+
+
+def _standardised(frames: list[Float[np.ndarray, "_ features"]]) -> list[Float[np.ndarray, "_ features"]]:
+    every = np.concatenate(frames)
     mean, std = every.mean(axis=0), every.std(axis=0) + 1e-6
-    width = encoder.config.embedding
-    weight = np.ones(every.shape[1], np.float32)
-    weight[:width], weight[width:] = width**-0.5, CONVOLUTIONS * (every.shape[1] - width) ** -0.5
-    return [(frames - mean) / std * weight for frames in found]
+    return [(each - mean) / std for each in frames]
 
 
 # ------------------------------------------------------------------------------------------------------------ segments
@@ -402,8 +428,9 @@ def find_words(
     times = FrameTimes.of(networks.speech)
     seconds = store.n_frames[utterances] * (HOP_LENGTH / SAMPLE_RATE)
 
-    cut = [prominent_boundaries(each, search.prominence, search.smoothing) for each in frames]
-    segments = Segments.of(frames, cut, seconds, times)
+    local = [each.local for each in frames]
+    cut = [prominent_boundaries(each.whole, search.prominence, search.smoothing) for each in frames]
+    segments = Segments.of(local, cut, seconds, times)
     clusters, distances = clustered(segments.vectors, search.clusters, seed)
     present = np.zeros((len(utterances), search.clusters), bool)
     present[segments.utterance, clusters] = True
@@ -416,11 +443,11 @@ def find_words(
         names, scores["found"] = scored(segments, clusters, spoken, colours)
         rng = np.random.default_rng([seed, 0x5B0])
         others = {
-            "equally long": [equal_boundaries(len(f), len(c)) for f, c in zip(frames, cut, strict=True)],
-            "shuffled": [shuffled_boundaries(len(f), len(c), rng) for f, c in zip(frames, cut, strict=True)],
+            "equally long": [equal_boundaries(len(f), len(c)) for f, c in zip(local, cut, strict=True)],
+            "shuffled": [shuffled_boundaries(len(f), len(c), rng) for f, c in zip(local, cut, strict=True)],
         }
         for name, starts in others.items():
-            other = Segments.of(frames, starts, seconds, times)
+            other = Segments.of(local, starts, seconds, times)
             _, scores[name] = scored(other, clustered(other.vectors, search.clusters, seed)[0], spoken, colours)
 
     found = []
