@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
+
 import numpy as np
 import pytest
 import torch
 from small_birds import KnownPictures, make_run
+from test_evaluate import QUICK
 
 from s2igan import speech
 from s2igan.audio import SAMPLE_RATE, log_mel
@@ -14,7 +17,7 @@ from s2igan.corpora.builtin.drawn import UNSEEN_VOICES, VOICES_OF_SPLIT, prepare
 from s2igan.corpora.builtin.invented import language, spoken_in
 from s2igan.data.store import Store
 from s2igan.errors import UserError
-from s2igan.evaluation import conditions
+from s2igan.evaluation import conditions, evaluate
 from s2igan.evaluation.conditions import (
     DISTORTIONS,
     OWN,
@@ -28,6 +31,7 @@ from s2igan.evaluation.conditions import (
     telephone,
 )
 from s2igan.evaluation.evaluation_split import EvaluationSplit, Networks
+from s2igan.report import write_report
 from s2igan.speech.espeak import Espeak
 
 SENTENCE = "a small bird with a red belly and black wings"
@@ -201,14 +205,27 @@ def test_every_condition_is_scored_on_the_same_captions(networks, bird_store, mo
 
 def test_the_recordings_as_they_are_score_as_stage_1_does(networks, bird_store, monkeypatch):
     """On all captions of the split the undistorted row is `mAP, every utterance a query`."""
-    from s2igan.evaluation.evaluate import stage_1_group
-
     monkeypatch.setattr(conditions, "DISTORTIONS", DISTORTIONS[:1])
     split = EvaluationSplit.of(bird_store, "test")
     monkeypatch.setattr(Captions, "conditions", lambda self: (list(DISTORTIONS[:1]), []))
     (group,) = condition_groups(networks, split, None, captions=10**6, seed=0)
-    known = {score.name: score.value for score in stage_1_group(networks, split, seed=0).scores}
+    known = {score.name: score.value for score in evaluate.stage_1_group(networks, split, seed=0).scores}
     assert group.scores[0].value == pytest.approx(known["mAP, every utterance a query"], abs=2e-3)
+
+
+def test_an_evaluation_keeps_the_table(small_run, bird_store, tmp_path, monkeypatch):
+    monkeypatch.setattr(evaluate, "CAPTIONS", 3)
+    monkeypatch.setattr(conditions, "PIPER", "espeak:de")
+    run = tmp_path / "run"
+    shutil.copytree(small_run, run)
+    options = {"max_captions": 6, "classifier": QUICK, "device": "cpu"}
+    content = evaluate.evaluate(run, bird_store.directory, **options, conditions=True)
+    assert {"conditions", "conditions_drawn"} <= content["groups"].keys()
+    table = (run / "evaluation" / "conditions.md").read_text()
+    shown = [score for score in content["scores"] if score["group"] == "conditions"]
+    assert table.count("\n") == 2 + len(shown)
+    assert {score["protocol"]["captions"] for score in shown} == {3}
+    assert write_report(run).is_file()
 
 
 def test_a_missing_package_is_named(wave, rng, monkeypatch):

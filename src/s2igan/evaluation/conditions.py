@@ -18,10 +18,11 @@ import torch
 from jaxtyping import Float, Int
 from scipy.signal import butter, fftconvolve, sosfilt
 
-from s2igan.audio import SAMPLE_RATE, check_waveform, load_audio, log_mel, resampled
+from s2igan.audio import SAMPLE_RATE, check_waveform, load_audio, resampled
 from s2igan.corpora.builtin.drawn import ENGLISH, LANGUAGE, UNSEEN_VOICES
 from s2igan.corpora.builtin.spoken_words import WordTimes
 from s2igan.data.dataset import crop_and_flip, pad_mels
+from s2igan.data.pack import stored_log_mel
 from s2igan.errors import UserError
 from s2igan.evaluation.attributes import Accuracy, AttributeClassifier, attribute_accuracy
 from s2igan.evaluation.drawings import drawn_set_of
@@ -114,8 +115,8 @@ def aac(wave: Wave, rng: np.random.Generator) -> Heard:
         for packet in [*stream.encode(frame), *stream.encode(None)]:
             container.mux(packet)
     file.seek(0)
-    with av.open(file) as container:
-        parts = [frame.to_ndarray()[0] for frame in container.decode(audio=0)]
+    with av.open(file, "r") as coded:
+        parts = [frame.to_ndarray()[0] for frame in coded.decode(audio=0)]
     return np.concatenate(parts).astype(np.float32)
 
 
@@ -248,8 +249,8 @@ def condition_groups(
     found: dict[str, Float[np.ndarray, " captions"]] = {}
     drawn: dict[str, Accuracy] = {}
     for condition in conditions:
-        mels = [log_mel(torch.from_numpy(wave), window=store.window) for wave in chosen.heard(condition, seed)]
-        arrays = [mel.numpy() for mel in mels]
+        waves = chosen.heard(condition, seed)
+        arrays = [stored_log_mel(wave, store.window).astype(np.float32) for wave in waves]  # type: ignore[arg-type]
         found[condition.key] = average_precision(cosine_similarity(_embedded(networks, arrays), images), right)
         if networks.model is not None and classifier is not None:
             drawn[condition.key] = _drawn_accuracy(networks, chosen, arrays, classifier, seed)
@@ -296,18 +297,15 @@ def markdown(groups: Sequence[Group]) -> str:
     """The groups as one table for a model card: a row for each condition."""
     columns = [{score.name: score for score in group.scores} for group in groups]
     header = ["condition", *(group.title.partition(": ")[2] for group in groups)]
-    rows = [
-        [
-            name,
-            *(
-                f"{score[name].shown(score[name].value)} ({score[name].value / score[name].ceiling:.0%})"
-                for score in columns
-            ),
-        ]
-        for name in columns[0]
-    ]
+    rows = [[name, *(_kept(scores[name]) for scores in columns)] for name in columns[0]]
     lines = [header, ["---"] * len(header), *rows]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines) + "\n"
+
+
+def _kept(score: Score) -> str:
+    """A value, and how much it is of the ceiling."""
+    assert score.ceiling is not None
+    return f"{score.shown(score.value)} ({score.value / score.ceiling:.0%})"
 
 
 @torch.inference_mode()

@@ -106,9 +106,10 @@ class Espeak:
 
 
 def from_voice(rest: str, options: dict[str, str]) -> Espeak:
-    """The voice of a string `espeak:LANGUAGE[+VARIANT][?rate=&pitch=&range=]` (see `s2igan.speech.parse_voice`)."""
+    """The voice of a string `espeak:LANGUAGE[+VARIANT][?rate=&pitch=&range=&phonemes=]`; see `parse_voice`."""
     values = {key: round(value) for key, value in number_options(rest, options, LIMITS).items()}
-    return Espeak(rest, **{key: bool(value) if key == "phonemes" else value for key, value in values.items()})
+    phonemes = bool(values.pop("phonemes", 0))
+    return Espeak(rest, **values, phonemes=phonemes)
 
 
 def languages() -> list[str]:

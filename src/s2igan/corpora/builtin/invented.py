@@ -214,8 +214,8 @@ def _lexicon(
     vowels: Sequence[str], onsets: Sequence[str], codas: Sequence[str], rng: random.Random
 ) -> dict[str, Sounds]:
     """A root for every meaning, no two alike; those of colours differ among themselves in two sounds."""
-    open_syllables = list(itertools.product(onsets, vowels))
-    closed_syllables = list(itertools.product(onsets, vowels, codas))
+    open_syllables: list[Sounds] = list(itertools.product(onsets, vowels))
+    closed_syllables: list[Sounds] = list(itertools.product(onsets, vowels, codas))
     colours = _colours()
     lexicon = dict(zip(colours, _apart(closed_syllables, len(colours), rng), strict=True))
     for meaning in itertools.chain(_adjectives(), _nouns(), _verbs(), sorted(PARTICLES)):
@@ -231,7 +231,7 @@ def _lexicon(
     return lexicon
 
 
-def _apart(syllables: list[Sounds], count: int, rng: random.Random) -> list[Sounds]:
+def _apart(syllables: Sequence[Sounds], count: int, rng: random.Random) -> list[Sounds]:
     """So many syllables of three sounds of which no two have two in common."""
     while True:
         chosen: list[Sounds] = []
