@@ -31,6 +31,7 @@ from s2igan.evaluation.conditions import (
     telephone,
 )
 from s2igan.evaluation.evaluation_split import EvaluationSplit, Networks
+from s2igan.evaluation.scores import Group, Score
 from s2igan.report import write_report
 from s2igan.speech.espeak import Espeak
 
@@ -201,6 +202,22 @@ def test_every_condition_is_scored_on_the_same_captions(networks, bird_store, mo
     assert table.startswith("| condition | finding images by speech | what is drawn |\n| --- |")
     assert table.count("\n") == 2 + len(groups[0].scores)
     assert "| a telephone's band |" in table
+
+
+def test_the_table_says_what_is_kept_above_chance():
+    def score(name: str, value: float, ceiling: float) -> Score:
+        return Score(f"conditions/{name}", name, value, {}, chance=0.1, ceiling=ceiling)
+
+    groups = [
+        Group("conditions", "Heard: found", "", [score("own", 0.6, 0.6), score("noise", 0.35, 0.6)]),
+        Group("conditions_drawn", "Heard: drawn", "", [score("own", 0.05, 0.05), score("noise", 0.2, 0.05)]),
+    ]
+    assert markdown(groups).splitlines() == [
+        "| condition | found | drawn |",
+        "| --- | --- | --- |",
+        "| own | 60.0 % (100%) | 5.0 % |",
+        "| noise | 35.0 % (50%) | 20.0 % |",
+    ]
 
 
 def test_the_recordings_as_they_are_score_as_stage_1_does(networks, bird_store, monkeypatch):

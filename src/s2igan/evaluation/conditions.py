@@ -294,7 +294,8 @@ def condition_groups(
 
 
 def markdown(groups: Sequence[Group]) -> str:
-    """The groups as one table for a model card: a row for each condition."""
+    """The groups as one table for a model card: a row for each condition, with the share that it keeps of what the
+    split's recordings have above chance."""
     columns = [{score.name: score for score in group.scores} for group in groups]
     header = ["condition", *(group.title.partition(": ")[2] for group in groups)]
     rows = [[name, *(_kept(scores[name]) for scores in columns)] for name in columns[0]]
@@ -303,9 +304,11 @@ def markdown(groups: Sequence[Group]) -> str:
 
 
 def _kept(score: Score) -> str:
-    """A value, and how much it is of the ceiling."""
+    """A value, and which share it keeps of what the ceiling has above chance."""
     assert score.ceiling is not None
-    return f"{score.shown(score.value)} ({score.value / score.ceiling:.0%})"
+    assert score.chance is not None
+    above = score.ceiling - score.chance
+    return score.shown(score.value) + (f" ({(score.value - score.chance) / above:.0%})" if above > 0 else "")
 
 
 @torch.inference_mode()
