@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -15,6 +16,8 @@ from s2igan.audio import SAMPLE_RATE, log_mel
 from s2igan.corpora.builtin.birds import DRAWN_SET as BIRDS
 from s2igan.corpora.builtin.drawn import UNSEEN_VOICES, VOICES_OF_SPLIT, prepare
 from s2igan.corpora.builtin.invented import language, spoken_in
+from s2igan.data.manifest import read_manifest, write_manifest
+from s2igan.data.pack import build_store
 from s2igan.data.store import Store
 from s2igan.errors import UserError
 from s2igan.evaluation import conditions, evaluate
@@ -157,7 +160,18 @@ def test_what_is_not_known_is_not_spoken(tmp_path, bird_store):
     chosen = Captions.of(EvaluationSplit.of(bird_store, "test"), 5, seed=0)
     found, missing = Captions(chosen.split, chosen.utterances, None).conditions()
     assert [condition.key for condition in found] == [condition.key for condition in DISTORTIONS]
-    assert missing == ["other voices: what the captions say is not known"]
+    assert missing == ["other voices: what the captions say is not known, or not in English"]
+
+
+def test_captions_in_other_languages_are_not_read_by_english_voices(tmp_path, bird_store):
+    rows = read_manifest(bird_store.corpus_root / "manifest.jsonl")
+    write_manifest(tmp_path / "manifest.jsonl", [replace(row, language="de") for row in rows])
+    for name in ("audio", "images"):
+        (tmp_path / name).symlink_to(bird_store.corpus_root / name)
+    build_store(tmp_path / "manifest.jsonl", image_size=32, jobs=1)
+    store = Store.open(tmp_path)
+    assert store.language(0) == "de"
+    assert Captions.of(EvaluationSplit.of(store, "test"), 5, seed=0).said is None
 
 
 def test_a_made_up_language_is_spoken_by_other_voices_of_its_accents(tmp_path):

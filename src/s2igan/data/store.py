@@ -55,8 +55,8 @@ class Store:
         """Position in `SPLITS` of each utterance's split, -1 where it has none."""
         self.speaker_index, self.speakers = _codes(utterances["speaker"])
         """Position in `speakers`, -1 where unknown."""
-        self._audio, self._texts, self._mentions, self._start, self._end = (
-            utterances[name] for name in ("audio", "text", "mentions", "start_seconds", "end_seconds")
+        self._audio, self._texts, self._languages, self._mentions, self._start, self._end = (
+            utterances[name] for name in ("audio", "text", "language", "mentions", "start_seconds", "end_seconds")
         )
 
         label, self.classes = _codes(images["class"])
@@ -152,6 +152,10 @@ class Store:
     def text(self, utterance: SupportsIndex) -> str | None:
         """The words spoken, where known."""
         return self._texts[index(utterance)].as_py()
+
+    def language(self, utterance: SupportsIndex) -> str | None:
+        """The language spoken, as the corpus names it."""
+        return self._languages[index(utterance)].as_py()
 
     @cached_property
     def text_embeddings(self) -> TextEmbeddings:

@@ -169,7 +169,7 @@ class Captions:
         drawn = drawn_set_of(store)
         found = list(DISTORTIONS)
         if self.said is None:
-            return found, ["other voices: what the captions say is not known"]
+            return found, ["other voices: what the captions say is not known, or not in English"]
         unseen = UNSEEN_VOICES if drawn is None else drawn.unseen_voices
         spoken = tuple(f"espeak:{voice}" if drawn is None else drawn.voice(voice) for voice in unseen)
         candidates = [Condition("espeak", f"{len(spoken)} other voices of espeak-ng", voices=spoken)]
@@ -213,7 +213,8 @@ def _said(split: EvaluationSplit, utterances: Int[np.ndarray, " captions"]) -> l
     language = store.report.get(LANGUAGE, ENGLISH)
     if language == ENGLISH:
         texts = [store.text(int(utterance)) for utterance in utterances]
-        return [text for text in texts if text] if all(texts) else None
+        in_english = all((store.language(int(utterance)) or "").startswith("en") for utterance in utterances)
+        return [text for text in texts if text] if in_english and all(texts) else None
     drawn = drawn_set_of(store)
     if drawn is None:
         return None

@@ -520,9 +520,9 @@ def words_spoken(store: Store, utterances: Int[np.ndarray, " some"]) -> list[lis
         return [None] * len(utterances)
     try:
         times = WordTimes(store, drawn)
-    except UserError:
+        return [times.of(int(utterance)) for utterance in utterances]
+    except UserError:  # another version of the set, or espeak-ng is not installed
         return [None] * len(utterances)
-    return [times.of(int(utterance)) for utterance in utterances]
 
 
 def scored(

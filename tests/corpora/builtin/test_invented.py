@@ -143,7 +143,7 @@ def understood(said: list[Word], spoken: Language) -> dict[str, str]:
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_captions_say_exactly_what_they_claim_to_mention(seed):
-    for bird, clauses, mentions in sentences(seed, 1000):
+    for bird, clauses, mentions in sentences(seed, 500):
         assert understood(words(clauses), language(seed)) == {name: bird[name] for name in mentions}
 
 
@@ -193,7 +193,7 @@ def syllables_of_english(word: str) -> int:
 @pytest.fixture(scope="module")
 def english() -> list[list[str]]:
     rng = random.Random(1)
-    return [bird_captions.caption(bird, rng)[0].replace(",", "").split() for bird in birds(4000)]
+    return [bird_captions.caption(bird, rng)[0].replace(",", "").split() for bird in birds(1500)]
 
 
 def without_values(said: list[str]) -> tuple[str, ...]:
@@ -203,7 +203,7 @@ def without_values(said: list[str]) -> tuple[str, ...]:
 
 
 def test_syllables_words_and_wordings_are_as_many_as_in_english(spoken, english):
-    said = [words(clauses) for _, clauses, _ in sentences(spoken.seed, 4000)]
+    said = [words(clauses) for _, clauses, _ in sentences(spoken.seed, 1500)]
     n_words = np.mean([len(sentence) for sentence in said])
     assert n_words == pytest.approx(np.mean([len(sentence) for sentence in english]), rel=0.1)
     n_syllables = np.mean([spoken.syllables(sentence) for sentence in said])
