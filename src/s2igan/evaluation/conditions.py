@@ -35,7 +35,7 @@ from s2igan.metrics.retrieval import average_precision, chance_map, cosine_simil
 from s2igan.parallel import track
 from s2igan.speech import parse_voice
 
-CAPTIONS = 300
+CAPTIONS = 200
 """Heard under every condition, chosen at random; fewer where the split has fewer."""
 TELEPHONE_HZ, TELEPHONE_RATE = (300.0, 3400.0), 8000
 REVERBERATION_SECONDS = 0.5
