@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from s2igan.corpora.builtin import bird_captions
-from s2igan.corpora.builtin.bird_captions import COLOURS_OF_PARTS, GROUPS, MENTION_WEIGHTS
+from s2igan.corpora.builtin.bird_captions import COLOURS_OF_PARTS, MENTION_WEIGHTS, said_together
 from s2igan.corpora.builtin.bird_captions import WORDS as ENGLISH
 from s2igan.corpora.builtin.bird_drawing import ATTRIBUTES
 from s2igan.corpora.builtin.drawn import ENGLISH as IN_ENGLISH
@@ -264,18 +264,6 @@ class _Speaker:
 
     # --- what is said of each part
 
-    def parts(self, mentions: Sequence[str]) -> list[Part]:
-        """The mentions but for the habitat, in random order; two of one part mostly together."""
-        said: list[Part] = []
-        for group in GROUPS:
-            named = tuple(name for name in group if name in mentions)
-            if len(named) == 2 and "beak_colour" not in named and self.chance(0.25):
-                said += [(named[0],), (named[1],)]
-            elif named:
-                said.append(named)
-        self.rng.shuffle(said)
-        return said
-
     def noun(self, part: Part) -> str:
         kind = part[0].partition("_")[0]
         return self.pick(ENGLISH["nouns"]["breast" if part == ("belly_colour", "breast_pattern") else kind])
@@ -378,7 +366,7 @@ class _Speaker:
         return clauses
 
     def sentence(self, mentions: Sequence[str]) -> list[Clause]:
-        parts = self.parts(mentions)
+        parts = said_together(mentions, self.rng)
         cut = self.rng.choices([len(parts), len(parts) // 2, 0], [60, 22, 18])[0]  # what comes after is said in clauses
         said: list[Clause] = self.joined(self.has(parts[:cut])) if cut else []
         if cut < len(parts):
