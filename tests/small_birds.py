@@ -68,6 +68,7 @@ def make_bird_store(root: Path, side: int = SIDE) -> Store:
                         class_name=f"species {label}",
                         split=split,
                         speaker="espeak:en-us" if split == "train" else TEST_VOICE,
+                        language="en",
                         text=text,
                         attributes=attributes,
                         mentions=mentions,

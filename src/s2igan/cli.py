@@ -32,6 +32,7 @@ from s2igan.corpora.prepare.options import PrepareOptions
 from s2igan.corpora.registry import BUILT_IN, CAPTIONS, IMPORTERS, INDIVIDUALS, PUBLISHED, drawn_set
 from s2igan.errors import UserError
 from s2igan.evaluation.options import EvaluationOptions, Protocol
+from s2igan.evaluation.word_search import WordSearch
 from s2igan.sound_containers import MAX_SECONDS
 
 if TYPE_CHECKING:
@@ -142,11 +143,13 @@ def _drawing(name: str) -> Callable[..., None]:
         seed: Seed = 0,
         jobs: Jobs = None,
         extra_voices: tuple[str, ...] | None = None,
+        language: str = "english",
     ) -> None:
         from s2igan.corpora.builtin import drawn
+        from s2igan.corpora.builtin.invented import spoken_in
 
         drawn.prepare(
-            drawn_set(name),
+            spoken_in(drawn_set(name), language),
             out,
             classes,
             individuals=individuals,
@@ -170,6 +173,8 @@ def _drawing(name: str) -> Callable[..., None]:
         jobs: processes; one per core unless given
         extra_voices: voices besides those of espeak-ng for a few of the captions to train on; unless given, a neural
             voice of Piper at four speeds; --extra-voices alone is none
+        language: of the descriptions: english, or invented:SEED, a language without writing that is made up (of the
+            birds alone)
     """
     return command
 
@@ -664,6 +669,7 @@ def evaluate(
     image_encoder_weights: ImageEncoderWeights = None,
     device: Device = None,
     allow_other_data: bool = False,
+    conditions: bool = False,
 ) -> None:
     """Score a trained model on the test split: classes and voices that it never met.
 
@@ -680,6 +686,7 @@ def evaluate(
         out: folder for the scores; RUN/evaluation unless given, and NAME-evaluation here for an exported model
         seed: of every random choice and of the noise
         allow_other_data: score on another set than the one that the model was trained on; record and report say so
+        conditions: also by voices and engines never heard, by telephone, in noise and rooms, faster and slower
     """
     from s2igan.evaluation.evaluate import evaluate as evaluate_model
 
@@ -689,7 +696,7 @@ def evaluate(
         backbone = Subject.of(model).exported().config["image_encoder"]["backbone"]
         _use_image_encoder_weights(image_encoder_weights, backbone)
     options = EvaluationOptions(
-        split, seed, max_captions, protocol, consistency, keep_images, fid_weights, allow_other_data
+        split, seed, max_captions, protocol, consistency, keep_images, fid_weights, allow_other_data, conditions
     )
     evaluate_model(model, data, options, out=out, device=device)
 
@@ -815,6 +822,28 @@ def blind_count(
     from s2igan.evaluation.blind_sheet import count_answers
 
     print(json.dumps(count_answers(sheet, answers), indent=2))
+
+
+@app.command
+def words(
+    model: Path,
+    data: Path,
+    search: Annotated[WordSearch, OmitArgPrefixes],
+    split: str = "test",
+    seed: Seed = 0,
+    device: Device = None,
+) -> None:
+    """Find recurring pieces of speech, and what they go with in the pictures, without text; writes a page to play them.
+
+    Args:
+        model: run directory whose stage 1 is trained
+        data: directory that s2igan prepare made
+        split: whose recordings to look in
+        seed: of every random choice
+    """
+    from s2igan.report.words import write_words
+
+    print(f"Words: {write_words(model, data, search, split=split, seed=seed, device=device)}")
 
 
 @app.command

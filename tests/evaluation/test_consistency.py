@@ -116,7 +116,7 @@ def test_mean_pairwise_distance():
 
 
 def test_through_evaluate(small_run, bird_store, tmp_path, monkeypatch):
-    monkeypatch.setattr(evaluate_module, "drawn_set_with", lambda _: None)
+    monkeypatch.setattr(evaluate_module, "drawn_set_of", lambda _: None)
     monkeypatch.setattr(consistency, "MOST", 4)
     options = EvaluationOptions(max_captions=6, consistency=True)
     encoders = tiny_recipe(2).sen

