@@ -34,6 +34,7 @@ from s2igan.evaluation.conditions import (
 )
 from s2igan.evaluation.evaluation_split import EvaluationSplit, Networks
 from s2igan.evaluation.scores import Group, Score
+from s2igan.evaluation.subject import Subject
 from s2igan.report import write_report
 from s2igan.speech.espeak import Espeak
 from small_birds import KnownPictures, make_run
@@ -188,7 +189,7 @@ def test_a_made_up_language_is_spoken_by_other_voices_of_its_accents(tmp_path):
         assert isinstance(spoken, Espeak)
         assert spoken.phonemes
         assert spoken.voice == language(2).voice(english)
-    (group,) = condition_groups(Networks.load(run, torch.device("cpu")), split, None, captions=6, seed=0)
+    (group,) = condition_groups(Networks.load(Subject.of(run), torch.device("cpu")), split, None, captions=6, seed=0)
     assert [score.key.partition("/")[2] for score in group.scores] == [condition.key for condition in found]
 
 

@@ -21,6 +21,7 @@ from s2igan.data.pack import build_store
 from s2igan.data.store import Store
 from s2igan.errors import UserError
 from s2igan.evaluation.evaluation_split import Networks
+from s2igan.evaluation.subject import Subject
 from s2igan.evaluation.word_search import WordSearch
 from s2igan.evaluation.words import (
     WINDOW,
@@ -118,7 +119,7 @@ def test_boundaries_are_scored_within_their_utterance(found, true, scores):
 
 def test_frames_are_those_of_the_encoder_three_times_as_fine(corpus):
     store, run = corpus
-    encoder = Networks.load(run, torch.device("cpu")).speech
+    encoder = Networks.load(Subject.of(run), torch.device("cpu")).speech
     utterances = np.array([3, 0, 7])
     fine = fine_frames(encoder, store, utterances)
     step, width = encoder.config.conv_stride**2, encoder.config.embedding
@@ -141,7 +142,7 @@ def test_frames_are_those_of_the_encoder_three_times_as_fine(corpus):
 def test_local_frames_know_nothing_from_farther_away(corpus):
     """Of an utterance whose end is another's, the first local frames stay the same and the whole ones do not."""
     _, run = corpus
-    encoder = Networks.load(run, torch.device("cpu")).speech
+    encoder = Networks.load(Subject.of(run), torch.device("cpu")).speech
     mel = torch.randn(1, 200, 40, generator=torch.Generator().manual_seed(0))
     other = mel.clone()
     other[:, 120:] = torch.randn(1, 80, 40, generator=torch.Generator().manual_seed(1))
@@ -161,7 +162,7 @@ def test_local_frames_know_nothing_from_farther_away(corpus):
 def test_a_frame_is_at_the_middle_of_what_it_sees(corpus):
     """What changes of the frames when a mel frame is changed lies around its time."""
     _, run = corpus
-    encoder = Networks.load(run, torch.device("cpu")).speech
+    encoder = Networks.load(Subject.of(run), torch.device("cpu")).speech
     times = FrameTimes.of(encoder)
     mel = torch.zeros(1, 120, 40)
     louder = mel.clone()
