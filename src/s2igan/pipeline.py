@@ -39,8 +39,9 @@ CANNOT_HEAR = {
 }
 """What models read that are no use for a recording, and which baseline each is."""
 
-Audio = str | os.PathLike[str] | tuple[np.ndarray, int]
-"""A sound file, or an array (samples,), (samples, channels) or (channels, samples) with its sample rate in Hz."""
+Audio = str | os.PathLike[str] | tuple[np.ndarray, int] | tuple[int, np.ndarray]
+"""A sound file, or an array (samples,), (samples, channels) or (channels, samples) with its sample rate in Hz.
+A pair in the other order, as other libraries give it, is refused by name."""
 
 
 @dataclass(frozen=True)
@@ -227,7 +228,7 @@ def waveform(audio: Audio) -> Float[np.ndarray, " samples"]:
     if not isinstance(audio, tuple):
         return load_audio(Path(audio))
     samples, rate = audio
-    if np.ndim(samples) == 0 and np.ndim(rate) > 0:
+    if isinstance(rate, np.ndarray) and rate.ndim:
         raise UserError("the array comes second, after its sample rate: give (samples, rate) with the rate in Hz.")
     return of_array(np.asarray(samples), float(rate), "the array")
 
