@@ -59,6 +59,7 @@ def calls(monkeypatch):
     monkeypatch.setattr("s2igan.run_directory.RunDirectory.open", lambda path: run_of("inception_v3"))
     found = SimpleNamespace(passes=True, n_rejected=3, total=9)
     monkeypatch.setattr("s2igan.corpora.prepare.validate.summary", lambda source, findings: "counts")
+    monkeypatch.setattr("s2igan.corpora.prepare.validate.write_fix_list", lambda path, source, findings: None)
     monkeypatch.setattr(
         "s2igan.corpora.prepare.validate.validate_source",
         lambda *args, **kwargs: made.append(("validate", args, kwargs)) or found,

@@ -52,9 +52,10 @@ class OpenFile(Protocol):
     def read(self) -> bytes: ...
 
 
-Audio = str | os.PathLike[str] | bytes | OpenFile | tuple[np.ndarray, int]
+Audio = str | os.PathLike[str] | bytes | OpenFile | tuple[np.ndarray, int] | tuple[int, np.ndarray]
 """One recording: the path of a sound file, its content, a file opened for reading, or an array (samples,), (samples,
-channels) or (channels, samples) with its sample rate in Hz."""
+channels) or (channels, samples) with its sample rate in Hz. A pair in the other order, as other libraries give it, is
+refused by name."""
 
 
 @dataclass(frozen=True)
@@ -584,7 +585,7 @@ def waveform(audio: Audio) -> Float[np.ndarray, " samples"]:
     if not isinstance(audio, tuple):
         return _decoded(audio if isinstance(audio, bytes) else audio.read())
     samples, rate = audio
-    if np.ndim(samples) == 0 and np.ndim(rate) > 0:
+    if isinstance(rate, np.ndarray) and rate.ndim:
         raise UserError("the array comes second, after its sample rate: give (samples, rate) with the rate in Hz.")
     return of_array(np.asarray(samples), float(rate), "the array")
 
