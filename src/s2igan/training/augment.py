@@ -56,7 +56,7 @@ class SpeechAugment:
     noise: float = 0.3
     """Standard deviation of white noise added to the normalised log-mel, drawn in 0 .. noise for each utterance."""
     reverberation: float = 0.0
-    """Share of the utterances that are in a room, such as 0.3: every sound rings on, more weakly, after it has ended."""
+    """Share of the utterances that are in a room, such as 0.3: every sound rings on, more weakly, after its end."""
     telephone: float = 0.0
     """Share of the utterances that a telephone transmits, such as 0.25: the lowest and the highest bands hold noise or
     nothing."""
