@@ -56,10 +56,10 @@ class SpeechAugment:
     """Slope over the mel axis, added, of at most this many standard deviations from its middle to its ends."""
     noise: float = 0.3
     """Standard deviation of white noise added to the normalised log-mel, drawn in 0 .. noise for each utterance."""
-    reverberation: float = 0.3
-    """Share of the utterances that are in a room: every sound rings on, more weakly, after it has ended."""
-    telephone: float = 0.25
-    """Share of the utterances that a telephone transmits: the lowest and the highest bands hold noise or
+    reverberation: float = 0.0
+    """Share of the utterances that are in a room, such as 0.3: every sound rings on, more weakly, after its end."""
+    telephone: float = 0.0
+    """Share of the utterances that a telephone transmits, such as 0.25: the lowest and the highest bands hold noise or
     nothing."""
     time_masks: int = 2
     """SpecAugment (Park et al. 2019): stretches of at most `time_mask_frames` frames set to 0, the mean."""
