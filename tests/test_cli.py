@@ -49,6 +49,8 @@ def calls(monkeypatch):
         "s2igan.training.train.train_run",
         "s2igan.evaluation.evaluate.evaluate",
         "s2igan.evaluation.blind_sheet.write_blind_sheet",
+        "s2igan.reproduce.reproduce",
+        "s2igan.report.card.write_card",
     ):
         monkeypatch.setattr(target, record(target.rsplit(".", 1)[1]))
     monkeypatch.setattr(

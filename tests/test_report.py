@@ -382,7 +382,7 @@ def test_other_data_is_named_and_nothing_claimed_about_it(run):
     counts = {"pictures": 9, "recordings": 1200, "shared_pictures": 3, "shared_recordings": None}
     changed_metrics(run, data={"name": "dev & co", "fingerprint": "f", "trained_on": False} | counts)
     text = Page(write_report(run).read_text()).text
-    assert "Evaluated on dev & co, a set that the run was not trained on; 3 of its 9 pictures" in text
+    assert "Evaluated on dev & co, a set that the model was not trained on; 3 of its 9 pictures" in text
     assert "an unknown number of its 1,200 recordings were trained on." in text
     assert "met neither" not in text
     assert "the model was trained on another set" in text

@@ -693,8 +693,7 @@ def evaluate(
     if image_encoder_weights is not None:
         from s2igan.evaluation.subject import Subject
 
-        backbone = Subject.of(model).exported().config["image_encoder"]["backbone"]
-        _use_image_encoder_weights(image_encoder_weights, backbone)
+        _use_image_encoder_weights(image_encoder_weights, Subject.of(model).backbone)
     options = EvaluationOptions(
         split, seed, max_captions, protocol, consistency, keep_images, fid_weights, allow_other_data, conditions
     )

@@ -226,6 +226,7 @@ def test_the_papers_protocol_draws_every_caption_in_batches_and_keeps_the_images
         feature_extractor="s2igan-lite0",
         cuda=False,
         cache=False,
+        save_cpu_ram=True,  # without processes of its own
         verbose=False,
     )
     assert found["frechet_inception_distance"] == pytest.approx(fd["value"], rel=1e-2)

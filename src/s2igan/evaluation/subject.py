@@ -47,6 +47,13 @@ class Subject:
         return cls(path, recipe, run.config.get("store"), None if data is None else Path(data), is_run=True)
 
     @property
+    def backbone(self) -> str:
+        """Name of the frozen network of its image encoder, whose weights need not be there."""
+        if self.is_run:
+            return str(RunDirectory.open(self.path).config["recipe"]["sen"]["image"]["backbone"])
+        return str(ExportedModel.read(self.path).config["image_encoder"]["backbone"])
+
+    @property
     def trained(self) -> bool:
         """Whether there is a finished stage 2, and not stage 1 alone."""
         return not self.is_run or (self.path / MODEL_FOLDER).is_dir()
