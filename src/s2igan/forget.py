@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jaxtyping import Bool
 
 from s2igan.data.layout import HEADER, INDEX, REJECTED, REPORT, STORE, shard_name
 from s2igan.data.store import Store
@@ -52,8 +53,9 @@ def forget_speaker(speaker: str, data: Path, runs: Path) -> Forgotten:
         (data / STORE / REPORT).unlink()  # written last: a store without it is unfinished
     named = _filter_manifest(store, speaker)
     recordings = tuple(sorted(in_store | {store.corpus_root / audio for audio in named}))
-    _filter_rejected(data, {str(path.relative_to(store.corpus_root)) for path in recordings})
-    _rewrite(store, gone)
+    audio = {str(path.relative_to(store.corpus_root)) for path in recordings}
+    _filter_rejected(data, audio)
+    _rewrite(store, gone, audio)
     return Forgotten(len(numbers), recordings, trained)
 
 
@@ -108,8 +110,9 @@ def _filter_rejected(data: Path, audio: set[str]) -> None:
         file.writelines(line for line in lines if json.loads(line).get("path") not in audio)
 
 
-def _rewrite(store: Store, gone: np.ndarray) -> None:
-    """Writes the spectrograms and the table of utterances without those that are gone, and last the report."""
+def _rewrite(store: Store, gone: Bool[np.ndarray, " utterances"], audio: set[str]) -> None:
+    """Writes the spectrograms and the table of utterances without those that are gone, and last the report; `audio` are
+    recordings that nothing is said of any more, not even why they were rejected."""
     import pyarrow as pa
     import pyarrow.parquet as pq
     import safetensors.numpy
@@ -119,11 +122,15 @@ def _rewrite(store: Store, gone: np.ndarray) -> None:
     table = pq.read_table(folder / INDEX)
     shards, offsets = table["shard"].to_numpy(), table["offset"].to_numpy().copy()
     sizes = dict(store.report["shards"])
-    for number in np.unique(shards[gone]).tolist():
-        path = folder / shard_name("mels", number)
+    for path in sorted(folder.glob(shard_name("mels", 0).replace("00000", "*"))):
+        number = int(path.stem.rpartition("-")[2])
         with safe_open(path, framework="np") as file:
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
             header = json.loads(file.metadata()[HEADER])
+            told = {row: why for row, why in header["rejected"].items() if not any(name in why for name in audio)}
+            if told == header["rejected"] and not (gone & (shards == number)).any():
+                continue
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        header["rejected"] = told
         starts = tensors["offsets"][:-1]
         stays = ~np.isin(starts, offsets[gone & (shards == number)])
         lengths = np.diff(tensors["offsets"])
