@@ -25,9 +25,8 @@ class PerceptualFeatures(nn.Module):
 
     def __init__(self, *, pretrained: bool = True) -> None:
         super().__init__()
-        self.backbone: Any = (
-            ImageEncoder(ImageEncoderConfig(), pretrained=pretrained).backbone.eval().requires_grad_(False)
-        )
+        encoder = ImageEncoder(ImageEncoderConfig(), pretrained=pretrained)
+        self.backbone: Any = encoder.backbone.eval().requires_grad_(False)
 
     def train(self, mode: bool = True) -> PerceptualFeatures:
         """Stays as it is."""
