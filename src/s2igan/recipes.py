@@ -139,7 +139,7 @@ def birds_rdg() -> Recipe:
         WarmStart(TrainerConfig(steps=1000, evaluate_every=200, precision="auto")),
         NoisePenalty(weight=0.002),
         Translation(share=0.125),
-        InUse(calibrate_batch_norm=True, z_deviation=0.5),
+        InUse(calibrate_batch_norm=True),
     )
     return Recipe("birds-rdg", sen, rdg, beyond=beyond, training_set=BIRDS)
 

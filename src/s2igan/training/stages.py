@@ -23,7 +23,7 @@ from s2igan.models.image_encoder import ImageEncoder
 from s2igan.training import rdg, sen
 from s2igan.training.beyond import Beyond
 from s2igan.training.beyond.condition_start import start_condition
-from s2igan.training.beyond.in_use import calibrate_batch_norm, draw_with_less_noise
+from s2igan.training.beyond.in_use import calibrate_batch_norm
 from s2igan.training.data import RDGReader, SENReader, crops_of, pyramid
 from s2igan.training.distributed import share, synchronise_batch_norms
 from s2igan.training.frozen import draw_views, image_features, speech_embeddings
@@ -276,7 +276,6 @@ class RDGStage(Stage):
         self.state.ema.copy_to(averaged)
         if self.beyond.in_use.calibrate_batch_norm:
             calibrate_batch_norm(averaged, embeddings, 2 * self.config.batch_size, seed=self.seed)
-        draw_with_less_noise(averaged, self.beyond.in_use.z_deviation)
         return averaged.eval()
 
     def evaluate(self, step: int) -> dict[str, float]:

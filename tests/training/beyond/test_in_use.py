@@ -1,12 +1,10 @@
 """The averaged generator in use."""
 
-import pytest
 import torch
 from torch import nn
 
-from s2igan.errors import UserError
 from s2igan.models.generator import Generator, GeneratorConfig
-from s2igan.training.beyond.in_use import CALIBRATION_BATCHES, InUse, calibrate_batch_norm, draw_with_less_noise
+from s2igan.training.beyond.in_use import CALIBRATION_BATCHES, calibrate_batch_norm
 
 
 def test_calibrated_statistics_are_plain_averages_over_batches_of_training_descriptions():
@@ -26,20 +24,3 @@ def test_calibrated_statistics_are_plain_averages_over_batches_of_training_descr
     torch.testing.assert_close(norm.running_var, variances.mean(dim=0))
     assert not generator.training
     assert norm.momentum == 0.1
-
-
-def test_less_noise_is_what_less_noise_drew():
-    torch.manual_seed(0)
-    generator = Generator(GeneratorConfig(embedding=6, condition=4, z=5, width=8, resolutions=(8, 16))).eval()
-    embedding, z, eps = torch.randn(3, 6), torch.randn(3, 5), torch.randn(3, 4)
-    expected = generator(embedding, 0.3 * z, eps)
-    draw_with_less_noise(generator, 0.3)
-    drawn = generator(embedding, z, eps)
-    torch.testing.assert_close(drawn.images, expected.images)
-    assert torch.equal(drawn.c, expected.c)
-
-
-@pytest.mark.parametrize("deviation", [0.0, 1.5])
-def test_a_deviation_that_is_none_or_more_than_in_training_is_refused(deviation):
-    with pytest.raises(UserError, match=f"z_deviation {deviation} must be above 0"):
-        InUse(z_deviation=deviation)

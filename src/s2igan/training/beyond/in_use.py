@@ -1,4 +1,4 @@
-"""How the averaged generator is used: batch-norm statistics of its own, and less noise. Not in the paper."""
+"""How the averaged generator is used: batch-norm statistics of its own. Not in the paper."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from s2igan.errors import UserError
 from s2igan.models.generator import Generator, noise
 
 CALIBRATION_BATCHES = 30
@@ -21,19 +20,6 @@ class InUse:
 
     calibrate_batch_norm: bool = False
     """Estimate the averaged generator's batch-norm statistics anew; the reference takes those of the live one."""
-    z_deviation: float = 1.0
-    """Of the noise z that pictures are drawn from. Below the 1 of the training they are less varied and more often
-    whole (Brock et al. 2019, who truncate it)."""
-
-    def __post_init__(self) -> None:
-        if not 0 < self.z_deviation <= 1:
-            raise UserError(f"z_deviation {self.z_deviation} must be above 0 and at most 1.")
-
-
-@torch.no_grad()
-def draw_with_less_noise(generator: Generator, deviation: float) -> None:
-    """From here on z of deviation 1 does what z of ``deviation`` did: its weights shrink."""
-    generator.initial.fc.weight[:, generator.config.condition :] *= deviation
 
 
 @torch.no_grad()
