@@ -192,12 +192,12 @@ def step(state: RDGState, batch: RDGBatch, config: RDGConfig) -> dict[str, Tenso
             seen["fake"] = part.shown("fake", fakes.images[side].detach())
             if part.noise:
                 seen["noisy"] = seen["real"] + state.noise_penalty.deviation * part.noise[side]
-            found = network.each(*((images, condition) for images in seen.values()))
-            logits = {kind: pair for kind, (_, pair) in zip(seen, found, strict=True)}
-            real, mismatched = logits["real"], logits.get("mismatched")
-            terms, weights = discriminator_loss(real, logits["fake"], mismatched), {}
+            passed = network.each(*((images, condition) for images in seen.values()))
+            found = {kind: pair for kind, (_, pair) in zip(seen, passed, strict=True)}
+            real, mismatched = found["real"], found.get("mismatched")
+            terms, weights = discriminator_loss(real, found["fake"], mismatched), {}
             if part.noise:
-                terms["noise_penalty"] = noise_penalty(real, logits["noisy"], state.noise_penalty.deviation)
+                terms["noise_penalty"] = noise_penalty(real, found["noisy"], state.noise_penalty.deviation)
                 weights["noise_penalty"] = state.noise_penalty.weight * state.noise_penalty.every
             log |= _backward(f"discriminator_{side}", terms, weights, config.accumulate)
             if mismatched is not None:
