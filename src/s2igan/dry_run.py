@@ -275,7 +275,7 @@ def made_up_stages(recipe: Recipe, facts: DataFacts, device: torch.device) -> It
             options |= {"speech": speech, "image": image.eval(), "samples": Path(folder)}
             rdg = RDGStage(recipe.rdg, recipe.beyond, train, None, **options)
             if recipe.beyond.warm_start.trains:
-                yield WarmStartStage(recipe.beyond.warm_start, rdg)
+                yield WarmStartStage(recipe.beyond.warm_start, rdg, pretrained=False)
             yield rdg
             return
         flow = recipe.latent_flow

@@ -122,7 +122,7 @@ def birds_rdg() -> Recipe:
 
     sen = _small_sen(64)
     rdg = RDGConfig(
-        trainer=TrainerConfig(steps=3000, evaluate_every=250, precision="auto"),
+        trainer=TrainerConfig(steps=1124, evaluate_every=250, precision="auto"),
         generator=GeneratorConfig(
             embedding=sen.speech.embedding, condition=64, z=64, width=64, resolutions=(16, 32, 64)
         ),

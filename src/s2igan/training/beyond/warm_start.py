@@ -109,11 +109,13 @@ class WarmStartBatch:
     eps: Float[Tensor, "batch condition"]
 
 
-def make_state(config: WarmStart, generator: Generator, *, seed: int, device: torch.device) -> WarmStartState:
-    """A fresh encoder beside a generator that is trained where it is."""
+def make_state(
+    config: WarmStart, generator: Generator, *, seed: int, device: torch.device, pretrained: bool = True
+) -> WarmStartState:
+    """A fresh encoder beside a generator that is trained where it is; `pretrained` as of `PerceptualFeatures`."""
     encoder = ContourEncoder(generator.config.resolutions[-1], config.encoder_width, generator.config.z)
     init_weights(encoder, torch.Generator().manual_seed(seed))
-    features = PerceptualFeatures()
+    features = PerceptualFeatures(pretrained=pretrained)
     for network in (encoder, features):
         network.to(device).to(memory_format=torch.channels_last)
     parameters = [*generator.parameters(), *encoder.parameters()]

@@ -66,18 +66,23 @@ class WarmStartReader:
 
 
 class WarmStartStage(Stage):
-    """Trains the generator of an RDG as a decoder; a speech encoder that the RDG trains along stays as it is."""
+    """Trains the generator of an RDG as a decoder; a speech encoder that the RDG trains along stays as it is.
+
+    Args:
+        pretrained: as of `PerceptualFeatures`.
+    """
 
     name = "warm_start"
 
-    def __init__(self, config: WarmStart, stage: RDGStage) -> None:
+    def __init__(self, config: WarmStart, stage: RDGStage, *, pretrained: bool = True) -> None:
         self.train, self.seed, self.device, self.samples = stage.train, stage.seed, stage.device, stage.samples
         self.shown = stage.train if stage.validation is None else stage.validation
         self.speech = stage.speech
         self.images_per_step = config.batch_size
         self.steps_per_epoch = self.train.steps_per_epoch(config.batch_size)
         self.config = config = replace(config, trainer=config.trainer.in_steps(self.steps_per_epoch))
-        self.state = warm_start.make_state(config, stage.state.generator, seed=self.seed, device=self.device)
+        given: dict[str, Any] = {"seed": self.seed, "device": self.device, "pretrained": pretrained}
+        self.state = warm_start.make_state(config, stage.state.generator, **given)
         synchronise_batch_norms(self.state.encoder, self.device)
         embeddings = stage.reader.speech_embeddings
         if embeddings is None:
