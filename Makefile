@@ -1,7 +1,8 @@
 # make demo   set-up, a page drawn by the shipped models (runs/shipped-models.html), then the main job: corpus, training,
 #             evaluation, report (runs/demo/report.html)
 # make test   set-up, then the test suite
-# make check  set-up, then lint, format and types
+# make check  set-up, then lint, format, types, and the API's documentation (build/api/index.html)
+# make dist   set-up, then wheel and sdist into dist/, and the wheel tried out in an empty environment
 # make gpu    on a machine with a CUDA GPU, without set-up or network: the tests of a GPU, then speed and memory, as JSON
 #
 # Needs Python >= 3.11 and make. Everything is installed into .venv by pip; PYTHON=... chooses the interpreter.
@@ -25,10 +26,10 @@ PYTHON_GPU ?= $(or $(PYTHON),$(shell for candidate in $(BIN)/python python3 pyth
 	  { echo "$$candidate"; break; }; done),$(wildcard $(BIN)/python),python3)
 
 .DELETE_ON_ERROR:
-.PHONY: setup demo test check gpu help
+.PHONY: setup demo test check dist gpu help
 
 help:
-	@sed -n '1,7s/^# \{0,1\}//p' Makefile
+	@sed -n '1,8s/^# \{0,1\}//p' Makefile
 
 setup: $(INSTALLED)
 
@@ -66,18 +67,23 @@ $(INSTALLED): pyproject.toml
 	  "$$found" -m venv --clear $(VENV) || stop "$$found could not make $(VENV); see its message above."; \
 	fi; \
 	echo "Set-up: installing s2igan and its dependencies into $(VENV) (the first time a large download, then a minute or two)"; \
-	$(BIN)/python -m pip install $$options --disable-pip-version-check --editable '.[speech,piper,dev]' \
+	$(BIN)/python -m pip install $$options --disable-pip-version-check --editable '.[speech,piper,web,dev]' \
 	  || stop "pip could not install the packages; see its message above, mend it and run make again."; \
 	touch $@; \
 	echo "Set-up: done"
 
+# A process of one thread for each core.
 test: $(INSTALLED)
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
 
 check: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/python -m sphinx -q -W -b html docs/api build/api
+
+dist: $(INSTALLED)
+	$(BIN)/python .ci/try_wheel.py dist
 
 gpu:
 	@PYTHONPATH=src:$$PYTHONPATH $(PYTHON_GPU) benchmarks/gpu.py

@@ -14,16 +14,17 @@ import json
 from pathlib import Path
 
 import numpy as np
+import torch
 from PIL import Image
 
 from s2igan.corpora.builtin.drawn import drawing_side
 from s2igan.data.dataset import crop_and_flip
 from s2igan.data.store import Store
 from s2igan.evaluation.drawings import FIRST_INDIVIDUAL, drawn_set_with
-from s2igan.evaluation.features import image_features, stored_features
-from s2igan.evaluation.lite2 import EXTRACTOR, Lite2
-from s2igan.evaluation.memorisation import OTHERS, copies, nearest_small
-from s2igan.metrics.fid import nearest_distances
+from s2igan.evaluation.extractors import Extraction
+from s2igan.evaluation.memorisation import OTHERS, Small, copies, nearest_small
+from s2igan.evaluation.spaces import lite
+from s2igan.metrics.distances import nearest_distances
 from s2igan.pipeline import to_pixels
 
 COUNT = 300  # pictures of each kind
@@ -80,19 +81,18 @@ def main() -> None:
     }
     training = images["train"]
     others = rng.permutation(len(training))[:OTHERS]
-    known = nearest_small(centre(store.images[training[others]]), store.images, training, itself=others)
-    near = {name: nearest_small(pictures, store.images, training) for name, pictures in kinds.items()}
+    seen = Extraction([lite("lite2", torch.device("cpu")), Small()])
+    rows = {name: seen.of([pictures]) for name, pictures in kinds.items()}
+    shown = seen.of([centre(store.images[training[others]])], ["small"])
+    known = nearest_small(shown["small"], store.images, training, itself=others)
+    near = {name: nearest_small(found["small"], store.images, training) for name, found in rows.items()}
     real = near["real, test species"]
 
-    network = Lite2()
     gallery = [
-        stored_features(network, EXTRACTOR, store, training, crop=side, mirrored=mirrored, description="Training")
+        seen.of_stored(store, training, crop=side, mirrored=mirrored, names=["lite2"])["lite2"]
         for mirrored in (False, True)
     ]
-    apart = {
-        name: nearest_distances(image_features(network, pictures, description=name), np.concatenate(gallery))
-        for name, pictures in kinds.items()
-    }
+    apart = {name: nearest_distances(found["lite2"], np.concatenate(gallery)) for name, found in rows.items()}
     low = np.percentile(apart["real, test species"], 5)
     table = {
         name: {

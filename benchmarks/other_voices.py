@@ -17,6 +17,7 @@ from s2igan.audio import log_mel
 from s2igan.data.store import Store
 from s2igan.evaluation.evaluation_split import EvaluationSplit, Networks
 from s2igan.evaluation.features import image_features
+from s2igan.evaluation.subject import Subject
 from s2igan.metrics.retrieval import chance_map, cosine_similarity, hits_at_k, mean_average_precision, same_label
 from s2igan.pipeline import waveform
 from s2igan.speech import parse_voice
@@ -35,7 +36,7 @@ def main() -> None:
 
     store = Store.open(options.data)
     split = EvaluationSplit.of(store, "test")
-    networks = Networks.load(options.run, torch.device("cpu"))
+    networks = Networks.load(Subject.of(options.run), torch.device("cpu"))
     rng = np.random.default_rng(options.seed)
     captions = np.sort(rng.choice(split.utterances, options.captions, replace=False))
     images = image_features(networks.image, store.images, split.images, crop=networks.image_size, project=True)

@@ -29,6 +29,7 @@ import numpy as np
 from s2igan.data.manifest import Utterance, read_manifest, write_manifest
 from s2igan.data.pack import build_store
 from s2igan.evaluation.evaluate import evaluate
+from s2igan.evaluation.options import EvaluationOptions
 from s2igan.recipes import birds_rdg
 from s2igan.run_directory import RunDirectory
 from s2igan.training.recipe import Recipe
@@ -81,7 +82,7 @@ def measure(data: Path, out: Path, images: int, recordings: int, steps: int, dra
     if not (run / "evaluation/metrics.json").exists():
         stage = "both" if drawing else "sen"
         train_run(recipe_of(steps, drawing), data=prepared, out=run, stage=stage, resume=True, seed=seed)  # type: ignore[arg-type]
-        evaluate(run, prepared, seed=seed)
+        evaluate(run, prepared, EvaluationOptions(seed=seed))
     scores = {score["key"]: score for score in json.loads((run / "evaluation/metrics.json").read_text())["scores"]}
     spent: dict[str, float] = {}
     for record in RunDirectory.open(run).read_metrics():

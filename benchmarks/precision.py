@@ -20,6 +20,7 @@ from statistics import mean
 from typing import Any, Literal
 
 from s2igan.evaluation.evaluate import evaluate
+from s2igan.evaluation.options import EvaluationOptions
 from s2igan.recipes import resolve
 from s2igan.run_directory import RunDirectory
 from s2igan.training.precision import Precision
@@ -27,7 +28,7 @@ from s2igan.training.recipe import Recipe
 from s2igan.training.train import train_run
 
 PRECISIONS: tuple[Precision, ...] = ("float32", "bf16")
-SCORES = {"sen": ("sen/map", "sen/recall@1/speech_to_image/class"), "rdg": ("attributes/mean", "fakes/map")}
+SCORES = {"sen": ("sen/map", "sen/recall@1/speech_to_image/class"), "rdg": ("attributes/mean", "fakes/map_lite0")}
 
 
 def recipe_in(name: str, precision: Precision, steps: int) -> Recipe:
@@ -53,7 +54,7 @@ def measure(name: str, precision: Precision, options: argparse.Namespace) -> dic
                 recipe, data=options.data, out=run, stage=number, sen_from=sen_from, resume=True, seed=options.seed
             )
             with redirect_stdout(sys.stderr):
-                evaluate(run, options.data, seed=options.seed)
+                evaluate(run, options.data, EvaluationOptions(seed=options.seed))
         for score in json.loads((run / "evaluation/metrics.json").read_text())["scores"]:
             if score["key"] in SCORES[stage]:
                 found["scores"][score["key"]] = round(score["value"], 4)

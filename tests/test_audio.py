@@ -12,7 +12,7 @@ import soundfile
 import torch
 from safetensors.torch import load_file
 
-from s2igan import audio
+from s2igan import audio, sound_files
 from s2igan.errors import UserError
 
 GOLDEN = Path(__file__).parent / "golden" / "mel.safetensors"
@@ -171,7 +171,7 @@ def test_times_outside_the_recording_are_refused(tmp_path, start, end):
         (np.where(np.arange(22_050) == 7, np.inf, tone(1.0)), "not numbers"),
         (tone(1.0)[: audio.MIN_SAMPLES - 1], "too short"),
         (np.zeros(0), "empty"),
-        (np.tile(tone(1.0), 61), "too long, 61.0 s"),
+        (np.tile(tone(1.0), 602), "too long, 602.0 s"),
     ],
 )
 def test_unusable_sound_is_refused_by_name(tmp_path, wave, message):
@@ -190,15 +190,15 @@ def test_a_part_that_ends_after_its_recording_is_not_shortened(tmp_path: Path) -
 
 
 def test_the_limits_themselves_are_accepted(tmp_path):
-    for name, wave in [("least.wav", tone(1.0)[: audio.MIN_SAMPLES]), ("most.wav", np.tile(tone(1.0), 60))]:
+    for name, wave in [("least.wav", tone(1.0)[: audio.MIN_SAMPLES]), ("most.wav", np.tile(tone(1.0), 600))]:
         soundfile.write(tmp_path / name, wave, audio.SAMPLE_RATE)
         assert torch.isfinite(audio.log_mel(torch.from_numpy(audio.load_audio(tmp_path / name)))).all()
 
 
 def test_a_long_recording_is_refused_before_it_is_decoded_but_its_parts_are_read(tmp_path):
     path = tmp_path / "hour.flac"
-    soundfile.write(path, np.tile(tone(1.0, 8_000), 600), 8_000)
-    with pytest.raises(UserError, match="too long, 600"):
+    soundfile.write(path, np.tile(tone(1.0, 8_000), 700), 8_000)
+    with pytest.raises(UserError, match="too long, 700"):
         audio.load_audio(path)
     assert len(audio.load_audio(path, 500.0, 501.0)) == audio.SAMPLE_RATE
 
@@ -254,14 +254,17 @@ def test_missing_and_unreadable_files_are_refused_by_name(tmp_path):
     with pytest.raises(UserError, match=r"nowhere\.wav: no such sound file"):
         audio.load_audio(tmp_path / "nowhere.wav")
     (tmp_path / "text.mp3").write_text("this is not sound")
-    with pytest.raises(UserError, match=r"text\.mp3: not a readable sound file"):
+    with pytest.raises(UserError, match=r"text\.mp3: this is a text, no sound"):
         audio.load_audio(tmp_path / "text.mp3")
+    (tmp_path / "noise.mp3").write_bytes(bytes(range(7, 256)) * 9)
+    with pytest.raises(UserError, match=r"noise\.mp3: not a readable sound file"):
+        audio.load_audio(tmp_path / "noise.mp3")
     with pytest.raises(UserError, match="no such sound file"):
         audio.load_audio(tmp_path)
 
 
 @pytest.mark.parametrize(
-    ("wave", "message"), [(np.zeros(9_000, np.float32), "silent"), (tone(0.02), "too short"), (tone(60.1), "too long")]
+    ("wave", "message"), [(np.zeros(9_000, np.float32), "silent"), (tone(0.02), "too short"), (tone(600.2), "too long")]
 )
 def test_arrays_are_checked_under_the_name_given(wave, message):
     with pytest.raises(UserError, match=f"^the microphone: .*{message}"):
@@ -298,7 +301,7 @@ def test_a_name_too_long_for_any_disk_is_a_missing_file():
 
 def test_a_file_that_may_not_be_read_is_not_called_damaged(tmp_path, monkeypatch):
     soundfile.write(tmp_path / "a.wav", tone(1.0), audio.SAMPLE_RATE)
-    monkeypatch.setattr(audio.os, "access", lambda path, mode: False)  # the tests may run as root
+    monkeypatch.setattr(sound_files.os, "access", lambda path, mode: False)  # the tests may run as root
 
     def refuse(path):
         raise soundfile.LibsndfileError(2)
@@ -306,3 +309,10 @@ def test_a_file_that_may_not_be_read_is_not_called_damaged(tmp_path, monkeypatch
     monkeypatch.setattr(soundfile, "SoundFile", refuse)
     with pytest.raises(UserError, match=r"a\.wav: no permission to read the file"):
         audio.load_audio(tmp_path / "a.wav")
+
+
+def test_a_lower_limit_may_be_asked_for(tmp_path):
+    soundfile.write(tmp_path / "a.wav", np.tile(tone(1.0), 61), audio.SAMPLE_RATE)
+    assert len(audio.load_audio(tmp_path / "a.wav")) == 61 * audio.SAMPLE_RATE
+    with pytest.raises(UserError, match=r"too long, 61\.0 s where at most 60 s are read"):
+        audio.load_audio(tmp_path / "a.wav", max_seconds=60)

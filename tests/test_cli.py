@@ -16,6 +16,7 @@ import pytest
 from s2igan import cli
 from s2igan.corpora.prepare.options import PrepareOptions
 from s2igan.errors import UserError
+from s2igan.evaluation.options import EvaluationOptions
 from s2igan.recipes import resolve
 
 ROOT = Path(__file__).parents[1]
@@ -48,6 +49,8 @@ def calls(monkeypatch):
         "s2igan.training.train.train_run",
         "s2igan.evaluation.evaluate.evaluate",
         "s2igan.evaluation.blind_sheet.write_blind_sheet",
+        "s2igan.reproduce.reproduce",
+        "s2igan.report.card.write_card",
     ):
         monkeypatch.setattr(target, record(target.rsplit(".", 1)[1]))
     monkeypatch.setattr(
@@ -58,12 +61,26 @@ def calls(monkeypatch):
     monkeypatch.setattr("s2igan.run_directory.RunDirectory.open", lambda path: run_of("inception_v3"))
     found = SimpleNamespace(passes=True, n_rejected=3, total=9)
     monkeypatch.setattr("s2igan.corpora.prepare.validate.summary", lambda source, findings: "counts")
+    monkeypatch.setattr("s2igan.corpora.prepare.validate.write_fix_list", lambda path, source, findings: None)
     monkeypatch.setattr(
         "s2igan.corpora.prepare.validate.validate_source",
         lambda *args, **kwargs: made.append(("validate", args, kwargs)) or found,
     )
     monkeypatch.setattr("s2igan.dry_run.dry_run", lambda *args, **kwargs: made.append(("dry_run", args, kwargs)) or {})
-    monkeypatch.setattr("s2igan.pipeline.speak_to_file", lambda sentence, voice, path: path)
+    monkeypatch.setattr("s2igan.generate.speak_to_file", lambda sentence, voice, path: path)
+    monkeypatch.setattr("s2igan.web.serve.serve", record("serve"))
+    monkeypatch.setattr("s2igan.record.record", lambda *args, **kwargs: made.append(("record", args, kwargs)) or 1.0)
+    forgotten = SimpleNamespace(utterances=1, recordings=(), runs=())
+    monkeypatch.setattr(
+        "s2igan.forget.forget_speaker", lambda *args: made.append(("forget_speaker", args, {})) or forgotten
+    )
+    model = SimpleNamespace(push_to_hub=record("push_to_hub"))
+    monkeypatch.setattr("s2igan.pipeline.SpeechToImage.load", lambda *args: model)
+    monkeypatch.setattr("s2igan.finding.Finder.load", lambda *args: None)
+    monkeypatch.setattr("s2igan.generate.find_recordings", lambda names: list(names))
+    for target in ("s2igan.generate.embed_files", "s2igan.finding.find_files"):
+        name = target.rsplit(".", 1)[1]
+        monkeypatch.setattr(target, lambda *args, name=name: made.append((name, args, {})) or ())
     monkeypatch.setattr("s2igan.report.write_report", lambda model: model / "report.html")
     monkeypatch.setattr("s2igan.report.headlines", lambda model: ["score 1"])
     return made
@@ -84,6 +101,12 @@ def test_help_answers_within_a_second():
         "train",
         "generate",
         "speak",
+        "record",
+        "embed",
+        "retrieve",
+        "serve",
+        "push",
+        "forget",
         "models",
         "show",
         "evaluate",
@@ -211,7 +234,7 @@ def test_a_wrong_command_line_exits_2():
 
 def test_no_recording_is_an_error(capsys):
     with pytest.raises(SystemExit) as end:
-        cli.main(["generate", "--model", "run"])
+        cli.main(["generate", "--model", "birds"])
     assert end.value.code == 1
     assert "no recording" in capsys.readouterr().err
 
@@ -294,11 +317,29 @@ def test_options_reach_the_library(calls):
     assert {"stage": "2", "resume": True, "seed": 3, "allow_other_data": True}.items() <= trained[2].items()
     assert trained[2]["init_from"] == Path("birds")
     assert trained[2]["init_parts"] == ("speech", "autoencoder")
-    assert generated[1] == ((Path("a.wav"), Path("b.flac")), cli.Drawing(Path("run"), 2, 9, Path("o")))
-    assert spoken[1] == ((Path("generated/a-red-bird-sitting.wav"),), cli.Drawing(Path("run")))
-    assert evaluated[1] == (Path("run"), Path("d"))
-    options = {"split": "test", "max_captions": 50, "seed": 0, "device": None, "allow_other_data": True}
-    assert evaluated[2] == options
+    assert generated[1] == (("a.wav", "b.flac"), cli.Drawing(Path("run"), 2, 9, Path("o")))
+    assert spoken[1] == (("generated/a-red-bird-sitting.wav",), cli.Drawing(Path("run")))
+    options = EvaluationOptions(max_captions=50, allow_other_data=True)
+    assert evaluated[1:] == ((Path("run"), Path("d"), options), {"out": None, "device": None})
+
+
+def test_options_of_using_and_sharing_reach_the_library(calls):
+    cli.main(["record", "a.wav", "--seconds", "5", "--microphone", "USB"])
+    cli.main(["embed", "a", "b.wav", "--model", "m", "--out", "t.parquet"])
+    cli.main(["retrieve", "a.wav", "--model", "m", "--data", "d", "--k", "3", "--split", "test", "--out", "o"])
+    cli.main(["serve", "m", "--data", "d", "--host", "::1", "--port", "0", "--per-minute", "9"])
+    cli.main(["push", "m", "ana/river", "--public", "--label", "A", "--label", "B", "--language", "gbe"])
+    cli.main(["forget", "ana", "--data", "d", "--runs", "r"])
+    recorded, embedded, found, served, pushed, forgotten = calls
+    assert recorded[1:] == ((Path("a.wav"),), {"seconds": 5.0, "microphone": "USB"})
+    assert embedded[1][1:] == (["a", "b.wav"], Path("t.parquet"))
+    assert found[1][1:] == (["a.wav"], Path("o"), 3)
+    assert served[1] == (Path("m"),)
+    assert {"data": Path("d"), "host": "::1", "port": 0, "per_minute": 9}.items() <= served[2].items()
+    assert pushed[1] == ("ana/river",)
+    assert pushed[2]["private"] is False
+    assert pushed[2]["sharing"].labels == ("A", "B")
+    assert forgotten[1] == ("ana", Path("d"), Path("r"))
 
 
 def test_options_of_imports_reach_the_library(calls):
@@ -342,10 +383,12 @@ def test_options_of_imports_reach_the_library(calls):
     )
     assert folder[1] == ("folder", Path("s"), Path("o"), options)
     assert {"size": 32, "seed": 2}.items() <= folder[2].items()
+    assert cub[2]["size"] == resolve("cub").image_size  # prepared and trained without --size, they fit together
+    assert resolve("laptop").image_size == cli.OWN_SIZE
     assert cub[1] == ("cub", Path("s"), Path("o"), PrepareOptions(proportions=(0.6, 0.2, 0.2)))
     assert (flowers[1][0].name, *flowers[1][1:]) == ("flowers", Path("o"), 100)
     assert validated[1] == (Path("s"), "cub")
-    assert validated[2] == {"seed": 0, "speaker_disjoint": True, "jobs": None}
+    assert validated[2] == {"seed": 0, "speaker_disjoint": True, "jobs": None, "quick": False, "max_seconds": 600.0}
     assert ran[1] == ("folder", Path("s"), Path("o"), PrepareOptions(voice=("espeak:fr",)))
     assert ran[2]["recipe"] == resolve("no-rs", "birds-rdg")
 
@@ -378,7 +421,7 @@ def test_validation_that_fails_exits_1_after_its_findings(monkeypatch, capsys):
 def test_generate_prints_json_lines_and_goes_on_after_a_bad_recording(monkeypatch, capsys):
     results = [{"image": "a-1.png"}, UserError("b.wav: not a sound"), {"image": "c-1.png"}]
     monkeypatch.setattr("s2igan.pipeline.SpeechToImage.load", lambda model, device: None)
-    monkeypatch.setattr("s2igan.pipeline.generate_files", lambda *args: iter(results))
+    monkeypatch.setattr("s2igan.generate.generate_files", lambda *args, **options: iter(results))
     with pytest.raises(SystemExit) as end:
         cli.main(["generate", "a.wav", "b.wav", "c.wav", "--model", "run"])
     assert end.value.code == 1

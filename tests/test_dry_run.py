@@ -82,6 +82,16 @@ def test_a_dry_run_with_data_goes_by_the_store(store, store_without_classes):
     assert DataFacts.of(recipe, store_without_classes.directory).classes == 0
 
 
+def test_a_warm_start_is_a_stage_with_networks_of_its_own():
+    found = dry_run.dry_run(shrunk(resolve("birds-rdg")), device="cpu")
+    assert list(found["measured"]) == ["sen", "warm_start", "rdg"]
+    assert found["measured"]["warm_start"]["steps"] == 1
+    warm, rdg = (found["parts"][name] for name in ("warm_start", "rdg"))
+    assert warm["generator"] == rdg["generator"]
+    assert warm["contour encoder"]["trained"]
+    assert "warm_start" not in parts(resolve("cub"), 150)
+
+
 def test_steps_that_take_long_are_measured_at_a_smaller_batch(monkeypatch):
     recipe = tiny_recipe(steps=1000)
     for patience, batch in ((1e-9, dry_run.SMALL_BATCH), (1e9, 6)):
@@ -107,7 +117,7 @@ def test_no_weights_are_downloaded(monkeypatch):
     def refuse(*args, **kwargs):
         raise AssertionError("a dry run needs no pretrained weights")
 
-    monkeypatch.setattr("s2igan.models.image_encoder._load_lite0", refuse)
+    monkeypatch.setattr("s2igan.models.image_encoder.load_in_order", refuse)
     monkeypatch.setattr("s2igan.models.image_encoder._download_inception", refuse)
     dry_run.dry_run(shrunk(resolve("birds-rdg")), device="cpu")
 

@@ -12,14 +12,16 @@ SOURCE = Path(__file__).parent.parent / "src"
 LAYERS = (
     {"__main__"},
     {"cli", "web"},
-    {"run"},
+    {"run", "reproduce"},
     {"dry_run", "flags"},
-    {"recipes", "report"},
+    {"recipes", "report", "finding"},
     {"evaluation"},
-    {"training", "pipeline"},
-    {"losses", "models", "metrics", "data", "corpora", "checkpoint", "run_directory"},
+    {"training", "pipeline", "generate", "record", "forget"},
+    {"losses", "models", "metrics", "data", "corpora", "checkpoint", "run_directory", "hub"},
     {"speech", "audio"},
-    {"files", "parallel", "devices", "settings", "text", "text_utils", "wav_header"},
+    {"sound_files"},
+    {"sound_containers"},
+    {"files", "parallel", "devices", "settings", "text", "text_utils", "file_kinds"},
     {"errors"},
 )
 """From top to bottom: what stands in one may import from its own and from those below."""

@@ -1,8 +1,8 @@
 """A trained model in use: same seed, same images; every way in and every refusal."""
 
 import dataclasses
+import io
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,8 +14,10 @@ from s2igan import SpeechToImage, pipeline
 from s2igan.audio import SAMPLE_RATE, load_audio, log_mel
 from s2igan.checkpoint import load_model, save_model
 from s2igan.errors import UserError
+from s2igan.models import exported
 from s2igan.models.generator import Generator, GeneratorConfig
 from s2igan.models.speech_encoder import SpeechEncoder, SpeechEncoderConfig
+from tiny_models import export_latent_flow, export_rdg
 
 SPEECH = SpeechEncoderConfig(conv_channels=(6, 8), hidden=8, layers=1, attention_hidden=6)
 GENERATOR = GeneratorConfig(embedding=16, condition=5, z=7, width=4, resolutions=(8, 16), residual_blocks=1)
@@ -93,6 +95,170 @@ def test_a_sample_does_not_depend_on_how_many_are_asked_for(model, sounds):
     assert torch.equal(model.noise(20, 3)[:2], model.noise(2, 3))
     few, many = (pixels(model(sounds / "a.wav", samples=n, seed=3)).astype(int) for n in (2, 20))
     assert np.abs(many[:2] - few).max() <= 1  # the width of a pass may change the last bit of a float
+
+
+@pytest.fixture(scope="module")
+def flow(tmp_path_factory):
+    return SpeechToImage.load(export_latent_flow(tmp_path_factory.mktemp("flow")))
+
+
+@pytest.fixture(scope="module", params=["rdg", "flow"])
+def either(request):
+    """Every method is used alike."""
+    return request.getfixturevalue("model" if request.param == "rdg" else "flow")
+
+
+def test_the_result_says_how_it_came_about(either, sounds):
+    drawn = either(sounds / "b.flac", samples=3, seed=5)
+    assert len(drawn) == len(drawn.images) == 3
+    assert [image.size for image in drawn] == [(either.scales[-1],) * 2] * 3
+    assert drawn[0] is drawn.images[0]
+    assert tuple(drawn.scales) == either.scales
+    assert drawn.seed == 5
+    assert drawn.seeds == (5, 6, 7)
+    assert drawn.speech_seconds == pytest.approx(1.0, abs=1e-4)
+    torch.testing.assert_close(drawn.embedding, either.embed(sounds / "b.flac"))
+
+
+def test_every_image_has_a_seed_of_its_own(either, sounds):
+    drawn = either(sounds / "a.wav", samples=3, seed=5)
+    for seed, image in zip(drawn.seeds, drawn, strict=True):
+        alone = pixels(either(sounds / "a.wav", samples=1, seed=seed)).astype(int)
+        assert np.abs(alone[0] - np.asarray(image)).max() <= 1
+
+
+def test_a_batch_draws_what_each_recording_alone_has_drawn(either, sounds, monkeypatch):
+    monkeypatch.setattr(pipeline, "HEARD_AT_ONCE", 2)
+    long = np.random.default_rng(3).standard_normal(2 * SAMPLE_RATE).astype(np.float32)
+    recordings = [sounds / "a.wav", (long, SAMPLE_RATE), sounds / "b.flac"]
+    batch = either(recordings, samples=2, seed=3)
+    assert len(batch) == 3
+    for recording, drawn in zip(recordings, batch, strict=True):
+        alone = either(recording, samples=2, seed=3)
+        assert np.abs(pixels(drawn).astype(int) - pixels(alone)).max() <= 1
+        torch.testing.assert_close(drawn.embedding, alone.embedding)
+        assert drawn.speech_seconds == alone.speech_seconds
+    assert either([], samples=2) == []
+
+
+def test_all_ways_in_are_the_same(model, sounds):
+    content = (sounds / "b.flac").read_bytes()
+    expected = pixels(model(sounds / "b.flac", samples=1))
+    with (sounds / "b.flac").open("rb") as file:
+        for audio in (str(sounds / "b.flac"), content, io.BytesIO(content), file):
+            np.testing.assert_array_equal(pixels(model(audio, samples=1)), expected)
+    samples, rate = soundfile.read(sounds / "b.flac")
+    assert np.abs(pixels(model((samples, rate), samples=1)).astype(int) - expected).max() <= 1
+
+
+@pytest.mark.parametrize(("content", "message"), [(b"", "the recording: .*empty"), (b"RIFF nothing", "the recording")])
+def test_content_that_cannot_be_heard_is_no_path_in_the_sentence(model, content, message, tmp_path, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    with pytest.raises(UserError, match=message) as refused:
+        model(content)
+    assert str(tmp_path) not in str(refused.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_scales_come_from_the_lowest(model, sounds):
+    drawn = model(sounds / "a.wav", samples=2)
+    few = model(sounds / "a.wav", samples=2, scales=1)
+    assert {side: [image.size for image in images] for side, images in drawn.scales.items()} == {
+        8: [(8, 8)] * 2,
+        16: [(16, 16)] * 2,
+    }
+    np.testing.assert_array_equal(pixels(few), pixels(drawn.scales[8]))
+
+
+def test_truncation_keeps_the_order_of_the_noise_and_cuts_it_off(model):
+    noise, cut = model.picture_noise(200, 3), model.picture_noise(200, 3, truncation=0.5)
+    assert cut.abs().max() <= 0.5
+    assert (cut.flatten().argsort() == noise.flatten().argsort()).all()
+    torch.testing.assert_close(model.picture_noise(200, 3, truncation=30), noise, atol=1e-4, rtol=0)
+    expected = 0.5 / np.sqrt(3)  # nearly uniform that near to the middle
+    assert cut.std() == pytest.approx(expected, rel=0.05)
+
+
+def test_guidance_is_that_of_the_call(flow, sounds):
+    stated = flow.generator.config.guidance
+    same, more = (pixels(flow(sounds / "a.wav", samples=1, guidance=of)) for of in (stated, 4 * stated))
+    np.testing.assert_array_equal(pixels(flow(sounds / "a.wav", samples=1)), same)
+    assert np.abs(more.astype(int) - same).max() > 1
+    assert flow.generator.config.guidance == stated
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"guidance": 2.0}, "the paper's RDG, which has none"),
+        ({"truncation": 0.0}, "truncation = 0"),
+        ({"truncation": float("nan")}, "truncation = nan"),
+        ({"scales": 3}, "this model has 2"),
+        ({"scales": 0}, "scales = 0"),
+    ],
+)
+def test_options_that_a_model_does_not_have(model, sounds, options, message):
+    with pytest.raises(UserError, match=message):
+        model(sounds / "a.wav", **options)
+
+
+def test_guidance_out_of_range(flow, sounds):
+    with pytest.raises(UserError, match="guidance = -1"):
+        flow(sounds / "a.wav", guidance=-1.0)
+
+
+def test_interpolation_begins_and_ends_with_what_each_recording_has_drawn(either, sounds, monkeypatch):
+    way = pixels(either.interpolate(sounds / "a.wav", sounds / "b.flac", steps=5, seed=2)).astype(int)
+    ends = [pixels(either(sounds / name, samples=1, seed=2))[0].astype(int) for name in ("a.wav", "b.flac")]
+    assert np.abs(way[[0, -1]] - ends).max() <= 1
+    apart = [[np.abs(picture - end).mean() for picture in way] for end in ends]
+    assert apart[0] == sorted(apart[0])
+    assert apart[1] == sorted(apart[1], reverse=True)
+    monkeypatch.setattr(pipeline, "IMAGES_AT_ONCE", 2)
+    again = pixels(either.interpolate(sounds / "a.wav", sounds / "b.flac", steps=5, seed=2)).astype(int)
+    assert np.abs(way - again).max() <= 1
+    with pytest.raises(UserError, match="steps = 1"):
+        either.interpolate(sounds / "a.wav", sounds / "b.flac", steps=1)
+
+
+def test_the_arc_between_two_embeddings():
+    east, north = torch.tensor([1.0, 0.0]), torch.tensor([0.0, 1.0])
+    half = torch.tensor([0.5, 0.5]).sqrt()
+    torch.testing.assert_close(pipeline.on_the_arc(east, north, 0.5), half)
+    torch.testing.assert_close(
+        pipeline.on_the_arc(east, half, 0.5), torch.tensor([np.cos(np.pi / 8), np.sin(np.pi / 8)]).float()
+    )
+    torch.testing.assert_close(pipeline.on_the_arc(east, east, 0.3), east)
+    torch.testing.assert_close(pipeline.on_the_arc(east, -east, 0.5), torch.zeros(2))
+
+
+def test_a_model_is_saved_and_found_again(either, sounds, tmp_path):
+    folder = either.save_pretrained(tmp_path / "shared")
+    assert {path.name for path in folder.iterdir()} == {"config.json", "weights.safetensors", "README.md"}
+    again = SpeechToImage.from_pretrained(folder)
+    np.testing.assert_array_equal(pixels(again(sounds / "a.wav", seed=4)), pixels(either(sounds / "a.wav", seed=4)))
+    either.save_pretrained(folder)  # in its own place
+
+
+def test_a_model_is_not_saved_over_other_files(model, tmp_path):
+    (tmp_path / "thesis.txt").write_text("years of work")
+    with pytest.raises(UserError, match=r"thesis\.txt is here already"):
+        model.save_pretrained(tmp_path)
+    assert (tmp_path / "thesis.txt").read_text() == "years of work"
+    with pytest.raises(UserError, match="networks in memory"):
+        SpeechToImage(model.speech_encoder, model.generator, model.front_end).save_pretrained(tmp_path / "new")
+
+
+def test_shipped_models_are_found_by_name_before_the_hub_is_asked(tmp_path, monkeypatch, sounds):
+    monkeypatch.setattr(exported, "SHIPPED", tmp_path)
+    monkeypatch.setattr("s2igan.hub.download", lambda *args, **options: pytest.fail("the hub was asked"))
+    export_rdg(tmp_path / "finches")
+    export_rdg(tmp_path / "owner" / "name")
+    assert SpeechToImage.from_pretrained("finches").scales == (8, 16)
+    monkeypatch.chdir(tmp_path)
+    assert SpeechToImage.from_pretrained("owner/name").scales == (8, 16)
+    with pytest.raises(UserError, match="there are finches"):
+        SpeechToImage.from_pretrained("sparrows")
 
 
 def test_samples_seeds_and_recordings_all_matter(model, sounds):
@@ -203,72 +369,6 @@ def test_pixels_are_rounded_clamped_and_in_order():
     assert out[0, 0, 1].tolist() == [255, 0, 191]
 
 
-def test_files_of_several_recordings(model, sounds, tmp_path):
-    other = tmp_path / "other"
-    other.mkdir()
-    (other / "a.wav").write_bytes((sounds / "b.flac").read_bytes())
-    (tmp_path / "broken.wav").write_bytes(b"RIFF nothing")
-    recordings = [sounds / "a.wav", tmp_path / "broken.wav", other / "a.wav"]
-    out = tmp_path / "new" / "out"
-    results = list(pipeline.generate_files(model, recordings, out, samples=2, seed=4))
-    errors = [result for result in results if isinstance(result, UserError)]
-    records = [result for result in results if isinstance(result, dict)]
-    assert len(errors) == 1
-    assert "broken.wav" in str(errors[0])
-    assert [Path(record["image"]).name for record in records] == [
-        "a-1.png",
-        "a-2.png",
-        "a-again2-1.png",
-        "a-again2-2.png",
-    ]
-    assert records[1] == {
-        "audio": str(sounds / "a.wav"),
-        "method": "the paper's RDG",
-        "sample": 2,
-        "seed": 4,
-        "image": str(out / "a-2.png"),
-        "width": 16,
-        "height": 16,
-    }
-    for record in records:
-        drawn = model(record["audio"], samples=2, seed=4)[record["sample"] - 1]
-        with Image.open(record["image"]) as image:
-            np.testing.assert_array_equal(np.asarray(image), np.asarray(drawn))
-    with Image.open(out / "contact-sheet.png") as sheet:
-        assert sheet.size == (2 * 20 + 4, 2 * 20 + 4)
-        for row, column, name in ((0, 0, "a-1"), (0, 1, "a-2"), (1, 0, "a-again2-1"), (1, 1, "a-again2-2")):
-            place = sheet.crop((4 + 20 * column, 4 + 20 * row, 20 + 20 * column, 20 + 20 * row))
-            with Image.open(out / f"{name}.png") as image:
-                np.testing.assert_array_equal(np.asarray(place), np.asarray(image))
-        assert sheet.getpixel((1, 1)) == sheet.getpixel((21, 21)) == (255, 255, 255)
-
-
-def test_files_into_a_place_that_is_taken(model, sounds, tmp_path):
-    (tmp_path / "taken").write_text("a file")
-    with pytest.raises(UserError, match="taken"):
-        list(pipeline.generate_files(model, [sounds / "a.wav"], tmp_path / "taken", samples=1, seed=1))
-
-
-class Whistle:
-    name = "whistle:"
-    sample_rate = 8000
-
-    def synthesize(self, text):
-        return (0.5 * np.sin(np.arange(8000) * len(text) / 50)).astype(np.float32)
-
-
-def test_a_sentence_is_spoken_into_a_file(monkeypatch, tmp_path):
-    voices = []
-    monkeypatch.setattr(pipeline, "parse_voice", lambda voice: voices.append(voice) or Whistle())
-    path = pipeline.speak_to_file("a red bird", "whistle:x", tmp_path / "deep" / "said.wav")
-    assert voices == ["whistle:x"]
-    samples, rate = soundfile.read(path)
-    assert rate == 8000
-    np.testing.assert_allclose(samples, Whistle().synthesize("a red bird"), atol=1e-4)
-    with pytest.raises(UserError, match="empty"):
-        pipeline.speak_to_file("  ", "whistle:x", tmp_path / "none.wav")
-
-
 def test_a_model_of_0_1_0_gets_a_sentence(tmp_path):
     export(tmp_path, candidates=4)
     with pytest.raises(UserError, match=r"model of s2igan 0\.1\.0, which only that version loads; train it anew, or"):
@@ -299,3 +399,12 @@ def test_models_that_do_not_fit(changes, message, tmp_path):
         export(tmp_path, **changes)
     with pytest.raises(UserError, match=message):
         SpeechToImage.load(tmp_path)
+
+
+def test_a_swapped_pair_is_named_and_channels_may_come_first(sounds):
+    samples, rate = soundfile.read(sounds / "a.wav", dtype="float32")
+    expected = pipeline.waveform((samples, rate))
+    for array in (samples[None], np.stack([samples, samples])):
+        np.testing.assert_allclose(pipeline.waveform((array, rate)), expected, atol=1e-6)
+    with pytest.raises(UserError, match="the array comes second, after its sample rate: give"):
+        pipeline.waveform((rate, samples))

@@ -23,7 +23,8 @@ import s2igan
 from own_corpus import own_corpus
 from s2igan.corpora.prepare.corpus import prepare_corpus
 from s2igan.corpora.prepare.options import PrepareOptions
-from s2igan.pipeline import SpeechToImage, generate_files
+from s2igan.generate import Recording, generate_files
+from s2igan.pipeline import SpeechToImage
 from s2igan.training.train import train_run
 from tiny_corpus import tiny_recipe
 
@@ -40,7 +41,7 @@ if __name__ == "__main__":
     assert report["utterances"] == 24
     run = train_run(tiny_recipe(steps=2), data=root / "data", out=root / "run")
     sound = next(source.rglob("*.wav"))
-    (found,) = generate_files(SpeechToImage.load(run), [sound], root / "made", 1, 1)
+    (found,) = generate_files(SpeechToImage.load(run), [Recording(str(sound), sound)], root / "made", 1, 1)
     print(found)
 """
 

@@ -95,6 +95,8 @@ def test_the_paper_s_hyper_parameters(base):
     assert resolve(base).beyond == Beyond()
     assert Beyond().condition_start == ConditionStart(gain=1.0, logvar=0.0)
     assert Beyond().in_use == InUse(calibrate_batch_norm=False)
+    assert (Beyond().warm_start.trains, Beyond().noise_penalty.weight, Beyond().translation.share) == (False, 0.0, 0.0)
+    assert rdg.generator_warmup_steps == 0
     assert (rdg.mismatched, rdg.condition_on, rdg.relation_logits, rdg.speech) == (True, "mu", 3, "frozen")
     held = resolve(base).training_set
     assert (held.images, held.classes) == {"cub": (8855, 150), "oxford102": (7034, 82)}[base]

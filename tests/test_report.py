@@ -14,6 +14,7 @@ import soundfile
 from PIL import Image
 
 from s2igan.errors import UserError
+from s2igan.evaluation.scores import VERSION
 from s2igan.report import charts, embedded, headlines, write_report
 from s2igan.report.page import MAX_GRIDS
 from s2igan.run_directory import RunDirectory
@@ -98,7 +99,7 @@ def finished(tmp_path_factory):
     template = {"template": "a bird with a {} belly and black wings", "attribute": "belly", "voice": "v", "seed": 1}
     (figure3 / "figure3.json").write_text(json.dumps(template | {"rows": rows}))
     metrics = {
-        "version": 3,
+        "version": VERSION,
         "recipe": "demo",
         "data": {"name": "birds", "fingerprint": "f", "trained_on": True, "split_trained_on": False},
         "split": "test",
@@ -381,7 +382,7 @@ def test_other_data_is_named_and_nothing_claimed_about_it(run):
     counts = {"pictures": 9, "recordings": 1200, "shared_pictures": 3, "shared_recordings": None}
     changed_metrics(run, data={"name": "dev & co", "fingerprint": "f", "trained_on": False} | counts)
     text = Page(write_report(run).read_text()).text
-    assert "Evaluated on dev & co, a set that the run was not trained on; 3 of its 9 pictures" in text
+    assert "Evaluated on dev & co, a set that the model was not trained on; 3 of its 9 pictures" in text
     assert "an unknown number of its 1,200 recordings were trained on." in text
     assert "met neither" not in text
     assert "the model was trained on another set" in text

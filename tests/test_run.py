@@ -17,12 +17,6 @@ from s2igan.run import check_trainable, run_corpus, split_to_score
 from tiny_corpus import tiny_recipe
 
 
-@pytest.fixture(autouse=True)
-def quick_distances(monkeypatch):
-    """Roots of matrices of 1280 x 1280 take seconds, and `evaluation/test_fid.py` looks at them."""
-    monkeypatch.setattr("s2igan.evaluation.generated.fid", lambda *_: 1.0)
-
-
 def whole(source: Path, out: Path, **options):
     said: list[str] = []
     recipe = replace(tiny_recipe(2), name="tiny")

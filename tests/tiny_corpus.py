@@ -128,7 +128,10 @@ def shrunk(recipe: Recipe, steps: int = 1) -> Recipe:
         batch_size=6,
         image_views=min(2, recipe.rdg.image_views),
     )
-    return Recipe(f"tiny {recipe.name}", sen, rdg, beyond=recipe.beyond)
+    start = recipe.beyond.warm_start
+    if start.trains:
+        start = replace(start, trainer=tiny.rdg.trainer, batch_size=6, encoder_width=2)
+    return Recipe(f"tiny {recipe.name}", sen, rdg, beyond=replace(recipe.beyond, warm_start=start))
 
 
 def tiny_latent_flow(steps: int = 4, size: int = 64) -> LatentFlow:

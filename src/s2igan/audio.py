@@ -1,23 +1,17 @@
 """Sound files in, log-mel spectrograms out (method.md section 2).
 
-`load_audio` decodes any wav, flac, ogg or mp3 file to mono at 22,050 Hz; `log_mel` turns waveforms into what the speech
-encoder reads: 40 log-mel bands, 100 frames a second, normalised per utterance and band.
+`load_audio` decodes a sound file of nearly any kind to mono at 22,050 Hz; `log_mel` turns waveforms into what the
+speech encoder reads: 40 log-mel bands, 100 frames a second, normalised per utterance and band.
 """
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import math
-import mmap
-import os
-import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
-import soundfile
 import soxr
 import torch
 import torch.nn.functional as F
@@ -25,7 +19,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from s2igan.errors import UserError
-from s2igan.wav_header import UNKNOWN_LENGTH, mend_length
+from s2igan.sound_containers import MAX_SECONDS
+from s2igan.sound_files import MAX_MISSING_SECONDS, Reader, open_sound
 
 SAMPLE_RATE = 22_050  # Hz
 N_FFT = 551  # samples; 25 ms, and the length of the analysis window
@@ -39,10 +34,9 @@ FRAMES_AT_ONCE = 256  # whose spectra fit a core's cache
 
 MIN_FRAMES = 2  # whole windows
 MIN_SAMPLES = N_FFT + (MIN_FRAMES - 1) * HOP_LENGTH  # 771 samples, 35 ms
-MAX_SECONDS = 60.0
-MAX_MISSING_SECONDS = 0.1  # of a file that is cut off: a recorder's last block may be short
-MP3_HEADER_BYTES = 1 << 18  # pictures in tags may come before an encoder's header
-SHORT_CHUNK = re.compile(r"^ *(?:data|SSND|Data Size|riff) *: (\d+) \(should be (\d+)\)", re.MULTILINE)
+CANCELLED = 0.5  # of the power of unrelated channels, below which they cancel each other in their mean
+MAX_CHANNELS = 8  # of an array whose channels come first
+MAX_PEAK = 2.0**31  # of whole numbers written as floats; of more no spectrogram in float32 can be made
 SILENCE_PEAK = 1e-4  # -80 dB of full scale, measured from the mean
 
 Window = Literal["hann", "hamming"]
@@ -53,114 +47,188 @@ PadMode = Literal["reflect", "constant"]
 
 
 def load_audio(
-    path: str | Path, start_seconds: float | None = None, end_seconds: float | None = None
+    path: str | Path,
+    start_seconds: float | None = None,
+    end_seconds: float | None = None,
+    max_seconds: float = MAX_SECONDS,
 ) -> Float[np.ndarray, " samples"]:
     """Decode a sound file, or the part between two times, to mono float32 at 22,050 Hz.
 
-    Any sample rate, bit depth and number of channels (averaged) that libsndfile reads: wav, flac, ogg, mp3 and more.
+    Any kind, sample rate, bit depth and number of channels that `sound_files` reads: wav, flac, ogg, mp3 and more, and
+    with the extra `phones` m4a, AMR and what else phones write. Channels become one as `mono` does it.
 
     Raises:
-        UserError: naming the file, if it is missing, unreadable, empty or cut off, the times do not lie in it, or its
-            sound fails `check_waveform`.
+        UserError: naming the file, if it is missing, no sound, unreadable, empty or cut off, the times do not lie in
+            it, the part is longer than `max_seconds`, or its sound fails `check_waveform`.
     """
+    wave, rate = decoded(path, start_seconds, end_seconds, max_seconds)
+    return resampled(wave, rate, str(path), max_seconds)
+
+
+def decoded(
+    path: str | Path,
+    start_seconds: float | None = None,
+    end_seconds: float | None = None,
+    max_seconds: float = MAX_SECONDS,
+) -> tuple[Float[np.ndarray, " samples"], int]:
+    """As `load_audio`, at the file's own rate (Hz), which is given back, and without `check_waveform`."""
     path = Path(path)
-    if not os.path.isfile(path):  # Path.is_file raises where a name is too long
-        raise UserError(f"{path}: no such sound file; check the path.")
-    if path.stat().st_size == 0:
-        raise UserError(f"{path}: the sound file is empty, it has 0 bytes; record it again or leave it out.")
-    try:
-        with _open(path) as file:
-            rate, total = file.samplerate, file.frames
-            start = 0 if start_seconds is None else round(start_seconds * rate)
-            end = total if end_seconds is None else round(end_seconds * rate)
-            stop = min(end, total)
-            if total == 0:
-                raise UserError(f"{path}: the sound file is empty; record it again or leave it out.")
-            if not 0 <= start < stop:
-                first = "the start" if start_seconds is None else f"{start_seconds:g} s"
-                last = "the end" if end_seconds is None else f"{end_seconds:g} s"
-                raise UserError(
-                    f"{path}: the part from {first} to {last} does not lie in this recording of {total / rate:.2f} s; "
-                    "correct start_seconds and end_seconds."
-                )
-            if end - total > MAX_MISSING_SECONDS * rate:
-                raise UserError(
-                    f"{path}: cut off, or its end_seconds too late: the part ends {(end - total) / rate:.2f} s after "
-                    f"this recording of {total / rate:.2f} s; copy it from the device again, or correct end_seconds."
-                )
-            _check_duration((stop - start) / rate, str(path))  # before hours of sound are decoded
-            file.seek(start)
-            samples = file.read(stop - start, dtype="float32", always_2d=True)
-            if end_seconds is None or end > total:
-                missing = _missing_frames(file, path, unread=stop - start - len(samples))
-                if missing > MAX_MISSING_SECONDS * rate:
-                    raise UserError(
-                        f"{path}: cut off, its last {missing / rate:.2f} s are missing; copy it from the device again."
-                    )
-    except (soundfile.SoundFileError, OSError) as error:
-        if not os.access(path, os.R_OK):
-            raise UserError(f"{path}: no permission to read the file; change its permissions.") from error
-        raise UserError(f"{path}: not a readable sound file ({error}); convert it to wav, flac, ogg or mp3.") from error
-    wave = samples[:, 0]
-    for channel in range(1, samples.shape[1]):  # numpy's mean over a short axis takes longer than decoding
-        wave = wave + samples[:, channel]
-    return resampled(wave / np.float32(samples.shape[1]), rate, str(path))
+    with open_sound(path) as sound:
+        rate = sound.rate
+        start = 0 if start_seconds is None else round(start_seconds * rate)
+        stop = None if end_seconds is None else round(end_seconds * rate)
+        if sound.total is not None:
+            _check_part(path, start_seconds, end_seconds, rate, sound.total)
+        length = sound.total if sound.total is not None else round((sound.seconds or 0.0) * rate)
+        expected = (length if stop is None else min(stop, length) if length else stop) - start
+        _check_duration(expected / rate, str(path), max_seconds)  # before hours of sound are decoded
+        limit = start + round((max_seconds + MAX_MISSING_SECONDS) * rate)  # nor where a header knows nothing
+        wave = _mono_of(sound, start, min(limit, stop) if stop is not None else limit)
+        if sound.total is None:
+            read_to_end = stop is None or len(wave) < stop - start
+            _check_part(path, start_seconds, end_seconds, rate, start + len(wave) if read_to_end else stop or 0)
+    return wave, rate
 
 
-def resampled(wave: Float[np.ndarray, " samples"], rate: float, name: str) -> Float[np.ndarray, " resampled"]:
+def _check_part(path: Path, start_seconds: float | None, end_seconds: float | None, rate: int, total: int) -> None:
+    """UserError where the part does not lie in a recording of `total` samples."""
+    if total == 0:
+        raise UserError(f"{path}: the sound file is empty; record it again or leave it out.")
+    start = 0 if start_seconds is None else round(start_seconds * rate)
+    end = total if end_seconds is None else round(end_seconds * rate)
+    if not 0 <= start < min(end, total):
+        first = "the start" if start_seconds is None else f"{start_seconds:g} s"
+        last = "the end" if end_seconds is None else f"{end_seconds:g} s"
+        raise UserError(
+            f"{path}: the part from {first} to {last} does not lie in this recording of {total / rate:.2f} s; "
+            "correct start_seconds and end_seconds."
+        )
+    if end - total > MAX_MISSING_SECONDS * rate:
+        raise UserError(
+            f"{path}: cut off, or its end_seconds too late: the part ends {(end - total) / rate:.2f} s after "
+            f"this recording of {total / rate:.2f} s; copy it from the device again, or correct end_seconds."
+        )
+
+
+def _mono_of(sound: Reader, start: int, stop: int) -> Float[np.ndarray, " samples"]:
+    """The samples from `start` to `stop` or the end as one channel; see `mono`."""
+    waves, levels = [], _Levels(sound.channels)
+    for block in sound.blocks(start, stop):
+        waves.append(_mean(block))
+        levels.add(block, waves[-1])
+    wave = np.concatenate([np.empty(0, np.float32), *waves])
+    channel = levels.channel()
+    if channel is None:
+        return wave
+    at = 0
+    for block in sound.blocks(start, stop):
+        wave[at : at + len(block)] = block[:, channel]
+        at += len(block)
+    return wave
+
+
+def mono(channels: Float[np.ndarray, "samples channels"]) -> Float[np.ndarray, " samples"]:
+    """The mean of the channels; where they cancel each other in it, as with a plug of reversed poles, the loudest."""
+    wave, levels = _mean(channels), _Levels(channels.shape[1])
+    levels.add(channels, wave)
+    channel = levels.channel()
+    return wave if channel is None else np.ascontiguousarray(channels[:, channel])
+
+
+def _mean(block: Float[np.ndarray, "samples channels"]) -> Float[np.ndarray, " samples"]:
+    wave = block[:, 0]
+    for channel in range(1, block.shape[1]):  # numpy's mean over a short axis takes longer than decoding
+        wave = wave + block[:, channel]
+    return wave / np.float32(block.shape[1])
+
+
+class _Levels:
+    """How loud the channels and their mean are."""
+
+    def __init__(self, channels: int) -> None:
+        self.samples = 0
+        self.sums = np.zeros((2, channels + 1))
+        """Of the values and of their squares, of each channel and last of the mean."""
+
+    def add(self, block: Float[np.ndarray, "samples channels"], mean: Float[np.ndarray, " samples"]) -> None:
+        """Counts a block and its mean."""
+        if block.shape[1] == 1:
+            return
+        self.samples += len(block)
+        for number in range(block.shape[1] + 1):
+            values = np.ascontiguousarray(mean if number == block.shape[1] else block[:, number])
+            self.sums[:, number] += values.sum(dtype=np.float64), np.dot(values, values)
+
+    def channel(self) -> int | None:
+        """The loudest channel, where the mean holds less than half the power that it has of sounds that have nothing to
+        do with each other; else None."""
+        if self.samples == 0:
+            return None
+        means, squares = self.sums / self.samples
+        power = squares - means**2
+        n = len(power) - 1
+        if not np.isfinite(power).all() or power[-1] >= CANCELLED * power[:-1].sum() / n**2:
+            return None
+        return int(power[:-1].argmax())
+
+
+def of_array(samples: np.ndarray, rate: float, name: str) -> Float[np.ndarray, " resampled"]:
+    """Mono float32 at 22,050 Hz of an array (samples,), (samples, channels) or (channels, samples) and its rate in Hz.
+
+    Integers are scaled by their range. Channels come first where axis 0 is the shorter one and at most 8.
+
+    Raises:
+        UserError: beginning with `name`, if it is no such array, or fails `check_waveform`.
+    """
+    if samples.ndim not in (1, 2) or samples.size == 0 or samples.dtype.kind not in "iuf":
+        raise UserError(
+            f"{name} is {samples.dtype}{list(samples.shape)}: give numbers as (samples,) or (samples, channels)."
+        )
+    if not math.isfinite(rate) or rate <= 0:
+        raise UserError(f"{name} has a sample rate of {rate} Hz: give (samples, rate) with the rate in Hz.")
+    if samples.ndim == 2 and samples.shape[0] < samples.shape[1] and samples.shape[0] <= MAX_CHANNELS:
+        samples = samples.T
+    if samples.dtype.kind == "f":
+        wave = samples.astype(np.float32)
+    else:
+        limits = np.iinfo(samples.dtype)
+        half = (limits.max - limits.min + 1) / 2
+        wave = ((samples.astype(np.float64) - limits.min) / half - 1.0).astype(np.float32)
+    return resampled(mono(wave) if wave.ndim == 2 else wave, rate, name)
+
+
+def resampled(
+    wave: Float[np.ndarray, " samples"], rate: float, name: str, max_seconds: float = MAX_SECONDS
+) -> Float[np.ndarray, " resampled"]:
     """A waveform of any rate (Hz) as float32 at 22,050 Hz; UserError as `check_waveform`."""
     if rate != SAMPLE_RATE and len(wave):
         wave = soxr.resample(wave, rate, SAMPLE_RATE)
     wave = np.ascontiguousarray(wave, dtype=np.float32)
-    check_waveform(wave, name)
+    check_waveform(wave, name, max_seconds)
     return wave
 
 
-@contextlib.contextmanager
-def _open(path: Path) -> Iterator[soundfile.SoundFile]:
-    """The opened file; a wav that was never closed, whose header still promises nothing, is read to its end."""
-    with soundfile.SoundFile(path) as file:
-        if file.frames or file.format not in {"WAV", "WAVEX"}:
-            yield file
-            return
-    with path.open("rb") as raw, mmap.mmap(raw.fileno(), 0, access=mmap.ACCESS_COPY) as wav:  # the file stays as it is
-        mend_length(wav)
-        with soundfile.SoundFile(wav) as file:
-            yield file
-
-
-def _missing_frames(file: soundfile.SoundFile, path: Path, unread: int) -> int:
-    """Samples that the header promises and the file does not hold.
-
-    libsndfile's log tells of the headers of wav, aiff and au files. Of others it is what could not be read, but for an
-    mp3 file without a header of its encoder, whose length is an estimate.
-    """
-    for promised, found in (map(int, chunk) for chunk in re.findall(SHORT_CHUNK, file.extra_info)):
-        if 0 < found < promised < UNKNOWN_LENGTH:
-            return round((promised - found) / found * file.frames)
-    if file.format in {"MP3", "MPEG"}:
-        with path.open("rb") as raw:
-            start = raw.read(MP3_HEADER_BYTES)
-        return unread if b"Xing" in start or b"Info" in start else 0
-    return unread
-
-
-def check_waveform(wave: Float[np.ndarray, " samples"], name: str) -> None:
+def check_waveform(wave: Float[np.ndarray, " samples"], name: str, max_seconds: float = MAX_SECONDS) -> None:
     """Refuse what no spectrogram can be made of.
 
     Raises:
         UserError: beginning with `name`, if the waveform (22,050 Hz) is shorter than two frames (771 samples) or longer
-            than 60 s, holds a value that is not a finite number, or is silent (nothing above -80 dB of full scale).
+            than `max_seconds`, holds a value that is not a finite number or beyond any scale (2**31, of whole numbers
+            written as floats), or is silent (nothing above -80 dB of full scale).
     """
     if len(wave) < MIN_SAMPLES:
         raise UserError(
             f"{name}: too short, {len(wave) / SAMPLE_RATE:.3f} s where at least {MIN_FRAMES} frames "
             f"({MIN_SAMPLES / SAMPLE_RATE:.3f} s) are needed; record the whole sentence."
         )
-    _check_duration(len(wave) / SAMPLE_RATE, name)
+    _check_duration(len(wave) / SAMPLE_RATE, name, max_seconds)
     low, high = float(wave.min()), float(wave.max())  # NaN if any sample is
     if not (math.isfinite(low) and math.isfinite(high)):
         raise UserError(f"{name}: holds samples that are not numbers (NaN or infinite); export the recording again.")
+    if max(-low, high) > MAX_PEAK:
+        raise UserError(
+            f"{name}: holds samples of {max(-low, high):.1e}, beyond any scale of sound; export the recording again."
+        )
     if high - low < 2 * SILENCE_PEAK:
         raise UserError(f"{name}: silent, nothing was recorded; check the microphone or leave the file out.")
 
@@ -174,10 +242,10 @@ def check_seconds(wave: Float[np.ndarray, " samples"], least: float, name: str) 
         )
 
 
-def _check_duration(seconds: float, name: str) -> None:
-    if seconds > MAX_SECONDS:
+def _check_duration(seconds: float, name: str, max_seconds: float) -> None:
+    if seconds > max_seconds + MAX_MISSING_SECONDS / 2:
         raise UserError(
-            f"{name}: too long, {seconds:.1f} s where at most {MAX_SECONDS:.0f} s are read as one description; "
+            f"{name}: too long, {seconds:.1f} s where at most {max_seconds:.0f} s are read as one description; "
             "cut it, or name a part of it by start_seconds and end_seconds."
         )
 

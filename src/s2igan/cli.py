@@ -9,8 +9,9 @@ import json
 import os
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from json import dumps
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -28,8 +29,11 @@ from tyro.extras import SubcommandApp
 
 from s2igan import __version__, devices
 from s2igan.corpora.prepare.options import PrepareOptions
-from s2igan.corpora.registry import BUILT_IN, CAPTIONS, IMPORTERS, INDIVIDUALS, drawn_set
+from s2igan.corpora.registry import BUILT_IN, CAPTIONS, IMPORTERS, INDIVIDUALS, PUBLISHED, drawn_set
 from s2igan.errors import UserError
+from s2igan.evaluation.options import EvaluationOptions, Protocol
+from s2igan.evaluation.word_search import WordSearch
+from s2igan.sound_containers import MAX_SECONDS
 
 if TYPE_CHECKING:
     from s2igan.training.recipe import Recipe
@@ -43,6 +47,8 @@ MAX_STEM = 60
 MAX_SEED = 2**63 - 1
 """What torch's generators take."""
 MAX_JOBS = 1024
+PUBLISHED_SIZE, OWN_SIZE = 256, 128
+"""Pixels that a corpus is prepared for unless told otherwise: those of the recipes of published sets, and of laptop."""
 
 
 def _whole(least: int, most: int) -> PrimitiveConstructorSpec[Any]:
@@ -72,6 +78,15 @@ ImageEncoderWeights = Annotated[
     arg(help="file with Inception-v3's weights, in place of a download; S2IGAN_IMAGE_ENCODER_WEIGHTS may name it too"),
 ]
 
+FidWeights = Annotated[
+    str | None,
+    arg(
+        metavar="FILE",
+        help="weights of the FID Inception, for FID, KID and IS as published: a file of torch-fidelity or pytorch-fid, "
+        "or the word download",
+    ),
+]
+
 PRETRAINED = "autoencoder"
 """Flag of the option `pretrained`: the name is also that of a group of a recipe's flags."""
 Pretrained = Annotated[
@@ -83,6 +98,7 @@ Pretrained = Annotated[
         "on the Hugging Face hub such as madebyollin/taesd",
     ),
 ]
+Recordings = Annotated[Positional[tuple[str, ...]], arg(metavar="AUDIO [AUDIO ...]", help_behavior_hint="(required)")]
 InitParts = tuple[Literal["all", "speech", "autoencoder"], ...]
 
 Options = Annotated[PrepareOptions, OmitArgPrefixes, UseAppendAction]
@@ -103,6 +119,10 @@ class Drawing:
     """same seed, same images"""
     out: Path = Path("generated")
     """directory for the images"""
+    truncation: float | None = None
+    """keep the noise within so many standard deviations: less variety, fewer odd images"""
+    guidance: float | None = None
+    """latent flow only: how strictly it follows the words; the model's own unless given"""
     device: Device = None
 
 
@@ -123,11 +143,13 @@ def _drawing(name: str) -> Callable[..., None]:
         seed: Seed = 0,
         jobs: Jobs = None,
         extra_voices: tuple[str, ...] | None = None,
+        language: str = "english",
     ) -> None:
         from s2igan.corpora.builtin import drawn
+        from s2igan.corpora.builtin.invented import spoken_in
 
         drawn.prepare(
-            drawn_set(name),
+            spoken_in(drawn_set(name), language),
             out,
             classes,
             individuals=individuals,
@@ -151,6 +173,8 @@ def _drawing(name: str) -> Callable[..., None]:
         jobs: processes; one per core unless given
         extra_voices: voices besides those of espeak-ng for a few of the captions to train on; unless given, a neural
             voice of Piper at four speeds; --extra-voices alone is none
+        language: of the descriptions: english, or invented:SEED, a language without writing that is made up (of the
+            birds alone)
     """
     return command
 
@@ -162,7 +186,7 @@ def _importing(name: str) -> Callable[..., None]:
         source: Path,
         out: Path,
         preparation: Options,
-        size: int = 64,
+        size: int = PUBLISHED_SIZE if name in PUBLISHED else OWN_SIZE,
         seed: Seed = 0,
         jobs: Jobs = None,
     ) -> None:
@@ -213,9 +237,16 @@ def validate(
     corpus: str | None = None,
     seed: Seed = 0,
     speaker_disjoint: bool = False,
+    max_seconds: float = MAX_SECONDS,
+    quick: bool = False,
+    json: Annotated[bool, arg(name="json")] = False,
+    fix_list: Path | None = None,
     jobs: Jobs = None,
 ) -> None:
     """Read and decode a whole source without changing anything, and say what s2igan prepare would reject.
+
+    Faults are grouped by kind, the worst first, each with what to do; recordings that are clipped, noisy, faint or
+    mostly silent are pointed out.
 
     Exits with status 1 where that is more than 20 %, or nothing is left.
 
@@ -224,12 +255,20 @@ def validate(
         corpus: what it is, one of those that s2igan corpora lists; recognised by its layout unless given
         seed: of the splits that are shown
         speaker_disjoint: no speaker is in two splits
+        max_seconds: longer descriptions are left out
+        quick: look at names and first bytes only, and decode nothing
+        json: print everything as JSON
+        fix_list: CSV to write for whoever recorded: each file, what is wrong, and what to do
         jobs: processes; one per core unless given
     """
-    from s2igan.corpora.prepare.validate import summary, validate_source
+    from s2igan.corpora.prepare.validate import as_json, summary, validate_source, write_fix_list
 
-    findings = validate_source(source, corpus, seed=seed, speaker_disjoint=speaker_disjoint, jobs=jobs)
-    print(summary(source, findings))
+    findings = validate_source(
+        source, corpus, seed=seed, speaker_disjoint=speaker_disjoint, jobs=jobs, quick=quick, max_seconds=max_seconds
+    )
+    print(dumps(as_json(findings), indent=2, ensure_ascii=False) if json else summary(source, findings))
+    if fix_list is not None:
+        write_fix_list(fix_list, source, findings)
     if not findings.passes:
         raise UserError(
             f"{source}: {findings.n_rejected:,} of {findings.total:,} cannot be used, more than 20 %; mend them, or "
@@ -382,7 +421,7 @@ def models() -> None:
         config = ExportedModel.read(directory).generator_config()
         print(f"{name:{max(map(len, found))}}  {config.method}; {config.resolutions[-1]} px")
     if not found:
-        print("None: they lie in the folder models of the repository, and this installation is without it.")
+        print("None: this installation is without them.")
 
 
 @app.command
@@ -410,7 +449,7 @@ def show(
 
 @app.command
 def generate(
-    audio: Annotated[Positional[tuple[Path, ...]], arg(metavar="AUDIO [AUDIO ...]", help_behavior_hint="(required)")],
+    audio: Recordings,
     /,
     *,
     drawing: Annotated[Drawing, OmitArgPrefixes],
@@ -418,13 +457,86 @@ def generate(
     """Draw what recordings describe: a PNG per sample and a contact sheet; one JSON line per PNG on stdout.
 
     Args:
-        audio: sound files (wav, flac, ogg, mp3)
+        audio: sound files, folders of them, patterns such as 'said/*.wav', or - for standard input
     """
-    if not audio:
-        raise UserError(
-            "no recording was named; give at least one sound file, as in s2igan generate --model RUN a.wav."
-        )
     _generate(audio, drawing)
+
+
+@app.command
+def record(
+    out: Annotated[Positional[Path], arg(metavar="OUT.wav")],
+    /,
+    *,
+    seconds: float = 20.0,
+    microphone: str | None = None,
+) -> None:
+    """Record a description with the microphone, until Enter is pressed (needs the extra mic).
+
+    Args:
+        out: wav file to write
+        seconds: when to stop if Enter is not pressed
+        microphone: name or number of an input device, as python -m sounddevice lists them
+    """
+    from s2igan.record import record as record_to
+
+    print("Speak; press Enter when you are done.", file=sys.stderr)
+    length = record_to(out, seconds=seconds, microphone=microphone)
+    print(f"Recording: {out} ({length:.1f} s)")
+
+
+@app.command
+def embed(
+    audio: Recordings,
+    /,
+    *,
+    model: Path,
+    out: Path = Path("embeddings.parquet"),
+    device: Device = None,
+) -> None:
+    """Write the speech embeddings of recordings to a Parquet table: audio, speech_seconds, embedding.
+
+    Args:
+        audio: sound files, folders of them, patterns such as 'said/*.wav', or - for standard input
+        model: run directory, the exported model in it, or the name of a shipped model
+        out: table to write
+    """
+    from s2igan.generate import embed_files, find_recordings
+    from s2igan.pipeline import SpeechToImage
+
+    loaded = SpeechToImage.load(model, device)
+    _report_each(embed_files(loaded, find_recordings(audio), out))
+    print(f"Embeddings: {out}")
+
+
+@app.command
+def retrieve(
+    queries: Annotated[Positional[tuple[str, ...]], arg(metavar="QUERY [QUERY ...]", help_behavior_hint="(required)")],
+    /,
+    *,
+    model: Path,
+    data: Path,
+    k: Count = 10,
+    split: str = "all",
+    out: Path = Path("found"),
+    device: Device = None,
+) -> None:
+    """Find in a prepared corpus the pictures nearest to a recording, or the recordings nearest to a picture.
+
+    Prints one JSON line for everything found, and writes a contact sheet. Only stage 1 of a run need be finished.
+
+    Args:
+        queries: sound files, pictures, folders of sound files, or patterns
+        model: run directory, or the name of a shipped model
+        data: directory that s2igan prepare made
+        k: how many to find for each
+        split: where to look: train, validation, development, test or all
+        out: directory for the contact sheet
+    """
+    from s2igan.finding import Finder, find_files
+    from s2igan.generate import find_recordings
+
+    wanted = find_recordings(queries)
+    _report_each(find_files(Finder.load(model, data, split, device), wanted, out, k))
 
 
 @app.command
@@ -441,11 +553,105 @@ def speak(
         sentence: what to say; put it in quotation marks
         voice: who says it, such as espeak:en-gb or espeak:en-us+f3?rate=150
     """
-    from s2igan.pipeline import speak_to_file
+    from s2igan.generate import speak_to_file
 
     devices.choose_device(drawing.device)  # before a sound file is left behind
     stem = re.sub(r"[^\w]+", "-", sentence.lower()).strip("-")[:MAX_STEM].rstrip("-") or "sentence"
-    _generate((speak_to_file(sentence, voice, drawing.out / f"{stem}.wav"),), drawing)
+    _generate((str(speak_to_file(sentence, voice, drawing.out / f"{stem}.wav")),), drawing)
+
+
+@app.command
+def serve(
+    model: Annotated[Positional[Path], arg(metavar="MODEL")],
+    /,
+    *,
+    data: Path | None = None,
+    host: str = "127.0.0.1",
+    port: Annotated[int, _whole(0, 65_535)] = 7860,
+    examples: Path | None = None,
+    per_minute: Annotated[int | None, _whole(1, MAX_SEED)] = None,
+    device: Device = None,
+) -> None:
+    """Serve a page to speak to and see what is drawn, and the same as an HTTP API (needs the extra web).
+
+    Args:
+        model: run directory, the exported model in it, or the name of a shipped model
+        data: prepared corpus whose nearest pictures are shown beside those drawn
+        host: address to listen on; this machine alone unless given, 0.0.0.0 is every network that it is in
+        port: 0 chooses a free one
+        examples: folder with recordings and an examples.json; models of the built-in birds have some
+        per_minute: requests that one address may send in a minute; 120 unless given
+    """
+    from s2igan.web.serve import serve as serve_page
+
+    serve_page(model, data=data, host=host, port=port, examples=examples, per_minute=per_minute, device=device)
+
+
+@app.command
+def push(
+    model: Annotated[Positional[Path], arg(metavar="MODEL")],
+    repository: Annotated[Positional[str], arg(metavar="OWNER/NAME")],
+    /,
+    *,
+    public: bool = False,
+    licence: str | None = None,
+    consent: str | None = None,
+    community: str | None = None,
+    label: UseAppendAction[tuple[str, ...]] = (),
+    language: UseAppendAction[tuple[str, ...]] = (),
+    card: Path | None = None,
+) -> None:
+    """Put a model on the Hugging Face hub: its weights, its sizes and a card, and nothing else; private unless asked.
+
+    Args:
+        model: run directory, the exported model in it, or the name of a shipped model
+        repository: where to; it is made if it is not there
+        public: whoever looks may see a repository that is made here
+        licence: identifier of a licence as the hub knows it, such as cc-by-nc-4.0
+        consent: who agreed to what, and how, in a sentence
+        community: whose language it is, and whom to ask
+        label: labels that the community gave, such as Traditional Knowledge labels
+        language: codes of the languages spoken (ISO 639)
+        card: Markdown file with what the card says of the model, such as scores; it may begin with the hub's YAML
+    """
+    from s2igan.hub import Sharing, read_card
+    from s2igan.pipeline import SpeechToImage
+
+    sharing = Sharing(licence, consent, community, label, language)
+    about = None if card is None else read_card(card)
+    loaded = SpeechToImage.load(model, "cpu")
+    address = loaded.push_to_hub(repository, sharing=sharing, card=about, private=not public)
+    print(f"Model: {address} ({'public' if public else 'private, if it was made now'})")
+
+
+@app.command
+def forget(
+    speaker: Annotated[Positional[str], arg(metavar="SPEAKER")],
+    /,
+    *,
+    data: Path,
+    runs: Path = Path("runs"),
+) -> None:
+    """Take a speaker out of a prepared corpus, and list the runs that were trained with them.
+
+    Args:
+        speaker: name or pseudonym, as the manifest has it
+        data: directory that s2igan prepare made
+        runs: folder to search for runs on this corpus
+    """
+    from s2igan.forget import forget_speaker
+
+    forgotten = forget_speaker(speaker, data, runs)
+    print(f"{data}: {forgotten.utterances:,} utterances of {speaker} are gone from the store and its manifest.")
+    print("Their recordings are in the source, which is only read. Delete them, or the next prepare brings them back:")
+    for path in forgotten.recordings:
+        print(f"  {path}")
+    if forgotten.runs:
+        print("Trained with them, so that weights, pages and sheets may hold the voice; delete and train anew:")
+    else:
+        print(f"No run in {runs} was trained with them.")
+    for path in forgotten.runs:
+        print(f"  {path}")
 
 
 @app.command
@@ -454,37 +660,124 @@ def evaluate(
     data: Path,
     split: str = "test",
     max_captions: Count = 1000,
+    protocol: Protocol = "sample",
+    consistency: bool = False,
+    keep_images: bool = False,
+    fid_weights: FidWeights = None,
+    out: Path | None = None,
     seed: Seed = 0,
     image_encoder_weights: ImageEncoderWeights = None,
     device: Device = None,
     allow_other_data: bool = False,
+    conditions: bool = False,
 ) -> None:
-    """Score a trained run on the test split: classes and voices that it never met.
+    """Score a trained model on the test split: classes and voices that it never met.
 
     Args:
-        model: run directory
+        model: run directory, an exported model, or the name of a shipped model
         data: directory that s2igan prepare made
         split: what to score on
         max_captions: descriptions that images are drawn for, chosen at random
+        protocol: paper draws an image of every description of the split, and gives the Fréchet distance whatever the
+            counts are
+        consistency: score whether speech and generated images find each other, by encoders that the model never saw;
+            the first time on a set they are trained, which takes minutes
+        keep_images: leave the generated images, and the real ones that they are compared with, as PNG
+        out: folder for the scores; RUN/evaluation unless given, and NAME-evaluation here for an exported model
         seed: of every random choice and of the noise
-        allow_other_data: score on another set than the one that the run was trained on; record and report say so
+        allow_other_data: score on another set than the one that the model was trained on; record and report say so
+        conditions: also by voices and engines never heard, by telephone, in noise and rooms, faster and slower
     """
-    from s2igan.evaluation.evaluate import evaluate as evaluate_run
+    from s2igan.evaluation.evaluate import evaluate as evaluate_model
 
     if image_encoder_weights is not None:
-        from s2igan.run_directory import RunDirectory
+        from s2igan.evaluation.subject import Subject
 
-        recipe = RunDirectory.open(model).config["recipe"]
-        _use_image_encoder_weights(image_encoder_weights, recipe["sen"]["image"]["backbone"])
-    evaluate_run(
-        model,
-        data,
-        split=split,
-        max_captions=max_captions,
-        seed=seed,
-        device=device,
-        allow_other_data=allow_other_data,
+        _use_image_encoder_weights(image_encoder_weights, Subject.of(model).backbone)
+    options = EvaluationOptions(
+        split, seed, max_captions, protocol, consistency, keep_images, fid_weights, allow_other_data, conditions
     )
+    evaluate_model(model, data, options, out=out, device=device)
+
+
+@app.command
+def reproduce(
+    corpus: Annotated[Positional[str], arg(metavar="CORPUS")],
+    /,
+    *,
+    out: Path,
+    rows: str = "table1,ablations",
+    seeds: Count = 1,
+    base: str = "birds-rdg",
+    steps: Annotated[int | None, _whole(1, MAX_SEED)] = None,
+    sen_steps: Annotated[int | None, _whole(1, MAX_SEED)] = None,
+    budget: float | None = None,
+    max_captions: Count = 1000,
+    protocol: Protocol = "sample",
+    fid_weights: FidWeights = None,
+    devices: tuple[str, ...] = (),
+) -> None:
+    """Make the paper's tables and figures on a set: train every row, score it, write one page and one JSON.
+
+    Interrupted, or at the end of its budget, the same command goes on. Rows and seeds may be added later.
+
+    Args:
+        corpus: directory that s2igan prepare made, or birds or flowers, which are made
+        out: directory to make, or to go on with
+        rows: table1, ablations, and names that s2igan recipes lists, separated by commas; NAME:3 has three seeds
+        seeds: of each row that says no number
+        base: the recipe that every method changes
+        steps: of stage 2 of every method, in place of those of the base recipe
+        sen_steps: of stage 1, likewise
+        budget: hours; nothing is begun that would end later
+        max_captions: descriptions that images are drawn for, chosen at random
+        protocol: paper draws an image of every description of the test split
+        devices: where to compute, rows side by side; all GPUs unless given, or else the CPU
+    """
+    from s2igan.reproduce import reproduce as make
+
+    options = EvaluationOptions(
+        max_captions=max_captions, protocol=protocol, consistency=True, keep_images=True, fid_weights=fid_weights
+    )
+    page = make(
+        corpus,
+        out,
+        rows=rows,
+        seeds=seeds,
+        base=base,
+        steps=steps,
+        sen_steps=sen_steps,
+        budget_hours=budget,
+        options=options,
+        devices=devices,
+        say=_say,
+    )
+    print(f"Page: {page}")
+
+
+@app.command
+def card(
+    model: Annotated[Positional[Path], arg(metavar="MODEL")],
+    /,
+    *,
+    out: Path,
+    data: Path | None = None,
+    scores: Path | None = None,
+    license: str | None = None,
+) -> None:
+    """Write a model card, Markdown with the front matter of the Hugging Face hub, from what is recorded of a model.
+
+    Args:
+        model: run directory, an exported model, or the name of a shipped model
+        out: file to write, such as README.md beside the model
+        data: the set that it was trained on; a run knows it
+        scores: folder that s2igan evaluate wrote; RUN/evaluation unless given, and NAME-evaluation here for an exported
+            model
+        license: of the model, as the hub spells it, such as cc-by-4.0; apache-2.0 for the built-in sets unless given
+    """
+    from s2igan.report.card import write_card
+
+    print(f"Card: {write_card(model, out, data=data, scores=scores, license=license)}")
 
 
 @app.command
@@ -531,6 +824,28 @@ def blind_count(
 
 
 @app.command
+def words(
+    model: Path,
+    data: Path,
+    search: Annotated[WordSearch, OmitArgPrefixes],
+    split: str = "test",
+    seed: Seed = 0,
+    device: Device = None,
+) -> None:
+    """Find recurring pieces of speech, and what they go with in the pictures, without text; writes a page to play them.
+
+    Args:
+        model: run directory whose stage 1 is trained
+        data: directory that s2igan prepare made
+        split: whose recordings to look in
+        seed: of every random choice
+    """
+    from s2igan.report.words import write_words
+
+    print(f"Words: {write_words(model, data, search, split=split, seed=seed, device=device)}")
+
+
+@app.command
 def report(model: Path) -> None:
     """Write one HTML page about a run, and print where it is and the scores.
 
@@ -545,12 +860,20 @@ def report(model: Path) -> None:
     print(f"Report: {path}")
 
 
-def _generate(audio: Sequence[Path], drawing: Drawing) -> None:
-    from s2igan.pipeline import SpeechToImage, generate_files
+def _generate(audio: Sequence[str], drawing: Drawing) -> None:
+    from s2igan.generate import find_recordings, generate_files
+    from s2igan.pipeline import SpeechToImage
 
-    failed = False
+    recordings = find_recordings(audio)
     model = SpeechToImage.load(drawing.model, drawing.device)
-    for result in generate_files(model, audio, drawing.out, drawing.samples, drawing.seed):
+    options = {"truncation": drawing.truncation, "guidance": drawing.guidance}
+    _report_each(generate_files(model, recordings, drawing.out, drawing.samples, drawing.seed, **options))
+
+
+def _report_each(results: Iterable[dict[str, Any] | UserError]) -> None:
+    """Prints records as JSON lines and errors as sentences; exits with status 1 after the last where there were any."""
+    failed = False
+    for result in results:
         if isinstance(result, UserError):
             _complain(result)
             failed = True

@@ -42,6 +42,8 @@ from s2igan.models.pretrained_autoencoder import (
 from s2igan.models.speech_encoder import SpeechEncoderConfig
 from s2igan.recipes import groups
 from s2igan.run_directory import environment
+from s2igan.training.beyond.warm_start import ContourEncoder
+from s2igan.training.beyond.warm_start_stage import WarmStartStage
 from s2igan.training.latent_flow_stages import AutoencoderStage, DecoderStage, FlowStage, MatchmapStage
 from s2igan.training.precision import autocast, choose_precision, convolution_gflops
 from s2igan.training.rdg import build_networks
@@ -157,13 +159,19 @@ def parts(recipe: Recipe, classes: int | None) -> dict[str, dict[str, dict[str, 
         return {"sen": sen, **_latent_flow_parts(recipe, part)}
     with torch.device("meta"):
         generator, discriminators, relation = build_networks(recipe.rdg, recipe.sen.image.embedding)
+    start, sizes = recipe.beyond.warm_start, recipe.rdg.generator
+    warm: dict[str, dict[str, dict[str, int | bool]]] = {}
+    if start.trains:
+        with torch.device("meta"):
+            encoder = ContourEncoder(sizes.resolutions[-1], start.encoder_width, sizes.z)
+        warm = {WarmStartStage.name: {"generator": part(True, generator), "contour encoder": part(True, encoder)}}
     rdg = {"generator": part(True, generator)}
     rdg |= {f"discriminator {side}": part(True, network) for side, network in discriminators.items()}
     if relation is not None:
         rdg["relation supervisor"] = part(True, relation)
     rdg["speech encoder"] = part(recipe.rdg.speech != "frozen", speech)
     rdg["image encoder"] = part(False, image.head, backbone)
-    return {"sen": sen, "rdg": rdg}
+    return {"sen": sen, **warm, "rdg": rdg}
 
 
 def _latent_flow_parts(
@@ -200,7 +208,7 @@ def measure(recipe: Recipe, facts: DataFacts, device: torch.device) -> dict[str,
     """
     found = {}
     for stage in made_up_stages(recipe, facts, device):
-        config = groups(recipe)[stage.name]
+        config = recipe.beyond.warm_start if stage.name == WarmStartStage.name else groups(recipe)[stage.name]
         chosen = choose_precision(config.trainer.precision, device)
         for measured in sorted({min(SMALL_BATCH, config.batch_size), config.batch_size}):
             seconds, memory = _warm_step(stage, measured, chosen)
@@ -265,7 +273,10 @@ def made_up_stages(recipe: Recipe, facts: DataFacts, device: torch.device) -> It
         speech = build_encoder(recipe.sen.speech).to(device).eval()
         if recipe.rdg is not None:
             options |= {"speech": speech, "image": image.eval(), "samples": Path(folder)}
-            yield RDGStage(recipe.rdg, recipe.beyond, train, None, **options)
+            rdg = RDGStage(recipe.rdg, recipe.beyond, train, None, **options)
+            if recipe.beyond.warm_start.trains:
+                yield WarmStartStage(recipe.beyond.warm_start, rdg, pretrained=False)
+            yield rdg
             return
         flow = recipe.latent_flow
         assert flow is not None

@@ -1,13 +1,13 @@
-"""A trained model in use: a recording in, images out. The command line and the evaluation go through here."""
+"""A trained model in use: a recording in, images out. The command line, the page and the evaluation go through here."""
 
 from __future__ import annotations
 
-import itertools
 import os
-from collections.abc import Iterator, Sequence
+import tempfile
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, overload, runtime_checkable
 
 import numpy as np
 import soundfile
@@ -16,22 +16,27 @@ from jaxtyping import Bool, Float, Int, UInt8
 from PIL import Image
 from torch import Tensor
 
-from s2igan.audio import load_audio, log_mel, resampled
+from s2igan import hub
+from s2igan.audio import FRAMES_PER_SECOND, SAMPLE_RATE, load_audio, log_mel, n_frames, of_array
+from s2igan.checkpoint import save_model
 from s2igan.devices import choose_device
 from s2igan.errors import UserError
 from s2igan.files import atomic_write, disk_errors
+from s2igan.hub import Sharing
 from s2igan.models.encoders import Encoder
 from s2igan.models.exported import ExportedModel, FrontEnd, shipped_models
+from s2igan.models.flow_in_use import between, with_guidance
 from s2igan.models.generator import Generator
 from s2igan.models.latent_flow import LatentFlow, check_frames
-from s2igan.speech import parse_voice
 
 MODEL_FOLDER = "model"
 """Where a run directory keeps the exported model."""
 IMAGES_AT_ONCE = 16
 """Images in one pass of the generator; bounds the memory of large requests."""
-SHEET_GAP = 4
-"""White pixels between the images of a contact sheet."""
+HEARD_AT_ONCE = 32
+"""Recordings in one pass of the speech encoder."""
+LAST_SEED = 2**63 - 1
+"""What torch's generators take."""
 
 CANNOT_HEAR = {
     "text": ("text", "stackgan-v2-text"),
@@ -39,8 +44,18 @@ CANNOT_HEAR = {
 }
 """What models read that are no use for a recording, and which baseline each is."""
 
-Audio = str | os.PathLike[str] | tuple[np.ndarray, int]
-"""A sound file, or an array (samples,) or (samples, channels) with its sample rate in Hz."""
+
+@runtime_checkable
+class OpenFile(Protocol):
+    """A file opened for reading bytes, or what is read like one."""
+
+    def read(self) -> bytes: ...
+
+
+Audio = str | os.PathLike[str] | bytes | OpenFile | tuple[np.ndarray, int] | tuple[int, np.ndarray]
+"""One recording: the path of a sound file, its content, a file opened for reading, or an array (samples,), (samples,
+channels) or (channels, samples) with its sample rate in Hz. A pair in the other order, as other libraries give it, is
+refused by name."""
 
 
 @dataclass(frozen=True)
@@ -67,17 +82,103 @@ class SpeechCondition:
         return SpeechCondition(embedding, words, inside)
 
 
-class SpeechToImage:
+@dataclass(frozen=True, eq=False)
+class Drawn(Sequence[Image.Image]):
+    """What was drawn for one recording: a sequence of its images, from the first sample to the last."""
+
+    scales: Mapping[int, Sequence[Image.Image]]
+    """The images at each resolution that the model makes, by side in pixels, from the lowest."""
+    seed: int
+    """Of the first image."""
+    embedding: Float[Tensor, " embedding"]
+    """The unit-length speech embedding A, on the CPU."""
+    speech_seconds: float
+    """Length of the recording."""
+
+    @property
+    def images(self) -> Sequence[Image.Image]:
+        """Those at the highest resolution."""
+        return self.scales[max(self.scales)]
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """The seed of each image: with it as `seed`, and `samples=1`, that image alone is drawn again."""
+        return picture_seeds(self.seed, len(self.images))
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    @overload
+    def __getitem__(self, index: int) -> Image.Image: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Image.Image]: ...
+
+    def __getitem__(self, index: int | slice) -> Image.Image | Sequence[Image.Image]:
+        return self.images[index]
+
+
+class Listener:
+    """Hears recordings: a speech encoder with its front end."""
+
+    def __init__(self, speech_encoder: Encoder, front_end: FrontEnd, device: str | torch.device = "cpu") -> None:
+        """Takes over the encoder."""
+        self.device = torch.device(device)
+        self.speech_encoder, self.front_end = speech_encoder, front_end
+        speech_encoder.eval().requires_grad_(False).to(self.device)
+
+    @torch.inference_mode()
+    def embed(self, audio: Audio) -> Float[Tensor, " embedding"]:
+        """The unit-length speech embedding A of one recording, on the CPU; UserError where it cannot be used."""
+        mels, lengths = self.spectrograms([waveform(audio)])
+        embedding: Tensor = self.speech_encoder(mels.to(self.device), lengths)
+        return embedding[0].cpu()
+
+    def spectrograms(
+        self, waves: Sequence[Float[np.ndarray, " _"]]
+    ) -> tuple[Float[Tensor, "batch frames 40"], Int[Tensor, " batch"]]:
+        """A padded batch for the speech encoder, and the lengths in frames; UserError where the model cannot hear."""
+        self.check_hears()
+        for wave in waves:
+            self.check_length(wave, "the recording")
+        mels = [self.spectrogram(wave) for wave in waves]
+        return torch.nn.utils.rnn.pad_sequence(mels, batch_first=True), torch.tensor([*map(len, mels)])
+
+    def check_hears(self) -> None:
+        """UserError where the model reads something else than speech."""
+        if self.speech_encoder.reads != "speech":
+            what, baseline = CANNOT_HEAR[self.speech_encoder.reads]
+            raise UserError(f"this model reads {what} and cannot hear: it was trained as the baseline {baseline}.")
+
+    def spectrogram(self, wave: Float[np.ndarray, " samples"]) -> Float[Tensor, "frames 40"]:
+        """The normalised log-mel of a waveform at 22,050 Hz, as the speech encoder reads it."""
+        return log_mel(torch.from_numpy(wave), window=self.front_end.window, pad_mode=self.front_end.pad_mode)
+
+    def check_length(self, wave: Float[np.ndarray, " samples"], name: str) -> None:
+        """UserError, beginning with `name`, if a waveform (22,050 Hz) has too few frames for the speech encoder."""
+        least = getattr(self.speech_encoder.config, "min_frames", 1)
+        if n_frames(len(wave)) < least:
+            raise UserError(
+                f"{name}: too short, {len(wave) / SAMPLE_RATE:.2f} s where this model needs "
+                f"{least / FRAMES_PER_SECOND:.2f} s; record the whole sentence."
+            )
+
+
+class SpeechToImage(Listener):
     """Draws what a recording describes.
 
-    The same recording, seed and number of the sample give the same image, whatever else is asked for before or beside
-    it.
+    The same recording and seed give the same image, whatever is drawn beside it; in another batch a colour may differ
+    by one of 255 levels, since the last bit of a float depends on how many are computed together.
 
     Example:
         >>> from s2igan import SpeechToImage
-        >>> images = SpeechToImage.load("runs/demo")("description.wav", samples=4, seed=1)
-        >>> images[0].save("bird.png")
+        >>> model = SpeechToImage.from_pretrained("birds")
+        >>> drawn = model("description.wav", samples=4, seed=1)
+        >>> drawn.images[0].save("bird.png")
     """
+
+    exported: ExportedModel | None = None
+    """What the networks were read from; None where they were given."""
 
     def __init__(
         self,
@@ -87,14 +188,13 @@ class SpeechToImage:
         device: str | torch.device = "cpu",
     ) -> None:
         """Takes over networks that fit together."""
-        self.device = torch.device(device)
-        self.speech_encoder, self.generator, self.front_end = speech_encoder, generator, front_end
-        for network in (speech_encoder, generator):
-            network.eval().requires_grad_(False).to(self.device)
+        super().__init__(speech_encoder, front_end, device)
+        self.generator = generator
+        generator.eval().requires_grad_(False).to(self.device)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], device: str | torch.device | None = None) -> SpeechToImage:
-        """Reads a run directory, the exported model in it, or a shipped model by its name.
+        """Reads a run directory, the exported model in it, or a shipped model by its name; asks no hub.
 
         It computes on a GPU if there is one, or on `device`.
 
@@ -111,7 +211,97 @@ class SpeechToImage:
         speech_encoder, generator = exported.speech_encoder(), exported.generator()
         if isinstance(generator, LatentFlow):
             check_frames(speech_encoder)
-        return cls(speech_encoder, generator, exported.front_end, device)
+        model = cls(speech_encoder, generator, exported.front_end, device)
+        model.exported = exported
+        return model
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        name: str | os.PathLike[str],
+        *,
+        revision: str | None = None,
+        token: str | None = None,
+        local_files_only: bool = False,
+        device: str | torch.device | None = None,
+    ) -> SpeechToImage:
+        """A shipped model by its name, a directory as for `load`, or a model of the Hugging Face hub, `owner/name`.
+
+        What stands here is preferred to the hub. Weights are safetensors and sizes are JSON: none of it runs code.
+
+        Args:
+            revision: branch, tag or commit on the hub.
+            token: of your account, for a private model; unless given, that of `hf auth login`.
+            local_files_only: do not ask the hub, only its cache on this machine.
+            device: as for `load`.
+
+        Raises:
+            UserError: as `load`, or the hub gives no such model.
+        """
+        local = Path(name).is_dir() or str(name) in shipped_models()
+        if local or not hub.is_repository(str(name)):
+            return cls.load(name, device)
+        where = choose_device(device)
+        folder = hub.download(str(name), revision=revision, token=token, local_files_only=local_files_only)
+        return cls.of(ExportedModel.read(folder), where)
+
+    def save_pretrained(
+        self, directory: str | os.PathLike[str], *, sharing: Sharing | None = None, card: str | None = None
+    ) -> Path:
+        """Writes the model as `from_pretrained` reads it: config.json, weights.safetensors and README.md, its card.
+
+        Nothing else is in them: no recording, picture, name of a speaker or path.
+
+        Args:
+            sharing: what the card says of the people whose voices these are; nothing is claimed unless given.
+            card: what the card says of the model, in Markdown, perhaps with the hub's YAML.
+
+        Raises:
+            UserError: the model was made from networks, not read; or the directory cannot be written.
+        """
+        if self.exported is None:
+            raise UserError("this model was made from networks in memory; save one that was loaded.")
+        directory = Path(directory)
+        if directory.is_dir() and (others := {path.name for path in directory.iterdir()} - set(hub.FILES)):
+            raise UserError(f"{directory}: {sorted(others)[0]} is here already; choose a folder of the model's own.")
+        config = hub.shared_config(self.exported.config)
+        text = hub.model_card(sharing or Sharing(), card or self._about())
+        save_model(directory, config, self.exported.weights)
+        with atomic_write(directory / hub.CARD) as file:
+            file.write(text.encode())
+        return directory
+
+    def push_to_hub(
+        self,
+        repository: str,
+        *,
+        sharing: Sharing | None = None,
+        card: str | None = None,
+        private: bool = True,
+        token: str | None = None,
+    ) -> str:
+        """Puts the three files of `save_pretrained`, and nothing else, on the Hugging Face hub; returns their address.
+
+        Args:
+            repository: `owner/name`; made if it is not there.
+            sharing, card: as for `save_pretrained`.
+            private: of a repository that is made: only its owner sees it, until the owner shows it.
+            token: of your account; unless given, that of `hf auth login`.
+
+        Raises:
+            UserError: the hub refuses or cannot be reached.
+        """
+        with tempfile.TemporaryDirectory() as folder:
+            directory = self.save_pretrained(Path(folder) / "model", sharing=sharing, card=card)
+            return hub.upload(directory, repository, private=private, token=token)
+
+    def _about(self) -> str:
+        """What a card says of a model of which nothing more is known."""
+        assert self.exported is not None
+        return (
+            f"Spoken descriptions to images of {self.resolutions[-1]} px, by {self.method}; trained by s2igan with the "
+            f"recipe `{self.exported.recipe}`. How well it does was not recorded here.\n"
+        )
 
     @property
     def resolutions(self) -> tuple[int, ...]:
@@ -123,29 +313,106 @@ class SpeechToImage:
         """How it draws, in words: the paper's RDG, or latent flow, which is not in the paper."""
         return self.generator.config.method
 
-    def __call__(self, audio: Audio, samples: int = 4, seed: int = 1) -> list[Image.Image]:
-        """Images of one spoken description at the highest resolution.
+    @property
+    def scales(self) -> tuple[int, ...]:
+        """Sides in pixels of the images that a call gives: all resolutions of the RDG, the last of latent flow."""
+        return self.resolutions[-1:] if isinstance(self.generator, LatentFlow) else self.resolutions
+
+    @overload
+    def __call__(
+        self,
+        audio: Audio,
+        samples: int = 4,
+        seed: int = 1,
+        *,
+        truncation: float | None = None,
+        guidance: float | None = None,
+        scales: int | None = None,
+    ) -> Drawn: ...
+
+    @overload
+    def __call__(
+        self,
+        audio: list[Audio],
+        samples: int = 4,
+        seed: int = 1,
+        *,
+        truncation: float | None = None,
+        guidance: float | None = None,
+        scales: int | None = None,
+    ) -> list[Drawn]: ...
+
+    def __call__(
+        self,
+        audio: Audio | list[Audio],
+        samples: int = 4,
+        seed: int = 1,
+        *,
+        truncation: float | None = None,
+        guidance: float | None = None,
+        scales: int | None = None,
+    ) -> Drawn | list[Drawn]:
+        """Images of one spoken description, or of each of a list.
+
+        Args:
+            samples: images of each recording. Image k has the seed `seed + k - 1`.
+            truncation: the noise stays within so many standard deviations: less variety, fewer odd images.
+            guidance: strength of classifier-free guidance, for latent flow; what it was exported with unless given.
+            scales: how many resolutions to compute, from the lowest; all of `SpeechToImage.scales` unless given.
 
         Raises:
-            UserError: the recording cannot be read, is silent, under two frames or over 60 s long, or `samples`
-                or `seed` is out of range.
+            UserError: a recording cannot be read, is silent, under two frames or over 600 s long, or an option is out
+                of range.
         """
-        noise = self.noise(samples, seed)
-        pictures = self.draw(self.condition(audio).repeat(samples), noise)
-        return [Image.fromarray(picture) for picture in pictures]
+        recordings = audio if isinstance(audio, list) else [audio]
+        options = self._options(guidance, scales)
+        noise = self.picture_noise(samples, seed, truncation)
+        drawn: list[Drawn] = []
+        for first in range(0, len(recordings), HEARD_AT_ONCE):
+            waves = [waveform(recording) for recording in recordings[first : first + HEARD_AT_ONCE]]
+            condition = self.hear(waves)
+            pictures = self.draw_scales(condition.repeat(samples), noise.repeat(len(waves), 1), **options)
+            for row, wave in enumerate(waves):
+                part = slice(row * samples, (row + 1) * samples)
+                images = {of.shape[1]: [Image.fromarray(picture) for picture in of[part]] for of in pictures}
+                drawn.append(Drawn(images, seed, condition.embedding[row].cpu(), len(wave) / SAMPLE_RATE))
+        return drawn if isinstance(audio, list) else drawn[0]
 
-    def embed(self, audio: Audio) -> Float[Tensor, " embedding"]:
-        """The unit-length speech embedding A of one recording, on the CPU; UserError as for a call."""
-        return self.condition(audio).embedding[0].cpu()
+    def interpolate(
+        self,
+        first: Audio,
+        last: Audio,
+        steps: int = 5,
+        seed: int = 1,
+        *,
+        truncation: float | None = None,
+        guidance: float | None = None,
+    ) -> list[Image.Image]:
+        """Images that lead from one spoken description to another, all from the same noise.
+
+        The paper's RDG draws for embeddings on the arc between both; latent flow follows weighted sums of both
+        velocities. The ends are what a call draws for each recording with this seed.
+
+        Args:
+            steps: images, both ends included.
+
+        Raises:
+            UserError: as for a call, or `steps` is less than 2.
+        """
+        if steps < 2:
+            raise UserError(f"steps = {steps} is no way from one description to another: choose 2 or more.")
+        options = self._options(guidance, None)
+        noise = self.picture_noise(1, seed, truncation).repeat(steps, 1)
+        heard = self.hear([waveform(first), waveform(last)])
+        return [Image.fromarray(picture) for picture in self.draw_between(heard, noise, **options)]
 
     def condition(self, audio: Audio) -> SpeechCondition:
         """What one recording has pictures drawn for, a single row; UserError as for a call."""
-        if self.speech_encoder.reads != "speech":
-            what, baseline = CANNOT_HEAR[self.speech_encoder.reads]
-            raise UserError(f"this model reads {what} and cannot hear: it was trained as the baseline {baseline}.")
-        wave = torch.from_numpy(waveform(audio))
-        mel = log_mel(wave, window=self.front_end.window, pad_mode=self.front_end.pad_mode)[None]
-        return self.listen(mel, torch.tensor([mel.shape[1]]))
+        return self.hear([waveform(audio)])
+
+    def hear(self, waves: Sequence[Float[np.ndarray, " _"]]) -> SpeechCondition:
+        """What waveforms (22,050 Hz) have pictures drawn for, a row each; UserError where the model cannot hear."""
+        return self.listen(*self.spectrograms(waves))
 
     @torch.inference_mode()
     def listen(self, inputs: Float[Tensor, "batch frames bands"], lengths: Int[Tensor, " batch"]) -> SpeechCondition:
@@ -157,41 +424,129 @@ class SpeechToImage:
         return SpeechCondition(embedding, *self.generator.listen(check_frames(self.speech_encoder), inputs, lengths))
 
     def noise(self, samples: int, seed: int) -> Float[Tensor, "images numbers"]:
-        """Standard normal numbers for samples 1, 2, ... of a seed; UserError if either is out of range.
+        """Standard normal numbers for samples 1, 2, ... of one seed; UserError if either is out of range.
 
         Sample k does not depend on how many others are asked for.
         """
-        if samples < 1:
-            raise UserError(f"samples = {samples} makes no image: choose 1 or more.")
-        if not 0 <= seed < 2**63:
-            raise UserError(f"seed = {seed} is out of range: choose a number from 0 to 2**63 - 1.")
+        picture_seeds(seed, samples)
         stream = torch.Generator().manual_seed(seed)
         numbers = self.generator.config.noise
         return torch.stack([torch.randn(numbers, generator=stream) for _ in range(samples)])
 
-    @torch.inference_mode()
+    def picture_noise(
+        self, samples: int, seed: int, truncation: float | None = None
+    ) -> Float[Tensor, "images numbers"]:
+        """Noise of images whose seeds are `seed`, `seed + 1`, ...; UserError where an option is out of range.
+
+        With `truncation` it has the normal distribution cut off there, in standard deviations (Brock et al. 2019); the
+        numbers keep their order, so that a seed keeps its picture's character.
+        """
+        noise = torch.cat([self.noise(1, number) for number in picture_seeds(seed, samples)])
+        if truncation is None:
+            return noise
+        if not truncation > 0:
+            raise UserError(f"truncation = {truncation:g} leaves no noise to draw from: choose a number above 0.")
+        cut = torch.special.ndtr(torch.tensor(-float(truncation), dtype=torch.float64))
+        return torch.special.ndtri(cut + (1 - 2 * cut) * torch.special.ndtr(noise.double())).to(noise.dtype)
+
     def draw(
         self, condition: SpeechCondition, noise: Float[Tensor, "images numbers"]
     ) -> UInt8[np.ndarray, "samples side side 3"]:
         """Pixels, at the highest resolution, for each row of a condition and of noise."""
+        return self.draw_scales(condition, noise)[-1]
+
+    @torch.inference_mode()
+    def draw_scales(
+        self,
+        condition: SpeechCondition,
+        noise: Float[Tensor, "images numbers"],
+        *,
+        guidance: float | None = None,
+        scales: int | None = None,
+    ) -> tuple[UInt8[np.ndarray, "samples _ _ 3"], ...]:
+        """Pixels at each of `SpeechToImage.scales`, or the first of them, for each row of a condition and of noise."""
         passes = []
         for first in range(0, len(noise), IMAGES_AT_ONCE):
             rows = slice(first, first + IMAGES_AT_ONCE)
-            passes.append(self._images(condition.rows(rows), noise[rows].to(self.device)))
-        return to_pixels(torch.cat(passes))
+            images = self._images(condition.rows(rows), noise[rows].to(self.device), guidance, scales)
+            passes.append([to_pixels(of_scale) for of_scale in images])
+        return tuple(np.concatenate(of_scale) for of_scale in zip(*passes, strict=True))
+
+    @torch.inference_mode()
+    def draw_between(
+        self,
+        condition: SpeechCondition,
+        noise: Float[Tensor, "steps numbers"],
+        *,
+        guidance: float | None = None,
+        scales: int | None = None,
+    ) -> UInt8[np.ndarray, "steps side side 3"]:
+        """Pixels for evenly spaced steps between the two rows of a condition, one for each row of noise."""
+        first, last = condition.rows(slice(0, 1)), condition.rows(slice(1, 2))
+        weights = torch.linspace(0, 1, len(noise), device=self.device)
+        if not isinstance(self.generator, LatentFlow):
+            on_arc = torch.stack([on_the_arc(first.embedding[0], last.embedding[0], float(w)) for w in weights])
+            return self.draw_scales(SpeechCondition(on_arc), noise, scales=scales)[-1]
+        flow = self.generator if guidance is None else with_guidance(self.generator, guidance)
+        passes = []
+        for start in range(0, len(noise), IMAGES_AT_ONCE):
+            rows = slice(start, start + IMAGES_AT_ONCE)
+            both = [part.repeat(len(weights[rows])) for part in (first, last)]
+            words, inside = (torch.cat([getattr(part, name) for part in both], dim=1) for name in ("words", "inside"))
+            passes.append(to_pixels(between(flow, weights[rows])(words, inside, noise[rows].to(self.device))))
+        return np.concatenate(passes)
 
     def _images(
-        self, condition: SpeechCondition, noise: Float[Tensor, "images numbers"]
-    ) -> Float[Tensor, "images 3 side side"]:
+        self,
+        condition: SpeechCondition,
+        noise: Float[Tensor, "images numbers"],
+        guidance: float | None,
+        scales: int | None,
+    ) -> Sequence[Float[Tensor, "images 3 _ _"]]:
         if isinstance(self.generator, LatentFlow):
             assert condition.words is not None
             assert condition.inside is not None
-            drawn: Tensor = self.generator(condition.words, condition.inside, noise)
-            return drawn
+            flow = self.generator if guidance is None else with_guidance(self.generator, guidance)
+            return [flow(condition.words, condition.inside, noise)]
         config = self.generator.config
         z, eps = noise.split([config.z, config.condition], dim=1)
-        images: Tensor = self.generator(condition.embedding, z, eps).images[-1]
+        images: Sequence[Tensor] = self.generator(condition.embedding, z, eps, scales).images
         return images
+
+    def check(self, samples: int, seed: int, *, truncation: float | None = None, guidance: float | None = None) -> None:
+        """UserError where a call with these options would refuse them."""
+        self._options(guidance, None)
+        picture_seeds(seed, samples)
+        self.picture_noise(1, seed, truncation)
+
+    def _options(self, guidance: float | None, scales: int | None) -> dict[str, Any]:
+        """Those of `draw_scales`; UserError where the model has no such option, or it is out of range."""
+        if guidance is not None and not isinstance(self.generator, LatentFlow):
+            raise UserError(f"guidance = {guidance:g}: this model draws by {self.method}, which has none.")
+        if guidance is not None and not 0 <= guidance < np.inf:
+            raise UserError(f"guidance = {guidance:g} is out of range: choose a number from 0 on; 1 is none.")
+        if scales is not None and not 1 <= scales <= len(self.scales):
+            raise UserError(f"scales = {scales}: this model has {len(self.scales)}; choose a number from 1 to that.")
+        return {"guidance": guidance, "scales": scales}
+
+
+def picture_seeds(seed: int, samples: int) -> tuple[int, ...]:
+    """The seeds of the images of a recording: `seed`, `seed + 1`, ...; UserError if either is out of range."""
+    if samples < 1:
+        raise UserError(f"samples = {samples} makes no image: choose 1 or more.")
+    if not 0 <= seed <= LAST_SEED - (samples - 1):
+        raise UserError(f"seed = {seed} is out of range: choose a number from 0 to 2**63 - {samples}.")
+    return tuple(range(seed, seed + samples))
+
+
+def on_the_arc(
+    first: Float[Tensor, " embedding"], last: Float[Tensor, " embedding"], weight: float
+) -> Float[Tensor, " embedding"]:
+    """The unit vector that divides the arc between two (Shoemake 1985); opposite ones have none, and get the chord."""
+    angle = torch.atan2((first - last).norm(), (first + last).norm()) * 2
+    if float(torch.sin(angle)) < 1e-6:
+        return torch.lerp(first, last, weight)
+    return (torch.sin((1 - weight) * angle) * first + torch.sin(weight * angle) * last) / torch.sin(angle)
 
 
 def find_model(path: str | os.PathLike[str]) -> Path:
@@ -219,94 +574,38 @@ def find_model(path: str | os.PathLike[str]) -> Path:
 
 
 def waveform(audio: Audio) -> Float[np.ndarray, " samples"]:
-    """Mono float32 at 22,050 Hz from a sound file, or from an array and its rate (integers are scaled by their range).
+    """Mono float32 at 22,050 Hz from a sound file, its content, or an array and its rate (integers are scaled by their
+    range).
 
     Raises:
         UserError: as `audio.load_audio` and `audio.check_waveform` do.
     """
-    if not isinstance(audio, tuple):
+    if isinstance(audio, str | os.PathLike):
         return load_audio(Path(audio))
-    samples, rate = np.asarray(audio[0]), audio[1]
-    if samples.ndim not in (1, 2) or samples.size == 0 or samples.dtype.kind not in "iuf":
-        raise UserError(
-            f"the array is {samples.dtype}{list(samples.shape)}: give numbers as (samples,) or (samples, channels)."
-        )
-    if rate <= 0:
-        raise UserError(f"the array has a sample rate of {rate} Hz: give (samples, rate) with the rate in Hz.")
-    if samples.dtype.kind == "f":
-        wave = samples.astype(np.float32)
-    else:
-        limits = np.iinfo(samples.dtype)
-        half = (limits.max - limits.min + 1) / 2
-        wave = ((samples.astype(np.float64) - limits.min) / half - 1.0).astype(np.float32)
-    if wave.ndim == 2:
-        wave = wave.mean(axis=1)
-    return resampled(wave, rate, "the array")
+    if not isinstance(audio, tuple):
+        return _decoded(audio if isinstance(audio, bytes) else audio.read())
+    samples, rate = audio
+    if isinstance(rate, np.ndarray) and rate.ndim:
+        raise UserError("the array comes second, after its sample rate: give (samples, rate) with the rate in Hz.")
+    return of_array(np.asarray(samples), float(rate), "the array")
+
+
+def _decoded(content: bytes) -> Float[np.ndarray, " samples"]:
+    """The waveform of a sound file's content. It lies on the disk as long as that takes, where only its owner reads."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "recording"
+        with disk_errors(path.parent):
+            path.write_bytes(content)
+        try:
+            return load_audio(path)
+        except UserError as error:
+            raise UserError(str(error).replace(str(path), "the recording")) from None
 
 
 def to_pixels(images: Float[Tensor, "batch 3 height width"]) -> UInt8[np.ndarray, "batch height width 3"]:
     """Images in [-1, 1] as bytes, rounded to the nearest."""
     scaled = images.float().add(1.0).mul(127.5).round().clamp(0, 255)
     return np.ascontiguousarray(scaled.to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy())
-
-
-def generate_files(
-    model: SpeechToImage,
-    recordings: Sequence[str | os.PathLike[str]],
-    out: str | os.PathLike[str],
-    samples: int,
-    seed: int,
-) -> Iterator[dict[str, Any] | UserError]:
-    """Writes `<recording>-<sample>.png` for every sample of every recording, and at the end `contact-sheet.png`.
-
-    Yields a record (audio, method, sample, seed, image, width, height) as each picture is written, and the error of
-    each recording that cannot be used; the others go on.
-
-    Raises:
-        UserError: `out` cannot be made, or `samples` or `seed` is out of range.
-    """
-    from torchvision.transforms.functional import pil_to_tensor, to_pil_image
-    from torchvision.utils import make_grid
-
-    out = Path(out)
-    model.noise(samples, seed)
-    with disk_errors(out):
-        out.mkdir(parents=True, exist_ok=True)
-    drawn: list[Tensor] = []
-    names: set[str] = set()
-    for recording in map(Path, recordings):
-        try:
-            images = model(recording, samples, seed)
-        except UserError as error:
-            yield error
-            continue
-        stem, numbers = recording.stem, itertools.count(2)
-        while stem in names:  # recordings of the same name in different folders
-            stem = f"{recording.stem}-again{next(numbers)}"
-        names.add(stem)
-        for sample, image in enumerate(images, start=1):
-            path = out / f"{stem}-{sample}.png"
-            write_picture(path, image)
-            drawn.append(pil_to_tensor(image))
-            facts = {"audio": str(recording), "method": model.method, "sample": sample, "seed": seed}
-            yield {**facts, "image": str(path), "width": image.width, "height": image.height}
-    if drawn:
-        sheet = make_grid(torch.stack(drawn), nrow=samples, padding=SHEET_GAP, pad_value=255)
-        write_picture(out / "contact-sheet.png", to_pil_image(sheet))
-
-
-def speak_to_file(sentence: str, voice: str, path: str | os.PathLike[str]) -> Path:
-    """Has a sentence spoken and writes it as a 16-bit wav; returns the path.
-
-    Raises:
-        UserError: the sentence is empty, there is no such voice, or the file cannot be written.
-    """
-    if not sentence.strip():
-        raise UserError("the sentence is empty; write what should be said in quotation marks.")
-    path = Path(path)
-    synthesizer = parse_voice(voice)
-    write_recording(path, synthesizer.synthesize(sentence), synthesizer.sample_rate)
-    return path
 
 
 def write_picture(path: Path, image: Image.Image) -> None:

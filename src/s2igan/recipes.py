@@ -121,21 +121,31 @@ def birds_rdg() -> Recipe:
     speech in stage 1, and image features that are encoded once.
     """
     from s2igan.models.generator import GeneratorConfig
-    from s2igan.training.beyond import Beyond, ConditionStart, InUse
+    from s2igan.training.beyond import Beyond, ConditionStart, InUse, NoisePenalty, Translation, WarmStart
     from s2igan.training.rdg import RDGConfig
     from s2igan.training.trainer import TrainerConfig
 
     sen = _small_sen(64)
     rdg = RDGConfig(
-        trainer=TrainerConfig(steps=6700, evaluate_every=500, precision="auto"),
+        trainer=TrainerConfig(steps=1124, evaluate_every=250, precision="auto"),
         generator=GeneratorConfig(
-            embedding=sen.speech.embedding, condition=64, z=64, width=48, resolutions=(16, 32, 64)
+            embedding=sen.speech.embedding, condition=64, z=64, width=64, resolutions=(16, 32, 64)
         ),
         discriminator_width=32,
+        batch_size=16,
+        discriminator_learning_rate=4e-4,
+        generator_warmup_steps=200,
+        ema_decay=0.995,
         kl=0.02,
         image_views=4,
     )
-    beyond = Beyond(ConditionStart(gain=32.0, logvar=-3.0), InUse(calibrate_batch_norm=True))
+    beyond = Beyond(
+        ConditionStart(gain=32.0, logvar=-3.0),
+        WarmStart(TrainerConfig(steps=1000, evaluate_every=200, precision="auto")),
+        NoisePenalty(weight=0.002),
+        Translation(share=0.125),
+        InUse(calibrate_batch_norm=True),
+    )
     return Recipe("birds-rdg", sen, rdg, beyond=beyond, training_set=BIRDS)
 
 

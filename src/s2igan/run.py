@@ -131,8 +131,10 @@ def run_corpus(
 
     def evaluate() -> None:
         from s2igan.evaluation.evaluate import evaluate as evaluate_run
+        from s2igan.evaluation.options import EvaluationOptions
 
-        evaluate_run(out, data, split=split_to_score(data, say), max_captions=max_captions, seed=seed, device=device)
+        scored = EvaluationOptions(split=split_to_score(data, say), max_captions=max_captions, seed=seed)
+        evaluate_run(out, data, scored, device=device)
 
     asked = json.loads(json.dumps(asdict(options)))  # lists for tuples, as in the mark
     asked |= {"corpus": corpus, "source": None if source is None else str(Path(source).resolve()), "size": size}

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from s2igan.data import dataset
-from s2igan.data.dataset import SpeechImageData, crop_and_flip, draw_other_views, pad_mels
+from s2igan.data.dataset import SpeechImageData, crop_and_flip, draw_other_views, encoder_input, pad_mels
 from s2igan.data.manifest import Utterance, write_manifest
 from s2igan.data.pack import build_store
 from s2igan.data.store import Store
@@ -268,3 +268,21 @@ def test_random_crops_reach_all_that_is_stored(tmp_path: Path, shape: tuple[int,
     assert corners(data.crops(positions, None)) == {((shape[0] - 34) // 2, (shape[1] - 34) // 2)}
     middle = (shape[0] - 40) // 2, (shape[1] - 40) // 2
     assert tuple(store.images[1][0, 0, :2]) == tuple(store.images[[1]][0, 0, 0, :2]) == middle
+
+
+def test_training_reads_a_random_window_of_what_is_long(store):
+    utterances = np.arange(3)
+    whole, lengths = encoder_input(store, utterances, "speech")
+    longest = int(lengths.min()) - 5
+    seen = set()
+    for seed in range(20):
+        mel, cut = encoder_input(store, utterances, "speech", (longest, np.random.default_rng(seed)))
+        assert set(cut.tolist()) == {longest}
+        starts = [start for start in range(6) if torch.equal(mel[0], whole[0, start : start + longest])]
+        seen.update(starts)
+    assert len(seen) > 1
+    rng = np.random.default_rng(0)
+    same, same_lengths = encoder_input(store, utterances, "speech", (int(lengths.max()), rng))
+    assert torch.equal(same, whole)
+    assert torch.equal(same_lengths, lengths)
+    assert rng.bit_generator.state == np.random.default_rng(0).bit_generator.state  # nothing was drawn

@@ -1,5 +1,6 @@
 """Pictures of every kind come out as the RGB that a viewer shows."""
 
+import re
 import struct
 import zlib
 from pathlib import Path
@@ -8,10 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from s2igan.data.images import load_image
 from s2igan.errors import UserError
 
+FILES = Path(__file__).parent / "files"
 RED, BLUE, WHITE = (255, 0, 0), (0, 0, 255), (255, 255, 255)
 
 
@@ -167,7 +170,7 @@ def test_bad_files_are_named(tmp_path: Path) -> None:
     halves(RED, BLUE, size=(400, 400)).save(tmp_path / "whole.png")
     jpg, png = (tmp_path / "whole.jpg").read_bytes(), (tmp_path / "whole.png").read_bytes()
     contents = {
-        "text.jpg": b"not a picture",
+        "noise.jpg": bytes(range(7, 256)),
         "torn.jpg": jpg[: len(jpg) // 2],
         "torn.png": png[: len(png) // 2],
         "header.png": png[:40],
@@ -191,6 +194,141 @@ def test_bad_files_are_named(tmp_path: Path) -> None:
     (tmp_path / "bomb.png").write_bytes(header + png[33:])
     with pytest.raises(UserError, match=r"bomb\.png: too large an image"):
         load_image(tmp_path / "bomb.png", 40)
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"\n<!doctype HTML>\n<html>", "this is a web page, no picture; a server sent it in place of the file"),
+        (
+            b"version https://git-lfs.github.com/spec/v1\noid sha256:ab\n",
+            "this is a Git LFS pointer, no picture; run git",
+        ),
+        (b"RIFF\x24\0\0\0WAVEfmt ", "this is a wav file, no picture"),
+        (b"not a picture", "this is a text, no picture"),
+        (bytes(9000), "this is nothing but zero bytes, no picture"),
+        (b"<?xml version='1.0'?>\n<svg/>", "this is an SVG drawing, which is not read; export it as png"),
+        (b"%PDF-1.4", "this is a PDF document, no picture"),
+    ],
+)
+def test_what_is_no_picture_is_called_what_it_is(tmp_path: Path, content: bytes, words: str) -> None:
+    (tmp_path / "a.jpg").write_bytes(content)
+    with pytest.raises(UserError, match=rf"a\.jpg: {re.escape(words)}"):
+        load_image(tmp_path / "a.jpg", 40)
+
+
+@pytest.mark.parametrize(("bits", "most"), [(8, 255), (10, 1023), (12, 4095), (16, 65535)])
+@pytest.mark.parametrize("name", ["a.png", "a.tiff"])
+def test_10_and_12_bits_in_16(tmp_path: Path, bits: int, most: int, name: str) -> None:
+    grey = np.full((40, 40), round(most * 0.2), np.uint16)
+    grey[:, 20:] = most
+    Image.fromarray(grey).save(tmp_path / name)
+    assert corners(load_image(tmp_path / name, 40)) == [(51, 51, 51), WHITE]
+
+
+def test_white_may_be_zero(tmp_path: Path) -> None:
+    grey = np.full((40, 40), 65535, np.uint16)
+    grey[:, 20:] = 0
+    Image.fromarray(grey).save(tmp_path / "a.tiff", tiffinfo={262: 0})
+    raw = bytearray((tmp_path / "a.tiff").read_bytes())
+    at = raw.find(struct.pack("<HHI", 262, 3, 1)) + 8
+    raw[at : at + 2] = bytes(2)
+    (tmp_path / "a.tiff").write_bytes(raw)
+    assert corners(load_image(tmp_path / "a.tiff", 40)) == [(0, 0, 0), WHITE]
+
+
+@pytest.mark.parametrize("most", [1023, 4095])
+def test_colours_of_12_bits_in_16_are_refused(tmp_path: Path, most: int) -> None:
+    (tmp_path / "a.png").write_bytes(deep_png(most))
+    with pytest.raises(UserError, match=r"a\.png: not a readable image \(its colours have 16 bits and use 12 or fewer"):
+        load_image(tmp_path / "a.png", 16)
+    (tmp_path / "a.png").write_bytes(deep_png(65535))
+    assert (load_image(tmp_path / "a.png", 16) == 255).all()
+
+
+def deep_png(value: int, side: int = 16) -> bytes:
+    """RGB of 16 bits, all of one value."""
+
+    def chunk(name: bytes, content: bytes) -> bytes:
+        checksum = struct.pack(">I", zlib.crc32(name + content))
+        return struct.pack(">I", len(content)) + name + content + checksum
+
+    rows = (b"\0" + struct.pack(">H", value) * 3 * side) * side
+    head = struct.pack(">IIBBBBB", side, side, 16, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+
+
+@pytest.mark.parametrize("chunk", ["itxt", "text", "many"])
+def test_a_png_may_hold_a_long_text(tmp_path: Path, chunk: str) -> None:
+    info = PngInfo()
+    if chunk == "itxt":
+        info.add_itxt("XML:com.adobe.xmp", "x" * 2_000_000, zip=True)
+    elif chunk == "text":
+        info.add_text("note", "x" * 2_000_000, zip=True)
+    else:
+        for number in range(80):
+            info.add_text(f"note {number}", "x" * 1_000_000, zip=True)
+    halves(RED, BLUE).save(tmp_path / "a.png", pnginfo=info)
+    assert corners(load_image(tmp_path / "a.png", 40)) == [RED, BLUE]
+
+
+@pytest.mark.parametrize("progressive", [False, True])
+@pytest.mark.parametrize("mode", ["RGB", "L"])
+def test_a_jpeg_that_lacks_only_its_end_marker_is_whole(tmp_path: Path, progressive: bool, mode: str) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (90, 70, 3), dtype=np.uint8)
+    Image.fromarray(noise).convert(mode).save(tmp_path / "a.jpg", quality=80, progressive=progressive)
+    expected, raw = load_image(tmp_path / "a.jpg", 70), (tmp_path / "a.jpg").read_bytes()
+    (tmp_path / "a.jpg").write_bytes(raw[:-2])
+    np.testing.assert_array_equal(load_image(tmp_path / "a.jpg", 70), expected)
+    for lacking in (12, 100, len(raw) // 2):
+        (tmp_path / "a.jpg").write_bytes(raw[:-lacking])
+        with pytest.raises(UserError, match=r"a\.jpg: not a readable image \(.*truncated"):
+            load_image(tmp_path / "a.jpg", 70)
+
+
+@pytest.mark.parametrize(
+    "orientation",
+    [("H", b"\x06\0"), ("I", b"\x06\0\0\0"), ("B", b"\x06"), ("text", b"6\0")],
+)
+def test_malformed_tags_do_not_stop_the_turning(tmp_path: Path, orientation: tuple[str, bytes]) -> None:
+    """Beside an orientation, in whatever type, tags that Pillow cannot write again."""
+    kind, value = orientation
+    number = {"H": 3, "I": 4, "B": 1, "text": 2}[kind]
+    entries = [
+        struct.pack("<HHI", 0x0112, number, len(value) if kind == "text" else 1) + value.ljust(4, b"\0"),
+        struct.pack("<HHI4s", 0x011A, 5, 1, b"\xff\xff\xff\x7f"),  # a fraction that lies behind the end
+        struct.pack("<HHI4s", 0x8769, 4, 3, b"\xff\xff\xff\x7f"),
+        struct.pack("<HHI4s", 0x9286, 7, 9, b"\x01\0\0\0"),
+        struct.pack("<HHI4s", 0xC4A5, 99, 1, b"abcd"),
+    ]
+    exif = b"Exif\0\0II*\0\x08\0\0\0" + struct.pack("<H", len(entries)) + b"".join(entries) + bytes(4)
+    halves(RED, BLUE).save(tmp_path / "a.jpg", exif=exif, quality=95)
+    assert corners(load_image(tmp_path / "a.jpg", 40).swapaxes(0, 1))[0][0] > 240
+
+
+@pytest.mark.parametrize(
+    "exif", [b"Exif\0\0garbage", b"Exif\0\0II*\0\xff\xff\xff\xff", b"Exif\0\0MM\0*\0\0\0\x08\xff\xff"]
+)
+def test_exif_that_makes_no_sense_is_passed_over(tmp_path: Path, exif: bytes) -> None:
+    halves(RED, BLUE).save(tmp_path / "a.jpg", exif=exif, quality=95)
+    assert close(corners(load_image(tmp_path / "a.jpg", 40)), [RED, BLUE], 8)
+
+
+def test_heic_of_a_phone(tmp_path: Path) -> None:
+    """Red left of blue, in 10 bits and in 8 with a turn of the camera, by libheif and x265."""
+    for name, sides in (("ten", (RED, BLUE)), ("turned", None)):
+        (tmp_path / "a.jpg").write_bytes((FILES / f"{name}.heic").read_bytes())
+        array = load_image(tmp_path / "a.jpg", 64)
+        found = corners(array if sides else array.swapaxes(0, 1))
+        assert close(found, [RED, BLUE], 12)
+        (tmp_path / "a.jpg").write_bytes((FILES / f"{name}.heic").read_bytes()[:-100])
+        with pytest.raises(UserError, match=r"a\.jpg: not a readable image"):
+            load_image(tmp_path / "a.jpg", 64)
+
+
+def test_avif(tmp_path: Path) -> None:
+    halves(RED, BLUE).save(tmp_path / "a.jpg", format="AVIF", quality=90)
+    assert close(corners(load_image(tmp_path / "a.jpg", 40)), [RED, BLUE], 8)
 
 
 def test_a_name_too_long_for_any_disk_is_a_missing_file():

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import math
 import random
 from collections.abc import Iterable
 from pathlib import Path
@@ -153,7 +154,7 @@ def test_a_spreadsheet_of_european_taste(tmp_path: Path) -> None:
         (row(start_seconds="soon"), "start_seconds 'soon'"),
         (row(start_seconds=-1), "0 or more"),
         (row(start_seconds=True), "not a number"),
-        (row(end_seconds=float("nan")), "finite"),
+        (row(end_seconds=float("inf")), "finite"),
         (row(start_seconds=2, end_seconds=2), "later than"),
         (row(end_seconds=0), "later than"),
         (row(split="tset"), "train, validation, development, test"),
@@ -347,4 +348,26 @@ def test_what_hands_write_into_tables(tmp_path: Path) -> None:
     assert read_manifest(path)[0].text == "😀"
     path.write_text('{"audio": "a.wav", "image": "a.jpg", "text": "\\uD83D"}\n')
     with pytest.raises(UserError, match=r"m\.jsonl, line 1: an escape stands for half a character"):
+        read_manifest(path)
+
+
+def test_what_pandas_writes_for_an_empty_cell_is_empty(tmp_path):
+    path = tmp_path / "manifest.jsonl"
+    odd = ("start_seconds", "end_seconds", "class", "split", "speaker", "language", "text", "attributes", "mentions")
+    path.write_text(json.dumps({"audio": "a.wav", "image": "a.jpg", **dict.fromkeys(odd, math.nan)}) + "\n")
+    assert read_manifest(path) == [Utterance("a.wav", "a.jpg")]
+    path.write_text('{"audio": "a.wav", "image": "a.jpg", "attributes": {"beak": NaN, "tail": "long"}}\n')
+    assert read_manifest(path)[0].attributes == {"tail": "long"}
+    path.write_text('{"audio": NaN, "image": "a.jpg"}\n')
+    with pytest.raises(UserError, match="'audio' is missing"):
+        read_manifest(path)
+
+
+@pytest.mark.parametrize("surplus", [",", ",,,", ", ,"])
+def test_empty_surplus_cells_are_dropped(tmp_path, surplus):
+    path = tmp_path / "manifest.csv"
+    path.write_text(f"audio,image\na.wav,a.jpg{surplus}\n")
+    assert read_manifest(path) == [Utterance("a.wav", "a.jpg")]
+    path.write_text(f"audio,image\na.wav,a.jpg{surplus}x\n")
+    with pytest.raises(UserError, match="cells where the first line names 2"):
         read_manifest(path)

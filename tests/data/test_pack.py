@@ -227,7 +227,7 @@ def test_bad_items_are_skipped_named_and_counted(tmp_path: Path) -> None:
     ]
     for record, word in zip(
         found,
-        ("not a readable sound", "silent", "no such sound", "not a readable image", "tset", "as line 3"),
+        ("this is a text, no sound", "silent", "no such sound", "not a readable image", "tset", "as line 3"),
         strict=True,
     ):
         assert word in record["reason"]

@@ -8,8 +8,12 @@ import pytest
 import torch
 
 from s2igan.data.store import Store
-from s2igan.evaluation.attributes import AttributeClassifier, load_or_train_classifier
+from s2igan.evaluation.attributes import AttributeClassifier, AttributesSeen, load_or_train_classifier
 from s2igan.evaluation.evaluation_split import Networks
+from s2igan.evaluation.extractors import Extraction
+from s2igan.evaluation.memorisation import Small
+from s2igan.evaluation.spaces import lite
+from s2igan.evaluation.subject import Subject
 from s2igan.pipeline import SpeechToImage
 
 
@@ -44,13 +48,23 @@ def flow_run(tmp_path_factory: pytest.TempPathFactory, larger_birds: Store) -> P
 
 @pytest.fixture(scope="session")
 def networks(small_run: Path) -> Networks:
-    return Networks.load(small_run, torch.device("cpu"))
+    return Networks.load(Subject.of(small_run), torch.device("cpu"))
 
 
 @pytest.fixture(scope="session")
 def model(networks: Networks) -> SpeechToImage:
     assert networks.model is not None
     return networks.model
+
+
+@pytest.fixture(scope="session")
+def extraction(bird_store: Store) -> Extraction:
+    """Both EfficientNets, small pictures, and a classifier that knows the pictures of `bird_store`."""
+    from small_birds import KnownPictures
+
+    cpu = torch.device("cpu")
+    known = AttributesSeen(KnownPictures(bird_store))
+    return Extraction([lite("lite0", cpu), lite("lite2", cpu), Small(), known])
 
 
 @pytest.fixture(scope="session")

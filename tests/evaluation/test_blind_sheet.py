@@ -5,7 +5,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from small_birds import SIDE
 
 from s2igan import cli
 from s2igan.checkpoint import file_digest
@@ -14,6 +13,7 @@ from s2igan.evaluation import blind_sheet
 from s2igan.evaluation.blind_sheet import GAP, LABEL, agreement, count_answers, grid, ratio, write_blind_sheet
 from s2igan.evaluation.evaluation_split import EvaluationSplit
 from s2igan.evaluation.generation import draw_pictures
+from small_birds import SIDE
 
 
 @pytest.fixture(scope="module")

@@ -3,14 +3,16 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
-from small_birds import SIDE, TEST_VOICE, make_run
 
 from s2igan.checkpoint import load_model, save_model
 from s2igan.data.store import Store
 from s2igan.errors import UserError
 from s2igan.evaluation.evaluation_split import EvaluationSplit, Networks, check_size
+from s2igan.evaluation.subject import Subject
 from s2igan.models.generator import Generator
 from s2igan.pipeline import SpeechToImage
+from s2igan.run_directory import RunDirectory
+from small_birds import SIDE, TEST_VOICE, make_run
 
 
 def test_only_new_voices_are_evaluated(bird_store):
@@ -43,7 +45,7 @@ def test_mentioned_facts_are_those_of_the_picture(bird_store):
 def test_networks_of_both_stages_and_of_one(networks, bird_store, tmp_path):
     assert networks.model is not None
     assert networks.image_size == SIDE
-    only = Networks.load(make_run(tmp_path / "run", bird_store, trained="sen"), torch.device("cpu"))
+    only = Networks.load(Subject.of(make_run(tmp_path / "run", bird_store, trained="sen")), torch.device("cpu"))
     assert only.model is None
     for key, value in only.image.head.state_dict().items():
         torch.testing.assert_close(value, networks.image.head.state_dict()[key])
@@ -53,12 +55,13 @@ def test_a_model_without_image_encoder_is_refused(small_run, tmp_path):
     config, weights = load_model(small_run / "model")
     save_model(tmp_path / "model", config, {key: value for key, value in weights.items() if "image_head" not in key})
     with pytest.raises(UserError, match=r"weights\.safetensors does not fit"):
-        Networks.load(tmp_path, torch.device("cpu"))
+        Networks.load(Subject.of(tmp_path / "model"), torch.device("cpu"))
 
 
 def test_a_run_without_networks_is_refused(tmp_path):
+    RunDirectory.create(tmp_path / "run", {}).close()
     with pytest.raises(UserError, match="no finished stage 1"):
-        Networks.load(tmp_path, torch.device("cpu"))
+        Networks.load(Subject.of(tmp_path / "run"), torch.device("cpu"))
 
 
 def test_pictures_too_small_for_the_model(model, bird_store):

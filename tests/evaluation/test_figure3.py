@@ -3,11 +3,11 @@ import re
 
 import numpy as np
 import pytest
-from small_birds import SIDE, KnownPictures
 from toy_drawing import draw_square
 
 from s2igan.corpora.builtin.bird_drawing import ATTRIBUTES
-from s2igan.corpora.builtin.drawn import VOICES_OF_SPLIT
+from s2igan.corpora.builtin.birds import DRAWN_SET as BIRDS
+from s2igan.corpora.builtin.drawn import VOICES_OF_SPLIT, fill
 from s2igan.corpora.registry import drawn_set
 from s2igan.data.manifest import SPLITS
 from s2igan.errors import UserError
@@ -19,13 +19,13 @@ from s2igan.evaluation.figure3 import (
     change_word,
     changed_voice,
     figure3_group,
-    fill,
     followed,
     stayed,
     write_changed,
 )
 from s2igan.evaluation.generation import Evaluation
 from s2igan.speech import parse_voice
+from small_birds import SIDE, KnownPictures
 
 
 @pytest.fixture
@@ -41,7 +41,7 @@ def test_the_article_fits():
 
 @pytest.mark.parametrize("split", SPLITS)
 def test_figure_3_is_spoken_by_a_voice_that_no_training_hears(split):
-    voice = changed_voice(split).removeprefix("espeak:")
+    voice = changed_voice(BIRDS, split).removeprefix("espeak:")
     assert voice not in VOICES_OF_SPLIT["train"]
     assert (voice in VOICES_OF_SPLIT["test"]) is (split == "test"), "choices hear others"
 
@@ -60,7 +60,7 @@ def test_figure_3_asks_for_every_word_and_keeps_the_first_sentence(tmp_path, eva
         assert score.value == pytest.approx(0.1)
         assert score.interval[0] == 0.0
         assert score.interval[1] > 0.2, "one word in ten: that is not sure"
-        assert score.protocol["voice"].partition("?")[0] == changed_voice("test")
+        assert score.protocol["voice"].partition("?")[0] == changed_voice(BIRDS, "test")
     assert len(list(tmp_path.glob("*.png"))) == 40
     assert len(list(tmp_path.glob("*.wav"))) == 10
 
@@ -76,8 +76,9 @@ def test_figure_3_is_left_out_where_nobody_can_speak(tmp_path, evaluation, bird_
 
 def test_one_word_changes_and_the_noise_does_not(tmp_path, model):
     voice = parse_voice("espeak:en-us")
-    rows = change_word(model, voice, "a {} bird", ("red", "red", "orange"), samples=3, seed=2)
-    assert [row.text for row in rows] == ["a red bird", "a red bird", "an orange bird"]
+    sentences = {"red": "a red bird", "scarlet": "a red bird", "orange": "an orange bird"}
+    rows = change_word(model, voice, sentences, "a {} bird", samples=3, seed=2)
+    assert [row.text for row in rows] == ["a red bird", "a scarlet bird", "an orange bird"]
     assert rows[0].pictures.shape == (3, SIDE, SIDE, 3)
     np.testing.assert_array_equal(rows[0].pictures, rows[1].pictures)
     assert not (rows[0].pictures == rows[2].pictures).all()

@@ -1,13 +1,13 @@
 import numpy as np
 import pytest
-from small_birds import SIDE, KnownPictures
 
+from independent_metrics import average_precision
 from s2igan.corpora.builtin.bird_drawing import ATTRIBUTES
-from s2igan.data.dataset import crop_and_flip
 from s2igan.evaluation.evaluation_split import EvaluationSplit
-from s2igan.evaluation.generated import attribute_group, distance_group, fake_recall_group, paper_map_group
-from s2igan.evaluation.generation import Evaluation, Fakes, draw_pictures
-from s2igan.pipeline import to_pixels
+from s2igan.evaluation.extractors import centre_crops
+from s2igan.evaluation.generated import Queries, attribute_group, fake_recall_group, paper_map_group
+from s2igan.evaluation.generation import Evaluation, draw_pictures
+from small_birds import SIDE, KnownPictures, fakes_of
 
 
 @pytest.fixture(scope="module")
@@ -16,31 +16,48 @@ def split(bird_store) -> EvaluationSplit:
 
 
 @pytest.fixture
-def evaluation(model, split) -> Evaluation:
-    return Evaluation(model, split, 0)
+def evaluation(model, split, extraction) -> Evaluation:
+    return Evaluation(model, split, 0, extraction)
 
 
 def real_pictures(store, captions: np.ndarray) -> np.ndarray:
     """The pictures that a perfect generator would draw: those that the captions describe."""
-    return to_pixels(crop_and_flip(store.images[store.image_index[captions]], SIDE, None))
+    return centre_crops(store, store.image_index[captions], SIDE)
 
 
-def test_a_perfect_generator_reaches_the_ceiling(bird_store, split):
+def test_a_perfect_generator_reaches_the_ceiling(bird_store, split, evaluation):
     classifier = KnownPictures(bird_store)
-    captions = split.utterances
-    perfect = attribute_group(classifier, split, Fakes(captions, real_pictures(bird_store, captions), 0))
+    captions, real = split.utterances, evaluation.real(["attributes"])
+    pictures = real_pictures(bird_store, captions)
+    perfect = attribute_group(classifier, split, fakes_of(evaluation, captions, pictures), real)
     assert {score.value for score in perfect.scores} == {1.0}
     assert {score.ceiling for score in perfect.scores} == {1.0}
-    blank = attribute_group(classifier, split, Fakes(captions, np.zeros((len(captions), SIDE, SIDE, 3), np.uint8), 0))
-    assert all(score.value < 0.7 for score in blank.scores if score.key == "attributes/mean")
+    blank = attribute_group(classifier, split, fakes_of(evaluation, captions, np.zeros_like(pictures)), real)
     by_key = {score.key: score for score in blank.scores}
-    for score in blank.scores[1:]:
+    assert by_key["attributes/mean"].value < 0.7
+    each = [score for score in blank.scores if score.key not in ("attributes/mean", "attributes/per_caption")]
+    for score in each:
         # Pictures that are all alike score the same however they are dealt out.
         assert score.value == pytest.approx(score.protocol["shuffled"])
         assert score.chance == 1 / len(ATTRIBUTES[score.key.partition("/")[2]])
     mentioned = sum("belly_colour" in bird_store.mentions(int(u)) for u in captions)
     assert by_key["attributes/belly_colour"].protocol["n"] == mentioned
-    assert by_key["attributes/mean"].value == pytest.approx(np.mean([score.value for score in blank.scores[1:]]))
+    assert by_key["attributes/mean"].value == pytest.approx(np.mean([score.value for score in each]))
+
+
+def test_of_what_a_caption_names_counts_each_caption_alike(bird_store, split, evaluation):
+    captions = split.utterances
+    blank = fakes_of(evaluation, captions, np.zeros((len(captions), SIDE, SIDE, 3), np.uint8))
+    group = attribute_group(KnownPictures(bird_store), split, blank, evaluation.real(["attributes"]))
+    (score,) = [score for score in group.scores if score.key == "attributes/per_caption"]
+    first = {name: values[0] for name, values in ATTRIBUTES.items()}  # what the classifier sees in a blank picture
+    shares = []
+    for caption in captions:
+        named = split.mentioned(int(caption))
+        shares.append(np.mean([first[name] == value for name, value in named.items()]))
+    assert score.value == pytest.approx(np.mean(shares))
+    np.testing.assert_allclose(score.items.values, shares)
+    np.testing.assert_array_equal(score.items.numbers, captions)
 
 
 def test_pictures_follow_seed_and_utterance_in_the_order_asked_for(model, bird_store):
@@ -56,55 +73,66 @@ def test_pictures_follow_seed_and_utterance_in_the_order_asked_for(model, bird_s
     assert np.abs(alone[0].astype(int) - pictures[0]).max() <= 1
 
 
-def test_the_papers_map_of_perfect_fakes_and_of_noise(bird_store, evaluation, monkeypatch):
+def test_the_papers_map_of_perfect_fakes_and_of_noise(bird_store, split, evaluation):
     rng = np.random.default_rng(0)
+    captions, real = split.utterances, evaluation.real()
     pictures = {
-        "perfect": lambda captions: real_pictures(bird_store, captions),
-        "noise": lambda captions: rng.integers(0, 256, (len(captions), SIDE, SIDE, 3), dtype=np.uint8),
+        "perfect": real_pictures(bird_store, captions),
+        "noise": rng.integers(0, 256, (len(captions), SIDE, SIDE, 3), dtype=np.uint8),
     }
-    values = {}
-    for kind, draw in pictures.items():
+    queries = Queries.of(split, captions[:1], 0)
+    scores = {}
+    for kind, drawn in pictures.items():
+        group = paper_map_group(evaluation, queries, fakes_of(evaluation, captions, drawn), real)
+        scores[kind] = {score.key: score for score in group.scores}
+    assert list(scores["noise"]) == ["fakes/map_lite2", "fakes/map_lite0"]
+    for key, noise in scores["noise"].items():
+        perfect = scores["perfect"][key]
+        assert perfect.value > 0.8  # the query's own picture is in the gallery
+        assert perfect.value > noise.value + 0.2
+        assert noise.ceiling > noise.value
+        assert (noise.protocol["queries"], noise.protocol["gallery"]) == (6, 12)
+        assert noise.chance == pytest.approx(perfect.chance)
+        assert noise.headline is (key == "fakes/map_lite2")
 
-        def fake_draw(self, captions, *, noise=0, draw=draw):
-            return Fakes(captions, draw(captions), self.seed + noise)
 
-        monkeypatch.setattr(Evaluation, "draw", fake_draw)
-        (values[kind],) = paper_map_group(evaluation, evaluation.real_features(evaluation.split.images, SIDE)).scores
-    assert values["perfect"].value > 0.8  # the query's own picture is in the gallery
-    assert values["perfect"].value > values["noise"].value + 0.2
-    assert values["noise"].ceiling > values["noise"].value
-    protocol = values["noise"].protocol
-    assert (protocol["queries"], protocol["gallery"]) == (6, 12)
-    assert values["noise"].chance == pytest.approx(values["perfect"].chance)
+def test_the_papers_map_equals_its_definition(bird_store, split, evaluation):
+    """Cosine of features, AP over the whole ranking, the mean over queries; by another implementation."""
+    captions, real = split.utterances, evaluation.real(["lite0"])
+    pictures = np.random.default_rng(1).integers(0, 256, (len(captions), SIDE, SIDE, 3), dtype=np.uint8)
+    fakes = fakes_of(evaluation, captions, pictures)
+    queries = Queries.of(split, captions[:1], 0)
+    group = paper_map_group(evaluation, queries, fakes, {"lite0": real["lite0"], "lite2": evaluation.real()["lite2"]})
+    found = {score.key: score for score in group.scores}["fakes/map_lite0"]
+    rows = [captions.tolist().index(caption) for caption in queries.captions]
+    unit = [x / np.linalg.norm(x, axis=1, keepdims=True) for x in (real["lite0"], fakes.seen["lite0"][rows])]
+    described = bird_store.utterance_class[queries.captions]
+    expected = [
+        average_precision(unit[1] @ unit[0][position], described == bird_store.image_class[split.images[position]])
+        for position in queries.positions
+    ]
+    np.testing.assert_allclose(found.items.values, expected, atol=1e-6)
+    assert found.value == pytest.approx(np.mean(expected), abs=1e-6)
 
 
-def test_fake_recall_of_perfect_fakes(bird_store, evaluation):
-    captions = evaluation.split.utterances
-    fakes = Fakes(captions, real_pictures(bird_store, captions), 0)
-    real, features = evaluation.real_features(evaluation.split.images, SIDE), evaluation.fake_features(fakes)
-    group = fake_recall_group(evaluation, fakes, real, features)
-    assert [score.value for score in group.scores] == [1.0] * 4
+def test_fake_recall_of_perfect_fakes(bird_store, split, evaluation):
+    captions, real = split.utterances, evaluation.real()
+    described = np.searchsorted(split.images, np.unique(bird_store.image_index[captions]))
+    queries = Queries(described, captions, None)
+    pictures = real_pictures(bird_store, captions)
+    group = fake_recall_group(evaluation, queries, fakes_of(evaluation, captions, pictures), real)
+    assert [score.value for score in group.scores] == [1.0] * 8
     # Nine images with two fakes each: the first of eighteen is one's own with 2/18.
     assert group.scores[0].chance == pytest.approx(2 / 18)
-    group = fake_recall_group(evaluation, fakes, real, np.roll(features, 2, axis=0))
+    group = fake_recall_group(evaluation, queries, fakes_of(evaluation, captions, np.roll(pictures, 2, axis=0)), real)
     assert group.scores[0].value < 0.5
     assert group.scores[0].protocol["query_list"] is None
 
 
-def test_distances_of_real_pictures_are_nothing(bird_store, evaluation):
-    captions = evaluation.split.utterances[::2]
-    same = Fakes(captions, real_pictures(bird_store, captions), 0)
-    noise = np.random.default_rng(0).integers(0, 256, same.pictures.shape, dtype=np.uint8)
-    distances = {}
-    for kind, fakes in (("same", same), ("noise", Fakes(captions, noise, 0))):
-        real = evaluation.real_features(evaluation.split.images, SIDE)
-        group = distance_group(evaluation, fakes, real, evaluation.fake_features(fakes))
-        distances[kind] = {score.key: score for score in group.scores}
-    assert distances["same"]["distances/fd_lite0"].value == pytest.approx(0.0, abs=1e-2)
-    for key in ("distances/fd_lite0", "distances/kd_lite0"):
-        score = distances["noise"][key]
-        assert score.value > score.ceiling > distances["same"][key].value
-        assert score.unit == "distance"
-        assert score.chance is None
-        assert "Inception" in score.protocol["comparable"]
-    assert distances["noise"]["distances/fd_lite0"].protocol["training_images"] == 6
+def test_without_classes_the_images_of_the_sampled_captions_are_asked(store_without_classes):
+    split = EvaluationSplit.of(store_without_classes, "test")
+    sampled = split.utterances[[3, 0]]
+    queries = Queries.of(split, sampled, 0)
+    np.testing.assert_array_equal(queries.captions, sampled)
+    images = store_without_classes.image_index[sampled]
+    assert set(split.images[queries.positions]) == set(images.tolist())

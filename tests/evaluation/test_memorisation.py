@@ -10,11 +10,16 @@ from s2igan.corpora.builtin.bird_drawing import draw_bird
 from s2igan.corpora.builtin.birds import DRAWN_SET as BIRDS
 from s2igan.corpora.builtin.drawn import species
 from s2igan.data.dataset import crop_and_flip
-from s2igan.evaluation import independent, memorisation
+from s2igan.evaluation import evaluate as evaluate_module
+from s2igan.evaluation import memorisation
 from s2igan.evaluation.attributes import ClassifierConfig
 from s2igan.evaluation.evaluate import evaluate
-from s2igan.evaluation.memorisation import copies, nearest_small, reduced
+from s2igan.evaluation.evaluation_split import EvaluationSplit
+from s2igan.evaluation.generation import Evaluation
+from s2igan.evaluation.memorisation import Small, copies, nearest_scores, nearest_small, reduced
+from s2igan.evaluation.options import EvaluationOptions
 from s2igan.pipeline import SpeechToImage, to_pixels
+from small_birds import fakes_of
 
 SIDE = 64
 
@@ -44,13 +49,17 @@ def drawn() -> dict[str, np.ndarray]:
     }
 
 
+def small(pictures):
+    return Small()(pictures)["small"]
+
+
 def share(drawn, pictures) -> tuple[float, bool]:
     training = np.arange(len(drawn["training"]))
     known, real = (to_pixels(crop_and_flip(drawn[name], SIDE, None)) for name in ("training", "test"))
     score = copies(
-        nearest_small(pictures, drawn["training"], training),
-        nearest_small(real, drawn["training"], training),
-        nearest_small(known, drawn["training"], training, itself=training),
+        nearest_small(small(pictures), drawn["training"], training),
+        nearest_small(small(real), drawn["training"], training),
+        nearest_small(small(known), drawn["training"], training, itself=training),
         {},
     )
     return score.value, score.protocol["memorised"]
@@ -84,15 +93,15 @@ def test_who_draws_anew_copies_nothing(drawn, kind):
 def test_a_picture_that_is_not_to_find_itself_finds_another(drawn):
     training = np.arange(40)
     pictures = to_pixels(crop_and_flip(drawn["training"], SIDE, None))
-    np.testing.assert_allclose(nearest_small(pictures, drawn["training"], training), 0.0, atol=2e-3)
-    assert nearest_small(pictures, drawn["training"], training, itself=training).min() > 0.05
+    np.testing.assert_allclose(nearest_small(small(pictures), drawn["training"], training), 0.0, atol=2e-3)
+    assert nearest_small(small(pictures), drawn["training"], training, itself=training).min() > 0.05
     mirrored = np.ascontiguousarray(pictures[:, :, ::-1])
-    np.testing.assert_allclose(nearest_small(mirrored, drawn["training"], training), 0.0, atol=2e-3)
+    np.testing.assert_allclose(nearest_small(small(mirrored), drawn["training"], training), 0.0, atol=2e-3)
 
 
 def test_a_model_that_draws_training_pictures_is_reported(small_run, bird_store, tmp_path, monkeypatch):
     """Through `evaluate`, as a user runs it."""
-    monkeypatch.setattr(independent, "LEAST", 5)
+    monkeypatch.setattr(evaluate_module, "LEAST_TO_COPY", 5)
     trained = np.unique(bird_store.image_index[bird_store.split_indices("train")])
     rng = np.random.default_rng(0)
 
@@ -102,7 +111,9 @@ def test_a_model_that_draws_training_pictures_is_reported(small_run, bird_store,
 
     monkeypatch.setattr(SpeechToImage, "draw", from_memory)
     quick = ClassifierConfig(image_size=16, width=4, drawings=64, held_out=20, epochs=1, batch_size=32)
-    content = evaluate(small_run, bird_store.directory, max_captions=12, classifier=quick, device="cpu")
+    content = evaluate(
+        small_run, bird_store.directory, EvaluationOptions(max_captions=12), classifier=quick, device="cpu"
+    )
     (score,) = [score for score in content["scores"] if score["key"] == "memorisation/copies"]
     assert score["value"] > 0.5
     assert score["protocol"]["memorised"] is True
@@ -113,12 +124,12 @@ def test_the_distance_is_the_root_of_the_mean_squared_difference(drawn, monkeypa
     monkeypatch.setattr(memorisation, "OFFSETS", (6,))
     first, second = (to_pixels(crop_and_flip(drawn["training"][[n]], SIDE, None)) for n in (0, 30))
 
-    def small(picture):
+    def by_hand(picture):
         blocks = picture[0].astype(float).reshape(8, 8, 8, 8, 3).mean(axis=(1, 3))
         return (blocks - blocks.mean()) / blocks.std()
 
-    expected = min(np.sqrt(((small(first) - small(other)) ** 2).mean()) for other in (second, second[:, :, ::-1]))
-    assert nearest_small(first, drawn["training"], np.array([30]))[0] == pytest.approx(expected, abs=1e-3)
+    expected = min(np.sqrt(((by_hand(first) - by_hand(other)) ** 2).mean()) for other in (second, second[:, :, ::-1]))
+    assert nearest_small(small(first), drawn["training"], np.array([30]))[0] == pytest.approx(expected, abs=1e-3)
 
 
 def test_flat_pictures_have_no_direction():
@@ -127,3 +138,14 @@ def test_flat_pictures_have_no_direction():
     assert (reduced(torch.full((2, 3, 64, 64), 7.0)) == 0).all()
     rows = reduced(torch.rand(4, 3, 64, 64))
     torch.testing.assert_close(rows.pow(2).mean(dim=1), torch.ones(4))
+
+
+def test_a_training_picture_is_nearest_to_itself_also_mirrored(bird_store, model, extraction):
+    evaluation = Evaluation(model, EvaluationSplit.of(bird_store, "test"), 0, extraction)
+    trained = bird_store.split_indices("train")
+    pictures = to_pixels(crop_and_flip(bird_store.images[bird_store.image_index[trained]], 32, None))
+    for shown in (pictures, np.ascontiguousarray(pictures[:, :, ::-1])):
+        scores = nearest_scores(evaluation, fakes_of(evaluation, trained, shown), evaluation.real(["lite2"]), {})
+        assert [score.key.rpartition("_")[2] for score in scores] == ["p1", "p5", "p50"]
+        assert all(score.value < 0.1 < score.ceiling for score in scores)
+        assert {score.unit for score in scores} == {"distance"}

@@ -17,9 +17,11 @@ from s2igan.data.pack import build_store
 from s2igan.data.store import Store
 from s2igan.evaluation import generated
 from s2igan.evaluation.evaluation_split import EvaluationSplit
-from s2igan.evaluation.generated import fake_recall_group, paper_map_group
-from s2igan.evaluation.generation import Evaluation, Fakes
+from s2igan.evaluation.extractors import centre_crops
+from s2igan.evaluation.generated import Queries, fake_recall_group, paper_map_group
+from s2igan.evaluation.generation import Evaluation
 from s2igan.evaluation.paper_queries import PaperQueries, RecallSet
+from small_birds import fakes_of
 
 
 class NamedStore(Store):
@@ -110,22 +112,16 @@ def test_from_the_publishers_folders_to_the_queries(tmp_path: Path) -> None:
     assert asked == [key.partition("/")[2] for key in map_queries("oxford102") if key in keys]
 
 
-def test_the_map_asks_the_list(bird_store, model, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_map_asks_the_list(bird_store, model, extraction, monkeypatch: pytest.MonkeyPatch) -> None:
     split = EvaluationSplit.of(bird_store, "test")
     chosen = np.array([8, 0, 3])
-    asked: list[tuple[list[int], int]] = []
-
-    def fake_draw(self, captions, *, noise=0):
-        asked.append((captions.tolist(), self.seed + noise))
-        pictures = np.random.default_rng(noise).integers(0, 256, (len(captions), 32, 32, 3), dtype=np.uint8)
-        return Fakes(captions, pictures, self.seed + noise)
-
-    monkeypatch.setattr(Evaluation, "draw", fake_draw)
-    evaluation = Evaluation(model, split, 5)
     monkeypatch.setattr(generated.PaperQueries, "of", lambda _: PaperQueries("cub", chosen, 100, 1000))
-    group = paper_map_group(evaluation, evaluation.real_features(split.images, 32))
+    evaluation = Evaluation(model, split, 5, extraction)
+    queries = Queries.of(split, split.utterances[:1], 5)
     captions = [int(u) for u in split.utterances if bird_store.image_index[u] in split.images[chosen]]
-    assert asked == [(captions, 5)]
+    assert queries.captions.tolist() == captions
+    fakes = evaluation.draw(split.utterances)
+    group = paper_map_group(evaluation, queries, fakes, evaluation.real())
     protocol = group.scores[0].protocol
     assert (protocol["queries"], protocol["gallery"]) == (3, 6)
     assert protocol["query_list"] == "the paper's, cub"
@@ -221,35 +217,20 @@ def test_from_the_importers_to_the_recall(tmp_path: Path) -> None:
     assert (found.name, len(found.positions)) == ("places", 1400)
 
 
-def test_the_recall_asks_the_list(bird_store, model, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One fake of every caption of the listed images, whatever was generated before; each belongs to its image."""
+def test_the_recall_asks_the_list(bird_store, model, extraction, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The fakes of every caption of the listed images, whatever else was generated; each belongs to its image."""
     split = EvaluationSplit.of(bird_store, "test")
     chosen = np.array([7, 0, 3, 5])  # not in the order of the store
-    asked: list[tuple[list[int], int]] = []
-    shift = 0
-
-    def fake_draw(self, captions, *, noise=0):
-        asked.append((captions.tolist(), self.seed + noise))
-        real = bird_store.images[np.roll(bird_store.image_index[captions], shift)]
-        margin = (real.shape[1] - 32) // 2
-        return Fakes(captions, real[:, margin : margin + 32, margin : margin + 32], self.seed + noise)
-
-    monkeypatch.setattr(Evaluation, "draw", fake_draw)
-    evaluation = Evaluation(model, split, 5)
-    before = evaluation.draw(split.utterances[:3])
-    features = evaluation.real_features(split.images, 32), evaluation.fake_features(before)
-    asked.clear()
     monkeypatch.setattr(generated.PaperQueries, "of", lambda _: PaperQueries("flickr8k", chosen, 994, 4970))
-    group = fake_recall_group(evaluation, before, *features)
-    captions = [int(u) for u in split.utterances if bird_store.image_index[u] in split.images[chosen]]
-    assert asked == [(captions, 5)]
-    assert [score.value for score in group.scores] == [1.0] * 4  # its own picture is each image's nearest
+    evaluation = Evaluation(model, split, 5, extraction)
+    queries, captions = Queries.of(split, split.utterances[:1], 5), split.utterances
+    for shift, reached in ((0, 1.0), (2, 0.5)):  # at last every image's fakes are another's
+        pictures = centre_crops(bird_store, np.roll(bird_store.image_index[captions], shift), 32)
+        group = fake_recall_group(evaluation, queries, fakes_of(evaluation, captions, pictures), evaluation.real())
+        assert group.scores[0].value == reached if shift == 0 else group.scores[0].value < reached
     protocol = group.scores[0].protocol
     assert (protocol["queries"], protocol["gallery"], protocol["captions"]) == (4, 8, 8)
     assert (protocol["query_list"], protocol["images_per_caption"], protocol["seed"]) == ("the paper's, flickr8k", 1, 5)
     assert group.scores[0].chance == pytest.approx(2 / 8)
     assert "4 of the 994 real images that the paper lists" in group.protocol
     assert "8 where the paper has 4,970" in group.protocol
-    shift = 2  # every image's fakes are another's
-    group = fake_recall_group(evaluation, before, *features)
-    assert group.scores[0].value < 0.5

@@ -3,18 +3,20 @@
 import numpy as np
 import pytest
 import torch
-from small_birds import KnownPictures
 from torch import nn
 
 from s2igan.data.dataset import crop_and_flip
-from s2igan.evaluation import reconstructions
+from s2igan.evaluation import distance_scores as distances
+from s2igan.evaluation.attributes import AttributesSeen
+from s2igan.evaluation.distance_scores import Compared
 from s2igan.evaluation.evaluation_split import EvaluationSplit
+from s2igan.evaluation.extractors import Extraction
 from s2igan.evaluation.generation import Evaluation, Fakes, reconstruct
-from s2igan.evaluation.independent import IndependentSpace
-from s2igan.evaluation.lite2 import Lite2
 from s2igan.evaluation.reconstructions import reconstruction_group
 from s2igan.evaluation.sample_sheet import write_sample_sheet
+from s2igan.evaluation.spaces import LITE2, lite
 from s2igan.pipeline import SpeechToImage, to_pixels
+from small_birds import KnownPictures, fakes_of
 
 
 @pytest.fixture
@@ -24,7 +26,9 @@ def flow(flow_run) -> SpeechToImage:
 
 @pytest.fixture
 def evaluation(flow, larger_birds) -> Evaluation:
-    return Evaluation(flow, EvaluationSplit.of(larger_birds, "test"), 0)
+    known = AttributesSeen(KnownPictures(larger_birds, 64))
+    extraction = Extraction([lite("lite2", torch.device("cpu")), known])
+    return Evaluation(flow, EvaluationSplit.of(larger_birds, "test"), 0, extraction)
 
 
 class Perfect(nn.Module):
@@ -43,7 +47,7 @@ class Blind(Perfect):
 
 def blank(evaluation) -> Fakes:
     captions = evaluation.split.utterances
-    return Fakes(captions, np.zeros((len(captions), 64, 64, 3), np.uint8), 0)
+    return fakes_of(evaluation, captions, np.zeros((len(captions), 64, 64, 3), np.uint8))
 
 
 def test_reconstructions_are_what_the_autoencoder_makes(flow, larger_birds):
@@ -57,14 +61,14 @@ def test_reconstructions_are_what_the_autoencoder_makes(flow, larger_birds):
 def test_a_model_without_an_autoencoder_has_none(model, bird_store):
     assert reconstruct(model, bird_store, np.arange(2)) is None
     evaluation = Evaluation(model, EvaluationSplit.of(bird_store, "test"), 0)
-    assert reconstruction_group(evaluation, blank(evaluation), KnownPictures(bird_store), None) is None
+    assert reconstruction_group(evaluation, blank(evaluation), {}, KnownPictures(bird_store), None) is None
 
 
 def test_a_perfect_autoencoder_reaches_the_real_pictures_and_a_blind_one_does_not(evaluation, larger_birds):
     classifier, mean = KnownPictures(larger_birds, 64), {}
     for network in (Perfect(), Blind()):
         evaluation.model.generator.autoencoder = network
-        group = reconstruction_group(evaluation, blank(evaluation), classifier, None)
+        group = reconstruction_group(evaluation, blank(evaluation), evaluation.real(["attributes"]), classifier, None)
         assert group.title == "Reconstructions (the ceiling)"
         mean[type(network)] = {score.key: score.value for score in group.scores}["reconstructions/mean"]
         assert all(score.ceiling == 1.0 for score in group.scores)
@@ -73,14 +77,15 @@ def test_a_perfect_autoencoder_reaches_the_real_pictures_and_a_blind_one_does_no
     assert mean[Blind] < 0.7
 
 
-@pytest.mark.skipif(not Lite2.installed(), reason="needs the extra judges")
 def test_their_kernel_distance_is_to_other_pictures_than_their_own(evaluation, monkeypatch):
-    monkeypatch.setattr(reconstructions, "LEAST", 2)
+    monkeypatch.setattr(distances, "LEAST", 2)
     values = {}
     for network in (Perfect(), Blind()):
         evaluation.model.generator.autoencoder = network
         fakes = blank(evaluation)
-        group = reconstruction_group(evaluation, fakes, None, IndependentSpace(evaluation, fakes))
+        real = evaluation.real(["lite2"])
+        compared = Compared.of(evaluation, LITE2, "lite2", fakes, real)
+        group = reconstruction_group(evaluation, fakes, real, None, compared)
         scores = {score.key: score for score in group.scores}
         values[type(network)] = scores["reconstructions/kd_lite2"].value
         assert scores["reconstructions/kd_lite2"].protocol["pictures_of_each"] == 4

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import soundfile
 from PIL import Image
-from small_birds import SIDE, TEST_VOICE
 
 from s2igan.errors import UserError
 from s2igan.evaluation.evaluation_split import EvaluationSplit
 from s2igan.evaluation.generation import Evaluation
 from s2igan.evaluation.sample_sheet import SAMPLES, write_sample_sheet
+from small_birds import SIDE, TEST_VOICE
 
 
 @pytest.fixture

@@ -3,15 +3,16 @@ import json
 import shutil
 
 import pytest
-from small_birds import make_run
 
+from s2igan.checkpoint import load_model, save_model
 from s2igan.data.manifest import read_manifest, write_manifest
 from s2igan.data.pack import build_store
 from s2igan.data.store import Store
 from s2igan.errors import UserError
 from s2igan.evaluation.evaluation_split import EvaluationSplit
+from s2igan.evaluation.subject import Subject
 from s2igan.evaluation.training_data import about_data, data_record
-from s2igan.run_directory import RunDirectory
+from small_birds import make_run
 from tiny_corpus import make_store
 
 
@@ -22,8 +23,8 @@ def own(tmp_path) -> Store:
 
 
 @pytest.fixture
-def run(own, tmp_path) -> RunDirectory:
-    return RunDirectory.open(make_run(tmp_path / "run", own, trained="sen"))
+def run(own, tmp_path) -> Subject:
+    return Subject.of(make_run(tmp_path / "run", own, trained="sen"))
 
 
 def resplit(own: Store, root, *, size: int = 32, window: str = "hann") -> Store:
@@ -40,7 +41,7 @@ def resplit(own: Store, root, *, size: int = 32, window: str = "hann") -> Store:
     return Store.open(root)
 
 
-def record(run: RunDirectory, store: Store, allow_other_data: bool = True) -> dict:
+def record(run: Subject, store: Store, allow_other_data: bool = True) -> dict:
     return data_record(run, EvaluationSplit.of(store, "test"), allow_other_data=allow_other_data)
 
 
@@ -60,9 +61,7 @@ def test_pictures_held_out_for_stage_1_alone_were_met_by_stage_2(run, own, monke
 
 def test_a_store_that_shares_pictures_is_refused(run, own, tmp_path):
     other = resplit(own, tmp_path / "other")
-    with pytest.raises(
-        UserError, match=r"other: the run .* was trained on another prepared set .*own\) and may have met"
-    ):
+    with pytest.raises(UserError, match=r"other: .*run was trained on another prepared set .*own\) and may have met"):
         record(run, other, False)
 
 
@@ -100,5 +99,24 @@ def test_a_run_that_does_not_say_what_it_was_trained_on(run, own):
     del config["store"]
     (run.path / "config.json").write_text(json.dumps(config))
     with pytest.raises(UserError, match="--allow-other-data"):
-        record(RunDirectory.open(run.path), own, False)
-    assert record(RunDirectory.open(run.path), own)["shared_pictures"] is None
+        record(Subject.of(run.path), own, False)
+    assert record(Subject.of(run.path), own)["shared_pictures"] is None
+
+
+@pytest.mark.parametrize(("known", "trained_on"), [(True, True), (False, None)])
+def test_an_exported_model_knows_its_set_where_it_was_recorded(own, tmp_path, known, trained_on):
+    model = make_run(tmp_path / "run", own) / "model"
+    if known:
+        config, weights = load_model(model)
+        save_model(model, {**config, "store": own.fingerprint}, weights)
+    found = record(Subject.of(model), own, False)
+    assert found["trained_on"] is trained_on
+    assert ("is not recorded" in about_data(found)) is not known
+
+
+def test_an_exported_model_of_another_set_is_refused(run, own, tmp_path):
+    model = make_run(tmp_path / "other-run", own) / "model"
+    config, weights = load_model(model)
+    save_model(model, {**config, "store": "another"}, weights)
+    with pytest.raises(UserError, match=r"model was trained on another prepared set \(not here\).*--allow-other-data"):
+        record(Subject.of(model), own, False)

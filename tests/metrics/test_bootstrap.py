@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from s2igan.metrics.bootstrap import interval, resample_clusters
+from s2igan.metrics.bootstrap import interval, paired_difference, resample_clusters
 
 
 def test_clusters_are_drawn_with_their_items():
@@ -31,3 +31,36 @@ def test_items_that_stand_alone_are_drawn_as_by_the_plain_bootstrap():
 def test_an_interval_is_of_the_middle_and_may_be_infinite():
     assert interval(np.arange(1001.0)) == (25.0, 975.0)
     assert interval(np.array([0.0] * 90 + [np.inf] * 10)) == (0.0, np.inf)
+
+
+def test_a_difference_between_pairs_is_surer_than_between_strangers():
+    """Items differ much and methods little: the same items and seeds on both sides show it."""
+    rng = np.random.default_rng(0)
+    items = rng.normal(0, 3, 200)
+    labels = np.arange(200) // 10
+    first, second = (items + shift + 0.1 * rng.normal(size=(3, 200)) for shift in (0.3, 0.0))
+    difference, (low, high) = paired_difference(first, second, labels)
+    assert difference == pytest.approx(0.3, abs=0.05)
+    assert 0.2 < low < difference < high < 0.4
+    assert paired_difference(second, first, labels)[0] == pytest.approx(-difference)
+    _, (low, high) = paired_difference(first, rng.permuted(second, axis=1), labels)
+    assert low < 0 < high
+
+
+def test_seeds_that_disagree_leave_a_difference_open():
+    shifts = np.array([1.0, -1.0, 0.6])[:, None]
+    _, (low, high) = paired_difference(np.zeros((3, 50)) + shifts, np.zeros((3, 50)), np.arange(50))
+    assert low < 0 < high
+    _, (low, high) = paired_difference(np.zeros((3, 50)) + np.abs(shifts), np.zeros((3, 50)), np.arange(50))
+    assert low > 0
+
+
+def test_equal_methods_are_called_different_in_about_one_of_twenty():
+    rng = np.random.default_rng(1)
+    labels = np.arange(100)
+    found = 0
+    for trial in range(100):
+        first, second = rng.normal(size=(2, 1, 100))
+        _, (low, high) = paired_difference(first, second, labels, resamples=300, seed=trial)
+        found += not low < 0 < high
+    assert found <= 12

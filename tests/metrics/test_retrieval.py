@@ -12,13 +12,18 @@ from s2igan.metrics.retrieval import (
     average_precision,
     chance_map,
     cosine_similarity,
-    fake_recall,
     mean_average_precision,
     recall_at_k,
     same_label,
 )
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "metrics.safetensors"
+
+
+def fake_recall(real, fake, fake_image, k):
+    """As `s2igan evaluate` asks on sets without classes."""
+    similarity = cosine_similarity(real, fake, offset=REFERENCE_OFFSET)
+    return recall_at_k(similarity, same_label(np.arange(len(real)), fake_image), k)
 
 
 @pytest.fixture(scope="module")
@@ -184,3 +189,21 @@ def test_disagreement_counts_false_statements():
     images = [{"belly": "red", "wings": "black"}, {"belly": "red", "wings": "white"}, {"belly": "blue"}]
     mentions = [{"belly": "red"}, {"belly": "red", "wings": "white"}, {}]
     np.testing.assert_array_equal(attribute_disagreement(mentions, images), [[0, 0, 1], [1, 0, 2], [0, 0, 0]])
+
+
+def test_average_precision_is_that_of_scikit_learn():
+    from sklearn.metrics import average_precision_score
+
+    rng = np.random.default_rng(4)
+    similarity = rng.normal(size=(20, 50))
+    relevant = rng.random((20, 50)) < 0.2
+    relevant[:, 0] = True
+    expected = [average_precision_score(right, close) for right, close in zip(relevant, similarity, strict=True)]
+    np.testing.assert_allclose(average_precision(similarity, relevant), expected, atol=1e-10)
+
+
+def test_recall_is_the_hit_rate():
+    """torchmetrics' `RetrievalHitRate`: at least one right item among the first k; not the share of right items."""
+    similarity, relevant = np.array([[3.0, 2.0, 1.0]]), np.array([[True, False, True]])
+    assert recall_at_k(similarity, relevant, 1) == 1.0
+    assert recall_at_k(-similarity, ~relevant, 1) == 0.0

@@ -2,6 +2,7 @@ import pytest
 import torch
 
 from s2igan.errors import UserError
+from s2igan.models import speech_encoder
 from s2igan.models.blocks import seeded
 from s2igan.models.speech_encoder import SpeechEncoder, SpeechEncoderConfig, conv_length
 
@@ -133,3 +134,45 @@ def test_relu_and_pooled_norm_change_what_they_should() -> None:
     centred = SpeechEncoder(SpeechEncoderConfig(**sizes, normalize_pooled=True)).train()
     spread = [(network(x, lengths) @ network(x, lengths).T).mean().item() for network in (plain, centred)]
     assert spread[1] < 0.5 * spread[0]  # what all utterances share is gone
+
+
+def long_batch(*frames: int) -> tuple[torch.Tensor, torch.Tensor]:
+    mel = torch.randn(len(frames), max(frames), 40, generator=torch.Generator().manual_seed(3))
+    for row, length in zip(mel, frames, strict=True):
+        row[length:] = 0
+    return mel, torch.tensor(frames)
+
+
+def test_long_utterances_are_read_in_windows_and_short_ones_beside_them_as_alone(monkeypatch):
+    config = speech_encoder.SpeechEncoderConfig(hidden=8, conv_channels=(8, 8), attention_hidden=8)
+    encoder = speech_encoder.SpeechEncoder(config).eval()
+    monkeypatch.setattr(speech_encoder, "WINDOW_FRAMES", 400)
+    monkeypatch.setattr(speech_encoder, "OVERLAP_FRAMES", 200)
+    mel, lengths = long_batch(1500, 300, 401)
+    with torch.no_grad():
+        together = encoder(mel, lengths)
+        alone = encoder(mel[1:2, :300], lengths[1:2])
+        frames, frame_lengths = encoder.frames(mel, lengths)
+        monkeypatch.setattr(speech_encoder, "WINDOW_FRAMES", 10_000)
+        whole, _ = encoder.frames(mel, lengths)
+    torch.testing.assert_close(together[1:2], alone, rtol=0, atol=1e-5)
+    assert frames.shape == whole.shape
+    for row, length in enumerate(frame_lengths.tolist()):
+        assert (frames[row, length:] == 0).all()
+    # A recurrent network forgets: with a run-up the windows give nearly what one pass gives.
+    assert torch.nn.functional.cosine_similarity(frames[0], whole[0]).min() > 0.99
+    assert torch.equal(frames[1], whole[1])
+
+
+def test_every_step_of_a_long_utterance_is_read(monkeypatch):
+    """A change anywhere changes the embedding."""
+    encoder = speech_encoder.SpeechEncoder(speech_encoder.SpeechEncoderConfig(hidden=4, conv_channels=(4, 4))).eval()
+    monkeypatch.setattr(speech_encoder, "WINDOW_FRAMES", 200)
+    monkeypatch.setattr(speech_encoder, "OVERLAP_FRAMES", 80)
+    mel, lengths = long_batch(1000)
+    with torch.no_grad():
+        before = encoder(mel, lengths)
+        for at in range(5, 1000, 83):
+            changed = mel.clone()
+            changed[0, at : at + 8] += 3
+            assert not torch.equal(encoder(changed, lengths), before), at

@@ -14,9 +14,9 @@ import pytest
 import soundfile
 
 from s2igan.errors import UserError
+from s2igan.sound_containers import mend_wav
 from s2igan.speech import Synthesizer, parse_voice
 from s2igan.speech.command import Command
-from s2igan.wav_header import mend_length
 
 # Speaks a tone as long as the text, in the manner of espeak-ng: -w FILE or standard output, text as the last argument
 # or on standard input.
@@ -101,7 +101,7 @@ def test_right_lengths_stay_and_what_is_no_wav_is_left_alone():
     wav = b"RIFF\x2c\0\0\0WAVEfmt \x04\0\0\0abcddata\x02\0\0\0xyLIST\x02\0\0\0zz"
     for content in (wav, b"fLaC", wav[:20]):
         mended = bytearray(content)
-        mend_length(mended)
+        mend_wav(mended)
         assert mended == content
 
 

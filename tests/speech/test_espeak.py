@@ -109,7 +109,7 @@ def test_languages_and_variants_are_found():
         ("espeak:", "no language ''"),
         ("espeak:en-us+f9", r"en-us\+f9.* no variant 'f9'; it has .*f5"),
         ("espeak:en-us+../f1", "no variant"),
-        ("espeak:en-us?speed=3", "no option 'speed'; there are rate, pitch, range"),
+        ("espeak:en-us?speed=3", "no option 'speed'; there are rate, pitch, range, phonemes"),
         ("espeak:en-us?rate=1000", "rate=1000 must be a number from 80 to 450"),
         ("espeak:en-us?rate=quick", "rate=quick must be a number"),
         ("espeak:en-us?rate", "options are written"),
@@ -120,6 +120,33 @@ def test_languages_and_variants_are_found():
 def test_wrong_voices_are_refused(voice, message):
     with pytest.raises(UserError, match=message):
         parse_voice(voice)
+
+
+def test_phonemes_are_spoken_where_the_voice_says_so():
+    """`tamo` in phonemes sounds the same whether it stands in brackets; without the option brackets are text."""
+    voice = parse_voice("espeak:it?phonemes=1")
+    assert voice == Espeak("it", phonemes=True)
+    assert parse_voice(voice.name) == voice
+    said = voice.synthesize("[[t'amo k'ilu]]")
+    assert len(said) != len(Espeak("it").synthesize("[[t'amo k'ilu]]"))
+    assert voice.synthesize("[[t'amo k'elu]]").tobytes() != said.tobytes()
+    assert Espeak("fi", phonemes=True).synthesize("[[t'amo k'ilu]]").tobytes() != said.tobytes()
+    assert voice.synthesize("tamo").tobytes() == Espeak("it").synthesize("tamo").tobytes()
+
+
+def test_words_begin_where_their_sound_begins():
+    """Silence up to the first sound; after a pause the next word; faster speech brings words nearer."""
+    voice = Espeak("it", phonemes=True)
+    text = "[[t'amo k'ilu]], [[s'ano]]"
+    starts, wave = voice.word_starts(text), voice.synthesize(text)
+    assert len(starts) == 3
+    assert 0 <= starts[0] < starts[1] < starts[2] < len(wave) / espeak.SAMPLE_RATE
+    before, first_of_last = (round(espeak.SAMPLE_RATE * time) for time in (starts[2] - 0.08, starts[2]))
+    assert np.abs(wave[before:first_of_last]).max() < 0.02
+    assert np.abs(wave[first_of_last : first_of_last + espeak.SAMPLE_RATE // 10]).max() > 0.05
+    fast = Espeak("it", rate=300, phonemes=True).word_starts(text)
+    assert fast[1] - fast[0] < 0.8 * (starts[1] - starts[0])
+    assert len(Espeak("en-us").word_starts(TEXT)) == len(TEXT.split())
 
 
 @pytest.mark.parametrize("text", ["", "   ", "\n"])

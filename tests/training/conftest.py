@@ -12,11 +12,11 @@ from s2igan.models import image_encoder
 def _lite0():
     with torch.device("cpu"):  # whatever the first to ask counts parameters on
         network = _build("efficientnet_lite0")
-    _load(network)
+    _load(network, "efficientnet_lite0")
     return network
 
 
-_build, _load = image_encoder.build_backbone, image_encoder._load_lite0
+_build, _load = image_encoder.build_backbone, image_encoder.load_in_order
 
 
 @pytest.fixture(autouse=True)
@@ -26,4 +26,8 @@ def one_backbone(monkeypatch):
     monkeypatch.setattr(
         image_encoder, "build_backbone", lambda name: _lite0() if name == "efficientnet_lite0" else _build(name)
     )
-    monkeypatch.setattr(image_encoder, "_load_lite0", lambda network: None)
+    monkeypatch.setattr(
+        image_encoder,
+        "load_in_order",
+        lambda network, name: None if name == "efficientnet_lite0" else _load(network, name),
+    )

@@ -5,7 +5,15 @@ from dataclasses import fields, replace
 import pytest
 import torch
 
-from s2igan.training.augment import FLOOR_START, SpeechAugment, augment_speech
+from s2igan.training.augment import (
+    BELOW_DIRECT,
+    DECAY,
+    FLOOR_START,
+    HIGHEST_BANDS,
+    LOWEST_BANDS,
+    SpeechAugment,
+    augment_speech,
+)
 
 NOTHING = SpeechAugment(1.0, **{field.name: 0 for field in fields(SpeechAugment)[1:] if field.name != "rises"})
 
@@ -67,6 +75,44 @@ def test_speed_keeps_the_order_of_events():
     assert lengths[0] != 50
     assert (stretched[0].diff(dim=0) > -1e-5).all()
     torch.testing.assert_close(stretched[0, -1], mel[0, -1], atol=0.05, rtol=0)
+
+
+def test_a_telephone_leaves_the_middle_bands_and_noise_or_nothing_beside_them():
+    mel = torch.randn(40, 60, 40, generator=torch.Generator().manual_seed(0))
+    lengths = torch.full((40,), 60)
+    heard, new_lengths = distort((mel, lengths), replace(NOTHING, telephone=1.0))
+    assert torch.equal(new_lengths, lengths)
+    inner = slice(LOWEST_BANDS[1] + 1, HIGHEST_BANDS[0])
+    torch.testing.assert_close(heard[:, :, inner], mel[:, :, inner], atol=1e-4, rtol=1e-4)
+    for outer in (slice(0, LOWEST_BANDS[0]), slice(HIGHEST_BANDS[1] + 1, None)):
+        spread = heard[:, :, outer].flatten(1).std(dim=1)
+        noisy = spread > 0.5
+        assert (spread[~noisy] == 0).all()
+        assert 10 < noisy.sum() < 30
+        assert (spread[noisy] < 1.4).all()
+        both = torch.stack([heard[noisy][:, :, outer].flatten(), mel[noisy][:, :, outer].flatten()])
+        assert torch.corrcoef(both)[0, 1].abs() < 0.1
+
+
+def test_a_share_of_the_utterances_is_by_telephone():
+    mel = torch.ones(200, 20, 40)
+    heard, _ = distort((mel, torch.full((200,), 20)), replace(NOTHING, telephone=0.3))
+    assert 0.2 < ((heard - 1).abs().sum(dim=(1, 2)) > 1).float().mean() < 0.4
+
+
+def test_in_a_room_a_sound_rings_on_and_falls_in_a_straight_line():
+    mel = torch.full((50, 60, 40), -2.0)
+    mel[:, 20] = 3.0
+    heard, lengths = distort((mel, torch.full((50,), 60)), replace(NOTHING, reverberation=1.0))
+    assert (heard >= mel - 1e-3).all()
+    torch.testing.assert_close(heard[:, :20], mel[:, :20], atol=1e-3, rtol=0)  # nothing rings before its sound
+    tail = heard[:, 21:30, 0]
+    steps = tail.diff(dim=1)
+    assert (steps.min(dim=1).values > -DECAY[1] - 1e-3).all()
+    assert (steps.max(dim=1).values < -DECAY[0] + 1e-3).all()
+    torch.testing.assert_close(steps, steps[:, :1].expand_as(steps), atol=2e-3, rtol=0)
+    assert ((3 - heard[:, 21, 0]) > BELOW_DIRECT[0]).all()
+    assert lengths.tolist() == [60] * 50
 
 
 def test_local_speed_bends_time_within_the_utterance():

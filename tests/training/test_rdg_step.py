@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from s2igan.errors import UserError
 from s2igan.models.generator import GeneratorConfig
 from s2igan.training import rdg
+from s2igan.training.beyond.noise_penalty import NoisePenalty
 from s2igan.training.data import pyramid
 from s2igan.training.trainer import TrainerConfig
 
@@ -125,6 +126,46 @@ def test_weights_of_the_generators_terms(weight, term):
         losses = rdg.step(state, batch(), config)
         totals[value] = losses["generator/total"]
     torch.testing.assert_close(totals[3.0] - totals[1.0], 2 * losses[f"generator/{term}"])
+
+
+def seen_by(state, resolution):
+    """Collects the pictures that one discriminator is given, all groups of a pass at once."""
+    images = []
+    state.discriminators[resolution].trunk.register_forward_hook(lambda *args: images.append(args[1][0].detach()))
+    return images
+
+
+def test_discriminators_see_shifted_images_and_the_supervisor_does_not():
+    state, config = make()
+    given = batch(shifts=torch.full((4, 3, 2), 0.25))
+    given.shifts[:, 2] = -0.25  # of the fakes
+    fakes = rdg.draw(copy.deepcopy(state), given, config)
+    plain, shifted = (rdg.step(copy.deepcopy(state), x, config) for x in (batch(), given))
+    assert torch.equal(plain["relation/fake"], shifted["relation/fake"])
+    images = seen_by(state, 16)
+    rdg.step(state, given, config)
+    real, mismatched, fake = images[0].split(4)
+    for shown, whole in ((real, given.real[16]), (mismatched, given.mismatched[16])):
+        torch.testing.assert_close(shown[..., 4:, 4:], whole[..., :12, :12])
+        assert not shown[..., :4, :].any()
+    for shown in (fake, images[1]):  # of the discriminators' step, and of the generator's
+        torch.testing.assert_close(shown[..., :12, :12], fakes.images[16].detach()[..., 4:, 4:])
+
+
+def test_the_noise_penalty_is_a_term_of_every_discriminator():
+    """Of real images, with the weight of the steps that go without."""
+    noise = {side: torch.randn(4, 3, side, side, generator=torch.Generator().manual_seed(2)) for side in SCALES}
+    state, config = make()
+    state.noise_penalty = NoisePenalty(weight=0.5, deviation=0.2, every=3)
+    images = seen_by(state, 16)
+    losses = rdg.step(state, batch(noise=noise), config)
+    real, _, _, noisy = images[0].split(4)
+    torch.testing.assert_close(noisy, real + 0.2 * noise[16])
+    for side in SCALES:
+        terms = {k.removeprefix(f"discriminator_{side}/"): v for k, v in losses.items() if f"or_{side}/" in k}
+        expected = sum(v for k, v in terms.items() if k.endswith("cond")) + 1.5 * terms["noise_penalty"]
+        torch.testing.assert_close(terms["total"], expected)
+    assert not any("noise_penalty" in key for key in rdg.step(state, batch(), config))
 
 
 def test_every_network_is_updated_once():

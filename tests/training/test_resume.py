@@ -17,12 +17,15 @@ from s2igan.run_directory import RunDirectory
 from s2igan.training import data as training_data
 from s2igan.training import stages
 from s2igan.training.augment import SpeechAugment
+from s2igan.training.beyond.warm_start_stage import WarmStartStage
 from s2igan.training.train import train_run
 from tiny_corpus import shrunk, tiny_recipe, with_rdg
 
 STEPS = 6
 STOP_AFTER = 3
 STAGES = {"sen": stages.SENStage, "rdg": stages.RDGStage}
+WARM = {"sen": stages.SENStage, "warm_start": WarmStartStage, "rdg": stages.RDGStage}
+"""Those of a recipe with a warm start."""
 
 
 def by_length(recipe):
@@ -45,14 +48,14 @@ def train(recipe, store, out, **options):
 
 def interrupt(monkeypatch, stage):
     """Presses Ctrl-C within the step after which the stage shall stop."""
-    original = STAGES[stage].update
+    original = WARM[stage].update
 
     def update(self, step):
         if step == STOP_AFTER - 1:
             signal.raise_signal(signal.SIGINT)
         return original(self, step)
 
-    monkeypatch.setattr(STAGES[stage], "update", update)
+    monkeypatch.setattr(WARM[stage], "update", update)
 
 
 def differences(a, b, name=""):
@@ -77,14 +80,15 @@ def test_resumed_equals_uninterrupted(name, store, tmp_path, monkeypatch):
     recipe = RECIPES[name]()
     whole = train(recipe, store, tmp_path / "whole")
     interrupted = tmp_path / "interrupted"
-    for resume, stage in ((False, "sen"), (True, "rdg")):
+    trained = list(WARM if recipe.beyond.warm_start.trains else STAGES)
+    for stage in trained:
         with monkeypatch.context() as patch:
             interrupt(patch, stage)
             with pytest.raises(KeyboardInterrupt, match=f"saved at step {STOP_AFTER}"):
-                train(recipe, store, interrupted, resume=resume)
+                train(recipe, store, interrupted, resume=stage != "sen")
     train(recipe, store, interrupted, resume=True)
 
-    for stage in STAGES:
+    for stage in trained:
         expected, actual = (load_latest(run / "checkpoints" / stage)[1] for run in (whole, interrupted))
         assert expected["step"] == actual["step"] == STEPS
         assert differences(expected["stage"], actual["stage"], stage) == []
@@ -92,6 +96,7 @@ def test_resumed_equals_uninterrupted(name, store, tmp_path, monkeypatch):
     parts = {"generator", "discriminator_8", "discriminator_32", "relation"}
     assert parts | {f"{part}_optimiser" for part in parts} | {"ema"} <= networks.keys()
     assert ("speech" in networks) == (name == "end-to-end")
+    assert ("warm_start" in trained) == (name == "birds-rdg")
     for folder in ("sen", "model"):
         expected, actual = (load_file(run / folder / "weights.safetensors") for run in (whole, interrupted))
         assert differences(expected, actual) == []

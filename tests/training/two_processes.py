@@ -160,9 +160,9 @@ def refuse() -> None:
 def one_backbone() -> None:
     """As `conftest.py` does: built within a stage, the backbone would shift the draws of the first networks."""
     backbone = image_encoder.build_backbone("efficientnet_lite0")
-    image_encoder._load_lite0(backbone)
+    image_encoder.load_in_order(backbone, "efficientnet_lite0")
     image_encoder.build_backbone = lambda name: backbone
-    image_encoder._load_lite0 = lambda network: None
+    image_encoder.load_in_order = lambda network, name: None
 
 
 def main(data: Path, out: Path) -> None:

@@ -34,7 +34,23 @@ BUILT_IN = {
 """By the names of their modules in `corpora/builtin`."""
 INDIVIDUALS, CAPTIONS = 16, 6
 """Pictures of a species, and descriptions of a picture, that a built-in set usually has."""
-IMPORTERS = ("folder", "cub", "oxford102", "flickr8k", "places", "places-subset", "spokencoco", "aikuma", "elan")
+IMPORTERS = (
+    "folder",
+    "cub",
+    "oxford102",
+    "flickr8k",
+    "places",
+    "places-subset",
+    "spokencoco",
+    "aikuma",
+    "elan",
+    "textgrid",
+    "flextext",
+    "toolbox",
+    "lhotse",
+    "hf-folder",
+    "webdataset",
+)
 """Names of importers, which are the names of their modules in `corpora/importers`, with `_` for `-`."""
 PUBLISHED = frozenset({"cub", "oxford102", "flickr8k", "places", "places-subset", "spokencoco"})
 """Corpora that others report figures on: their pictures, recordings and splits are kept as published."""

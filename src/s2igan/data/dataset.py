@@ -187,23 +187,33 @@ def draw_other_views(
 
 
 def encoder_input(
-    store: Store, utterances: Int[np.ndarray, " batch"], reads: Literal["speech", "text", "embeddings"]
+    store: Store,
+    utterances: Int[np.ndarray, " batch"],
+    reads: Literal["speech", "text", "embeddings"],
+    window: tuple[int, np.random.Generator] | None = None,
 ) -> tuple[Float[Tensor, "batch frames bands"], Int[Tensor, " batch"]]:
     """What an encoder reads of utterances (their numbers in the store), zero-padded to the longest, and the lengths.
 
-    Log-mels; for the baselines that read text, one-hot characters, or one frame that is a published embedding of the
-    text.
+    Log-mels, and with ``window`` a random part of so many frames of those that are longer; for the baselines that read
+    text, one-hot characters, or one frame that is a published embedding of the text.
 
     Raises:
         UserError: text is wanted and an utterance has none, or there is no embedding of it.
     """
     if reads == "speech":
-        return pad_mels([store.mel(int(index)) for index in utterances])
+        mels = [store.mel(int(index)) for index in utterances]
+        return pad_mels(mels if window is None else [_part(mel, *window) for mel in mels])
     if reads == "embeddings":
         rows = store.text_embeddings.rows[embedding_rows(store, utterances)]
         return torch.from_numpy(rows[:, None].astype(np.float32)), torch.ones(len(rows), dtype=torch.int64)
     named = zip(texts_of(store, utterances), utterances, strict=True)
     return pad_mels([one_hot(text, f"The text of {_named(store, index)}") for text, index in named])
+
+
+def _part(mel: np.ndarray, longest: int, rng: np.random.Generator) -> np.ndarray:
+    """All of a log-mel (frames, mels), or a random part of one that is longer than `longest`; only those draw."""
+    start = int(rng.integers(0, len(mel) - longest + 1)) if len(mel) > longest else 0
+    return mel[start : start + longest]
 
 
 def embedding_rows(store: Store, utterances: Int[np.ndarray, " batch"]) -> Int[np.ndarray, " batch"]:

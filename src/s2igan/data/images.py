@@ -2,19 +2,41 @@
 
 from __future__ import annotations
 
+import functools
+import io
 import os
 import warnings
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import UInt8
-from PIL import Image, ImageOps
+from PIL import Image, UnidentifiedImageError
 
 from s2igan.errors import UserError
+from s2igan.file_kinds import kind_of, mistaken
 
 BACKGROUND = (255, 255, 255)  # behind transparent parts
 MIN_SIDE = 8  # pixels; anything smaller is an icon or a broken export
 BOX_HALF_SIDE = 0.75  # of the longer side of a bounding box (method.md section 5)
+
+ORIENTATION = 0x0112  # tag of EXIF: how the camera was held
+TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""What makes a picture upright, by its orientation."""
+PHOTOMETRIC, WHITE_IS_ZERO = 262, 0  # tag of TIFF, and a value of it
+GREY_RANGES = (1 << 8, 1 << 10, 1 << 12)
+"""Of cameras and scanners that write 8, 10 or 12 bits into 16; a picture of 16 bits so dark is all black."""
+TEXT_CHUNKS = frozenset({b"tEXt", b"zTXt", b"iTXt", b"iCCP"})
+"""Of a PNG: texts and a colour profile."""
+END_OF_JPEG = b"\xff\xd9"
 
 Box = tuple[float, float, float, float]
 """Left, top, width and height in pixels of the upright picture, as CUB writes its bounding boxes."""
@@ -25,11 +47,11 @@ def load_image(
 ) -> UInt8[np.ndarray, "height width 3"]:
     """Decode a picture, or what is around `box`, and bring its shorter side to `size` pixels.
 
-    Rotated as its EXIF says, transparent parts on white, 16-bit and floating-point greys scaled to 8 bits, CMYK and
-    palettes converted; of an animation the first frame. The square around a box has the box's centre and a half-side
-    of 0.75 * max(width, height), and is clipped to the picture (method.md section 5). Of the longer side the middle is
-    kept: by default the square in the middle, with `longest` up to that many times the shorter side. The square in the
-    middle is the same either way, but for rounding.
+    Any kind that Pillow reads, and HEIC. Turned as its EXIF says, transparent parts on white, greys of 10, 12 or 16
+    bits and of floating point scaled to 8 bits, CMYK and palettes converted; of an animation the first frame. The
+    square around a box has the box's centre and a half-side of 0.75 * max(width, height), and is clipped to the picture
+    (method.md section 5). Of the longer side the middle is kept: by default the square in the middle, with `longest` up
+    to that many times the shorter side. The square in the middle is the same either way, but for rounding.
 
     Raises:
         UserError: naming the file, if it is missing, not a picture, truncated, under 8 px or over 178 megapixels.
@@ -39,21 +61,20 @@ def load_image(
         raise UserError(f"{path}: no such image file; check the path.")
     if path.stat().st_size == 0:
         raise UserError(f"{path}: the image file is empty, it has 0 bytes; export it again or leave it out.")
+    draft = 2 * size if box is None else None
+    raw = b""
     try:
-        with warnings.catch_warnings():
-            # Pillow warns of pictures half as large as those it refuses, and of odd metadata where it decodes well.
-            warnings.simplefilter("ignore")
-            with Image.open(path) as picture:
-                if box is None:
-                    picture.draft(None, (2 * size, 2 * size))  # a large JPEG is decoded at a fraction of its size
-                picture.load()
-                rgb = _to_rgb(ImageOps.exif_transpose(picture))
+        raw = path.read_bytes()
+        rgb = _decoded(raw, draft)
     except Image.DecompressionBombError as error:
         raise UserError(f"{path}: too large an image ({error}); scale it down.") from error
     except PermissionError as error:
         raise UserError(f"{path}: no permission to read the file; change its permissions.") from error
     except Exception as error:  # damaged files make Pillow's decoders raise nearly anything
-        raise UserError(f"{path}: not a readable image ({error or type(error).__name__}); export it again.") from error
+        kind = kind_of(raw)
+        if isinstance(error, UnidentifiedImageError) and kind is not None and kind.name not in DECODED:
+            raise UserError(f"{path}: {mistaken(kind, 'picture')}.") from error
+        raise UserError(f"{path}: not a readable image ({_reason(error)}); export it again.") from error
     left, top, right, bottom = _part(rgb.width, rgb.height, box)
     if min(right - left, bottom - top) < MIN_SIDE:
         whole = f"{path}: the image is {rgb.width} x {rgb.height} px"
@@ -79,6 +100,95 @@ def load_image(
     return np.asarray(rgb.resize(shape, Image.Resampling.BICUBIC, box=middle))
 
 
+DECODED = frozenset({"jpeg", "png", "gif", "bmp", "webp", "heic", "avif", "jpeg2000"})
+"""Kinds that are read: what is of such a kind and cannot be identified is damaged."""
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, UnidentifiedImageError):
+        return "its first bytes are of no picture that is known"
+    return str(error) or type(error).__name__
+
+
+def _decoded(raw: bytes, draft: int | None) -> Image.Image:
+    """The upright picture in RGB; of a large JPEG at a fraction of its size, with both sides at `draft` pixels or more.
+
+    Raises nearly anything.
+    """
+    try:
+        return _by_pillow(raw, draft)
+    except Image.DecompressionBombError:
+        raise
+    except Exception:
+        if raw.startswith(b"\x89PNG"):  # Pillow refuses large texts, which nobody needs
+            return _by_pillow(_png_without_texts(raw), draft)
+        if raw.startswith(b"\xff\xd8"):
+            picture = _jpeg_without_end(raw, draft)
+            if picture is not None:
+                return picture
+        raise
+
+
+def _by_pillow(raw: bytes, draft: int | None) -> Image.Image:
+    _register_heic()
+    with warnings.catch_warnings():
+        # Pillow warns of pictures half as large as those it refuses, and of odd metadata where it decodes well.
+        warnings.simplefilter("ignore")
+        with Image.open(io.BytesIO(raw)) as picture:
+            if draft is not None:
+                picture.draft(None, (draft, draft))
+            picture.load()
+            turn = TURNS.get(_orientation(picture))
+            rgb = _to_rgb(picture)
+            _check_depth(raw, rgb)
+            return rgb if turn is None else rgb.transpose(turn)
+
+
+@functools.cache
+def _register_heic() -> None:
+    import pi_heif
+
+    pi_heif.register_heif_opener()
+
+
+def _orientation(picture: Image.Image) -> int:
+    """1 to 8, 1 being upright, which it also is where the tag makes no sense: a picture is read all the same."""
+    try:
+        value: Any = picture.getexif().get(ORIENTATION, 1)
+        return int(value[0] if isinstance(value, tuple | list | bytes) else value)
+    except Exception:  # malformed tags make Pillow raise nearly anything
+        return 1
+
+
+def _png_without_texts(raw: bytes) -> bytes:
+    parts, at = [raw[:8]], 8
+    while at + 12 <= len(raw):
+        end = at + 12 + int.from_bytes(raw[at : at + 4], "big")
+        if raw[at + 4 : at + 8] not in TEXT_CHUNKS:
+            parts.append(raw[at:end])
+        at = end
+    return b"".join(parts)
+
+
+def _jpeg_without_end(raw: bytes, draft: int | None) -> Image.Image | None:
+    """The picture of a JPEG that lacks only its end marker; None where more is missing.
+
+    What is missing a decoder makes up from what follows. So two ends are tried, and of a whole picture they are equal.
+    """
+    try:
+        one, other = (_by_pillow(raw + tail + END_OF_JPEG, draft) for tail in (b"", b"\x55\xa3" * 4096))
+    except Exception:
+        return None
+    return one if one.tobytes() == other.tobytes() else None
+
+
+def _check_depth(raw: bytes, rgb: Image.Image) -> None:
+    """ValueError for a coloured PNG of 10 or 12 bits in 16, of which Pillow keeps the upper 8: all black."""
+    is_deep = raw.startswith(b"\x89PNG") and raw[24:25] == b"\x10" and raw[25:26] in (b"\x02", b"\x06")
+    if is_deep and 0 < max(high for _, high in rgb.getextrema()) < GREY_RANGES[-1] >> 8:  # type: ignore[misc]
+        raise ValueError("its colours have 16 bits and use 12 or fewer of them, so that it is black; save it with 8")
+
+
 def _part(width: int, height: int, box: Box | None) -> Box:
     """What is around the box: left, top, right, bottom."""
     left, top, right, bottom = 0.0, 0.0, float(width), float(height)
@@ -93,7 +203,9 @@ def _part(width: int, height: int, box: Box | None) -> Box:
 def _to_rgb(picture: Image.Image) -> Image.Image:
     transparent = "transparency" in picture.info
     if picture.mode.startswith("I") or picture.mode == "F":
-        picture = Image.fromarray(_grey_8_bit(np.asarray(picture)))
+        tags: Any = getattr(picture, "tag_v2", {})
+        grey = _grey_8_bit(np.asarray(picture))
+        picture = Image.fromarray(255 - grey if tags.get(PHOTOMETRIC) == WHITE_IS_ZERO else grey)
     if picture.mode in {"LA", "PA", "La", "RGBA", "RGBa"} or transparent:
         picture = picture.convert("RGBA")
         ground = Image.new("RGBA", picture.size, (*BACKGROUND, 255))
@@ -102,11 +214,13 @@ def _to_rgb(picture: Image.Image) -> Image.Image:
 
 
 def _grey_8_bit(values: np.ndarray) -> UInt8[np.ndarray, "height width"]:
-    """16-bit integers by their full range; floats in [0, 1], or in [0, 255] where they exceed 1."""
+    """Integers by the smallest of the ranges of 8, 10, 12 and 16 bits that holds them, those of 32 bits above that by
+    their largest; floats in [0, 1], or in [0, 255] where they exceed 1."""
     grey = values.astype(np.float64)
     if values.dtype.kind == "f":
         if np.nanmax(grey, initial=0.0) <= 1.0:
             grey *= 255.0
-    elif values.dtype.itemsize == 2 or grey.max(initial=0.0) > 255.0:
-        grey /= 257.0  # 65,535 -> 255; a 16-bit PNG may arrive as 32-bit integers
+    else:
+        most = grey.max(initial=0.0)
+        grey *= 255.0 / (next((steps for steps in (*GREY_RANGES, 1 << 16) if most < steps), most + 1) - 1)
     return np.nan_to_num(grey).round().clip(0, 255).astype(np.uint8)

@@ -158,14 +158,14 @@ def _csv_rows(path: Path) -> Iterator[tuple[int, dict[str, Any] | str]]:
                     yield line, cells
                 elif not any(cell.strip() for cell in cells):
                     continue
-                elif len(cells) != len(names):
+                elif len(cells) != len(names) and any(cell.strip() for cell in cells[len(names) :] or ["too few"]):
                     yield (
                         line,
                         f"{len(cells)} cells where the first line names {len(names)} columns; leave cells empty rather "
                         f"than out, and put what holds a {delimiter!r} into quotation marks",
                     )
                 else:
-                    yield line, dict(zip(names, cells, strict=True))
+                    yield line, dict(zip(names, cells, strict=False))  # a spreadsheet adds empty cells at the end
     except UnicodeDecodeError as error:
         raise UserError(f"{path}: the text is not UTF-8; export it from the spreadsheet as CSV UTF-8.") from error
 
@@ -211,6 +211,7 @@ def _parquet_rows(path: Path) -> Iterator[tuple[int, dict[str, Any] | str]]:
 
 def _utterance(fields: Mapping[str, Any]) -> Utterance:
     """Raises ValueError with a reason that has no full stop."""
+    fields = {name: None if _is_nan(value) else value for name, value in fields.items()}
     for name in fields.keys() - set(COLUMNS):  # a corpus may bring columns of its own, but not misspelt ones of ours
         close = difflib.get_close_matches(str(name).strip().lower(), COLUMNS, n=1, cutoff=0.8)
         if close and close[0] not in fields:
@@ -238,6 +239,11 @@ def _utterance(fields: Mapping[str, Any]) -> Utterance:
         attributes=attributes,
         mentions=mentions,
     )
+
+
+def _is_nan(value: Any) -> bool:
+    """What pandas writes where a cell is empty."""
+    return isinstance(value, float) and math.isnan(value)
 
 
 def split_name(name: str) -> str:
@@ -307,7 +313,7 @@ def _attributes(value: Any) -> dict[str, str]:
         raise ValueError(f"attributes {value!r} is not an object of names and values")
     found = {}
     for name, content in value.items():
-        if content is None:  # a Parquet struct has every name in every row
+        if content is None or _is_nan(content):  # a Parquet struct has every name in every row
             continue
         if isinstance(content, dict | list):
             raise ValueError(f"attribute {name!r} has the value {content!r}, which is not one word or number")

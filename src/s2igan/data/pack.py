@@ -39,6 +39,7 @@ from s2igan.data.store import Store
 from s2igan.errors import UserError
 from s2igan.files import atomic_write, atomic_write_json, disk_errors, remove_abandoned
 from s2igan.parallel import each_result, progress_bars
+from s2igan.sound_containers import MAX_SECONDS
 
 MEL_SHARD_ITEMS = 1024  # utterances; 37 MB of 4 s sentences
 IMAGE_SHARD_ITEMS = 512  # pictures; 9 MB at 76 px, 142 MB at 304 px
@@ -54,6 +55,7 @@ def build_store(
     window: Literal["hann", "hamming"] = "hann",
     boxes: Mapping[str, Box] | None = None,
     min_seconds: float = 0.0,
+    max_seconds: float = MAX_SECONDS,
     left_out: Sequence[Mapping[str, Any]] = (),
     validation_from_train: bool = False,
     facts: Mapping[str, Any] | None = None,
@@ -69,7 +71,7 @@ def build_store(
         image_size: side in pixels of the training images; 76/64 of it is stored.
         window: of the log-mel (method.md section 8, line 1).
         boxes: bounding boxes by image path, for corpora that have them.
-        min_seconds: shorter utterances are rejected.
+        min_seconds, max_seconds: shorter and longer utterances are rejected.
         left_out: `path` and `reason` of what the corpus holds and the manifest leaves out, and `lost` where it counts
             for other than one; it is named and counted with what is rejected here.
         validation_from_train: stage 2 trains on the validation split too (`Store.training_splits`).
@@ -106,7 +108,7 @@ def build_store(
         for number, share in enumerate(in_shares(pictures, IMAGE_SHARD_ITEMS))
     ]
     mels = [
-        Task(root, "mels", share, window, min_seconds, store / shard_name("mels", number))
+        Task(root, "mels", share, window, min_seconds, max_seconds, store / shard_name("mels", number))
         for number, share in enumerate(in_shares(recordings, MEL_SHARD_ITEMS))
     ]
     _write_made(mels, made)
@@ -212,7 +214,8 @@ class Task:
     setting: int | str
     """Shorter side of the stored images in pixels, or the window of the log-mels."""
     min_seconds: float = 0.0
-    """Of utterances."""
+    max_seconds: float = MAX_SECONDS
+    """Of utterances, as `min_seconds`."""
     target: Path = Path()
 
     def key_and_time(self) -> tuple[str, float]:
@@ -226,8 +229,8 @@ class Task:
             except OSError:
                 pass  # will be rejected, or has been; when the file appears the key changes
             described.append([item.path, item.start_seconds, item.end_seconds, item.box, size])
-        least = [self.min_seconds] if self.min_seconds else []
-        key = json.dumps([VERSION, self.kind, self.setting, *least, described])
+        limits = [self.min_seconds, self.max_seconds] if self.kind == "mels" else []
+        key = json.dumps([VERSION, self.kind, self.setting, *limits, described])
         return hashlib.sha256(key.encode()).hexdigest(), newest
 
     def finished(self) -> bool:
@@ -320,7 +323,7 @@ def decode(task: Task) -> tuple[list[np.ndarray], dict[int, str]]:
 def _log_mel(path: Path, item: Item, task: Task) -> Float16[np.ndarray, "frames 40"]:
     from s2igan.audio import check_seconds, load_audio
 
-    wave = load_audio(path, item.start_seconds, item.end_seconds)
+    wave = load_audio(path, item.start_seconds, item.end_seconds, task.max_seconds)
     check_seconds(wave, task.min_seconds, str(path))
     return stored_log_mel(wave, task.setting)  # type: ignore[arg-type]
 

@@ -55,6 +55,9 @@ class Store:
         """Position in `SPLITS` of each utterance's split, -1 where it has none."""
         self.speaker_index, self.speakers = _codes(utterances["speaker"])
         """Position in `speakers`, -1 where unknown."""
+        self._languages = utterances["language"]
+        _, self.languages = _codes(self._languages)
+        """Codes of the languages that are spoken, where known."""
         self._audio, self._texts, self._mentions, self._start, self._end = (
             utterances[name] for name in ("audio", "text", "mentions", "start_seconds", "end_seconds")
         )
@@ -152,6 +155,10 @@ class Store:
     def text(self, utterance: SupportsIndex) -> str | None:
         """The words spoken, where known."""
         return self._texts[index(utterance)].as_py()
+
+    def language(self, utterance: SupportsIndex) -> str | None:
+        """The language spoken, as the corpus names it."""
+        return self._languages[index(utterance)].as_py()
 
     @cached_property
     def text_embeddings(self) -> TextEmbeddings:

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor, nn
 from torchvision.ops import Conv2dNormActivation
 
@@ -28,9 +28,11 @@ from s2igan.corpora.builtin.drawn import DrawnSet
 from s2igan.data.dataset import crop_and_flip
 from s2igan.data.layout import stored_size
 from s2igan.evaluation.drawings import draw_random, fingerprint
+from s2igan.evaluation.extractors import Extractor
 from s2igan.files import cache_folder
 from s2igan.metrics.bootstrap import interval, resample_clusters
 from s2igan.models.blocks import seeded
+from s2igan.models.image_encoder import digest_of
 from s2igan.parallel import track
 
 VERSION = 1
@@ -91,18 +93,27 @@ class AttributeClassifier(nn.Module):
         return list(self.heads(self.trunk(images)).split([len(values) for values in self.attributes.values()], dim=1))
 
     @torch.inference_mode()
+    def read(
+        self, images: Float[Tensor, "batch 3 side side"]
+    ) -> tuple[Int[np.ndarray, "batch attributes"], Float[np.ndarray, "batch features"]]:
+        """Of images in [-1, 1], for every attribute the number (in ``attributes[name]``) of the value that each shows;
+        and the features that this is read off."""
+        size = self.config.image_size
+        if images.shape[-1] != size:
+            images = F.interpolate(images, size=(size, size), mode="bilinear", align_corners=False, antialias=True)
+        features = self.trunk(images.contiguous(memory_format=torch.channels_last))
+        logits = self.heads(features).split([len(values) for values in self.attributes.values()], dim=1)
+        return torch.stack([values.argmax(dim=1) for values in logits], dim=1).numpy(), features.numpy()
+
     def predict(
         self, images: Float[Tensor, "batch 3 side side"], batch_size: int = 128
     ) -> dict[str, Int[np.ndarray, " batch"]]:
-        """For every attribute, the number (in ``attributes[name]``) of the value that each image in [-1, 1] shows."""
-        size = self.config.image_size
-        codes = []
-        for part in images.split(batch_size):
-            if part.shape[-1] != size:
-                part = F.interpolate(part, size=(size, size), mode="bilinear", align_corners=False, antialias=True)
-            logits = self(part.contiguous(memory_format=torch.channels_last))
-            codes.append(torch.stack([values.argmax(dim=1) for values in logits]))
-        return dict(zip(self.attributes, torch.cat(codes, dim=1).numpy(), strict=True))
+        """The same numbers by attribute."""
+        return self.by_name(np.concatenate([self.read(part)[0] for part in images.split(batch_size)]))
+
+    def by_name(self, codes: Int[np.ndarray, "batch attributes"]) -> dict[str, Int[np.ndarray, " batch"]]:
+        """The columns of what `read` gives."""
+        return dict(zip(self.attributes, codes.T, strict=True))
 
     def codes(self, facts: Sequence[Mapping[str, str]]) -> dict[str, Int[np.ndarray, " batch"]]:
         """The same numbers for known facts of pictures; -1 where a picture has no such attribute."""
@@ -110,6 +121,21 @@ class AttributeClassifier(nn.Module):
             name: np.array([values.index(row[name]) if name in row else -1 for row in facts], dtype=np.int64)
             for name, values in self.attributes.items()
         }
+
+
+class AttributesSeen(Extractor):
+    """What a classifier sees of pictures ("attributes", a column for each), and its features ("drawings")."""
+
+    name = "attributes"
+
+    def __init__(self, classifier: AttributeClassifier) -> None:
+        self.classifier = classifier
+        words = f"the classifier of attributes, trained on drawings, at {classifier.config.image_size} px"
+        self.facts = {"extractor": words, "sha256": digest_of(classifier)}
+
+    def __call__(self, pictures: UInt8[np.ndarray, "pictures side side 3"]) -> dict[str, np.ndarray]:
+        codes, features = self.classifier.read(crop_and_flip(pictures, pictures.shape[1], None))
+        return {"attributes": codes, "drawings": features}
 
 
 def load_or_train_classifier(drawn: DrawnSet, config: ClassifierConfig | None = None) -> AttributeClassifier:

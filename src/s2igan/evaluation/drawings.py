@@ -15,9 +15,11 @@ import numpy as np
 from jaxtyping import Int, UInt8
 
 from s2igan.corpora.builtin import svg
-from s2igan.corpora.builtin.drawn import DrawnSet
+from s2igan.corpora.builtin.drawn import ENGLISH, LANGUAGE, DrawnSet
+from s2igan.corpora.builtin.invented import spoken_in
 from s2igan.corpora.builtin.tables import source
 from s2igan.corpora.registry import BUILT_IN, drawn_set
+from s2igan.data.store import Store
 from s2igan.parallel import each_result, track
 
 DRAWINGS_PER_TASK = 50
@@ -27,14 +29,19 @@ FIRST_INDIVIDUAL = 1 << 40
 """Individuals are numbered from here, where no corpus numbers its own: no picture of a corpus is drawn here."""
 
 
-def drawn_set_with(attributes: Mapping[str, tuple[str, ...]]) -> DrawnSet | None:
+def drawn_set_with(attributes: Mapping[str, tuple[str, ...]], language: str = ENGLISH) -> DrawnSet | None:
     """The drawn set that has exactly these attributes, and these values among others (a small corpus need not show
-    every one); None where a store's pictures are no such drawings."""
+    every one), described in a language; None where a store's pictures are no such drawings."""
     for drawn in map(drawn_set, BUILT_IN):
         known = drawn.attributes
         if attributes.keys() == known.keys() and all(set(attributes[name]) <= set(known[name]) for name in known):
-            return drawn
+            return spoken_in(drawn, language)
     return None
+
+
+def drawn_set_of(store: Store) -> DrawnSet | None:
+    """The drawn set of a store's pictures, in its language; None where they are no such drawings."""
+    return drawn_set_with(store.attributes, store.report.get(LANGUAGE, ENGLISH))
 
 
 def fingerprint(drawn: DrawnSet) -> str:

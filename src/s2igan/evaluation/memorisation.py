@@ -17,13 +17,13 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
-from s2igan.data.dataset import crop_and_flip
 from s2igan.data.layout import stored_size
 from s2igan.data.store import StoredImages
+from s2igan.evaluation.extractors import Extractor, Seen
 from s2igan.evaluation.generation import Evaluation, Fakes
-from s2igan.evaluation.independent import IndependentSpace, nearest_scores, training_images
 from s2igan.evaluation.scores import Group, Score
-from s2igan.pipeline import to_pixels
+from s2igan.evaluation.spaces import LITE2
+from s2igan.metrics.distances import nearest_distances
 
 SMALL = 8
 """Pixels along a side of what is compared."""
@@ -45,34 +45,67 @@ NONE = -1
 """The position of what is no training picture."""
 AT_ONCE = 128
 """Training pictures compared with all images in one pass."""
+PERCENTILES = (1, 5, 50)
+"""Of the distances to the nearest training image in Lite2."""
 
 
-def memorisation_group(evaluation: Evaluation, fakes: Fakes, space: IndependentSpace | None) -> Group:
+class Small(Extractor):
+    """Pictures reduced to `SMALL` pixels ("small")."""
+
+    name = "small"
+    facts: Mapping[str, Any] = {"extractor": f"{SMALL} px, each with mean 0 and variance 1", "sha256": None}
+
+    def __call__(self, pictures: UInt8[np.ndarray, "pictures side side 3"]) -> dict[str, np.ndarray]:
+        return {"small": reduced(_resized(pictures, CROPPED_FROM)).numpy()}
+
+
+def memorisation_group(evaluation: Evaluation, fakes: Fakes, real: Seen) -> Group:
     """The share of copies and, where Lite2 is installed, percentiles of distances in its space."""
     split, store = evaluation.split, evaluation.split.store
-    training = training_images(evaluation)
+    training = evaluation.training_images
     rng = np.random.default_rng([evaluation.seed, 0xC0B])
     others = rng.permutation(len(training))[:OTHERS]
-    real, known = (
-        to_pixels(crop_and_flip(store.images[images], fakes.side, None)) for images in (split.images, training[others])
-    )
-    counts = [len(fakes.pictures), len(real)]
+    known = evaluation.stored(training[others], ["small"])
+    counts = [len(fakes.captions), len(split.images)]
     itself = np.concatenate([np.full(sum(counts), NONE), others])
-    nearest = nearest_small(np.concatenate([fakes.pictures, real, known]), store.images, training, itself=itself)
+    queries = np.concatenate([seen["small"] for seen in (fakes.seen, real, known)])
+    nearest = nearest_small(queries, store.images, training, itself=itself)
     of_fakes, of_real, of_training = np.split(nearest, np.cumsum(counts))
-    protocol = {**split.protocol, **fakes.protocol}
-    scores = [
-        copies(of_fakes, of_real, of_training, {**protocol, "training_images": len(training), "real_images": len(real)})
-    ]
-    if space is not None:
-        scores += nearest_scores(space, protocol)
+    protocol = {**split.protocol, **fakes.protocol, "training_images": len(training), "real_images": len(split.images)}
+    scores = [copies(of_fakes, of_real, of_training, {**protocol, **Small.facts})]
+    if LITE2.rows in fakes.seen:
+        scores += nearest_scores(evaluation, fakes, real, {**protocol, **evaluation.extraction[LITE2.rows].facts})
     words = (
-        f"{len(fakes.pictures)} generated and {len(real)} real {split.name} images, each beside the nearest of "
+        f"{counts[0]} generated and {counts[1]} real {split.name} images, each beside the nearest of "
         f"{len(training)} training images and their mirror images. A copy is nearer to a training image, both at "
         f"{SMALL} px, than {100 - COPY_PERCENTILE} % of training images are to the nearest other one; "
         f"a model with more than {100 * SUSPECT:.0f} % of them counts as one that memorised."
     )
     return Group("memorisation", "Are training pictures drawn again?", words, scores)
+
+
+def nearest_scores(evaluation: Evaluation, fakes: Fakes, real: Seen, protocol: Mapping[str, Any]) -> list[Score]:
+    """Percentiles of the distance to the nearest training image or its mirror image in Lite2, beside those of the real
+    images of the split."""
+    rows, store, images = LITE2.rows, evaluation.split.store, evaluation.training_images
+    gallery = [
+        evaluation.extraction.of_stored(store, images, crop=fakes.side, mirrored=mirrored, names=[rows])[rows]
+        for mirrored in (False, True)
+    ]
+    training = np.concatenate(gallery)
+    of_fakes, of_real = (nearest_distances(features, training) for features in (fakes.seen[rows], real[rows]))
+    return [
+        Score(
+            f"memorisation/nearest_p{percentile}",
+            f"distance to the nearest training image in Lite2, percentile {percentile}",
+            float(np.percentile(of_fakes, percentile)),
+            {**protocol, "mirror_images": True},
+            ceiling=float(np.percentile(of_real, percentile)),
+            ceiling_name="real images",
+            unit="distance",
+        )
+        for percentile in PERCENTILES
+    ]
 
 
 def copies(
@@ -103,7 +136,7 @@ def copies(
 
 
 def nearest_small(
-    pictures: UInt8[np.ndarray, "pictures side side 3"],
+    small: Float[np.ndarray, "pictures numbers"],
     stored: UInt8[np.ndarray, "_ square square 3"] | StoredImages,
     training: Int[np.ndarray, " images"],
     *,
@@ -113,21 +146,22 @@ def nearest_small(
     the mean squared difference, 0 to 2.
 
     Args:
+        small: the pictures as `Small` reduces them.
         stored: pictures with the margins that training crops from.
         training: which of them are training pictures.
         itself: the position in ``training`` of each picture that is one of them and is not to find itself, `NONE` of
             the others; all are others unless given.
     """
-    queries = reduced(_resized(pictures, CROPPED_FROM))
+    queries = torch.from_numpy(small)
     nearest = torch.full((len(queries),), -torch.inf)
     for start in range(0, len(training), AT_ONCE):
         squares = _resized(stored[training[start : start + AT_ONCE]], stored_size(CROPPED_FROM))
         own = None if itself is None else torch.from_numpy(itself[:, None] == start + np.arange(len(squares)))
         for top, left in itertools.product(OFFSETS, OFFSETS):
             crops = squares[:, :, top : top + CROPPED_FROM, left : left + CROPPED_FROM]
-            small = reduced(crops)
-            mirrored = small.unflatten(1, (3, SMALL, SMALL)).flip(3).flatten(1)
-            for gallery in (small, mirrored):
+            shown = reduced(crops)
+            mirrored = shown.unflatten(1, (3, SMALL, SMALL)).flip(3).flatten(1)
+            for gallery in (shown, mirrored):
                 likeness = queries @ gallery.T
                 if own is not None:
                     likeness = likeness.masked_fill(own, -torch.inf)

@@ -11,41 +11,46 @@ from typing import Any
 import numpy as np
 
 from s2igan.evaluation.attributes import AttributeClassifier
+from s2igan.evaluation.distance_scores import Compared, FeatureSet, kernel_scores
+from s2igan.evaluation.extractors import Seen
 from s2igan.evaluation.generated import attribute_scores
-from s2igan.evaluation.generation import Evaluation, Fakes, reconstruct
-from s2igan.evaluation.independent import LEAST, IndependentSpace, kernel_scores
+from s2igan.evaluation.generation import Evaluation, Fakes, reconstructed
 from s2igan.evaluation.scores import Group, Score
 
 
 def reconstruction_group(
     evaluation: Evaluation,
     fakes: Fakes,
+    real: Seen,
     classifier: AttributeClassifier | None,
-    space: IndependentSpace | None,
+    compared: Compared | None,
 ) -> Group | None:
     """Attributes and `kd_lite2` of reconstructions of the images that the captions of the fakes describe.
 
-    None of models without an autoencoder, and where neither the classifier nor the space is given.
+    None of models without an autoencoder, and where neither the classifier nor the comparison in Lite2 is given.
     """
     split, store, seed = evaluation.split, evaluation.split.store, evaluation.seed
     images, row_of = np.unique(store.image_index[fakes.captions], return_inverse=True)
-    made = reconstruct(evaluation.model, store, images) if classifier or space else None
-    if made is None:
+    asked = (["attributes"] if classifier else []) + ([compared.space.rows] if compared else [])
+    batches = reconstructed(evaluation.model, store, images) if asked else None
+    if batches is None:
         return None
+    made = evaluation.extraction.of(batches, asked)
     protocol: dict[str, Any] = {"image_size": fakes.side, "seed": seed, "reconstructed_images": len(images)}
     scores: list[Score] = []
     if classifier is not None:
-        shown = Fakes(fakes.captions, made[row_of], seed)
-        scores += attribute_scores("reconstructions", classifier, split, shown, protocol)
-    if space is not None:
+        shown = Fakes(fakes.captions, {"attributes": made["attributes"][row_of]}, fakes.side, seed)
+        scores += attribute_scores("reconstructions", classifier, split, shown, real, protocol)
+    if compared is not None:
         # A reconstruction is near to its original: those of one part of the split stand against the other part.
         rng = np.random.default_rng([seed, 0x2EC])
         chosen = rng.permutation(len(images))[: len(split.images) // 2]
         others = np.flatnonzero(~np.isin(split.images, images[chosen]))
-        if len(chosen) >= LEAST:
-            drawn = space.of(made[chosen], store.image_class[images[chosen]])
-            kept = {**split.protocol, **protocol}
-            found = kernel_scores("reconstructions", drawn, space.training, space.real.some(others), rng, kept)
+        drawn = FeatureSet(made[compared.space.rows][chosen], store.image_class[images[chosen]])
+        apart = replace(compared, fakes=drawn, real=compared.real.some(others))
+        if apart.comparable:
+            kept = {**split.protocol, **protocol, **evaluation.extraction[compared.space.rows].facts}
+            found = kernel_scores("reconstructions", apart, rng, kept)
             # What stands beside the others is of real images; the distance of training images is in the quotient.
             scores += [replace(score, ceiling=None, ceiling_name=None) for score in found]
     words = (

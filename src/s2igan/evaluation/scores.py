@@ -6,12 +6,14 @@ import dataclasses
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
+import numpy as np
+from jaxtyping import Float, Int
 from rich.table import Table
 
-METRICS, VERSION = "metrics.json", 3
+METRICS, VERSION = "metrics.json", 4
 """The record of an evaluation, and the version of its form."""
 SAMPLE_SHEET, FIGURE3 = "sample_sheet", "figure3"
 """Folders beside it, each with a JSON file of its name."""
@@ -21,6 +23,17 @@ ALL, HALF = 1.0 - 1e-9, 0.5
 UNKNOWN = "–"
 NAME_WIDTH = 16
 """Characters that a name has at least in a terminal's table, however narrow."""
+
+
+@dataclass(frozen=True)
+class Items:
+    """What a score is the mean of: a value for each caption or query, so that two models can be compared pairwise."""
+
+    numbers: Int[np.ndarray, " items"]
+    """Of the utterances, or of the images, in the store."""
+    clusters: Int[np.ndarray, " items"]
+    """Their classes, which a bootstrap draws first."""
+    values: Float[np.ndarray, " items"]
 
 
 @dataclass(frozen=True)
@@ -45,9 +58,11 @@ class Score:
     chance: float | None = None
     ceiling: float | None = None
     ceiling_name: str | None = None
-    unit: Literal["fraction", "distance"] = "fraction"
+    unit: Literal["fraction", "distance", "number"] = "fraction"
     better: Literal["higher", "lower"] = "higher"
     headline: bool = False
+    items: Items | None = field(default=None, compare=False, repr=False)
+    """What it is the mean of, where it is one; not in the record, but in a file beside it."""
 
     @property
     def group(self) -> str:
@@ -56,13 +71,14 @@ class Score:
 
     def record(self) -> dict[str, Any]:
         """As it stands in metrics.json, which has lists for tuples."""
-        fields = dataclasses.asdict(self).items()
-        return {"group": self.group, **{name: list(v) if isinstance(v, tuple) else v for name, v in fields}}
+        fields = dataclasses.asdict(replace(self, items=None)).items()
+        kept = {name: list(v) if isinstance(v, tuple) else v for name, v in fields if name != "items"}
+        return {"group": self.group, **kept}
 
     @classmethod
     def of_record(cls, record: Mapping[str, Any]) -> Score:
         """The score of a `record`."""
-        return cls(**{field.name: record[field.name] for field in dataclasses.fields(cls)})
+        return cls(**{own.name: record[own.name] for own in dataclasses.fields(cls) if own.name != "items"})
 
     def shown(self, value: float | None) -> str:
         """A value in the unit of this score, for people: "62.3 %", "43.22", or "–" where there is none."""

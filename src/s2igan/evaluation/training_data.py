@@ -1,4 +1,4 @@
-"""Was a run trained on the store that it is evaluated on, and if not, had it met what is evaluated?"""
+"""Was a model trained on the store that it is evaluated on, and if not, had it met what is evaluated?"""
 
 from __future__ import annotations
 
@@ -11,55 +11,63 @@ import numpy as np
 
 from s2igan.data.store import Store
 from s2igan.errors import UserError
-from s2igan.run_directory import DATA, RunDirectory
+from s2igan.evaluation.subject import Subject
+from s2igan.run_directory import DATA
 
 if TYPE_CHECKING:
     from s2igan.evaluation.evaluation_split import EvaluationSplit
 
 
-def data_record(run: RunDirectory, split: EvaluationSplit, *, allow_other_data: bool) -> dict[str, Any]:
+def data_record(subject: Subject, split: EvaluationSplit, *, allow_other_data: bool) -> dict[str, Any]:
     """What the record of an evaluation says about its data (docs/metrics.md).
 
     Raises:
-        UserError: the run was trained on another store, and ``allow_other_data`` is not set.
+        UserError: the model was trained on another store, and ``allow_other_data`` is not set.
     """
     store = split.store
     record = {"name": store.directory.resolve().name, "fingerprint": store.fingerprint}
-    if run.config.get("store") == store.fingerprint:
+    if subject.store is None and not subject.is_run:
+        return {**record, "trained_on": None, "split_trained_on": None}
+    if subject.store == store.fingerprint:
         return {**record, "trained_on": True, "split_trained_on": split.name in store.training_splits("rdg")}
     if not allow_other_data:
         raise UserError(
-            f"{store.directory}: the run {run.path} was trained on another prepared set ({run.config.get('data')}) and "
+            f"{store.directory}: {subject.path} was trained on another prepared set ({subject.data or 'not here'}) and "
             "may have met these pictures; evaluate it on that set, or add --allow-other-data, and record and report "
             "will say so."
         )
-    own = _store_of(run)
+    own = _store_of(subject)
     counts = {"pictures": len(split.images), "recordings": len(split.utterances)}
     shared = dict.fromkeys(counts, None) if own is None else _shared(split, own)
     return {**record, "trained_on": False, **counts, **{f"shared_{kind}": count for kind, count in shared.items()}}
 
 
 def about_data(record: Mapping[str, Any]) -> str:
-    """A `data_record` as a sentence for people; empty where the run was trained on this very store."""
+    """A `data_record` as a sentence for people; empty where the model was trained on this very store."""
     if record["trained_on"]:
         return ""
+    if record["trained_on"] is None:
+        return (
+            f"Which set the model was trained on is not recorded: if it was not {record['name']}, it may have met "
+            "these pictures."
+        )
 
     def share(kind: str) -> str:
         count = record[f"shared_{kind}"]
         return f"{'an unknown number' if count is None else f'{count:,}'} of its {record[kind]:,} {kind}"
 
     return (
-        f"Evaluated on {record['name']}, a set that the run was not trained on; {share('pictures')} and "
+        f"Evaluated on {record['name']}, a set that the model was not trained on; {share('pictures')} and "
         f"{share('recordings')} were trained on."
     )
 
 
-def _store_of(run: RunDirectory) -> Store | None:
-    """The store that the run was trained on, if it is still where it was."""
-    for directory in (run.config.get("data", run.path), run.path / DATA):
+def _store_of(subject: Subject) -> Store | None:
+    """The store that the model was trained on, if it is still where it was."""
+    for directory in (subject.data or subject.path, subject.path / DATA):
         with contextlib.suppress(UserError):
             store = Store.open(directory)
-            if store.fingerprint == run.config.get("store"):
+            if store.fingerprint == subject.store:
                 return store
     return None
 

@@ -54,6 +54,32 @@ def mean_interval(
     return interval(drawn.weights @ values / drawn.weights.sum(axis=1))
 
 
+def paired_difference(
+    first: Float[np.ndarray, "seeds items"],
+    second: Float[np.ndarray, "seeds items"],
+    labels: Int[np.ndarray, " items"],
+    *,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> tuple[float, tuple[float, float]]:
+    """Mean of first - second, of two methods that were trained with the same seeds and asked about the same items, and
+    its 95 % interval.
+
+    Each resample draws seeds with replacement, and clusters of items and then items of each: it says how other
+    trainings and other items would have come out.
+    """
+    if first.shape != second.shape:
+        raise ValueError(f"pairs need one shape, not {first.shape} and {second.shape}")
+    rng = np.random.default_rng(seed)
+    differences = first - second
+    n = len(differences)
+    (drawn,) = resample_clusters(labels, resamples=resamples, rng=rng)
+    seeds = rng.multinomial(n, np.full(n, 1 / n), size=resamples) / n
+    weights = drawn.weights / drawn.weights.sum(axis=1, keepdims=True)
+    values = ((seeds @ differences) * weights).sum(axis=1)
+    return float(differences.mean()), interval(values)
+
+
 def interval(values: Float[np.ndarray, " resamples"]) -> tuple[float, float]:
     """Ends of the middle 95 % of the values that resamples have; infinite where these are."""
     low, high = np.quantile(values, ENDS, method="nearest")

@@ -140,20 +140,6 @@ def recall_at_k(
     return float(hits_at(similarity, relevant, (k,)).mean())
 
 
-def fake_recall(
-    real: Float[np.ndarray, "images features"],
-    fake: Float[np.ndarray, "fakes features"],
-    fake_image: Int[np.ndarray, " fakes"],
-    k: int,
-) -> float:
-    """Fraction of real images with a fake of their own among the first k (method.md 6, for sets without classes).
-
-    ``fake_image`` says which row of ``real`` each fake was made for. Cosine with the reference's offset.
-    """
-    similarity = cosine_similarity(real, fake, offset=REFERENCE_OFFSET)
-    return recall_at_k(similarity, same_label(np.arange(len(real)), fake_image), k)
-
-
 def attribute_disagreement(
     query_mentions: list[dict[str, str]], image_attributes: list[dict[str, str]]
 ) -> Int[np.ndarray, "queries images"]:

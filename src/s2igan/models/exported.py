@@ -17,8 +17,9 @@ from s2igan.models.generator import Generator, GeneratorConfig
 from s2igan.models.image_encoder import ImageEncoder
 from s2igan.models.latent_flow import LatentFlow, LatentFlowConfig
 
-SHIPPED = Path(__file__).parents[3] / "models"
-"""The trained models, where the package lies in its repository."""
+REPOSITORY, INSTALLED = Path(__file__).parents[3] / "models", Path(__file__).parents[1] / "shipped"
+SHIPPED = INSTALLED if INSTALLED.is_dir() else REPOSITORY
+"""The trained models: a folder of the installed package, or of the repository that the package lies in."""
 
 
 @dataclass(frozen=True)
@@ -112,5 +113,5 @@ class ExportedModel:
 
 
 def shipped_models() -> dict[str, Path]:
-    """The trained models that come with the repository, by name; none where the package was installed without it."""
+    """The trained models that come with s2igan, by name."""
     return {file.parent.name: file.parent for file in sorted(SHIPPED.glob(f"*/{MODEL_FILES[1]}"))}

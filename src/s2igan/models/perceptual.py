@@ -16,13 +16,17 @@ BLOCKS = (1, 2)
 class PerceptualFeatures(nn.Module):
     """The maps of the stem and of `BLOCKS`; frozen, and without batch statistics. Gradients reach the images.
 
+    Args:
+        pretrained: False leaves the weights at random, for measuring time.
+
     Raises:
         UserError: the weights are not installed.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, pretrained: bool = True) -> None:
         super().__init__()
-        self.backbone: Any = ImageEncoder(ImageEncoderConfig()).backbone.eval().requires_grad_(False)
+        encoder = ImageEncoder(ImageEncoderConfig(), pretrained=pretrained)
+        self.backbone: Any = encoder.backbone.eval().requires_grad_(False)
 
     def train(self, mode: bool = True) -> PerceptualFeatures:
         """Stays as it is."""

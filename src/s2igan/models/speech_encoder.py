@@ -65,6 +65,11 @@ class SpeechEncoderConfig:
         return frames
 
 
+WINDOW_FRAMES = 3_000
+"""Mel frames, 30 s, over which the recurrent network runs at once; also the longest that training reads of one."""
+OVERLAP_FRAMES = 400
+"""Of neighbouring windows, 4 s: half of it is the run-up of each, whose output is not used."""
+
 Frames = TypeVar("Frames", int, Tensor, np.ndarray)
 
 
@@ -132,9 +137,44 @@ class SpeechEncoder(nn.Module):
     def frames(
         self, mel: Float[Tensor, "batch frames mels"], lengths: Int[Tensor, " batch"]
     ) -> tuple[Float[Tensor, "batch fewer embedding"], Int[Tensor, " batch"]]:
-        """The recurrent network's output (zeros in padded frames) and each utterance's length in its frames."""
+        """The recurrent network's output (zeros in padded frames) and each utterance's length in its frames.
+
+        What is longer than `WINDOW_FRAMES`, longer than training reads, is read in overlapping windows. What is shorter
+        is read as if it were alone, whatever is beside it.
+        """
         lengths = self._conv_lengths(lengths)
-        return over_utterances(self.rnn, self.convolve(mel).transpose(1, 2), lengths), lengths
+        x = self.convolve(mel).transpose(1, 2)
+        if int(lengths.max()) <= self._steps(WINDOW_FRAMES):
+            return over_utterances(self.rnn, x, lengths), lengths
+        return self._in_windows(x, lengths), lengths
+
+    def _steps(self, mel_frames: int) -> int:
+        """Steps of the recurrent network in so many mel frames."""
+        return mel_frames // self.config.conv_stride ** len(self.convs)
+
+    def _in_windows(
+        self, x: Float[Tensor, "batch fewer channels"], lengths: Int[Tensor, " batch"]
+    ) -> Float[Tensor, "batch longest embedding"]:
+        window, overlap = self._steps(WINDOW_FRAMES), self._steps(OVERLAP_FRAMES)
+        pieces: list[tuple[int, int, int]] = []  # row, first step, steps
+        for row, length in enumerate(lengths.tolist()):
+            start = 0
+            while True:
+                pieces.append((row, start, min(window, length - start)))
+                if start + window >= length:
+                    break
+                start += window - overlap
+        out = x.new_zeros(len(x), int(lengths.max()), self.config.embedding)
+        for first in range(0, len(pieces), len(x)):  # as many at once as there are utterances: memory as in training
+            some = pieces[first : first + len(x)]
+            cut = nn.utils.rnn.pad_sequence(
+                [x[row, start : start + size] for row, start, size in some], batch_first=True
+            )
+            h = over_utterances(self.rnn, cut, torch.tensor([size for _, _, size in some])).to(out.dtype)
+            for own, (row, start, size) in zip(h, some, strict=True):
+                skip = overlap // 2 if start else 0  # what follows overwrites the end of the window before
+                out[row, start + skip : start + size] = own[skip:size]
+        return out
 
     def local_frames(
         self, mel: Float[Tensor, "batch frames mels"], lengths: Int[Tensor, " batch"], window: int, hop: int

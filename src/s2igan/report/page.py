@@ -26,6 +26,7 @@ MAX_GRIDS = 6
 """Sample grids shown from the course of training, the first and the last among them."""
 STAGES = {
     "sen": "Stage 1, speech embedding network (SEN)",
+    "warm_start": "Stage 2, the generator's warm start",
     "rdg": "Stage 2, generator (RDG)",
     "autoencoder": "Stage 2 by latent flow, its autoencoder",
     "matchmap": "Stage 2 by latent flow, word embeddings (matchmap)",
@@ -123,14 +124,27 @@ def read_evaluation(run: RunDirectory) -> tuple[dict[str, Any], list[Group]]:
     Raises:
         UserError: the run has not been evaluated, or by a version of other records.
     """
-    path = run.evaluation / METRICS
-    content = read_json(path)
+    content = read_record(run.evaluation)
+    return content, groups_of(content)
+
+
+def read_record(folder: Path) -> dict[str, Any]:
+    """The content of `metrics.json` in a folder that an evaluation wrote; UserError as `read_evaluation`."""
+    path = folder / METRICS
+    content: dict[str, Any] | None = read_json(path)
     if content is None:
-        raise UserError(f"{run.path}: not evaluated yet; run s2igan evaluate --model {run.path} --data DIR first.")
+        raise UserError(
+            f"{folder.parent}: not evaluated yet; run s2igan evaluate --model {folder.parent} --data DIR first."
+        )
     if content.get("version") != VERSION:
         raise UserError(f"{path}: of another version of s2igan; run s2igan evaluate again.")
+    return content
+
+
+def groups_of(content: Mapping[str, Any]) -> list[Group]:
+    """Its groups of scores."""
     scores = [Score.of_record(record) for record in content["scores"]]
-    return content, [
+    return [
         Group(key, **words, scores=[score for score in scores if score.group == key])
         for key, words in content["groups"].items()
     ]

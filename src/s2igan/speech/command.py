@@ -28,7 +28,7 @@ import numpy as np
 from jaxtyping import Float
 
 from s2igan.errors import UserError
-from s2igan.wav_header import mend_length
+from s2igan.sound_containers import mend_wav
 
 SAMPLE_RATE = 22_050  # Hz, as in s2igan.audio, which imports torch
 TIMEOUT_SECONDS = 60.0  # for one text, which is a sentence
@@ -151,7 +151,7 @@ class Command:
                 "output, or to {wav}."
             )
         mended = bytearray(wav)  # a program that writes into a pipe cannot know the lengths in its header
-        mend_length(mended)
+        mend_wav(mended)
         try:
             samples, rate = soundfile.read(io.BytesIO(mended), dtype="float32", always_2d=True)
         except soundfile.SoundFileError as error:

@@ -28,16 +28,34 @@ from s2igan.speech import number_options
 # From espeak-ng's public header speak_lib.h.
 OUTPUT_SYNCHRONOUS = 2  # espeak_Synth returns when the callback has received everything
 DONT_EXIT = 0x8000  # espeak_Initialize returns an error instead of ending the process
-CHARS_UTF8 = 1
+CHARS_UTF8, PHONEMES = 1, 0x100
 EE_OK = 0
 PARAMETER_RATE, PARAMETER_PITCH, PARAMETER_RANGE = 1, 3, 4
 RANDOM_SEED = 1
 BUFFER_MS = 2000  # length of sound per callback; few callbacks are fast
 
 SAMPLE_RATE = 22_050  # Hz, of every voice of espeak-ng
-LIMITS = {"rate": (80.0, 450.0), "pitch": (0.0, 100.0), "range": (0.0, 100.0)}
+LIMITS = {"rate": (80.0, 450.0), "pitch": (0.0, 100.0), "range": (0.0, 100.0), "phonemes": (0.0, 1.0)}
 
-_CALLBACK = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.c_void_p)
+EVENT_LIST_END, EVENT_WORD = 0, 1
+
+
+class _Event(ctypes.Structure):
+    """`espeak_EVENT` of the same header; a list of them ends with one of the type `EVENT_LIST_END`."""
+
+    _fields_ = (
+        ("type", ctypes.c_int),
+        ("unique_identifier", ctypes.c_uint),
+        ("text_position", ctypes.c_int),
+        ("length", ctypes.c_int),
+        ("audio_position", ctypes.c_int),  # milliseconds
+        ("sample", ctypes.c_int),
+        ("user_data", ctypes.c_void_p),
+        ("id", ctypes.c_char * 8),
+    )
+
+
+_CALLBACK = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.POINTER(_Event))
 _lock = threading.Lock()  # one library at a time: its state belongs to the process
 
 
@@ -57,13 +75,16 @@ class Espeak:
     """Pitch on espeak-ng's scale from 0 to 100, 50 being the voice's own."""
     range: int = 50
     """How far the pitch moves, from 0 (monotone) to 100."""
+    phonemes: bool = False
+    """Whether what stands between `[[` and `]]` in a text is phonemes of the language, in espeak-ng's mnemonics."""
 
     def __post_init__(self) -> None:
         _identifier(self.voice)
 
     @property
     def name(self) -> str:
-        return f"espeak:{self.voice}?rate={self.rate}&pitch={self.pitch}&range={self.range}"
+        options = f"rate={self.rate}&pitch={self.pitch}&range={self.range}" + ("&phonemes=1" if self.phonemes else "")
+        return f"espeak:{self.voice}?{options}"
 
     @property
     def sample_rate(self) -> int:
@@ -72,15 +93,23 @@ class Espeak:
     def synthesize(self, text: str) -> Float[np.ndarray, " samples"]:
         """See `s2igan.speech.Synthesizer`."""
         with _lock:
-            samples = _speak(text, _identifier(self.voice), self.rate, self.pitch, self.range)
+            samples, _ = _speak(text, self)
         if not samples.any():  # a pause
             raise UserError(f"voice {self.name!r}: nothing to speak in the text {text!r}; give it words.")
         return samples.astype(np.float32) / 32768.0
 
+    def word_starts(self, text: str) -> list[float]:
+        """When each word of the text begins (seconds), as espeak-ng counts words; `synthesize` gives their sound."""
+        with _lock:
+            _, starts = _speak(text, self)
+        return [start / SAMPLE_RATE for start in starts]
+
 
 def from_voice(rest: str, options: dict[str, str]) -> Espeak:
-    """The voice of a string `espeak:LANGUAGE[+VARIANT][?rate=&pitch=&range=]` (see `s2igan.speech.parse_voice`)."""
-    return Espeak(rest, **{key: round(value) for key, value in number_options(rest, options, LIMITS).items()})
+    """The voice of a string `espeak:LANGUAGE[+VARIANT][?rate=&pitch=&range=&phonemes=]`; see `parse_voice`."""
+    values = {key: round(value) for key, value in number_options(rest, options, LIMITS).items()}
+    phonemes = bool(values.pop("phonemes", 0))
+    return Espeak(rest, **values, phonemes=phonemes)
 
 
 def languages() -> list[str]:
@@ -93,16 +122,24 @@ def variants() -> list[str]:
     return sorted(path.name for path in (_installed()[1] / "voices" / "!v").iterdir())
 
 
-def _speak(text: str, identifier: str, rate: int, pitch: int, pitch_range: int) -> np.ndarray:
+def _speak(text: str, voice: Espeak) -> tuple[np.ndarray, list[int]]:
+    """The samples, and at which of them each word begins."""
     chunks: list[bytes] = []
+    starts: list[int] = []
 
     @_CALLBACK
-    def collect(samples: ctypes._Pointer[ctypes.c_short], count: int, _events: int) -> int:
+    def collect(samples: ctypes._Pointer[ctypes.c_short], count: int, events: ctypes._Pointer[_Event]) -> int:
         if samples and count > 0:
             chunks.append(ctypes.string_at(samples, 2 * count))
+        at = 0
+        while (event := events[at]).type != EVENT_LIST_END:
+            if event.type == EVENT_WORD:
+                starts.append(event.sample)
+            at += 1
         return 0
 
     path, _ = _installed()
+    identifier = _identifier(voice.voice)
     library = ctypes.CDLL(str(path))
     try:
         data = str(_linked_data_directory()).encode()
@@ -112,19 +149,20 @@ def _speak(text: str, identifier: str, rate: int, pitch: int, pitch_range: int) 
         library.espeak_ng_SetRandSeed(ctypes.c_long(RANDOM_SEED))
         ctypes.CDLL(None).srand(RANDOM_SEED)  # a few variants (+Reed) draw their noise from the C library's rand()
         status = library.espeak_SetVoiceByName(identifier.encode())
-        for parameter, value in ((PARAMETER_RATE, rate), (PARAMETER_PITCH, pitch), (PARAMETER_RANGE, pitch_range)):
+        parameters = ((PARAMETER_RATE, voice.rate), (PARAMETER_PITCH, voice.pitch), (PARAMETER_RANGE, voice.range))
+        for parameter, value in parameters:
             status = status or library.espeak_SetParameter(parameter, value, 0)
         if status == EE_OK:
-            encoded = text.encode()
+            encoded, flags = text.encode(), CHARS_UTF8 | (PHONEMES if voice.phonemes else 0)
             speak = library.espeak_Synth
             speak.argtypes = [ctypes.c_char_p, ctypes.c_size_t, *[ctypes.c_uint] * 4, ctypes.c_void_p, ctypes.c_void_p]
-            status = speak(encoded, len(encoded) + 1, 0, 0, 0, CHARS_UTF8, None, None)
+            status = speak(encoded, len(encoded) + 1, 0, 0, 0, flags, None, None)
         if status != EE_OK:
             raise UserError(f"voice {identifier!r}: espeak-ng failed with status {status}; choose another voice.")
         library.espeak_Terminate()
     finally:
         _ctypes.dlclose(library._handle)
-    return np.frombuffer(b"".join(chunks), dtype=np.int16)
+    return np.frombuffer(b"".join(chunks), dtype=np.int16), starts
 
 
 @functools.cache

@@ -21,6 +21,13 @@ FLOOR_START = -1.5
 """Where background noise is hardly heard, in standard deviations from a band's mean."""
 FLOOR_SHARPNESS = 4.0
 """How suddenly speech drowns in it."""
+DECAY = (0.06, 0.2)
+"""Standard deviations of a band by which reverberation falls in a frame. A room of 0.5 s loses 60 dB in 50 frames, 0.28
+nats in each, and bands of speech have standard deviations of about 2.5 nats."""
+BELOW_DIRECT = (0.3, 1.5)
+"""Standard deviations by which reverberation lies below the sound that it is of."""
+LOWEST_BANDS, HIGHEST_BANDS = (2, 6), (23, 30)
+"""First and last mel bands that a telephone lets through, drawn between these: 250 to 570 Hz, and 2.7 to 4.8 kHz."""
 LEAST_VARIANCE = 1e-4
 """Added to a band's variance, so that one which drowned altogether stays quiet."""
 
@@ -49,6 +56,11 @@ class SpeechAugment:
     """Slope over the mel axis, added, of at most this many standard deviations from its middle to its ends."""
     noise: float = 0.3
     """Standard deviation of white noise added to the normalised log-mel, drawn in 0 .. noise for each utterance."""
+    reverberation: float = 0.0
+    """Share of the utterances that are in a room, such as 0.3: every sound rings on, more weakly, after its end."""
+    telephone: float = 0.0
+    """Share of the utterances that a telephone transmits, such as 0.25: the lowest and the highest bands hold noise or
+    nothing."""
     time_masks: int = 2
     """SpecAugment (Park et al. 2019): stretches of at most `time_mask_frames` frames set to 0, the mean."""
     time_mask_frames: float = 15
@@ -91,6 +103,8 @@ def augment_speech(
     longest, bands = out.shape[1:]
     inside = (torch.arange(longest)[None, :] < new_lengths[:, None])[:, :, None]
 
+    if config.reverberation:
+        out = torch.where((uniform(0, 1, n) < config.reverberation)[:, None, None], _in_a_room(out, uniform), out)
     smooth = functional.avg_pool2d(functional.pad(out[:, None], [1] * 4, mode="replicate"), 3, stride=1)[:, 0]
     out = torch.lerp(out, smooth, uniform(0, config.blur, n)[:, None, None])
     level = FLOOR_START + uniform(0, 1, n)[:, None, None] * config.floor
@@ -99,6 +113,8 @@ def augment_speech(
     out = out + uniform(-config.tilt, config.tilt, n)[:, None, None] * torch.linspace(-1, 1, bands)
     sigma = uniform(0, config.noise, n)[:, None, None]
     out = out + sigma * torch.randn(out.shape, generator=rng)
+    if config.telephone:
+        out = _by_telephone(out, uniform(0, 1, n) < config.telephone, uniform, rng)
     if config.floor:
         out = _standardised(out, inside)  # as the front end does after all that happened to the sound
 
@@ -144,6 +160,32 @@ def _resampled(
     )
     out = functional.grid_sample(mel[:, None], grid, mode="bilinear", padding_mode="border", align_corners=False)
     return out[:, 0], new_lengths
+
+
+def _in_a_room(
+    mel: Float[Tensor, "batch frames mels"], uniform: Callable[..., Tensor]
+) -> Float[Tensor, "batch frames mels"]:
+    """Each band is at least what the loudest earlier sound has fallen to, in a straight line since it is a logarithm,
+    at a rate and from a level of each room's own."""
+    n, frames, _ = mel.shape
+    fallen = uniform(*DECAY, n)[:, None, None] * torch.arange(frames)[None, :, None]
+    ringing = (mel + fallen).cummax(dim=1).values - fallen
+    return torch.maximum(mel, ringing - uniform(*BELOW_DIRECT, n)[:, None, None])
+
+
+def _by_telephone(
+    mel: Float[Tensor, "batch frames mels"],
+    chosen: Bool[Tensor, " batch"],
+    uniform: Callable[..., Tensor],
+    rng: torch.Generator,
+) -> Float[Tensor, "batch frames mels"]:
+    """The chosen utterances without the bands that a telephone does not transmit: these are silent, or hold noise of
+    unit variance, since the front end makes whatever is left there as loud as speech."""
+    band = torch.arange(mel.shape[2])[None, :]
+    lowest, highest = uniform(*LOWEST_BANDS, len(mel))[:, None], uniform(*HIGHEST_BANDS, len(mel))[:, None]
+    outside = ((band < lowest) | (band > highest)) & chosen[:, None]
+    noise = torch.randn(mel.shape, generator=rng) * (uniform(0, 1, len(mel)) < 0.5)[:, None, None]
+    return torch.where(outside[:, None, :], noise, mel)
 
 
 def _standardised(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,11 @@ from torch.nn import functional
 from s2igan.data.dataset import SpeechImageData, draw_other_views, encoder_input
 from s2igan.models.encoders import Reads
 from s2igan.models.generator import noise
+from s2igan.models.speech_encoder import WINDOW_FRAMES
 from s2igan.training.augment import augment_speech
+from s2igan.training.beyond import Beyond
+from s2igan.training.beyond.noise_penalty import unit_noise
+from s2igan.training.beyond.translation import draw_shifts
 from s2igan.training.frozen import draw_views
 from s2igan.training.prefetch import streams
 from s2igan.training.rdg import RDGConfig
@@ -49,7 +53,7 @@ class SENReader:
         """mel, lengths, class_ids, and features or crops (several tensors, for one pass of the backbone each)."""
         rng, torch_rng = streams(self.seed, "sen", step)
         positions, utterances = self._pairs(step, rng)
-        mel, lengths = encoder_input(self.train.store, utterances, self.reads)
+        mel, lengths = encoder_input(self.train.store, utterances, self.reads, (WINDOW_FRAMES, rng))
         if self.config.augment.strength:
             distortions = self.config.augment.at(step / self.config.trainer.steps)
             mel, lengths = augment_speech(mel, lengths, distortions, torch_rng)
@@ -90,6 +94,7 @@ class RDGReader:
         reads: what the encoder reads.
         seed: of every draw.
         rows: this process's share of a batch.
+        beyond: what goes beyond the paper.
     """
 
     config: RDGConfig
@@ -99,6 +104,7 @@ class RDGReader:
     reads: Reads
     seed: int
     rows: slice
+    beyond: Beyond = field(default_factory=Beyond)
 
     def read(self, step: int) -> dict[str, Any]:
         """What `RDGBatch` holds, images at the highest resolution; ``relation`` are crops or V."""
@@ -114,11 +120,16 @@ class RDGReader:
         if self.speech_embeddings is not None:
             read["embedding"] = self.embedding_of(utterances[rows])
         else:
-            mel, lengths = encoder_input(train.store, utterances, self.reads)
+            mel, lengths = encoder_input(train.store, utterances, self.reads, (WINDOW_FRAMES, rng))
             read["mel"], read["lengths"] = mel[rows], lengths[rows]
         relation = {}
         if config.relation:
             relation = self._relation_images(positions, train.similar(positions, rng), other, rng)
+        if self.beyond.translation.share:
+            read["shifts"] = draw_shifts(self.beyond.translation, config.batch_size, torch_rng)[rows]
+        if self.beyond.noise_penalty.due(step):
+            noisy = unit_noise(config.generator.resolutions, config.batch_size, torch_rng)
+            read["noise"] = {side: drawn[rows] for side, drawn in noisy.items()}
         return read | {
             "z": z[rows],
             "eps": eps[rows],

@@ -23,6 +23,8 @@ from s2igan.models.encoders import Encoder
 from s2igan.models.generator import Generator, GeneratorConfig, GeneratorOutput
 from s2igan.models.relation import Relation, RelationSupervisor
 from s2igan.settings import at_least, shares
+from s2igan.training.beyond.noise_penalty import NoisePenalty, noise_penalty
+from s2igan.training.beyond.translation import translated
 from s2igan.training.optimisation import Ema, adam, backward, frozen, optimiser_step, statistics_held, weighted_sum
 from s2igan.training.trainer import TrainedState, TrainerConfig
 
@@ -45,6 +47,9 @@ class RDGConfig:
     learning_rate: float = 2e-4
     """Of the generator and the relation supervisor."""
     discriminator_learning_rate: float = 2e-4
+    generator_warmup_steps: int = 0
+    """Steps over which the generator's learning rate rises from 0, for the discriminators to get ahead: where the
+    generator begins from trained weights, what they say at first would spoil them."""
     betas: tuple[float, float] = (0.5, 0.999)
     schedule: Literal["constant", "cosine"] = "constant"
     ema_decay: float = 0.999
@@ -89,6 +94,8 @@ class RDGState(TrainedState):
     relation_optimiser: torch.optim.Optimizer | None
     encode: Callable[[Tensor], Tensor] | None
     """The frozen image encoder: images (batch, 3, side, side) of the highest scale -> V (batch, embedding)."""
+    noise_penalty: NoisePenalty = field(default_factory=NoisePenalty)
+    """Not in the paper; it counts in steps whose batch brings the noise."""
 
     def members(self) -> dict[str, Any]:
         """Weights, moving average and optimisers."""
@@ -102,6 +109,10 @@ class RDGState(TrainedState):
             **{f"discriminator_{side}": network for side, network in self.discriminators.items()},
             **{f"discriminator_{side}_optimiser": adam for side, adam in self.discriminator_optimisers.items()},
         }
+
+
+KINDS = ("real", "mismatched", "fake")
+"""Images that discriminators see, in the order of a batch's shifts."""
 
 
 @dataclass
@@ -120,6 +131,14 @@ class RDGBatch:
     """V of real, similar and negative images; empty without the relation supervisor."""
     identical: bool = True
     """Whether the relation supervisor has the identical relation (sets with classes)."""
+    shifts: Float[Tensor, "batch 3 2"] | None = None
+    """How discriminators see real, mismatched and fake images shifted (`beyond.translation`); None is not at all."""
+    noise: dict[int, Float[Tensor, "batch 3 _ _"]] = field(default_factory=dict)
+    """Standard normal noise at every scale (`beyond.noise_penalty`); empty where the step has no penalty."""
+
+    def shown(self, kind: Literal["real", "mismatched", "fake"], images: Tensor) -> Tensor:
+        """Images as discriminators see them."""
+        return images if self.shifts is None else translated(images, self.shifts[:, KINDS.index(kind)])
 
     def parts(self, count: int) -> list[RDGBatch]:
         """The batch in ``count`` equal parts.
@@ -171,12 +190,20 @@ def step(state: RDGState, batch: RDGBatch, config: RDGConfig) -> dict[str, Tenso
         # Eqs. 11, 12: each scale's discriminator tells real, mismatched and fake images apart.
         condition = fakes.condition.detach()
         for side, network in state.discriminators.items():
-            seen = [(part.real[side], condition), (fakes.images[side].detach(), condition)]
+            seen = {"real": part.shown("real", part.real[side])}
             if config.mismatched:
-                seen.insert(1, (part.mismatched[side], condition))
-            real, *others, fake = network.each(*seen)
-            mismatched = others[0] if others else None
-            log |= _backward(f"discriminator_{side}", discriminator_loss(real, fake, mismatched), {}, config.accumulate)
+                seen["mismatched"] = part.shown("mismatched", part.mismatched[side])
+            seen["fake"] = part.shown("fake", fakes.images[side].detach())
+            if part.noise:
+                seen["noisy"] = seen["real"] + state.noise_penalty.deviation * part.noise[side]
+            pairs = network.each(*((images, condition) for images in seen.values()))
+            found = dict(zip(seen, pairs, strict=True))
+            real, mismatched = found["real"], found.get("mismatched")
+            terms, weights = discriminator_loss(real, found["fake"], mismatched), {}
+            if part.noise:
+                terms["noise_penalty"] = noise_penalty(real, found["noisy"], state.noise_penalty.deviation)
+                weights["noise_penalty"] = state.noise_penalty.weight * state.noise_penalty.every
+            log |= _backward(f"discriminator_{side}", terms, weights, config.accumulate)
             if mismatched is not None:
                 log[f"discriminator_{side}/told_apart"] = (real[0] > mismatched[0]).float().mean()
 
@@ -203,7 +230,8 @@ def step(state: RDGState, batch: RDGBatch, config: RDGConfig) -> dict[str, Tenso
         mu, logvar = fakes.out.mu, fakes.out.logvar
         weights = {"kl": config.kl}
         with frozen([*state.discriminators.values(), *([state.relation] if state.relation else [])]):
-            logits = {side: state.discriminators[side](image, fakes.condition) for side, image in fakes.images.items()}
+            shown = {side: part.shown("fake", image) for side, image in fakes.images.items()}
+            logits = {side: state.discriminators[side](image, fakes.condition) for side, image in shown.items()}
             relation = None
             if state.relation is not None:
                 assert fakes.features is not None
@@ -275,6 +303,7 @@ def make_state(
     speech: Encoder | None,
     seed: int,
     device: torch.device,
+    noise_penalty: NoisePenalty | None = None,
 ) -> RDGState:
     """Fresh networks, initialised orthogonally and channels last in memory, and their optimisers.
 
@@ -284,6 +313,7 @@ def make_state(
         speech: the speech encoder; it trains along unless ``config.speech`` is "frozen".
         seed: of the initial weights.
         device: where the networks lie.
+        noise_penalty: its settings; none unless given.
     """
     rng = torch.Generator().manual_seed(seed)
     generator, discriminators, relation = build_networks(config, image_embedding)
@@ -310,4 +340,5 @@ def make_state(
         },
         relation_optimiser=optimiser(config.learning_rate, relation) if relation is not None else None,
         encode=encode,
+        noise_penalty=noise_penalty or NoisePenalty(),
     )

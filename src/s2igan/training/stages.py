@@ -190,9 +190,10 @@ class RDGStage(Stage):
             speech=speech,
             seed=seed,
             device=device,
+            noise_penalty=beyond.noise_penalty,
         )
         start_condition(self.state.generator, beyond.condition_start)
-        self.state.ema = Ema(self.state.generator, config.ema_decay)
+        self.begin_average()
         trained = (self.state.generator, *self.state.discriminators.values(), self.state.relation, self.state.speech)
         for network in trained:
             if network is not None:
@@ -210,14 +211,20 @@ class RDGStage(Stage):
                 projected = torch.cat([image.project(part.to(device)).cpu() for part in flat.split(4096)])
             views = projected.view(*features.shape[:2], -1)
         rows = share(config.batch_size)
-        self.reader = RDGReader(config, train, views, embeddings, speech.reads, seed, rows)
+        self.reader = RDGReader(config, train, views, embeddings, speech.reads, seed, rows, beyond)
+
+    def begin_average(self) -> None:
+        """The moving average begins anew at the generator's present weights."""
+        self.state.ema = Ema(self.state.generator, self.config.ema_decay)
 
     def update(self, step: int) -> Callable[..., dict[str, Tensor]]:
         """The paper's step, at the scheduled learning rates."""
-        factor = schedule(step, self.config.trainer.steps, self.config.schedule)
-        set_learning_rate(self.state.generator_optimiser, self.config.learning_rate * factor)
+        config = self.config
+        factor = schedule(step, config.trainer.steps, config.schedule)
+        warmed = schedule(step, config.trainer.steps, config.schedule, warmup=config.generator_warmup_steps)
+        set_learning_rate(self.state.generator_optimiser, config.learning_rate * warmed)
         for optimiser in self.state.discriminator_optimisers.values():
-            set_learning_rate(optimiser, self.config.discriminator_learning_rate * factor)
+            set_learning_rate(optimiser, config.discriminator_learning_rate * factor)
         return rdg.step
 
     def batch(self, read: dict[str, Any]) -> RDGBatch:
@@ -238,6 +245,8 @@ class RDGStage(Stage):
             eps=to(read["eps"], device),
             relation_features=relation,
             identical=self.train.has_classes,
+            shifts=to(read["shifts"], device) if "shifts" in read else None,
+            noise={side: to(drawn, device) for side, drawn in read.get("noise", {}).items()},
         )
 
     def _scales(self, images: Tensor) -> dict[int, Tensor]:

@@ -28,6 +28,7 @@ from s2igan.models.matchmap import Matchmap
 from s2igan.models.precomputed import Precomputed, PrecomputedConfig
 from s2igan.models.pretrained_autoencoder import AnyAutoencoder, PretrainedAutoencoder, read_pretrained
 from s2igan.run_directory import RunDirectory, in_words
+from s2igan.training.beyond.warm_start_stage import WarmStartStage
 from s2igan.training.distributed import first, rank, start
 from s2igan.training.expectation import Expectation
 from s2igan.training.initial import ALL, InitialWeights, Part
@@ -134,6 +135,9 @@ def train_run(
                         speech = build_encoder(speech.config).to(where)
                 given |= {"speech": speech, "image": image, "samples": run.samples}
                 rdg = RDGStage(recipe.rdg, recipe.beyond, *splits, **given)
+                if recipe.beyond.warm_start.trains:
+                    Trainer(WarmStartStage(recipe.beyond.warm_start, rdg), run, console).run(resume=go_on)
+                    rdg.begin_average()
                 Trainer(rdg, run, console).run(resume=go_on)
                 drawer = rdg.averaged()
             else:
@@ -309,6 +313,7 @@ def export(
         kind: dataclasses.asdict(drawer.config),
         "front_end": {"window": store.window, "pad_mode": "reflect"},
         "recipe": recipe.name,
+        "store": store.fingerprint,
         **began,
     }
     save_model(run.model, _json(config), networks.state_dict())

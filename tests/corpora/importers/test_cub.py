@@ -320,3 +320,19 @@ def test_the_order_is_not_the_file_systems(tmp_path: Path) -> None:
         path.write_bytes(content)
         (tmp_path / "b" / f"filler_{number}").unlink()
     assert read(tmp_path / "a") == read(tmp_path / "b")
+
+
+def test_a_class_without_any_recording_is_one_line(tmp_path: Path) -> None:
+    """As where the second archive of a set's speech repeats the first."""
+    make(tmp_path)
+    spoken = [key for key in KEYS.values() if key.startswith(("001", "002"))]
+    recordings(tmp_path, *(f"audio/{key}_{k}.wav" for key in spoken for k in range(10)))
+    corpus = read(tmp_path)
+    found = {problem.path: (problem.reason, problem.lost) for problem in corpus.problems}
+    assert set(found) == {CLASSES[3], CLASSES[4], CLASSES[200]}
+    reason, lost = found[CLASSES[4]]
+    assert reason.startswith(
+        "all 20 captions without a recording in this class, nothing of it is here; fetch the archive"
+    )
+    assert lost == 20
+    assert sum(problem.lost for problem in corpus.problems) == 40

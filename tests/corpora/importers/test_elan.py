@@ -217,14 +217,14 @@ def test_a_bad_file_does_not_stop_the_others(tmp_path: Path) -> None:
         "bomb.eaf": bomb + "]><ANNOTATION_DOCUMENT>&k;</ANNOTATION_DOCUMENT>",
         "no tier.eaf": eaf(tier("words", WORDS)),
         "no wav.eaf": FULL.replace("talk%201", "gone"),
-        "slot.eaf": FULL.replace('TIME_SLOT_REF1="ts1"', 'TIME_SLOT_REF1="ts99"'),
+        "other.eaf": "<TEI/>",
     }
     texts(tmp_path, files)
     corpus = read(tmp_path)
     assert len(corpus.rows) == 3
     found = reasons(corpus)
     assert set(found) == set(files)
-    for name in ("torn.eaf", "empty.eaf", "bomb.eaf", "slot.eaf"):
+    for name in ("torn.eaf", "empty.eaf", "bomb.eaf", "other.eaf"):
         assert found[name].startswith("not readable as an ELAN file ("), found[name]
     assert found["no tier.eaf"] == "no tier names pictures; its tiers: words"
     assert found["no wav.eaf"] == "its recording is nowhere below the source (gone.wav)"
@@ -258,3 +258,157 @@ def test_wrong_layouts(tmp_path: Path, name: str) -> None:
     with pytest.raises(UserError, match=sentence) as raised:
         IMPORTER.read(tmp_path, ReadOptions())
     assert "Ngozi" not in str(raised.value)
+
+
+# ------------------------------------------------------------------------ as ELAN projects are after years in use
+
+
+def ref(name: str, to: str, value: str, previous: str = "") -> str:
+    before = f' PREVIOUS_ANNOTATION="{previous}"' if previous else ""
+    return (
+        f'<ANNOTATION><REF_ANNOTATION ANNOTATION_ID="{name}" ANNOTATION_REF="{to}"{before}>'
+        f"<ANNOTATION_VALUE>{value}</ANNOTATION_VALUE></REF_ANNOTATION></ANNOTATION>"
+    )
+
+
+def aligned(name: str, start: str, end: str, value: str) -> str:
+    return (
+        f'<ANNOTATION><ALIGNABLE_ANNOTATION ANNOTATION_ID="{name}" TIME_SLOT_REF1="{start}" TIME_SLOT_REF2="{end}">'
+        f"<ANNOTATION_VALUE>{value}</ANNOTATION_VALUE></ALIGNABLE_ANNOTATION></ANNOTATION>"
+    )
+
+
+def with_tier(content: str, name: str, annotations: str, parent: str = "", slots: str = "") -> str:
+    up = f' PARENT_REF="{parent}"' if parent else ""
+    own = f'<TIER LINGUISTIC_TYPE_REF="x"{up} TIER_ID="{name}">{annotations}</TIER>'
+    return content.replace("</TIME_ORDER>", f"{slots}</TIME_ORDER>").replace(
+        "<LINGUISTIC_TYPE ", f"{own}<LINGUISTIC_TYPE ", 1
+    )
+
+
+def spans(corpus: Corpus) -> list[tuple[str, float | None, float | None]]:
+    return [(Path(row.image).name, row.start_seconds, row.end_seconds) for row in corpus.rows]
+
+
+DOG_AND_HOUSE = [("dog.jpg", 1.0, 3.5), ("house.png", 4.0, 6.25), ("dog.jpg", 7.0, 9.0)]
+
+
+def test_a_gloss_below_words_without_times(tmp_path: Path) -> None:
+    content = eaf(tier("picture", PICTURES), tier("utt", [(1000, 3500, "the dog")]))
+    slots = '<TIME_SLOT TIME_SLOT_ID="inner"/>'
+    words = aligned("w1", "ts7", "inner", "the") + aligned("w2", "inner", "ts8", "dog")
+    content = with_tier(content, "word", words, "utt", slots)
+    content = with_tier(content, "gloss", ref("g1", "w1", "DEF") + ref("g2", "w2", "canine"), "word")
+    corpus = read(make(tmp_path, content))
+    assert not corpus.problems
+    assert spans(corpus) == DOG_AND_HOUSE
+    assert corpus.rows[0].text == "the dog"
+
+
+def test_words_come_in_the_order_of_their_references(tmp_path: Path) -> None:
+    words = ref("w2", "a2", "brown", "w1") + ref("w3", "a2", "dog", "w2") + ref("w1", "a2", "the")
+    corpus = read(make(tmp_path, with_tier(eaf(tier("picture", PICTURES)), "said", words, "picture")))
+    assert [row.text for row in corpus.rows] == ["the brown dog", None, None]
+
+
+def test_pictures_that_divide_an_utterance_share_its_time(tmp_path: Path) -> None:
+    names = ref("p2", "a2", "house.png", "p1") + ref("p1", "a2", "dog.jpg")
+    content = with_tier(eaf(tier("utt", [(1000, 4000, "a dog and a house")])), "picture", names, "utt")
+    assert spans(read(make(tmp_path, content))) == [("dog.jpg", 1.0, 2.5), ("house.png", 2.5, 4.0)]
+
+
+def test_slots_without_times_share_the_time_between_those_with(tmp_path: Path) -> None:
+    slots = '<TIME_SLOT TIME_SLOT_ID="x"/><TIME_SLOT TIME_SLOT_ID="y"/>'
+    names = (
+        aligned("p1", "ts1", "x", "dog.jpg") + aligned("p2", "x", "y", "house.png") + aligned("p3", "y", "ts2", "dog")
+    )
+    content = with_tier(eaf(tier("utt", [(1000, 4000, "and")])), "picture", names, "utt", slots)
+    assert spans(read(make(tmp_path, content))) == [
+        ("dog.jpg", 1.0, 2.0),
+        ("house.png", 2.0, 3.0),
+        ("dog.jpg", 3.0, 4.0),
+    ]
+
+
+ODD: dict[str, Callable[[str], str]] = {
+    "time with a fraction": lambda text: text.replace('TIME_VALUE="3500"', 'TIME_VALUE="3500.0"'),
+    "no value": lambda text: with_tier(
+        text, "note", '<ANNOTATION><REF_ANNOTATION ANNOTATION_ID="n" ANNOTATION_REF="a2"/></ANNOTATION>', "picture"
+    ),
+    "empty licence": lambda text: text.replace("<HEADER", "<LICENSE/><HEADER"),
+    "slots without digits": lambda text: text.replace('"ts1"', '"begin"').replace('"a2"', '"first"'),
+    "a reference to nothing": lambda text: with_tier(text, "note", ref("n", "gone", "hm"), "picture"),
+    "a reference to itself": lambda text: with_tier(text, "note", ref("n", "n", "hm"), "picture"),
+    "no attributes": lambda text: text.replace("<HEADER", "<HEADER><PROPERTY/></HEADER><HEADER").replace(
+        "<LINGUISTIC_TYPE ", "<LOCALE/><CONSTRAINT/><LINGUISTIC_TYPE/><LINGUISTIC_TYPE ", 1
+    ),
+}
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_one_odd_thing_costs_nothing_else(tmp_path: Path, name: str) -> None:
+    corpus = read(make(tmp_path, ODD[name](eaf(tier("picture", PICTURES)))))
+    assert spans(corpus) == DOG_AND_HOUSE
+    named = {"a reference to nothing": "'gone', which is not there", "a reference to itself": "which leads back"}
+    assert [problem.lost for problem in corpus.problems] == [0] * (name in named)
+    assert named.get(name, "") in reasons(corpus).get("talks/talk 1.eaf", "")
+
+
+def test_an_annotation_of_the_picture_tier_that_makes_no_sense_is_lost_alone(tmp_path: Path) -> None:
+    content = eaf(tier("picture", PICTURES)).replace('TIME_SLOT_REF1="ts1"', 'TIME_SLOT_REF1="ts99"')
+    corpus = read(make(tmp_path, content))
+    assert spans(corpus) == DOG_AND_HOUSE[1:]
+    assert reasons(corpus)["talks/talk 1.eaf"].startswith(
+        "in the tier picture, the annotation a2 ('dog.jpg') refers to"
+    )
+    assert corpus.problems[0].lost == 1
+
+
+def test_values_of_a_vocabulary(tmp_path: Path) -> None:
+    empty = "<ANNOTATION_VALUE></ANNOTATION_VALUE>"
+    content = eaf(tier("picture", PICTURES)).replace("<ANNOTATION_VALUE>house.png</ANNOTATION_VALUE>", empty)
+    content = content.replace('ANNOTATION_ID="a4"', 'ANNOTATION_ID="a4" CVE_REF="cve1"')
+    source = make(tmp_path, content)
+    assert "a4 has no value: the entry cve1" in reasons(read(source))["talks/talk 1.eaf"]
+    vocabulary = (
+        '<CONTROLLED_VOCABULARY CV_ID="v"><CV_ENTRY_ML CVE_ID="cve1"><CVE_VALUE LANG_REF="und">house.png</CVE_VALUE>'
+        "</CV_ENTRY_ML></CONTROLLED_VOCABULARY></ANNOTATION_DOCUMENT>"
+    )
+    make(tmp_path, content.replace("</ANNOTATION_DOCUMENT>", vocabulary))
+    assert spans(read(source)) == DOG_AND_HOUSE
+
+
+def test_names_in_other_forms(tmp_path: Path) -> None:
+    names: list[Note] = [(0, 10, "t\u00eate.jpg"), (10, 20, "t%C3%AAte.jpg"), (20, 30, "T\u00caTE.JPG")]
+    source = make(tmp_path, eaf(tier("picture", names)))
+    pictures(source, "pictures/te\u0302te.jpg")
+    corpus = read(source)
+    assert not corpus.problems
+    assert {row.image for row in corpus.rows} == {"pictures/te\u0302te.jpg"}
+
+
+@pytest.mark.parametrize("suffix", [".WAV", ".Mp3", ".m4a", ".opus", ".MP4"])
+def test_a_recording_called_like_the_file_whatever_its_suffix(tmp_path: Path, suffix: str) -> None:
+    make(tmp_path, eaf(tier("picture", PICTURES), media=""))
+    (tmp_path / "talks/talk 1.wav").rename(tmp_path / f"talks/Talk 1{suffix}")
+    assert {row.audio for row in read(tmp_path).rows} == {f"talks/Talk 1{suffix}"}
+
+
+def test_a_tier_that_writes_suffixes_goes_first(tmp_path: Path) -> None:
+    english: list[Note] = [(1000, 3500, "dog"), (4000, 6250, "house"), (7000, 9000, "dog")]
+    corpus = read(make(tmp_path, eaf(tier("English", english), tier("what", PICTURES))))
+    assert spans(corpus) == DOG_AND_HOUSE
+    assert corpus.rows[0].text == "dog"
+
+
+def test_numbers_of_segments_are_no_pictures(tmp_path: Path) -> None:
+    numbers: list[Note] = [(0, 1000, "1"), (1000, 2000, "2")]
+    other: list[Note] = [(0, 1000, "2.jpg"), (1000, 2000, "1.jpg")]
+    source = make(tmp_path, eaf(tier("segment", numbers), tier("shown", other)))
+    pictures(source, "1.jpg", "2.jpg")
+    assert spans(read(source)) == [("2.jpg", 0.0, 1.0), ("1.jpg", 1.0, 2.0)]
+    make(tmp_path, eaf(tier("segment", numbers)))
+    with pytest.raises(UserError, match="segment holds bare numbers: call it picture if they are names"):
+        read(source)
+    make(tmp_path, eaf(tier("picture", numbers), tier("segment", numbers)))
+    assert spans(read(source)) == [("1.jpg", 0.0, 1.0), ("2.jpg", 1.0, 2.0)]

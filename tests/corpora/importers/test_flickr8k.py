@@ -135,3 +135,39 @@ def test_wrong_layouts(tmp_path: Path, name: str) -> None:
     spoil(make(tmp_path))
     with pytest.raises(UserError, match=sentence):
         IMPORTER.read(tmp_path, ReadOptions())
+
+
+def mirrored(root: Path) -> Path:
+    """As mirrors have it: one folder of pictures, one file of captions, no lists."""
+    make(root, "Images")
+    for path in (root / "Flickr8k_text").iterdir():
+        path.unlink()
+    captions = [f'{name}.jpg,"A child {k}, and a ""{name[:4]}"" ."' for name in IDS for k in range(5)]
+    texts(root, {"captions.txt": "\n".join(["image,caption", *captions]) + "\n"})
+    return root
+
+
+def test_as_mirrored(tmp_path: Path) -> None:
+    corpus = read(mirrored(tmp_path))
+    assert len(corpus.rows) == 25
+    assert {row.split for row in corpus.rows} == {None}
+    (row,) = [row for row in corpus.rows if row.audio.endswith(f"{IDS[1]}_3.wav")]
+    assert (row.image, row.text) == (f"Images/{IDS[1]}.jpg", f'A child 3, and a "{IDS[1][:4]}" .')
+
+
+def test_a_mirror_with_the_recordings_alone_and_one_without(tmp_path: Path) -> None:
+    mirrored(tmp_path)
+    (tmp_path / "flickr_audio/wav2capt.txt").unlink()
+    corpus = read(tmp_path)
+    assert len(corpus.rows) == 25
+    assert {(row.audio[-5], (row.text or "?")[:9]) for row in corpus.rows if NOWHERE not in row.image} == {
+        (str(k), f"A child {k}") for k in range(5)
+    }
+    for wav in (tmp_path / "flickr_audio/wavs").iterdir():
+        wav.unlink()
+    corpus = read(tmp_path)
+    assert [(row.audio, row.text) for row in corpus.rows[:2]] == [
+        ("", f'A child 0, and a "{IDS[0][:4]}" .'),
+        ("", f'A child 1, and a "{IDS[0][:4]}" .'),
+    ]
+    assert len(corpus.rows) == 20

@@ -278,21 +278,21 @@ def test_a_fault_is_named_once_and_counts_for_what_is_lost_with_it(tmp_path):
     source, out = own_corpus(tmp_path / "source", n=20), tmp_path / "out"
     for k in (1, 2):  # all recordings of a picture
         (source / f"audio/p00_{k}.wav").write_bytes(b"RIFF nothing")
-        (source / f"audio/p01_{k}.wav").rename(source / f"audio/p01_{k}.m4a")
+        (source / f"audio/p01_{k}.wav").rename(source / f"audio/p01_{k}.dss")
     (source / "images/p02.png").write_bytes(b"\x89PNG")  # a picture of two recordings
-    (source / "images/p03.png").rename(source / "images/p03.heic")
+    (source / "images/p03.png").rename(source / "images/p03.cr2")
     report, said = prepared(source, out)
     assert (report["utterances"], report["rejected"], report["rows"]) == (32, 8, 40)
     records = [json.loads(line) for line in (out / "rejected.jsonl").read_text().splitlines()]
     assert sorted((record["path"], record.get("lost", 1)) for record in records) == [
         ("source/audio/p00_1.wav", 1),
         ("source/audio/p00_2.wav", 1),
-        ("source/audio/p01_1.m4a", 1),
-        ("source/audio/p01_2.m4a", 1),
+        ("source/audio/p01_1.dss", 1),
+        ("source/audio/p01_2.dss", 1),
         ("source/images/p02.png", 2),
-        ("source/images/p03.heic", 2),
+        ("source/images/p03.cr2", 2),
     ]
-    assert "1  .heic cannot be decoded, such as source/images/p03.heic" in said
+    assert "1  .cr2 cannot be decoded, such as source/images/p03.cr2" in said
     before = content(out)
     prepared(source, out)
     assert content(out) == before
@@ -305,12 +305,12 @@ def test_a_fault_is_named_once_and_counts_for_what_is_lost_with_it(tmp_path):
 
 def test_what_is_lost_with_a_picture_stops_it_over_a_fifth(tmp_path):
     source, out = own_corpus(tmp_path / "source", n=9), tmp_path / "out"
-    (source / "images/p00.png").rename(source / "images/p00.heic")
+    (source / "images/p00.png").rename(source / "images/p00.cr2")
     (source / "images/p01.png").write_bytes(b"")
     with pytest.raises(UserError, match=r"4 of 18 utterances cannot be used"):
         prepared(source, out)
     assert not validate_source(source, "folder", jobs=1).passes
-    (source / "images/p01.png").rename(source / "images/p01.heic")
+    (source / "images/p01.png").rename(source / "images/p01.cr2")
     with pytest.raises(UserError, match=r"4 of 18 utterances cannot be used"):  # before anything is decoded
         prepared(source, tmp_path / "other")
 
@@ -354,12 +354,12 @@ def test_names_that_are_no_text_and_have_no_counterpart(tmp_path, name, shown):
     """As archives of other systems leave them: the name stands in the path, and would in the reason."""
     source = own_corpus(tmp_path / "source", recordings=1)
     shutil.copy(source / "images/p00.png", bytes(source / "images") + b"/" + name + b".png")
-    shutil.copy(source / "audio/p01_1.wav", bytes(source / "audio") + b"/" + name + b"_x.wav")
+    shutil.copy(source / "audio/p01_1.wav", bytes(source / "audio") + b"/" + name + b"x.wav")
     prepared(source, tmp_path / "out")
     reason = "the name of the file is not UTF-8 or has a line break; rename it"
     assert rejected(tmp_path / "out") == {
         f"source/images/{shown}.png": reason,
-        f"source/audio/{shown}_x.wav": reason,
+        f"source/audio/{shown}x.wav": reason,
     }
     assert {record["reason"] for record in validate_source(source).rejected} == {reason}
 

@@ -1,6 +1,9 @@
 """Validation finds what `prepare` would reject, and leaves no trace."""
 
+import csv
+import json
 import shutil
+import time
 import zipfile
 from dataclasses import replace
 
@@ -12,7 +15,8 @@ from own_corpus import own_corpus, picture, recording
 from s2igan.corpora.importers.folder import IMPORTER
 from s2igan.corpora.prepare import validate as validate_module
 from s2igan.corpora.prepare.corpus import prepare_corpus
-from s2igan.corpora.prepare.validate import detect, summary, validate_source
+from s2igan.corpora.prepare.options import PrepareOptions
+from s2igan.corpora.prepare.validate import as_json, detect, summary, validate_source, write_fix_list
 from s2igan.data.manifest import read_manifest
 from s2igan.errors import UserError
 
@@ -24,7 +28,7 @@ def only_folders(monkeypatch):
 
 
 def check(source, **options):
-    return validate_source(source, **({"jobs": 1} | options))
+    return validate_source(source, **({"jobs": 1, "max_seconds": 60.0} | options))
 
 
 def spoil(source):
@@ -36,7 +40,7 @@ def spoil(source):
     recording(source / "audio/p04_1.wav", 6, seconds=61)
     shutil.copy(source / "audio/p05_1.wav", source / "audio/p05_2.wav")
     picture(source / "images/lone.png", 77)
-    (source / "audio/odd.m4a").write_bytes(b"x")
+    (source / "audio/odd.dss").write_bytes(b"x")
 
 
 def test_it_finds_what_prepare_rejects_and_the_same_splits(tmp_path):
@@ -45,7 +49,7 @@ def test_it_finds_what_prepare_rejects_and_the_same_splits(tmp_path):
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
     findings = check(source)
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
-    report = prepare_corpus("folder", source, tmp_path / "out", size=16, jobs=1)
+    report = prepare_corpus("folder", source, tmp_path / "out", PrepareOptions(max_seconds=60), size=16, jobs=1)
     assert (findings.n_rejected, findings.total) == (report["rejected"], report["rows"])
     assert len(findings.usable) == report["utterances"]
     assert findings.hours == pytest.approx(report["hours"], rel=0.05)
@@ -67,7 +71,7 @@ def test_counts_per_reason_and_examples(tmp_path):
         "    1  too short",
         "    1  too long",
         "    1  the same recording",
-        "        audio/odd.m4a: .m4a cannot be decoded; convert it to a wav or mp3",
+        "        audio/odd.dss: .dss cannot be decoded; convert it to a wav or mp3",
         "        images/lone.png: a picture without a description: there is no lone.wav, .mp3 or the like",
     ):
         assert line in words
@@ -109,9 +113,12 @@ def test_the_layout_is_recognised(tmp_path, monkeypatch):
     found = {"cub": refuse, "aikuma": accept, "elan": accept, "folder": accept}
     monkeypatch.setattr(validate_module, "IMPORTERS", ("folder", "cub", "aikuma", "elan"))
     monkeypatch.setattr(validate_module, "importer", lambda name: replace(IMPORTER, name=name, read=found[name]))
-    assert detect(own_corpus(tmp_path / "a", n=1)) == "aikuma"
+    assert detect(own_corpus(tmp_path / "a", n=1)) == ("aikuma", {"cub": "another layout"})
     found |= {"aikuma": refuse, "elan": refuse}
-    assert detect(tmp_path / "a") == "folder"
+    assert detect(tmp_path / "a") == ("folder", dict.fromkeys(("cub", "aikuma", "elan"), "another layout"))
+    findings = check(tmp_path / "a")
+    assert findings.recognised == ("folder",)
+    assert "  not read as 'elan': another layout" in summary(tmp_path / "a", findings)
 
 
 def test_a_source_that_is_nothing_is_an_error(tmp_path):
@@ -120,3 +127,65 @@ def test_a_source_that_is_nothing_is_an_error(tmp_path):
         check(tmp_path / "empty")
     with pytest.raises(UserError, match="no corpus 'x'"):
         check(tmp_path / "empty", corpus="x")
+
+
+def test_what_a_program_reads_and_what_is_sent_to_who_recorded(tmp_path):
+    source = own_corpus(tmp_path / "source", n=40)
+    spoil(source)
+    findings = check(source)
+    told = json.loads(json.dumps(as_json(findings)))
+    assert (told["usable"], told["n_rejected"], told["passes"]) == (73, 9, True)
+    assert sum(kind["lost"] for kind in told["kinds"].values()) >= 9
+    assert told["kinds"]["silent"]["count"] == 1
+    write_fix_list(tmp_path / "mend.csv", source, findings)
+    lines = list(csv.reader((tmp_path / "mend.csv").read_text(encoding="utf-8-sig").splitlines()))
+    assert lines[0] == ["file", "what is wrong", "what to do"]
+    assert ["audio/p02_1.wav", *lines[[line[0] for line in lines].index("audio/p02_1.wav")][1:]][2].startswith(
+        "copy it from"
+    )
+    with pytest.raises(UserError, match="lies inside the source"):
+        write_fix_list(source / "mend.csv", source, findings)
+
+
+def test_at_most_a_screen(tmp_path):
+    source = own_corpus(tmp_path / "source", n=30)
+    spoil(source)
+    for number in range(40):
+        (source / f"images/x{number}.png").write_bytes(b"%PDF" if number % 2 else b"<html>")
+        (source / f"notes{number}.x{number}").write_bytes(b"?")
+    assert len(summary(source, check(source)).splitlines()) <= 40
+
+
+def test_a_quick_look_decodes_nothing(tmp_path, monkeypatch):
+    source = own_corpus(tmp_path / "source", n=20)
+    (source / "images/p00.png").write_bytes(b"<html></html>")
+    (source / "audio/p01_1.wav").write_bytes(b"")
+    monkeypatch.setattr(validate_module, "_check", None)
+    findings = check(source, quick=True)
+    assert len(findings.usable) == 37
+    words = summary(source, findings)
+    assert "    1  this is a web page" in words
+    assert "    1  the file is empty" in words
+    assert "Nothing was decoded" in words
+
+
+def test_ten_thousand_files_are_looked_at_within_a_minute(tmp_path):
+    for number in range(5_000):
+        (tmp_path / f"a{number:05d}.jpg").write_bytes(b"\xff\xd8\xff\xe0 picture %d" % number)
+        (tmp_path / f"a{number:05d}.wav").write_bytes(b"RIFF    WAVE sound %d" % number)
+    start = time.process_time()
+    assert len(check(tmp_path, quick=True).usable) == 5_000
+    assert time.process_time() - start < 60
+
+
+def test_an_importer_that_came_near_says_why(tmp_path):
+    """What is wrong with the .eaf, not that nothing fits the rules of folders."""
+    monkey = ("folder", "elan", "textgrid")
+    (tmp_path / "talk.eaf").write_text("<ANNOTATION_DOCUMENT>torn")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(validate_module, "IMPORTERS", monkey)
+        with pytest.raises(
+            UserError, match=r"as 'elan': expected .*not readable as an ELAN file.*; as 'folder': "
+        ) as raised:
+            check(tmp_path)
+    assert "textgrid" not in str(raised.value)

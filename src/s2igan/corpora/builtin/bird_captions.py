@@ -28,6 +28,19 @@ def caption(attributes: Mapping[str, str], rng: random.Random) -> tuple[str, tup
     return _Speaker(attributes, rng).sentence(mentions), mentions
 
 
+def said_together(mentions: Sequence[str], rng: random.Random) -> list[Part]:
+    """The mentions but for the habitat, in random order; two of one part of the bird mostly in one breath."""
+    said: list[Part] = []
+    for group in GROUPS:
+        named = tuple(name for name in group if name in mentions)
+        if len(named) == 2 and "beak_colour" not in named and rng.random() < 0.25:
+            said += [(named[0],), (named[1],)]
+        elif named:
+            said.append(named)
+    rng.shuffle(said)
+    return said
+
+
 class _Speaker(Phrases):
     """Puts the named attributes of one bird into words."""
 
@@ -36,15 +49,7 @@ class _Speaker(Phrases):
     # --- what is said of each part
 
     def parts(self, mentions: Sequence[str]) -> list[Part]:
-        said: list[Part] = []
-        for group in GROUPS:
-            named = tuple(name for name in group if name in mentions)
-            if len(named) == 2 and "beak_colour" not in named and self.chance(0.25):
-                said += [(named[0],), (named[1],)]
-            elif named:
-                said.append(named)
-        self.rng.shuffle(said)
-        return said
+        return said_together(mentions, self.rng)
 
     def noun(self, name: str) -> str:
         """The part of the bird that an attribute is of: `beak` or `bill`."""

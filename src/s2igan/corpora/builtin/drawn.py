@@ -18,6 +18,7 @@ import io
 import itertools
 import json
 import random
+import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -41,6 +42,9 @@ HELD_OUT_SHARE = 130 / 250  # of the classes
 VALIDATION_SHARE = 30 / 130  # of these; development and test have half of the others each
 MAX_CLASSES = 1000
 SWAPS_PER_CELL, MAX_SWAPS = 60, 60_000  # attempts to balance the species, per class and attribute and in all
+ENGLISH = "english"
+LANGUAGE = "language"
+"""Key of the settings and of the store's report under which an unwritten language is named."""
 PNG_LEVEL = 3  # zlib's; a higher one takes longer than the drawing is worth
 FLAC_BITS = 11  # precision of the speech files: noise at -66 dB of full scale, half the size of 16 bits
 
@@ -52,8 +56,8 @@ PITCHES = (30, 70)  # espeak-ng's scale; 50 is the voice's own
 RANGES = (30, 80)  # the same, for how far the pitch moves
 
 VOICES = table("drawn")  # of espeak-ng
-TRAINING_VOICES, DEVELOPMENT_VOICES, TEST_VOICES = (
-    tuple(itertools.chain(*VOICES[name].values())) for name in ("training", "development", "test")
+TRAINING_VOICES, DEVELOPMENT_VOICES, TEST_VOICES, UNSEEN_VOICES = (
+    tuple(itertools.chain(*VOICES[name].values())) for name in ("training", "development", "test", "unseen")
 )
 VOICES_OF_SPLIT: dict[str, tuple[str, ...]] = {
     "train": TRAINING_VOICES, "validation": TRAINING_VOICES, "development": DEVELOPMENT_VOICES, "test": TEST_VOICES
@@ -81,12 +85,46 @@ class DrawnSet:
     caption: Callable[[Mapping[str, str], random.Random], tuple[str, tuple[str, ...]]]
     """(attributes, random numbers) -> a sentence, and the names of the attributes that it states."""
     class_name: str
-    """Name of a species, and of its folder, after its number; an attribute in braces stands for its value."""
+    """Name of a species, and of its folder, after its number; an attribute in braces stands for its value. Empty, the
+    number is the name."""
     changed_sentences: Mapping[str, str] = field(default_factory=dict)
     """For the paper's Figure 3: attribute -> a sentence with `{}` where its word goes; the first one is shown. The
     accuracies of these attributes in generated images are headlines of the report."""
     kept_in_sentences: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     """For each changed attribute, what else its sentence says: attribute -> value."""
+    language: str = ENGLISH
+    """That the captions are in: `english`, or the name of an unwritten one (`invented.spoken_in`)."""
+    sentence: Callable[[Mapping[str, str]], str] | None = None
+    """Of an unwritten language, facts -> a sentence that states them, by the same words and order whatever the values.
+    Its captions are phonemes that only the voices are given, and nothing keeps them."""
+    voices: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: VOICES_OF_SPLIT)
+    """For each split, those of espeak-ng that speak the captions."""
+    unseen_voices: tuple[str, ...] = UNSEEN_VOICES
+    """Others, which speak in no split."""
+    voice_options: str = ""
+    """What their voice strings say beside speed and pitch."""
+    wordings: tuple[str, ...] = ()
+    """Modules that the captions follow from beside the module of `caption`."""
+
+    @property
+    def written(self) -> bool:
+        return self.sentence is None
+
+    @property
+    def language_tag(self) -> str:
+        """The language in a manifest (BCP 47; a tag that begins with `x` is private)."""
+        return "en" if self.written else f"x-{self.language.replace(':', '-')}"
+
+    def changed_sentence(self, attribute: str, value: str) -> str:
+        """The sentence of a changed attribute with one value, as a voice of the language is given it to speak."""
+        if self.sentence is None:
+            return fill(self.changed_sentences[attribute], value)
+        return self.sentence({attribute: value, **self.kept_in_sentences[attribute]})
+
+    def voice(self, name: str, **options: int) -> str:
+        """The voice string of one of the `voices`, which speaks this language."""
+        said = [f"{key}={value}" for key, value in options.items()] + [self.voice_options] * bool(self.voice_options)
+        return f"espeak:{name}" + (f"?{'&'.join(said)}" if said else "")
 
     @property
     def min_classes(self) -> int:
@@ -97,6 +135,12 @@ class DrawnSet:
     def min_training_classes(self) -> int:
         """The fewest that show every value of every attribute."""
         return max(map(len, self.attributes.values()))
+
+
+def fill(template: str, value: str) -> str:
+    """ "has a {} belly" with "orange" gives "has an orange belly"; a template with "{} wings" gets no article."""
+    article = "an" if value[0] in "aeiou" else "a"
+    return re.sub(r"\ba \{\}", f"{article} {value}", template).replace("{}", value)
 
 
 # -------------------------------------------------------------------------------------------------------------- species
@@ -248,6 +292,7 @@ class Description:
     """A caption and who speaks it."""
 
     text: str
+    """Words, or phonemes where the language is not written."""
     mentions: tuple[str, ...]
     """Names of the attributes that the text states."""
     voice: str
@@ -274,9 +319,14 @@ def describe(
     text, mentions = drawn.caption(attributes, rng)
     if extra_voices:
         return Description(text, mentions, rng.choice(extra_voices))
-    voice = rng.choice(VOICES_OF_SPLIT[split])
+    voice = rng.choice(drawn.voices[split])
     rate, pitch, pitch_range = rng.randint(*RATES), rng.randint(*PITCHES), rng.randint(*RANGES)
-    return Description(text, mentions, f"espeak:{voice}?rate={rate}&pitch={pitch}&range={pitch_range}")
+    return Description(text, mentions, drawn.voice(voice, rate=rate, pitch=pitch, range=pitch_range))
+
+
+def caption_key(seed: int, number: int, individual: int, k: int) -> str:
+    """Seed of the k-th caption of an individual of a species."""
+    return f"{seed}/{number}/{individual}/caption/{k}"
 
 
 # ---------------------------------------------------------------------------------------------------------- preparation
@@ -338,8 +388,8 @@ class _Picture:
                 class_name=self.class_name,
                 split=self.split,
                 speaker=description.speaker,
-                language="en",
-                text=description.text,
+                language=self.drawn.language_tag,
+                text=description.text if self.drawn.written else None,
                 attributes=self.attributes,
                 mentions=description.mentions,
             )
@@ -372,7 +422,7 @@ def prepare(
         seed: everything follows from it.
         jobs: processes; one per usable core unless given.
         extra_voices: voice strings besides those of espeak-ng, for the first caption of each class of training and
-            validation; `NEURAL_VOICES` unless given.
+            validation; unless given, `NEURAL_VOICES`, or none that would have to read an unwritten language.
         say: gets a line about the classes that are nearer to another one than they should be, if there are any.
 
     Raises:
@@ -393,14 +443,15 @@ def prepare(
             f"{MIN_DIFFERENT} attributes, at least in {min(different)}."
         )
     if extra_voices is None:
-        extra_voices = NEURAL_VOICES
-    for voice in [
-        *(f"espeak:{voice}" for voice in (*TRAINING_VOICES, *DEVELOPMENT_VOICES, *TEST_VOICES)),
-        *extra_voices,
-    ]:
+        extra_voices = NEURAL_VOICES if drawn.written else ()
+    if extra_voices and not drawn.written:
+        raise UserError("--extra-voices: no other engine speaks a made-up language; leave it out.")
+    for voice in [*(f"espeak:{voice}" for voice in sorted(set().union(*drawn.voices.values()))), *extra_voices]:
         parse_voice(voice)
     settings = {"classes": classes, "size": size, "seed": seed, "version": version(drawn)}
     settings["extra_voices"] = list(extra_voices)
+    if not drawn.written:
+        settings[LANGUAGE] = drawn.language
     _claim(out, drawn.name, settings)
 
     pictures = []
@@ -409,16 +460,26 @@ def prepare(
             key = f"{seed}/{number}/{individual}"
             extra = extra_voices if individual == 0 and split in ("train", "validation") else ()
             descriptions = tuple(
-                describe(drawn, attributes, split, random.Random(f"{key}/caption/{k}"), () if k else extra)
+                describe(
+                    drawn,
+                    attributes,
+                    split,
+                    random.Random(caption_key(seed, number, individual, k)),
+                    () if k else extra,
+                )
                 for k in range(captions)
             )
             drawing = random.Random(f"{key}/drawing").getrandbits(32)
-            name = f"{number:03d}_{drawn.class_name.format(**attributes)}"
+            name = f"{number:03d}" + (drawn.class_name and f"_{drawn.class_name.format(**attributes)}")
             pictures.append(
                 _Picture(drawn, out, name, split, attributes, individual, drawing, stored_size(size), descriptions)
             )
     write_manifest(out / "manifest.jsonl", (row for picture in pictures for row in picture.rows()))
-    facts = {"least_differences": {"wanted": MIN_DIFFERENT, "found": min(different), "species_below": near}}
+    facts: dict[str, Any] = {
+        "least_differences": {"wanted": MIN_DIFFERENT, "found": min(different), "species_below": near}
+    }
+    if not drawn.written:
+        facts[LANGUAGE] = drawn.language
     build_store(out / "manifest.jsonl", out, image_size=size, facts=facts, made=_make_all(pictures, jobs), jobs=jobs)
 
 
@@ -464,8 +525,8 @@ def version(drawn: DrawnSet) -> str:
     """Changes when the source of drawings, captions or voices does, wordings included, or the renderer, so that files
     of two versions are not mixed."""
     digest = hashlib.sha256(f"{importlib.metadata.version('resvg-py')} {drawn.class_name}".encode())
-    own = (sys.modules[function.__module__] for function in (drawn.draw, drawn.caption))
-    for module in (*own, svg, phrases, sys.modules[__name__]):
+    names = (drawn.draw.__module__, drawn.caption.__module__, *drawn.wordings)
+    for module in (*(sys.modules[name] for name in names), svg, phrases, sys.modules[__name__]):
         digest.update(source(module))
     return digest.hexdigest()[:12]
 

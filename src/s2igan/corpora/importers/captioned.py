@@ -23,6 +23,8 @@ from s2igan.errors import UserError
 
 LANGUAGE = "en"
 CAPTIONS = "text_c10"
+FEW = 2
+"""Pictures or captions that are named one by one also where a class has no others."""
 
 
 @dataclass(frozen=True)
@@ -70,19 +72,22 @@ def captioned_corpus(
         raise tree.wrong(f"no caption of the {len(pictures):,} pictures", expected)
     rows, found = [], list(problems)
     used = set()
+    silent, written = _ByClass("captions without a recording"), _ByClass("pictures without captions")
     for picture in pictures:
         path = captions.get(picture.key)
         lines = [] if path is None else read_captions(tree, path)
+        written.add(picture, bool(lines))
         if not lines:
             reason = "the picture has no captions" if path is None else f"the captions in {path} are empty"
-            found.append(Problem(picture.path, reason))
+            written.problem(picture, reason)
         for number, text in enumerate(lines):
             audio = ""
             if recordings:
                 name = f"{picture.key}_{number}"
                 audio = recordings.get(name, "")
+                silent.add(picture, bool(audio))
                 if not audio:
-                    found.append(Problem(picture.path, f"there are recordings, but none called {name}"))
+                    silent.problem(picture, f"there are recordings, but none called {name}")
                     continue
                 used.add(name)
             rows.append(
@@ -95,6 +100,7 @@ def captioned_corpus(
                     text=text,
                 )
             )
+    found += [*written.problems(), *silent.problems()]
     known = {*listed, *wanted}
     for key, path in captions.items():
         if key not in known and f"/{CAPTIONS}/" in f"/{path}":
@@ -105,6 +111,35 @@ def captioned_corpus(
     return Corpus(
         rows, {path: boxes[path] for path in dict.fromkeys(row.image for row in rows) if path in boxes}, tuple(found)
     )
+
+
+class _ByClass:
+    """Problems of pictures: one for a class of which everything is missing, as where half of a set was not fetched."""
+
+    def __init__(self, what: str) -> None:
+        self._what = what
+        self._whole: dict[str, list[bool]] = {}
+        self._problems: dict[str, list[Problem]] = {}
+
+    def add(self, picture: Picture, is_there: bool) -> None:
+        """Counts one of what a picture should have."""
+        self._whole.setdefault(picture.class_name, []).append(is_there)
+
+    def problem(self, picture: Picture, reason: str) -> None:
+        """What is missing of it."""
+        self._problems.setdefault(picture.class_name, []).append(Problem(picture.path, reason))
+
+    def problems(self) -> list[Problem]:
+        """In the order of the classes."""
+        found = []
+        for name, own in self._problems.items():
+            if len(own) > FEW and not any(self._whole[name]):
+                remedy = "fetch the archive that holds this class"
+                reason = f"all {len(own):,} {self._what} in this class, nothing of it is here; {remedy}"
+                found.append(Problem(name, reason, lost=len(own)))
+            else:
+                found += own
+        return found
 
 
 def caption_files(tree: Tree, classes: set[str]) -> dict[str, str]:

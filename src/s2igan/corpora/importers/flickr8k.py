@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import csv
 import posixpath
 import re
 from pathlib import Path
 
 from s2igan.corpora.importers.source import Corpus, Importer, Problem, ReadOptions
-from s2igan.corpora.importers.source_files import Finder, NotFoundError, Tree
+from s2igan.corpora.importers.source_files import Finder, NotFoundError, Tree, base_name
 from s2igan.data.manifest import Utterance
 from s2igan.errors import UserError
 
@@ -18,42 +19,63 @@ LISTS = {
 }
 EXPECTED = "Flickr8k_Dataset/, Flickr8k_text/Flickr_8k.trainImages.txt (and dev, test) and flickr_audio/wav2capt.txt"
 CAPTION = re.compile(r"(\S+)\s+(\S+?)\s*#\s*(\d+)$")  # <wav> <image>.jpg #<k>
+WAV = re.compile(r"(.+)_(\d)\.wav$", re.IGNORECASE)  # <image>_<k>.wav
 TOKEN = re.compile(r"(\S+)#(\d+)\s+(.+)$")  # <image>.jpg#<k> <caption>
 
 
 def read(source: Path, options: ReadOptions) -> Corpus:
-    """Recordings in the order of the pictures' lists; see `Importer.read`."""
+    """Recordings in the order of the pictures' lists; see `Importer.read`.
+
+    As mirrors have it, without the lists, there are no splits; without wav2capt.txt recordings are known by their
+    names; and without recordings the captions are to be spoken.
+    """
     tree = Tree(source)
-    captions = tree.one("wav2capt.txt", EXPECTED)
-    audio_home = posixpath.dirname(captions)
-    split_of: dict[str, str] = {}
-    for split, name in LISTS.items():
-        path = tree.one(name, EXPECTED)
-        for image in tree.read_lines(path):
-            if split_of.setdefault(image, split) != split:
-                raise UserError(
-                    f"{tree.source / path}: {image} is in the list of {split_of[image]} as well; fetch it again."
-                )
-    speaker_of, text_of = _speakers(tree, audio_home), _texts(tree)
+    captions = next(iter(tree.ending("wav2capt.txt")), None)
+    text_of = _texts(tree)
+    listed = any(tree.ending(name) for name in LISTS.values())
+    if captions is None and (listed or not text_of):
+        raise tree.wrong("no wav2capt.txt", EXPECTED)
+    split_of: dict[str, str | None] = {}
+    if listed:
+        for split, name in LISTS.items():
+            path = tree.one(name, EXPECTED)
+            for image in tree.read_lines(path):
+                if split_of.setdefault(image, split) != split:
+                    raise UserError(
+                        f"{tree.source / path}: {image} is in the list of {split_of[image]} as well; fetch it again."
+                    )
     spoken: dict[str, list[tuple[int, str]]] = {}
     problems = []
-    for line in tree.read_lines(captions):
-        match = CAPTION.match(line)
-        if match is None:
-            problems.append(Problem(captions, f"the line {line!r} is not <wav> <image>.jpg #<number>"))
-            continue
-        wav, image, number = match.groups()
-        spoken.setdefault(image, []).append((int(number), wav))
-    images = Finder(tree, "Flickr8k_Dataset", "Flicker8k_Dataset")
+    if captions is not None:
+        for line in tree.read_lines(captions):
+            match = CAPTION.match(line)
+            if match is None:
+                problems.append(Problem(captions, f"the line {line!r} is not <wav> <image>.jpg #<number>"))
+                continue
+            wav, image, number = match.groups()
+            spoken.setdefault(image, []).append((int(number), wav))
+    else:
+        for name in map(base_name, tree.with_suffix({".wav"})):
+            match = WAV.match(name)
+            if match is not None:
+                spoken.setdefault(f"{match[1]}.jpg", []).append((int(match[2]), name))
+    if not listed:
+        split_of = dict.fromkeys((*spoken, *(image for image, _ in text_of)), None)
+    audio_home = posixpath.dirname(captions or "")
+    speaker_of = _speakers(tree, audio_home)
+    images = Finder(tree, "Flickr8k_Dataset", "Flicker8k_Dataset", "Images")
     wavs = Finder(tree, posixpath.join(audio_home, "wavs"))
     rows = []
-    for image, split in split_of.items():
+    for image, own_split in split_of.items():
         try:
             picture = images(image)
         except NotFoundError as missing:
             problems.append(Problem(image, str(missing)))
             continue
-        if image not in spoken:
+        if not spoken:
+            written = sorted((number, text) for (name, number), text in text_of.items() if name == image)
+            rows += [Utterance("", picture, split=own_split, language="en", text=text) for _, text in written]
+        elif image not in spoken:
             problems.append(Problem(picture, "wav2capt.txt has no recording of it"))
         for number, wav in sorted(spoken.get(image, ())):
             try:
@@ -62,7 +84,9 @@ def read(source: Path, options: ReadOptions) -> Corpus:
                 problems.append(Problem(wav, str(missing)))
                 continue
             text = text_of.get((image, number))
-            rows.append(Utterance(audio, picture, split=split, speaker=speaker_of.get(wav), language="en", text=text))
+            rows.append(
+                Utterance(audio, picture, split=own_split, speaker=speaker_of.get(wav), language="en", text=text)
+            )
     problems += [
         Problem(image, f"its {len(spoken[image])} recordings are of a picture in none of the three lists")
         for image in sorted(spoken.keys() - split_of.keys())
@@ -82,10 +106,21 @@ def _speakers(tree: Tree, home: str) -> dict[str, str]:
 
 
 def _texts(tree: Tree) -> dict[tuple[str, int], str]:
-    """The written captions by picture and number."""
+    """The written captions by picture and number: of the publisher's file, or of a mirror's with a header line."""
     found = tree.ending("Flickr8k.token.txt")
     matches = map(TOKEN.match, tree.read_lines(found[0]) if found else ())
-    return {(match[1], int(match[2])): match[3].strip() for match in matches if match}
+    texts = {(match[1], int(match[2])): match[3].strip() for match in matches if match}
+    mirrored = next(
+        (path for path in tree.ending("captions.txt") if tree.read_lines(path)[:1] == ["image,caption"]), None
+    )
+    if texts or mirrored is None:
+        return texts
+    numbers: dict[str, int] = {}
+    for cells in csv.reader(tree.read_lines(mirrored)[1:]):
+        if len(cells) == 2:
+            number = numbers[cells[0]] = numbers.get(cells[0], -1) + 1
+            texts[cells[0], number] = cells[1].strip()
+    return texts
 
 
 IMPORTER = Importer.called("flickr8k", read)

@@ -13,43 +13,55 @@ belongs to the only picture of its stem anywhere, so that recordings may be sort
 `KIND_FOLDERS` not counted), in two folders or more, most of which hold several pictures. Anything else, a flat folder
 or one sorted deeper or unevenly, has no classes; a manifest can always say otherwise.
 
+**Parts.** `market_ana_fr.wav` or `ana-market.wav` belongs to `market.jpg` as well, where no other rule finds a picture:
+the longest beginning of the name that is a picture's, else the longest part. What the others mean, `name_parts` says.
+
 **Text.** `market_1.txt` beside a recording, or `market.txt` beside a picture with a line for each recording in the
 order of their names, says what was said. A picture with text and no recording gives one description per line,
 to be spoken.
 
 **Unread kinds.** What nothing here can decode (`CONVERT`) is matched like the rest, so that it is the one fault of its
-description: `market.jpg` beside `market.m4a` does not lack a recording. Beside its converted copy it is no fault.
+description: `market.jpg` beside `market.dss` does not lack a recording. Beside its converted copy it is no fault; nor
+is `market.m4a` read as a second recording beside `market.wav`.
 
 A file `manifest.csv`, `.tsv`, `.jsonl` or `.parquet` at the top wins: then nothing is matched by name.
 """
 
 from __future__ import annotations
 
+import difflib
 import itertools
 import os
 import posixpath
 import re
 import statistics
 import unicodedata
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
+from s2igan.corpora.importers.name_parts import SEPARATORS, with_parts
+from s2igan.corpora.importers.pseudonyms import Pseudonyms
 from s2igan.corpora.importers.source import Corpus, Importer, Problem, ReadOptions
-from s2igan.corpora.importers.source_files import walk
+from s2igan.corpora.importers.source_files import (
+    AUDIO_SUFFIXES,
+    FILM_SUFFIXES,
+    IMAGE_SUFFIXES,
+    same_name,
+    spellings,
+    walk,
+)
 from s2igan.data.manifest import FORMATS, Utterance, check_rows, iter_manifest
 from s2igan.errors import UserError
 
-IMAGES = frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm"})
-SOUNDS = frozenset(
-    {".wav", ".wave", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".aifc", ".au", ".caf", ".w64"}
-)
-UNREAD_IMAGES = frozenset({".heic", ".heif", ".avif", ".cr2", ".nef", ".arw", ".dng", ".psd", ".svg"})
-UNREAD_SOUNDS = frozenset({".m4a", ".aac", ".amr", ".3gp", ".3ga", ".wma", ".mp4", ".mov", ".webm"})
+UNREAD_IMAGES = frozenset({".cr2", ".cr3", ".nef", ".arw", ".dng", ".orf", ".raf", ".rw2", ".psd", ".svg"})
+UNREAD_SOUNDS = frozenset({".dss", ".ds2", ".dvf", ".msv", ".vox"})
 CONVERT = {**dict.fromkeys(UNREAD_IMAGES, "a jpg or png"), **dict.fromkeys(UNREAD_SOUNDS, "a wav or mp3")}
 """Pictures and recordings that nothing here can decode, and what to convert them to."""
-TEXT = ".txt"
-
+KINDS = {"unread": frozenset(CONVERT), "image": IMAGE_SUFFIXES, "sound": AUDIO_SUFFIXES, "text": frozenset({".txt"})}
+ORIGINAL_IMAGES = UNREAD_IMAGES | {".heic", ".heif", ".hif", ".avif"}
+ORIGINAL_SOUNDS = UNREAD_SOUNDS | FILM_SUFFIXES | {".m4a", ".m4b", ".aac", ".amr", ".awb", ".3ga", ".wma", ".mka"}
+"""What people convert, and keep beside the copy, which is read."""
 KIND_FOLDERS = frozenset({
     "images", "image", "img", "imgs", "pictures", "picture", "pics", "photos", "photo", "jpg", "jpeg",
     "audio", "audios", "sound", "sounds", "recording", "recordings", "speech", "wav", "wavs", "mp3", "voice",
@@ -59,6 +71,8 @@ KIND_FOLDERS = frozenset({
 DOCUMENTS = re.compile(r"(readme|licen[cs]e|copying|citation|changelog|notes?)\b.*", re.IGNORECASE)
 """Names of files at the top that describe a corpus to people; skipped in silence."""
 NUMBERED = re.compile(r"(?P<stem>.+?)(?:[-_. ]+\(?(?P<number>\d{1,4})\)?|\((?P<other>\d{1,4})\))")
+MAX_COMPARED = 5_000
+"""Pictures among which the nearest name is looked for."""
 MANIFEST = "manifest"
 EXAMPLES = 3
 """Names that a message lists."""
@@ -81,7 +95,7 @@ def read(folder: Path, options: ReadOptions = ReadOptions()) -> Corpus:  # noqa:
         raise UserError(f"{folder}: holds {' and '.join(manifests)}; keep the one that counts and rename the others.")
     if manifests:
         return _read_manifest(folder / manifests[0])
-    return _match(folder, files, problems)
+    return _match(folder, files, problems, options)
 
 
 # ------------------------------------------------------------------------------------------------------------ manifests
@@ -119,9 +133,12 @@ class _OnDisk:
         if self._found is None:
             self._found = {}
             for file in walk(self._folder, []):
-                self._found.setdefault(_forms(file)[1], []).append(file)
-        found = self._found.get(_forms(posixpath.normpath(path.replace("\\", "/")))[1], [])
-        return found[0] if len(found) == 1 else path
+                self._found.setdefault(same_name(file), []).append(file)
+        for spelling in spellings(path):
+            found = self._found.get(same_name(posixpath.normpath(spelling.replace("\\", "/"))), [])
+            if len(found) == 1:
+                return found[0]
+        return path
 
 
 # ------------------------------------------------------------------------------------------------------------- the tree
@@ -143,8 +160,7 @@ def _place(path: str) -> str:
 
 def _forms(text: str) -> tuple[str, str]:
     """As written, and with capitals set aside; accents in one encoding."""
-    exact = unicodedata.normalize("NFC", text)
-    return exact, unicodedata.normalize("NFC", exact.casefold())
+    return unicodedata.normalize("NFC", text), same_name(text)
 
 
 @dataclass
@@ -158,7 +174,7 @@ class _Picture:
     @property
     def readable(self) -> list[str]:
         """Paths of the recordings that can be decoded."""
-        return [path for _, path in self.sounds if _suffix(path) in SOUNDS]
+        return [path for _, path in self.sounds if _suffix(path) in AUDIO_SUFFIXES]
 
 
 class _Index:
@@ -186,23 +202,48 @@ class _Index:
                 return number, found
         return (-1, []) if self.otherwise is None else self.otherwise.match(path, numbered=numbered)
 
+    def match_part(self, path: str) -> tuple[list[_Picture], list[str]]:
+        """The picture whose name is the longest beginning of this name, else the longest part, and the other parts."""
+        stem = _stem(path)
+        between = list(SEPARATORS.finditer(stem))
+        starts, ends = [0, *(at.end() for at in between)], [*(at.start() for at in between), len(stem)]
+        runs = [(start, end) for start in starts for end in ends if start < end and (start, end) != (0, len(stem))]
+        for start, end in sorted(runs, key=lambda run: (run[0] > 0, run[0] - run[1], run[0])):
+            name = stem[start:end]
+            if start and name.isdecimal():
+                continue
+            _, found = self.match(posixpath.join(posixpath.dirname(path), f"{name}.x"), numbered=False)
+            if len(found) == 1:
+                return found, [part for part in SEPARATORS.split(f"{stem[:start]} {stem[end:]}") if part]
+        return [], []
 
-def _match(folder: Path, files: list[str], problems: list[Problem]) -> Corpus:
+
+def _match(folder: Path, files: list[str], problems: list[Problem], options: ReadOptions) -> Corpus:
     kinds: dict[str, list[str]] = {"image": [], "sound": [], "text": [], "unread": [], "other": []}
     for path in files:
         suffix = _suffix(path)
-        kind = "image" if suffix in IMAGES else "sound" if suffix in SOUNDS else "text" if suffix == TEXT else "other"
-        kind = "unread" if suffix in CONVERT else kind
+        kind = next((name for name, suffixes in KINDS.items() if suffix in suffixes), "other")
         if kind in ("text", "other") and "/" not in path and DOCUMENTS.fullmatch(path):
             continue
         kinds[kind].append(path)
-    unread_images, converted = _without_copies(kinds["unread"], UNREAD_IMAGES, kinds["image"])
-    unread_sounds, also_converted = _without_copies(kinds["unread"], UNREAD_SOUNDS, kinds["sound"])
+    kinds["image"], image_copies = _without_copies(kinds["image"], ORIGINAL_IMAGES)
+    kinds["sound"], sound_copies = _without_copies(kinds["sound"], ORIGINAL_SOUNDS)
+    unread_images, converted = _without_copies(
+        [path for path in kinds["unread"] if _suffix(path) in UNREAD_IMAGES], UNREAD_IMAGES, kinds["image"]
+    )
+    unread_sounds, also_converted = _without_copies(
+        [path for path in kinds["unread"] if _suffix(path) in UNREAD_SOUNDS], UNREAD_SOUNDS, kinds["sound"]
+    )
     pictures, unread = [_Picture(path) for path in kinds["image"]], [_Picture(path) for path in unread_images]
     index = _Index(pictures, otherwise=_Index(unread))
     ambiguous: set[str] = set()
+    parts: dict[str, list[str]] = {}
+    stems = [] if len(pictures) > MAX_COMPARED else [_stem(picture.path) for picture in pictures]
     for path in (*kinds["sound"], *unread_sounds):
         number, found = index.match(path)
+        if not found:
+            found, parts[path] = index.match_part(path)
+            number = next((int(part) for part in parts[path] if part.isdecimal()), -1)
         if len(found) == 1:
             found[0].sounds.append((number, path))
         elif found:
@@ -213,9 +254,10 @@ def _match(folder: Path, files: list[str], problems: list[Problem]) -> Corpus:
             named = _named(picture.path for picture in found)
             problems.append(Problem(path, f"it may belong to any of {len(found)} pictures of its name: {named}"))
         elif not found:
-            problems.append(
-                Problem(path, f"a recording without a picture: there is no {_stem(path)}.jpg, .png or the like")
-            )
+            near = difflib.get_close_matches(_stem(path), stems, n=1, cutoff=0.6)
+            nearest = f"; the nearest name is {near[0]}" if near else ""
+            reason = f"a recording without a picture: there is no {_stem(path)}.jpg, .png or the like{nearest}"
+            problems.append(Problem(path, reason))
     texts, leftover = _texts(kinds["text"], index, [*kinds["sound"], *unread_sounds])
     problems += leftover
 
@@ -246,24 +288,29 @@ def _match(folder: Path, files: list[str], problems: list[Problem]) -> Corpus:
         written = len(_lines(folder, picture.text, problems) or ()) if picture.text is not None else 0
         problems.append(_to_convert(picture.path, len(picture.readable) if picture.sounds else max(1, written)))
     known = (*kinds["image"], *kinds["sound"], *unread_images, *unread_sounds)
-    problems += _unknown([*kinds["other"], *converted, *also_converted], {_forms(_stem(path))[1] for path in known})
-    rows = _with_classes(rows)
-    return Corpus(rows, problems=tuple(sorted(problems, key=lambda problem: problem.path)))
+    problems += _unknown(
+        [*kinds["other"], *converted, *also_converted, *image_copies, *sound_copies],
+        {_forms(_stem(path))[1] for path in known},
+    )
+    rows, notes = with_parts(_with_classes(rows), parts, Pseudonyms(options.keep_personal_data))
+    return Corpus(rows, problems=tuple(sorted(problems, key=lambda problem: problem.path)), notes=notes)
 
 
 def _without_copies(
-    unread: Iterable[str], suffixes: Collection[str], readable: Iterable[str]
+    paths: Sequence[str], originals: Collection[str], others: Iterable[str] = ()
 ) -> tuple[list[str], list[str]]:
-    """Those of one kind, and apart from them those of whose name a file is read, or named already."""
-    seen = {(_forms(_place(path))[1], _forms(_stem(path))[1]) for path in readable}
+    """Those of one kind, and apart from them the originals of whose name another is among them or `others`."""
+
+    def name(path: str) -> tuple[str, str]:
+        return same_name(_place(path)), same_name(_stem(path))
+
+    seen = {name(path) for path in (*others, *(path for path in paths if _suffix(path) not in originals))}
     alone: list[str] = []
     copies: list[str] = []
-    for path in unread:
-        if _suffix(path) not in suffixes:
-            continue
-        name = _forms(_place(path))[1], _forms(_stem(path))[1]
-        (copies if name in seen else alone).append(path)
-        seen.add(name)
+    for path in paths:
+        is_copy = _suffix(path) in originals and name(path) in seen
+        (copies if is_copy else alone).append(path)
+        seen.add(name(path))
     return alone, copies
 
 

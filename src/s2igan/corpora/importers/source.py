@@ -57,6 +57,8 @@ class Corpus:
     """Bounding boxes by image path, where the publisher has them."""
     problems: tuple[Problem, ...] = ()
     """Orphans, missing counterparts, lines that make no sense."""
+    notes: tuple[str, ...] = ()
+    """Sentences that a user should read, such as what was taken for a speaker."""
 
 
 @dataclass(frozen=True)

@@ -7,23 +7,35 @@ source and then asks for a file by the end of its path, or by its base name. Wha
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import posixpath
 import re
 import unicodedata
+import zlib
 from collections.abc import Callable, Iterable, Iterator
 from functools import cached_property
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 from s2igan.corpora.importers.source import Problem
 from s2igan.errors import UserError
 
-IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".gif", ".bmp", ".tif", ".tiff", ".webp"})
-AUDIO_SUFFIXES = frozenset({".wav", ".flac", ".ogg", ".mp3"})
+IMAGE_SUFFIXES = frozenset({
+    ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm",
+    ".heic", ".heif", ".hif", ".avif", ".jp2",
+})  # fmt: skip
+FILM_SUFFIXES = frozenset({".mp4", ".m4v", ".mov", ".webm", ".mkv", ".avi", ".3gp", ".3gpp"})
+"""Of which the sound is read; some of them hold nothing else."""
+AUDIO_SUFFIXES = FILM_SUFFIXES | {
+    ".wav", ".wave", ".flac", ".ogg", ".oga", ".opus", ".spx", ".mp3", ".aif", ".aiff", ".aifc", ".au", ".snd", ".caf",
+    ".w64", ".rf64", ".sph", ".nist", ".m4a", ".m4b", ".aac", ".amr", ".awb", ".3ga", ".wma", ".mka",
+}  # fmt: skip
+"""All importers know these; what a file is, its first bytes say when it is decoded."""
 
-
+GZIP = b"\x1f\x8b"
 LITTER = frozenset({"thumbs.db", "desktop.ini", "__macosx", "@eadir", "icon\r"})
 """What operating systems leave behind; skipped in silence, as is everything whose name begins with a dot."""
 
@@ -60,7 +72,7 @@ class Tree:
         """A path, or a list where several files have the name: most names of a million are one file's."""
         index: dict[str, str | list[str]] = {}
         for path in self.paths:
-            key = _same(path.rpartition("/")[2])
+            key = same_name(path.rpartition("/")[2])
             other = index.setdefault(key, path)
             if isinstance(other, list):
                 other.append(path)
@@ -69,7 +81,7 @@ class Tree:
         return index
 
     def _called(self, name: str) -> list[str]:
-        found = self._by_name.get(_same(name), [])
+        found = self._by_name.get(same_name(name), [])
         return found if isinstance(found, list) else [found]
 
     def named(self, name: str) -> list[str]:
@@ -77,9 +89,13 @@ class Tree:
         return sorted(self._called(name), key=lambda path: (path.rpartition("/")[2] != name, *_depth(path)))
 
     def ending(self, tail: str) -> list[str]:
-        """All files whose path ends in the folders and the name of `tail`, the least deep first."""
+        """All files whose path ends in the folders and the name of `tail`, as `named` compares them, the least deep
+        first; only those that agree exactly, if there are such."""
         found = self._called(tail.rpartition("/")[2])
-        return sorted((path for path in found if path == tail or path.endswith("/" + tail)), key=_depth)
+        exact = [path for path in found if path == tail or path.endswith("/" + tail)]
+        same = same_name(tail)
+        alike = exact or [path for path in found if (own := same_name(path)) == same or own.endswith("/" + same)]
+        return sorted(alike, key=_depth)
 
     def with_suffix(self, suffixes: Iterable[str]) -> list[str]:
         """All files whose name ends in one of these, in sorted order; suffixes are in small letters, with the dot."""
@@ -124,6 +140,32 @@ class Tree:
         text = decode(self._bytes(path))
         return [line for line in (line.strip() for line in re.split(r"[\r\n]+", text)) if line]
 
+    def read_text(self, path: str) -> str:
+        """A text as `read_lines` decodes it; UserError where it cannot be read."""
+        return decode(self._bytes(path))
+
+    def read_json_lines(self, path: str) -> Iterator[dict[str, Any]]:
+        """The objects of a file of JSON lines, also compressed by gzip.
+
+        Raises:
+            UserError: the file cannot be read, or a line is no JSON object.
+        """
+        raw = self._bytes(path)
+        try:
+            text = decode(gzip.decompress(raw) if raw.startswith(GZIP) else raw)
+        except (OSError, EOFError, zlib.error) as error:
+            raise UserError(f"{self.source / path}: not readable as gzip ({error}); fetch it again.") from error
+        for number, line in enumerate(text.splitlines(), start=1):
+            if not line.strip():
+                continue
+            try:
+                entry = json.loads(line)
+            except (ValueError, RecursionError) as error:
+                raise UserError(f"{self.source / path}: line {number} is no JSON ({error}); fetch it again.") from error
+            if not isinstance(entry, dict):
+                raise UserError(f"{self.source / path}: line {number} is no JSON object; fetch it again.")
+            yield entry
+
     def read_json(self, path: str, object_hook: Callable[[dict[str, Any]], Any] | None = None) -> Any:
         """Raises UserError where the file cannot be read or is no JSON."""
         text = decode(self._bytes(path))  # the bytes are let go: a list may have 200 MB
@@ -157,10 +199,10 @@ class Finder:
             if root + listed in self._tree:
                 return root + listed
         tail = relative(listed)
-        found = self._tree.ending(tail)
+        found = next((paths for name in spellings(tail) if (paths := self._tree.ending(name))), [])
         if not found:
             raise NotFoundError(f"{tail} is nowhere below the source")
-        root = found[0].removesuffix(tail)
+        root = found[0][: len(found[0]) - len(tail)]
         if root not in self._roots:
             self._roots.append(root)
         return found[0]
@@ -239,9 +281,17 @@ def _is_text(path: str) -> bool:
     return "\n" not in path and (path.isascii() or not any("\ud800" <= character <= "\udfff" for character in path))
 
 
-def _same(name: str) -> str:
+def same_name(name: str) -> str:
     """Equal for names that differ by case or Unicode form: disks change both on the way."""
-    return name.lower() if name.isascii() else unicodedata.normalize("NFC", name).casefold()
+    if name.isascii():
+        return name.lower()
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
+
+
+def spellings(listed: str) -> list[str]:
+    """A listed name as it stands, and as it is meant where it is part of a URL."""
+    plain = unquote(listed)
+    return [listed] if plain == listed else [listed, plain]
 
 
 def _depth(path: str) -> tuple[int, str]:

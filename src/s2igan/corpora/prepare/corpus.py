@@ -24,6 +24,7 @@ from s2igan.corpora.importers.source_files import Tree, base_name, stem
 from s2igan.corpora.prepare.archives import read_state, unpack
 from s2igan.corpora.prepare.duplicates import Cleaned, cleaned, equal_files, published
 from s2igan.corpora.prepare.options import PrepareOptions
+from s2igan.corpora.prepare.quality import trimmed
 from s2igan.corpora.prepare.splits import with_splits
 from s2igan.corpora.registry import IMPORTERS, PUBLISHED, importer
 from s2igan.data.layout import REJECTED, STORE
@@ -83,6 +84,7 @@ def prepare_corpus(
         if options.text_embeddings:
             keep_text_embeddings(name, folder, corpus.rows, out, say=say)
         rows, unspoken = speak(name, corpus.rows, out, options.voice, seed, jobs=jobs, say=say)
+        rows = trimmed(rows, out, jobs) if options.trim_silence else rows
         tidy = clean(name, rows, out)
         split = with_splits(
             tidy.rows,
@@ -95,7 +97,7 @@ def prepare_corpus(
             raise UserError(f"{out / SOURCE}: no description can be used; s2igan validate says why.")
         atomic_write_json(out / STATE, {"corpus": name, "seed": seed, **asdict(options)})
         write_manifest(out / MANIFEST, split.rows)
-        for note in (*tidy.notes, *split.notes):
+        for note in (*corpus.notes, *tidy.notes, *split.notes):
             say(note)
         report = build_store(
             out / MANIFEST,
@@ -103,6 +105,7 @@ def prepare_corpus(
             window=options.window,
             boxes=corpus.boxes,
             min_seconds=MIN_SECONDS,
+            max_seconds=options.max_seconds,
             left_out=[problem.record() for problem in (*corpus.problems, *unspoken, *tidy.problems)],
             validation_from_train=split.validation_from_train,
             jobs=jobs,
@@ -208,7 +211,7 @@ def read_corpus(name: str, path: Path, options: ReadOptions, left_out: Sequence[
         )
         for problem in problems
     ]
-    return Corpus(rows, {below(image): box for image, box in corpus.boxes.items()}, tuple(problems))
+    return Corpus(rows, {below(image): box for image, box in corpus.boxes.items()}, tuple(problems), corpus.notes)
 
 
 def below(path: str) -> str:

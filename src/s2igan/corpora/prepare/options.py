@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from s2igan.errors import UserError
+from s2igan.sound_containers import MAX_SECONDS
+
 PROPORTIONS = (0.8, 0.1, 0.1)
 """Of the pictures, for train, validation and test."""
 
@@ -25,6 +28,14 @@ class PrepareOptions:
     """keep names, birth years, places and devices of speakers where the corpus has them"""
     allow_rejected: bool = False
     """go on where over 20 % of the corpus cannot be used"""
+    max_seconds: float = MAX_SECONDS
+    """longer descriptions are left out; 600 at most"""
+    trim_silence: bool = False
+    """leave out the silence before and after what is said, but for a fifth of a second"""
     text_embeddings: bool = False
     """of cub and oxford102, keep the char-CNN-RNN embeddings of a StackGAN pack in the source for the recipe
     stackgan-v2-text-reed"""
+
+    def __post_init__(self) -> None:
+        if not 0 < self.max_seconds <= MAX_SECONDS:
+            raise UserError(f"--max-seconds {self.max_seconds:g}: must be over 0, and at most {MAX_SECONDS:g}.")

@@ -2,25 +2,36 @@
 
 from __future__ import annotations
 
+import csv
+import io
+import re
 import tempfile
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from s2igan.audio import FRAMES_PER_SECOND
-from s2igan.corpora.importers.source import ReadOptions
+from s2igan.corpora.importers.source import Problem, ReadOptions
 from s2igan.corpora.prepare.corpus import MIN_SECONDS, SOURCE, by_kind, clean, open_source, read_corpus
+from s2igan.corpora.prepare.quality import Quality, by_speaker, lines_of, quality, warnings_of
 from s2igan.corpora.prepare.splits import with_splits
 from s2igan.corpora.registry import IMPORTERS, importer
 from s2igan.data.manifest import SPLITS, Utterance
 from s2igan.data.pack import MAX_REJECTED, Item, Task, decode, in_shares
 from s2igan.errors import UserError
+from s2igan.file_kinds import kind_of_file, mistaken
+from s2igan.files import atomic_write
 from s2igan.parallel import each_result, progress_bars
+from s2igan.sound_containers import MAX_SECONDS
 from s2igan.text_utils import counted
 
-EXAMPLES = 3
-"""Of each reason."""
+EXAMPLES = 2
+"""Of each reason; where there are many, of each one."""
+KINDS_SHOWN = 10
+"""Of reasons: with what else is said, a screen of 40 lines."""
+NOTHING_OF_IT = re.compile(r"no .* (?:is|are) here or below; |expected .*found no record with both in 0 databases")
+"""How importers begin that see none of their files."""
 ITEMS_PER_TASK = 32
 DECODED_SIDE = 76
 """Pixels to which pictures are brought while they are checked, as for training at 64 px."""
@@ -44,6 +55,16 @@ class SourceFindings:
     n_rejected: int
     """Utterances and other items that are lost; one may have two faults."""
     notes: tuple[str, ...]
+    recognised: tuple[str, ...] = ()
+    """Importers that read the layout; empty where the corpus was named."""
+    not_recognised: Mapping[str, str] = field(default_factory=dict)
+    """Why the other importers do not."""
+    speakers: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    """Level, noise, clipping and silence of each speaker (`quality.by_speaker`)."""
+    warnings: list[dict[str, Any]] = field(default_factory=list)
+    """Recordings that stand out by these (`quality.warnings_of`)."""
+    is_quick: bool = False
+    """Nothing was decoded."""
 
     @property
     def total(self) -> int:
@@ -56,26 +77,69 @@ class SourceFindings:
         return bool(self.usable) and self.n_rejected <= MAX_REJECTED * self.total
 
 
-def _check(task: Task) -> tuple[dict[Item, str], dict[Item, float]]:
-    """Why items cannot be used, and how many seconds the others last."""
-    arrays, rejected = decode(task)
-    usable = [item for row, item in enumerate(task.items) if row not in rejected]
-    seconds = [len(array) / FRAMES_PER_SECOND for array in arrays]
-    lasting = dict(zip(usable, seconds, strict=True)) if task.kind == "mels" else {}
-    return {task.items[row]: reason.rstrip(".") for row, reason in rejected.items()}, lasting
+@dataclass(frozen=True)
+class _Checked:
+    """Of some items."""
+
+    bad: dict[Item, str]
+    """Why they cannot be used."""
+    qualities: dict[Item, Quality]
+    """Of the recordings among the others."""
 
 
-def detect(path: Path) -> str:
-    """The corpus whose layout a folder has; `folder` where it is none of the special ones."""
+def _check(task: Task) -> _Checked:
+    from s2igan.audio import check_seconds, decoded, resampled
+
+    if task.kind == "images":
+        _, rejected = decode(task)
+        return _Checked({task.items[row]: reason.rstrip(".") for row, reason in rejected.items()}, {})
+    checked = _Checked({}, {})
+    for item in task.items:
+        path = task.root / item.path
+        try:
+            wave, rate = decoded(path, item.start_seconds, item.end_seconds, task.max_seconds)
+            check_seconds(resampled(wave, rate, str(path), task.max_seconds), task.min_seconds, str(path))
+            checked.qualities[item] = quality(wave, rate)
+        except UserError as error:
+            checked.bad[item] = str(error).removeprefix(f"{path}: ").replace(str(path), item.path).rstrip(".")
+    return checked
+
+
+def _look(task: Task) -> _Checked:
+    """What first bytes say alone."""
+    wanted: Literal["picture", "sound"] = "picture" if task.kind == "images" else "sound"
+    bad = {}
+    for item in task.items:
+        path = task.root / item.path
+        kind = kind_of_file(path)
+        if not path.is_file():
+            bad[item] = "no such file"
+        elif path.stat().st_size == 0:
+            bad[item] = "the file is empty, it has 0 bytes; make it again or leave it out"
+        elif kind is not None and kind.holds != wanted:
+            bad[item] = mistaken(kind, wanted)
+    return _Checked(bad, {})
+
+
+def detect(path: Path) -> tuple[str, dict[str, str]]:
+    """The corpus whose layout a folder has, `folder` where it is none of the special ones; and why it is no other one,
+    of those that were asked before."""
+    reasons: dict[str, str] = {}
     for name in IMPORTERS:
         if name == "folder" or path.is_file():
             continue
         try:
             importer(name).read(path, ReadOptions())
-        except UserError:
+        except UserError as error:
+            reasons[name] = str(error).removeprefix(f"{path}: ").rstrip(".")
             continue
-        return name
-    return "folder"
+        return name, reasons
+    return "folder", reasons
+
+
+def came_near(reasons: Mapping[str, str]) -> dict[str, str]:
+    """Of importers that do not recognise a layout, those that found their own kind of file in it."""
+    return {name: reason for name, reason in reasons.items() if not NOTHING_OF_IT.match(reason)}
 
 
 def validate_source(
@@ -85,12 +149,17 @@ def validate_source(
     seed: int = 0,
     speaker_disjoint: bool = False,
     jobs: int | None = None,
+    quick: bool = False,
+    max_seconds: float = MAX_SECONDS,
 ) -> SourceFindings:
     """Decode every picture and recording of a source, and say what `prepare` would take and reject.
 
     Archives are unpacked into a temporary folder, which is removed.
 
-    `corpus` is recognised by its layout unless given.
+    Args:
+        corpus: is recognised by its layout unless given.
+        quick: look at first bytes only, and decode nothing.
+        max_seconds: longer descriptions are left out.
 
     Raises:
         UserError: the source has another layout, or nothing in it can be used.
@@ -101,8 +170,15 @@ def validate_source(
     with tempfile.TemporaryDirectory(prefix="s2igan-validate-") as temporary:
         root = Path(temporary)
         entry, left_out = open_source(source, root)
-        name = corpus or detect(entry)
-        found = read_corpus(name, entry, ReadOptions(), left_out)
+        name, others = (corpus, {}) if corpus is not None else detect(entry)
+        try:
+            found = read_corpus(name, entry, ReadOptions(), left_out)
+        except UserError as error:
+            near = came_near(others)
+            if not near:
+                raise
+            said = "; ".join(f"as {other!r}: {reason}" for other, reason in near.items())
+            raise UserError(f"{source}: cannot be read. {said}; as {name!r}: {error}") from error
         tidy = clean(name, found.rows, root)
         problems = (*found.problems, *tidy.problems)
         rejected = [problem.record() for problem in problems]
@@ -112,30 +188,43 @@ def validate_source(
         lost += len(repeated)
 
         picture_of = {row.image: Item(row.image, box=found.boxes.get(row.image)) for row in rows}
-        bad, seconds = _decode_all(picture_of.values(), {_sound(row): None for row in rows if row.audio}, root, jobs)
+        sounds = {_sound(row): None for row in rows if row.audio}
+        checked = _check_all(picture_of.values(), sounds, root, jobs, _look if quick else _check, max_seconds)
+        bad = checked.bad
         split = with_splits(rows, seed=seed, speaker_disjoint=speaker_disjoint, same=tidy.same) if rows else None
         usable = []
         named: set[Item] = set()
+        n_rows = Counter(row.image for row in rows)
         for row in split.rows if split else ():
             items = [item for item in (_sound(row), picture_of[row.image]) if item in bad]
             lost += bool(items)
             usable += [] if items else [row]
             # a picture is named once, a recording with each of its pictures
-            rejected += [{"path": item.path, "reason": bad[item]} for item in items if item not in named]
+            for item in items:
+                if item not in named:
+                    lost_with_it = n_rows[item.path] if item.path == row.image else 1
+                    rejected.append(Problem(item.path, bad[item], lost_with_it).record())
             named |= {item for item in items if item.path == row.image}
         for record in rejected:
             record["path"] = record["path"].removeprefix(f"{SOURCE}/")
             record["reason"] = record["reason"].replace(f"{SOURCE}/", "")
+    speaker_of = {_sound(row): row.speaker or "speakers unknown" for row in usable}
+    heard = {item: own for item, own in checked.qualities.items() if item in speaker_of}
     return SourceFindings(
         corpus=name,
         utterances=len(found.rows),
         usable=usable,
         pictures=len({row.image for row in usable}),
-        hours=sum(seconds.get(_sound(row), 0.0) for row in usable) / 3600,
+        hours=sum(heard[sound].seconds for row in usable if (sound := _sound(row)) in heard) / 3600,
         unspoken=sum(not row.audio for row in usable),
         rejected=rejected,
         n_rejected=lost,
-        notes=(*tidy.notes, *(split.notes if split else ())),
+        notes=(*found.notes, *tidy.notes, *(split.notes if split else ())),
+        recognised=() if corpus is not None else (name,),
+        not_recognised=others,
+        speakers=by_speaker((speaker_of[item], own) for item, own in heard.items()),
+        warnings=warnings_of({_named(item): own for item, own in heard.items()}),
+        is_quick=quick,
     )
 
 
@@ -156,23 +245,89 @@ def _sound(row: Utterance) -> Item:
     return Item(row.audio, row.start_seconds, row.end_seconds)
 
 
-def _decode_all(
-    pictures: Collection[Item], sounds: Collection[Item], root: Path, jobs: int | None
-) -> tuple[dict[Item, str], dict[Item, float]]:
-    """As `_check`, of all items."""
+def _named(item: Item) -> str:
+    """For people: the file, and which part of it."""
+    path = item.path.removeprefix(f"{SOURCE}/")
+    return path if item.start_seconds is None else f"{path} at {item.start_seconds:g} s"
+
+
+def _check_all(
+    pictures: Collection[Item],
+    sounds: Collection[Item],
+    root: Path,
+    jobs: int | None,
+    check: Callable[[Task], _Checked],
+    max_seconds: float,
+) -> _Checked:
     tasks = [Task(root, "images", share, DECODED_SIDE) for share in in_shares(list(pictures), ITEMS_PER_TASK)]
-    tasks += [Task(root, "mels", share, "hann", MIN_SECONDS) for share in in_shares(list(sounds), ITEMS_PER_TASK)]
-    if len(tasks) <= 4:
+    tasks += [
+        Task(root, "mels", share, "hann", MIN_SECONDS, max_seconds) for share in in_shares(list(sounds), ITEMS_PER_TASK)
+    ]
+    if len(tasks) <= 4 or check is _look:
         jobs = 1  # other processes take longer to start than this takes
-    bad: dict[Item, str] = {}
-    seconds: dict[Item, float] = {}
+    found = _Checked({}, {})
     with progress_bars() as bars:
-        bar = bars.add_task("pictures and recordings decoded", total=len(pictures) + len(sounds))
-        for task, (reasons, lasting) in each_result(_check, tasks, jobs):
-            bad |= reasons
-            seconds |= lasting
+        bar = bars.add_task("pictures and recordings looked at", total=len(pictures) + len(sounds))
+        for task, some in each_result(check, tasks, jobs):
+            found.bad.update(some.bad)
+            found.qualities.update(some.qualities)
             bars.advance(bar, len(task.items))
-    return bad, seconds
+    return found
+
+
+def as_json(findings: SourceFindings) -> dict[str, Any]:
+    """All that was found, for programs."""
+    kinds = {
+        kind: {"count": len(records), "lost": _lost(records), "reason": records[0]["reason"]}
+        for kind, records in worst_first(findings.rejected).items()
+    }
+    return {
+        "corpus": findings.corpus,
+        "passes": findings.passes,
+        "utterances": findings.utterances,
+        "usable": len(findings.usable),
+        "pictures": findings.pictures,
+        "hours": round(findings.hours, 4),
+        "unspoken": findings.unspoken,
+        "splits": {split: sum(row.split == split for row in findings.usable) for split in SPLITS},
+        "n_rejected": findings.n_rejected,
+        "kinds": kinds,
+        "rejected": findings.rejected,
+        "speakers": dict(findings.speakers),
+        "warnings": findings.warnings,
+        "notes": list(findings.notes),
+        "recognised": list(findings.recognised),
+        "not_recognised": dict(findings.not_recognised),
+        "decoded": not findings.is_quick,
+    }
+
+
+def write_fix_list(path: Path, source: Path, findings: SourceFindings) -> None:
+    """A CSV for whoever recorded: a file a line, what is wrong with it, and what to do. Spreadsheets open it.
+
+    Raises:
+        UserError: it would lie in the source, or cannot be written.
+    """
+    folder = (source if source.is_dir() else source.parent).resolve()
+    if folder in path.resolve().parents:
+        raise UserError(f"{path}: lies inside the source {source}, which is only read; choose another place.")
+    text = io.StringIO()
+    writer = csv.writer(text)
+    writer.writerow(["file", "what is wrong", "what to do"])
+    for record in sorted([*findings.rejected, *findings.warnings], key=lambda record: record["path"]):
+        wrong, _, remedy = record["reason"].rpartition("; ")
+        writer.writerow([record["path"], wrong or remedy, remedy if wrong else "record or rename it, or leave it out"])
+    with atomic_write(path) as file:
+        file.write(text.getvalue().encode("utf-8-sig"))
+
+
+def worst_first(records: Iterable[Mapping[str, Any]]) -> dict[str, list[Mapping[str, Any]]]:
+    """As `by_kind`, the kind with which most descriptions are lost first."""
+    return dict(sorted(by_kind(records).items(), key=lambda item: -_lost(item[1])))
+
+
+def _lost(records: Iterable[Mapping[str, Any]]) -> int:
+    return sum(record.get("lost", 1) for record in records)
 
 
 def summary(source: Path, findings: SourceFindings) -> str:
@@ -198,11 +353,20 @@ def summary(source: Path, findings: SourceFindings) -> str:
             pictures = counted(len({row.image for row in own}), "picture")
             lines.append(f"  {split}: {counted(len(own), 'utterance')}, {pictures}")
     lines += [f"  {note}" for note in findings.notes]
+    lines += lines_of(findings.speakers, findings.warnings)
+    for name, reason in came_near(findings.not_recognised).items():
+        lines.append(f"  not read as {name!r}: {reason}")
     if findings.rejected:
         lines.append(f"  {findings.n_rejected:,} of {findings.total:,} would be rejected:")
-    for kind, records in by_kind(findings.rejected).items():
+    kinds = worst_first(findings.rejected)
+    examples = EXAMPLES if 2 * len(kinds) <= KINDS_SHOWN else 1
+    for kind, records in list(kinds.items())[:KINDS_SHOWN]:
         lines.append(f"    {len(records):,}  {kind}")
-        lines += [f"        {record['path']}: {record['reason']}" for record in records[:EXAMPLES]]
-        if len(records) > EXAMPLES:
-            lines.append(f"        and {len(records) - EXAMPLES:,} more")
+        lines += [f"        {record['path']}: {record['reason']}" for record in records[:examples]]
+        if len(records) > examples:
+            lines.append(f"        and {len(records) - examples:,} more")
+    if len(kinds) > KINDS_SHOWN:
+        lines.append(f"    and {counted(len(kinds) - KINDS_SHOWN, 'more kind')}; --fix-list names all")
+    if findings.is_quick:
+        lines.append("  Nothing was decoded; without --quick everything is.")
     return "\n".join(lines)

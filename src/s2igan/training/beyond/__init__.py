@@ -6,8 +6,11 @@ from dataclasses import dataclass, field
 
 from s2igan.training.beyond.condition_start import ConditionStart
 from s2igan.training.beyond.in_use import InUse
+from s2igan.training.beyond.noise_penalty import NoisePenalty
+from s2igan.training.beyond.translation import Translation
+from s2igan.training.beyond.warm_start import WarmStart
 
-__all__ = ["Beyond", "ConditionStart", "InUse"]
+__all__ = ["Beyond", "ConditionStart", "InUse", "NoisePenalty", "Translation", "WarmStart"]
 
 
 @dataclass(frozen=True)
@@ -15,4 +18,7 @@ class Beyond:
     """Settings of everything that goes beyond the paper."""
 
     condition_start: ConditionStart = field(default_factory=ConditionStart)
+    warm_start: WarmStart = field(default_factory=WarmStart)
+    noise_penalty: NoisePenalty = field(default_factory=NoisePenalty)
+    translation: Translation = field(default_factory=Translation)
     in_use: InUse = field(default_factory=InUse)

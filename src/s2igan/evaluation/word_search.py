@@ -1,0 +1,40 @@
+"""What a user can ask of the search for words: the flags of `s2igan words`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from s2igan.errors import UserError
+
+
+@dataclass(frozen=True)
+class WordSearch:
+    """How words are looked for. The defaults were chosen on the development splits of English and of language 1."""
+
+    utterances: int = 1000
+    """recordings to look in, chosen at random"""
+    clusters: int = 180
+    """kinds of segments; about twice as many as words are expected"""
+    prominence: float = 0.3
+    """how much the change of speech rises above its surroundings at a boundary, in its standard deviations"""
+    smoothing: int = 3
+    """frames of 30 ms that the change is averaged over"""
+    against: Literal["auto", "attributes", "pictures"] = "auto"
+    """what words may go with: attributes of the pictures, where they are known, or clusters of pictures"""
+    picture_clusters: int = 20
+    """kinds of pictures, where no attributes are known"""
+    examples: int = 5
+    """recordings of each word on the page"""
+    shown: int = 40
+    """words on the page, those that tell most of the picture"""
+
+    def __post_init__(self) -> None:
+        for name in ("utterances", "smoothing", "examples", "shown"):
+            if getattr(self, name) < 1:
+                raise UserError(f"--{name} {getattr(self, name)}: choose 1 or more.")
+        for name in ("clusters", "picture_clusters"):
+            if getattr(self, name) < 2:
+                raise UserError(f"--{name.replace('_', '-')} {getattr(self, name)}: choose 2 or more.")
+        if not self.prominence > 0:
+            raise UserError(f"--prominence {self.prominence:g}: choose a number above 0.")

@@ -1,0 +1,347 @@
+"""The page and the JSON of a reproduction: tables with means and deviations over seeds beside the published figures,
+paired verdicts, Figures 2 and 3, curves, and what each row cost.
+
+Nothing is computed anew but means and the bootstrap of pairs, from the records of the rows' evaluations.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, Int
+from safetensors.numpy import load_file
+
+from s2igan import __version__
+from s2igan.evaluation.evaluate import ITEMS
+from s2igan.evaluation.figure3 import SECOND
+from s2igan.evaluation.scores import FIGURE3, SAMPLE_SHEET, Score
+from s2igan.files import atomic_write, atomic_write_json
+from s2igan.metrics.bootstrap import paired_difference
+from s2igan.report import charts
+from s2igan.report.embedded import picture, sound
+from s2igan.report.page import groups_of, read_json, read_record, stages, templates
+from s2igan.run_directory import RunDirectory
+
+JSON, PAGE, VERSION = "reproduction.json", "reproduction.html", 1
+REFERENCE = "s2igan"
+"""The row that others are compared with; the first one where it is not there."""
+LEAST_SEEDS = 2
+"""Of both rows, below which a pair has no verdict."""
+SHOWN_UTTERANCES = 8
+"""Columns of Figure 2."""
+
+
+@dataclass(frozen=True)
+class Column:
+    """A score of a table, under the first of its keys that every row has."""
+
+    title: str
+    keys: tuple[str, ...]
+    published: str | None = None
+    """The paper's name of it."""
+
+
+COLUMNS = (
+    Column("mAP", ("fakes/map_inception", "fakes/map_lite2", "fakes/map_lite0"), "mAP"),
+    Column("Fréchet distance", ("inception/fid_inception", "independent/fd_lite2"), "FID"),
+    Column("kernel distance", ("inception/kid_inception", "independent/kd_lite2", "distances/kd_lite0")),
+    Column("inception score", ("inception/is_inception", "independent/is_lite2"), "IS"),
+    Column("named attributes shown", ("attributes/per_caption",)),
+    Column("R-precision", ("consistency/r_precision",)),
+    Column("speech finds a generated image of the class", ("consistency/recall@1/speech_to_image/class",)),
+    Column("diversity", ("diversity/lite2",)),
+    Column("copies of training images", ("memorisation/copies",)),
+    Column("mAP of stage 1", ("sen/map",)),
+)
+SECTIONS: tuple[tuple[str, str, str, Callable[[Mapping[str, Any]], bool]], ...] = (
+    ("table1", "Table 1", "", lambda row: "table1" in row["tables"]),
+    ("ablations", "Ablations", "", lambda row: "ablations" in row["tables"]),
+    (
+        "others",
+        "Beside the tables",
+        "Other methods and recipes; a recipe that is no method has steps of its own, and is no row of the paper.",
+        lambda row: not row["tables"],
+    ),
+)
+"""Tables of the page: anchor, title, lead, and which rows stand there."""
+Figures = Mapping[str, float | None]
+PUBLISHED: Mapping[str, Mapping[str, Figures]] = {
+    row: {
+        name: dict(zip(("mAP", "FID", "IS"), values, strict=True))
+        for name, values in (("CUB", cub), ("Oxford-102", oxford))
+        if values is not None
+    }
+    for row, (cub, oxford) in {
+        "s2igan": ((9.04, 14.50, 4.29), (13.40, 48.64, 3.55)),
+        "stackgan-v2-speech": ((8.09, 18.94, 4.14), (12.18, 54.33, 3.69)),
+        "stackgan-v2-text": ((7.01, 20.94, 4.02), (9.88, 50.38, 3.35)),
+        "stackgan-v2-text-reed": ((7.01, 20.94, 4.02), (9.88, 50.38, 3.35)),
+        "li2020": ((None, 18.37, 4.09), (None, 54.76, 3.23)),
+        "no-dense": ((8.66, 17.58, 4.19), None),
+        "no-rs": ((8.54, 15.59, 4.14), None),
+        "no-sen": ((2.91, 19.56, 3.49), None),
+        "end-to-end": ((7.38, 21.54, 4.29), None),
+        "no-distinctive": ((6.80, 16.66, 4.19), None),
+    }.items()
+}
+"""mAP in %, FID, IS of Wang et al. 2020 (docs/method.md section 6)."""
+
+
+@dataclass(frozen=True)
+class Line:
+    """A row of the tables."""
+
+    name: str
+    title: str
+    """What it is, in a line."""
+    tables: tuple[str, ...]
+    """Where it stands."""
+    in_paper: bool
+    planned: int
+    """Seeds."""
+    runs: Mapping[int, Path] = field(default_factory=dict)
+    """Its scored runs, by seed."""
+    shared: Mapping[int, Path] = field(default_factory=dict)
+    """The runs of its stage 1, by seed."""
+
+
+def write_results(out: Path, lines: Sequence[Line], facts: Mapping[str, Any]) -> Path:
+    """Writes both files into a folder and returns the page.
+
+    Args:
+        facts: what the JSON says of the whole: the set, the base recipe, the protocol.
+    """
+    content = results(lines, facts)
+    atomic_write_json(out / JSON, content)
+    text = (
+        templates()
+        .get_template("reproduction.html")
+        .render(
+            content=content,
+            tables=[
+                (anchor, title, lead, [row for row in content["rows"] if belongs(row)])
+                for anchor, title, lead, belongs in SECTIONS
+            ],
+            lines=[line for line in lines if line.runs],
+            figure_2=figure_2(lines),
+            figures_3=[figure for folder in (Path(), Path(SECOND)) if (figure := figure_3(lines, folder))],
+            learnt={line.name: learnt(line) for line in lines if line.runs},
+            version=__version__,
+            charts=charts,
+            picture=picture,
+            sound=sound,
+        )
+    )
+    with atomic_write(out / PAGE) as file:
+        file.write(text.encode())
+    return out / PAGE
+
+
+def results(lines: Sequence[Line], facts: Mapping[str, Any]) -> dict[str, Any]:
+    """The content of the JSON (docs/metrics.md)."""
+    records = {line.name: {seed: read_record(run / "evaluation") for seed, run in line.runs.items()} for line in lines}
+    scores = {name: {seed: scores_of(record) for seed, record in of_seed.items()} for name, of_seed in records.items()}
+    present = [found for of_seed in scores.values() for found in of_seed.values()]
+    columns: list[tuple[str, Column]] = []
+    for column in COLUMNS:
+        everywhere = [key for key in column.keys if present and all(key in found for found in present)]
+        columns += [(key, column) for key in everywhere[:1]]
+    rows = []
+    for line in lines:
+        own = scores[line.name]
+        rows.append(
+            {
+                "name": line.name,
+                "title": line.title,
+                "tables": list(line.tables),
+                "in_paper": line.in_paper,
+                "published": PUBLISHED.get(line.name, {}),
+                "seeds": sorted(line.runs),
+                "planned_seeds": line.planned,
+                "scores": {key: over_seeds([own[seed][key] for seed in sorted(own)]) for key, _ in columns if own},
+                "seconds": seconds_of(line),
+                "models": [record["model"] for record in records[line.name].values()],
+            }
+        )
+    one = next((record for of_seed in records.values() for record in of_seed.values()), None)
+    kept = ("split", "seed", "protocol", "extractors", "environment")
+    return {
+        "version": VERSION,
+        **facts,
+        "evaluation": {} if one is None else {name: one[name] for name in kept},
+        "columns": [
+            {
+                "title": column.title,
+                "key": key,
+                "published": column.published,
+                "better": present[0][key].better,
+                "chance": present[0][key].shown(present[0][key].chance),
+                "ceiling": present[0][key].shown(present[0][key].ceiling),
+            }
+            for key, column in columns
+        ],
+        "rows": rows,
+        "verdicts": list(verdicts(lines, [key for key, _ in columns])),
+    }
+
+
+def scores_of(record: Mapping[str, Any]) -> dict[str, Score]:
+    """The scores of an evaluation by their keys."""
+    return {score.key: score for group in groups_of(record) for score in group.scores}
+
+
+def over_seeds(scores: Sequence[Score]) -> dict[str, Any]:
+    """Mean and sample standard deviation over seeds (none of a single one), beside chance and ceiling."""
+    values = [score.value for score in scores]
+    first = scores[0]
+    mean = float(np.mean(values))
+    deviation = float(np.std(values, ddof=1)) if len(values) > 1 else None
+    shown = first.shown(mean) + (f" ± {first.shown(deviation)}" if deviation is not None else "")
+    return {
+        "values": values,
+        "mean": mean,
+        "std": deviation,
+        "n": len(values),
+        "shown": shown,
+        "chance": first.chance,
+        "ceiling": first.ceiling,
+        "unit": first.unit,
+    }
+
+
+def seconds_of(line: Line) -> dict[str, float]:
+    """What a row cost in the mean over its seeds: stage 1 (which rows may share), stage 2, evaluation."""
+    parts: dict[str, list[float]] = {"stage_1": [], "stage_2": [], "evaluation": []}
+    for seed, run in line.runs.items():
+        spent: dict[str, float] = {}
+        for folder in (line.shared[seed], run):
+            for record in RunDirectory.open(folder).read_metrics():
+                spent[record["stage"]] = max(spent.get(record["stage"], 0.0), record["seconds"])
+        parts["stage_1"].append(spent.pop("sen", 0.0))
+        parts["stage_2"].append(sum(spent.values()))
+        parts["evaluation"].append(read_record(run / "evaluation")["seconds"])
+    return {name: round(float(np.mean(values)), 1) for name, values in parts.items() if values}
+
+
+def verdicts(lines: Sequence[Line], keys: Sequence[str]) -> Iterator[dict[str, Any]]:
+    """Each row against the reference, by every score that is a mean over captions or queries: by a bootstrap of pairs
+    over seeds and items. There is no verdict where the pair has fewer than `LEAST_SEEDS` seeds in common."""
+    done = [line for line in lines if line.runs]
+    reference = next((line for line in done if line.name == REFERENCE), done[0] if done else None)
+    for line in done:
+        if reference is None or line is reference:
+            continue
+        for key in keys:
+            if (pair := paired_items(line, reference, key)) is None:
+                continue
+            first, second, clusters = pair
+            difference, (low, high) = paired_difference(first, second, clusters)
+            better = scores_of(read_record(next(iter(line.runs.values())) / "evaluation"))[key].better
+            yield {
+                "row": line.name,
+                "against": reference.name,
+                "score": key,
+                "seeds": len(first),
+                "items": len(clusters),
+                "difference": difference,
+                "interval_95": [low, high],
+                "verdict": verdict(low, high, len(first), better),
+            }
+
+
+def verdict(low: float, high: float, seeds: int, better: str) -> str:
+    """In words."""
+    if seeds < LEAST_SEEDS:
+        return "none: one seed"
+    if low <= 0 <= high:
+        return "no difference shown"
+    return "better" if (low > 0) == (better == "higher") else "worse"
+
+
+def paired_items(
+    first: Line, second: Line, key: str
+) -> tuple[Float[np.ndarray, "seeds items"], Float[np.ndarray, "seeds items"], Int[np.ndarray, " items"]] | None:
+    """The values of two rows for the same seeds and the same captions or queries, and the classes of these; None where
+    the score is no mean over such, or they share no seed or item."""
+    seeds = sorted(first.runs.keys() & second.runs.keys())
+    sides = []
+    for line in (first, second):
+        found = [load_file(line.runs[seed] / "evaluation" / ITEMS) for seed in seeds]
+        if not found or any(f"{key}/values" not in items for items in found):
+            return None
+        sides.append(found)
+    shared = sides[0][0][f"{key}/numbers"]
+    for items in (items for side in sides for items in side):
+        shared = np.intersect1d(shared, items[f"{key}/numbers"])
+    if not len(shared):
+        return None
+
+    def rows(items: Mapping[str, np.ndarray], what: str) -> np.ndarray:
+        order = np.argsort(items[f"{key}/numbers"])
+        numbers = items[f"{key}/numbers"][order]
+        found: np.ndarray = items[f"{key}/{what}"][order][np.searchsorted(numbers, shared)]
+        return found
+
+    a, b = (np.stack([rows(items, "values") for items in side]) for side in sides)
+    return a, b, rows(sides[0][0], "clusters")
+
+
+def figure_2(lines: Sequence[Line]) -> dict[str, Any] | None:
+    """The paper's Figure 2: rows are methods, columns are utterances; of each row its first seed. None without rows."""
+    sheets = {}
+    for line in lines:
+        if line.runs:
+            folder = line.runs[min(line.runs)] / "evaluation" / SAMPLE_SHEET
+            if (rows := read_json(folder / f"{SAMPLE_SHEET}.json")) is not None:
+                sheets[line.name] = {row["utterance"]: (folder, row) for row in rows}
+    if not sheets:
+        return None
+    first = next(iter(sheets.values()))
+    shared = [number for number in first if all(number in rows for rows in sheets.values())][:SHOWN_UTTERANCES]
+    return {
+        "utterances": [
+            {
+                "text": first[number][1]["text"] or "(no transcription)",
+                "audio": first[number][0] / first[number][1]["audio"],
+                "real": first[number][0] / first[number][1]["real"],
+            }
+            for number in shared
+        ],
+        "rows": {
+            name: [folder / row["samples"][0] for folder, row in (rows[number] for number in shared)]
+            for name, rows in sheets.items()
+        },
+    }
+
+
+def figure_3(lines: Sequence[Line], sentence: Path) -> dict[str, Any] | None:
+    """The paper's Figure 3 for a sentence: rows are methods, columns are words; of each row its first seed. None where
+    no row has it."""
+    found = {}
+    for line in lines:
+        if line.runs:
+            folder = line.runs[min(line.runs)] / "evaluation" / FIGURE3 / sentence
+            if (content := read_json(folder / f"{FIGURE3}.json")) is not None:
+                found[line.name] = folder, content
+    if not found:
+        return None
+    _, first = next(iter(found.values()))
+    words = [row["word"] for row in first["rows"]]
+    return {
+        "template": first["template"],
+        "words": words,
+        "rows": {
+            name: [folder / row["samples"][0] for row in content["rows"] if row["word"] in words]
+            for name, (folder, content) in found.items()
+        },
+    }
+
+
+def learnt(line: Line) -> list[charts.Curve]:
+    """How the totals and scores of a row's stage 2 went, of its first seed."""
+    run = RunDirectory.open(line.runs[min(line.runs)])
+    return [curve for _, totals, _ in stages(run.read_metrics()) for curve in totals]

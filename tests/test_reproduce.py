@@ -1,0 +1,276 @@
+"""The paper's tables at toy size: rows on equal terms, resumed, within a budget, with verdicts that pairs allow."""
+
+import functools
+import json
+import shutil
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file, save_file
+
+from s2igan import cli, recipes, reproduce
+from s2igan.errors import UserError
+from s2igan.evaluation import evaluate as evaluation
+from s2igan.evaluation.attributes import ClassifierConfig
+from s2igan.evaluation.options import EvaluationOptions
+from s2igan.report.reproduction import COLUMNS, PUBLISHED, Line, paired_items, verdict
+from s2igan.reproduce import Clock, Piece, Plan, named_rows, phases, side_by_side
+from small_birds import make_bird_store
+from tiny_corpus import tiny_recipe
+
+OPTIONS = EvaluationOptions(max_captions=8, keep_images=True)
+ROWS = "s2igan:2,no-rs:2,no-sen"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def tiny_base():
+    """A base recipe of toy width, and a quick classifier of attributes."""
+    plain = evaluation.load_or_train_classifier
+    quick = functools.partial(
+        ClassifierConfig, image_size=16, width=4, drawings=48, held_out=16, epochs=1, batch_size=16
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(recipes.BASES, "tiny", lambda: replace(tiny_recipe(2), name="tiny"))
+        patch.setattr(evaluation, "load_or_train_classifier", lambda drawing, _: plain(drawing, quick()))
+        yield
+
+
+@pytest.fixture(scope="module")
+def birds(tmp_path_factory):
+    return make_bird_store(tmp_path_factory.mktemp("reproduced-birds"))
+
+
+def made(birds, out, rows=ROWS, **options):
+    said = []
+    given = {"base": "tiny", "options": OPTIONS, "devices": ("cpu",)} | options
+    page = reproduce.reproduce(str(birds.directory), out, rows=rows, say=said.append, **given)
+    return page, json.loads((out / "reproduction.json").read_text()), said
+
+
+@pytest.fixture(scope="module")
+def reproduced(birds, tmp_path_factory):
+    out = tmp_path_factory.mktemp("reproduced") / "out"
+    return out, *made(birds, out)
+
+
+def test_rows_have_means_and_deviations_over_seeds_beside_the_published_figures(reproduced):
+    out, _, content, _ = reproduced
+    rows = {row["name"]: row for row in content["rows"]}
+    assert list(rows) == ["s2igan", "no-rs", "no-sen"]
+    assert [row["seeds"] for row in rows.values()] == [[0, 1], [0, 1], [0]]
+    assert rows["s2igan"]["tables"] == ["table1", "ablations"]
+    assert rows["no-rs"]["published"] == {"CUB": {"mAP": 8.54, "FID": 15.59, "IS": 4.14}}
+    scores = {}
+    for seed in (0, 1):
+        record = json.loads((out / "rows" / f"s2igan-{seed}" / "evaluation" / "metrics.json").read_text())
+        scores[seed] = {score["key"]: score["value"] for score in record["scores"]}
+    keys = [column["key"] for column in content["columns"]]
+    assert {"fakes/map_lite2", "attributes/per_caption", "sen/map"} <= set(keys)
+    for key in keys:
+        found = rows["s2igan"]["scores"][key]
+        values = [scores[seed][key] for seed in (0, 1)]
+        assert found["values"] == values
+        assert found["mean"] == pytest.approx(np.mean(values))
+        assert found["std"] == pytest.approx(np.std(values, ddof=1))
+        assert rows["no-sen"]["scores"][key]["std"] is None
+    assert all(row["seconds"]["stage_2"] > 0 for row in rows.values())
+    assert content["evaluation"]["split"] == "test"
+
+
+def test_rows_share_a_stage_1_seed_by_seed(reproduced):
+    out, *_ = reproduced
+    stages = sorted(path.name for path in (out / "stage-1").iterdir())
+    assert len(stages) == 3, "two seeds of what s2igan and no-rs share, and one of no-sen"
+    shared = [json.loads((out / "rows" / f"{row}-1" / "config.json").read_text()) for row in ("s2igan", "no-rs")]
+    assert shared[0]["sen_from"] == shared[1]["sen_from"]
+    assert shared[0]["seed"] == shared[1]["seed"] == 1
+
+
+def test_a_pair_has_a_verdict_only_from_several_seeds(reproduced):
+    _, _, content, _ = reproduced
+    pairs = {(pair["row"], pair["score"]): pair for pair in content["verdicts"]}
+    assert {pair["against"] for pair in pairs.values()} == {"s2igan"}
+    two, one = (pairs[row, "attributes/per_caption"] for row in ("no-rs", "no-sen"))
+    assert (two["seeds"], two["items"]) == (2, 8)
+    assert two["verdict"] in ("better", "worse", "no difference shown")
+    assert (one["seeds"], one["verdict"]) == (1, "none: one seed")
+    assert two["interval_95"][0] <= two["difference"] <= two["interval_95"][1]
+
+
+def test_the_page_shows_tables_figures_and_costs(reproduced):
+    _, page, _, _ = reproduced
+    text = page.read_text()
+    for part in ("Table 1", "Ablations", "What differs", "Figure 2", "Figure 3", "What each row cost", "8.54 / 15.59"):
+        assert part in text, part
+    assert text.count("One word changed, the same noise.") == 2
+    assert "2 of 2" in text
+    assert 'src="data:' in text
+    assert "http-equiv" in text
+
+
+def test_images_and_what_scores_are_means_of_are_left_for_others(reproduced):
+    out, *_ = reproduced
+    folder = out / "rows" / "s2igan-0" / "evaluation"
+    assert len(list((folder / "images" / "generated").iterdir())) >= 8
+    assert "real/lite2" in load_file(folder / "features.safetensors")
+
+
+def test_the_same_command_does_nothing_twice_and_adds_rows(birds, reproduced, tmp_path, monkeypatch):
+    out = shutil.copytree(reproduced[0], tmp_path / "out")
+    done, plain = [], reproduce.do
+
+    def noted(plan, piece, device):
+        done.append(piece.title)
+        plain(plan, piece, device)
+
+    monkeypatch.setattr(reproduce, "do", noted)
+    made(birds, out)
+    assert done == []
+    _, content, _ = made(birds, out, rows=ROWS + ",no-dense")
+    assert done == ["no-dense, seed 0"], "its stage 1 is there"
+    assert [row["name"] for row in content["rows"]] == ["s2igan", "no-dense", "no-rs", "no-sen"]
+
+
+def test_what_was_interrupted_goes_on(birds, tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+
+        def interrupted(*_, **__):
+            raise KeyboardInterrupt
+
+        patch.setattr(evaluation, "evaluate", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            made(birds, tmp_path, rows="s2igan")
+    trained = (tmp_path / "rows" / "s2igan-0" / "model" / "weights.safetensors").read_bytes()
+    _, content, _ = made(birds, tmp_path, rows="s2igan")
+    assert content["rows"][0]["seeds"] == [0]
+    assert (tmp_path / "rows" / "s2igan-0" / "model" / "weights.safetensors").read_bytes() == trained
+
+
+def test_a_budget_ends_between_pieces(birds, tmp_path):
+    page, content, said = made(birds, tmp_path, rows="s2igan,no-rs", budget_hours=0.0)
+    assert page.is_file()
+    assert content["rows"][0]["seeds"] == []
+    assert "The budget ended" in said[-1]
+    assert "the same command goes on" in said[-1]
+
+
+def test_the_clock_asks_how_long_its_like_took(monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr(reproduce.time, "monotonic", lambda: now[0])
+    clock = Clock(1.0)
+    assert clock.allows("row")
+    clock.took("row", 2000)
+    now[0] = 1500.0
+    assert clock.allows("row")
+    now[0] = 1700.0
+    assert not clock.allows("row")
+    assert clock.allows("stage 1")
+    assert Clock(None).allows("row")
+
+
+def test_other_terms_are_refused(birds, reproduced):
+    out, *_ = reproduced
+    with pytest.raises(UserError, match="was begun with another steps"):
+        made(birds, out, steps=7)
+    with pytest.raises(UserError, match="scored by another protocol, and the test split is looked at once"):
+        made(birds, out, options=replace(OPTIONS, max_captions=5))
+
+
+def test_rows_are_named_by_table_by_name_and_with_seeds():
+    rows = {row.name: row for row in named_rows("table1,ablations,no-rs:3,tiny:1", 2, "tiny", steps=9, sen_steps=5)}
+    assert list(rows)[:4] == ["li2020", "stackgan-v2-text", "stackgan-v2-speech", "s2igan"]
+    assert (rows["no-rs"].seeds, rows["no-sen"].seeds, rows["tiny"].seeds) == (3, 2, 1)
+    assert rows["no-rs"].recipe.rdg.trainer.steps == 9
+    assert rows["no-rs"].recipe.sen.trainer.steps == 5
+    assert rows["no-sen"].recipe.sen.trainer.steps == 0
+    assert rows["tiny"].recipe.rdg.trainer.steps == 2, "what is no method keeps its own"
+    for wrong, message in (("nothing", "no such row or table"), ("no-rs:x", "'x' is no number of seeds")):
+        with pytest.raises(UserError, match=message):
+            list(named_rows(wrong, 1, "tiny"))
+
+
+def test_seeds_come_one_after_the_other(tmp_path):
+    plan = Plan(tmp_path, tmp_path, tuple(named_rows("s2igan:2,no-rs:2", 1, "tiny")), OPTIONS)
+    shared = "stage 1 of s2igan, seed "
+    assert [[piece.title for piece in pieces] for _, pieces in phases(plan)] == [
+        [shared + "0"],
+        ["s2igan, seed 0", "no-rs, seed 0"],
+        [shared + "1"],
+        ["s2igan, seed 1", "no-rs, seed 1"],
+    ]
+
+
+def test_rows_of_different_sizes_are_refused(birds, tmp_path):
+    with pytest.raises(UserError, match="the rows want pictures of different sizes"):
+        made(birds, tmp_path, rows="s2igan,birds")
+
+
+def test_each_device_takes_the_next_piece():
+    (row,) = named_rows("s2igan", 1, "tiny")
+    pieces = [Piece("row", str(number), row, number) for number in range(6)]
+    done: dict[str, list[int]] = {"a": [], "b": []}
+    side_by_side(pieces, ("a", "b"), lambda piece, device: done[device].append(piece.seed))
+    assert sorted(done["a"] + done["b"]) == list(range(6))
+
+    def fail(piece, device):
+        raise UserError("no room")
+
+    with pytest.raises(UserError, match="no room"):
+        side_by_side(pieces, ("a", "b"), fail)
+
+
+def test_a_piece_in_a_process_of_its_own_is_the_same(birds, reproduced, tmp_path):
+    out, *_ = reproduced
+    plan = Plan(birds.directory, tmp_path, tuple(named_rows("s2igan", 1, "tiny")), OPTIONS)
+    ((_, (piece,)), _) = phases(plan)
+    reproduce._elsewhere(plan, piece, "cpu")
+    folders = (plan.stage_1(piece.row, 0), replace(plan, out=out).stage_1(piece.row, 0))
+    found, known = (load_file(folder / "sen" / "weights.safetensors") for folder in folders)
+    for name in known:
+        np.testing.assert_allclose(found[name], known[name], atol=1e-5, err_msg=name)
+
+
+def test_pairs_are_of_the_same_items_in_whatever_order(tmp_path):
+    lines = []
+    for name, numbers, values in (("a", [5, 2, 9], [0.5, 0.2, 0.9]), ("b", [9, 1, 2, 5], [1.9, 1.1, 1.2, 1.5])):
+        folder = tmp_path / name / "evaluation"
+        folder.mkdir(parents=True)
+        items = {"numbers": np.array(numbers), "clusters": np.array(numbers) // 5, "values": np.array(values)}
+        save_file({f"x/y/{part}": array for part, array in items.items()}, folder / "items.safetensors")
+        lines.append(Line(name, name, (), True, 1, {0: tmp_path / name}))
+    first, second, clusters = paired_items(*lines, "x/y")
+    np.testing.assert_allclose(second - first, 1.0)
+    assert clusters.tolist() == [0, 1, 1]
+    assert paired_items(*lines, "no/such") is None
+    assert paired_items(lines[0], replace(lines[1], runs={1: tmp_path / "b"}), "x/y") is None
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "seeds", "better", "words"),
+    [
+        (0.1, 0.2, 3, "higher", "better"),
+        (-0.2, -0.1, 3, "higher", "worse"),
+        (0.1, 0.2, 3, "lower", "worse"),
+        (-0.1, 0.2, 3, "higher", "no difference shown"),
+        (0.1, 0.2, 1, "higher", "none: one seed"),
+    ],
+)
+def test_verdicts(low, high, seeds, better, words):
+    assert verdict(low, high, seeds, better) == words
+
+
+def test_every_method_of_the_tables_has_its_published_figures():
+    assert {row for table in reproduce.TABLES.values() for row in table} <= PUBLISHED.keys()
+    assert {column.published for column in COLUMNS} == {"mAP", "FID", "IS", None}
+
+
+def test_the_command(monkeypatch, capsys, tmp_path):
+    asked = []
+    monkeypatch.setattr(reproduce, "reproduce", lambda *words, **options: asked.append((words, options)) or tmp_path)
+    cli.main(["reproduce", "birds", "--out", "o", "--rows", "s2igan,no-rs:3", "--seeds", "2", "--budget", "1.5"])
+    ((words, options),) = asked
+    assert (words[0], str(words[1])) == ("birds", "o")
+    assert (options["rows"], options["seeds"], options["budget_hours"]) == ("s2igan,no-rs:3", 2, 1.5)
+    assert options["options"] == EvaluationOptions(consistency=True, keep_images=True)
+    assert f"Page: {tmp_path}" in capsys.readouterr().out
