@@ -51,6 +51,7 @@ def calls(monkeypatch):
         "s2igan.evaluation.blind_sheet.write_blind_sheet",
         "s2igan.reproduce.reproduce",
         "s2igan.report.card.write_card",
+        "s2igan.report.words.write_words",
     ):
         monkeypatch.setattr(target, record(target.rsplit(".", 1)[1]))
     monkeypatch.setattr(

@@ -174,7 +174,7 @@ def test_errors_are_sentences_and_the_page_goes_on(page: Page, sound: Path, tmp_
     (tmp_path / "letter.wav").write_text("no sound at all")
     page.set_input_files("#file", tmp_path / "letter.wav")
     alert = page.get_by_role("alert")
-    alert.filter(has_text="not a readable sound file").wait_for()
+    alert.filter(has_text="this is a text, no sound").wait_for()
     (tmp_path / "long.wav").write_bytes(bytes(10_000_001))
     page.set_input_files("#file", tmp_path / "long.wav")
     alert.filter(has_text="more than 10 MB").wait_for()

@@ -33,6 +33,7 @@ from s2igan.evaluation.conditions import (
     telephone,
 )
 from s2igan.evaluation.evaluation_split import EvaluationSplit, Networks
+from s2igan.evaluation.options import EvaluationOptions
 from s2igan.evaluation.scores import Group, Score
 from s2igan.evaluation.subject import Subject
 from s2igan.report import write_report
@@ -250,8 +251,8 @@ def test_an_evaluation_keeps_the_table(small_run, bird_store, tmp_path, monkeypa
     monkeypatch.setattr(conditions, "PIPER", "espeak:de")
     run = tmp_path / "run"
     shutil.copytree(small_run, run)
-    options = {"max_captions": 6, "classifier": QUICK, "device": "cpu"}
-    content = evaluate.evaluate(run, bird_store.directory, **options, conditions=True)
+    options = EvaluationOptions(max_captions=6, conditions=True)
+    content = evaluate.evaluate(run, bird_store.directory, options, classifier=QUICK, device="cpu")
     assert {"conditions", "conditions_drawn"} <= content["groups"].keys()
     table = (run / "evaluation" / "conditions.md").read_text()
     shown = [score for score in content["scores"] if score["group"] == "conditions"]

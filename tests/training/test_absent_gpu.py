@@ -65,7 +65,7 @@ def test_every_batch_norm_that_trains_is_synchronised(stage, store, tmp_path, mo
 
 @torch.no_grad()
 def test_images_of_a_recording_on_a_gpu_that_is_not_there(monkeypatch):
-    for name in ("listen", "draw"):  # the absent GPU knows no inference mode
+    for name in ("listen", "draw_scales"):  # the absent GPU knows no inference mode
         monkeypatch.setattr(SpeechToImage, name, getattr(SpeechToImage, name).__wrapped__)
     recipe = shrunk(resolve("birds-rdg"))
     wave = 0.1 * np.random.default_rng(0).standard_normal(SAMPLE_RATE).astype(np.float32)

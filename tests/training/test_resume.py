@@ -126,8 +126,8 @@ def test_a_loss_that_is_not_finite_names_the_recordings_of_its_batch(stage, stor
     original = training_data.encoder_input
     calls = {"sen": 2, "rdg": 5}[stage]  # the second batch of the stage; stage 1 takes three before stage 2 begins
 
-    def poisoned(store, utterances, reads):
-        mel, lengths = original(store, utterances, reads)
+    def poisoned(store, utterances, reads, *window):
+        mel, lengths = original(store, utterances, reads, *window)
         read.append([str(store.audio_path(int(utterance))) for utterance in utterances])
         if len(read) == calls:
             mel[0, 0, 0] = math.nan

@@ -61,12 +61,14 @@ def test_every_method_trains_one_step_of_each_stage(method, base, store, tmp_pat
     run = train(recipe, store, tmp_path / "run")
 
     scales = len(recipe.rdg.generator.resolutions)
-    assert len(gradients) == recipe.sen.trainer.steps + scales + (recipe.rdg.relation > 0) + 1
+    warm = recipe.beyond.warm_start.trainer.steps
+    assert len(gradients) == recipe.sen.trainer.steps + warm + scales + (recipe.rdg.relation > 0) + 1
     for optimiser in gradients:
         assert all(gradient is not None and gradient.abs().sum() > 0 for gradient in optimiser)
 
     records = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    assert {record["stage"] for record in records} == ({"sen", "rdg"} if recipe.sen.trainer.steps else {"rdg"})
+    before = {"sen"} if recipe.sen.trainer.steps else set()
+    assert {record["stage"] for record in records} == before | ({"warm_start"} if warm else set()) | {"rdg"}
     terms = {key for record in records for key in record}
     assert ("sen/distinctive_image" in terms) == (method not in ("no-distinctive", "li2020", "no-sen"))
     assert ("sen/distillation" in terms) == (method == "li2020")

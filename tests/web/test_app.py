@@ -103,7 +103,7 @@ def test_the_way_between_two_recordings(client, model):
     ("path", "content", "status", "sentence"),
     [
         ("draw", b"", 400, "No recording came"),
-        ("draw", b"RIFF nothing", 400, "the recording: not a readable sound file"),
+        ("draw", b"RIFF nothing", 400, "the recording: this is a text, no sound"),
         ("draw", wav(0.001), 400, "too short"),
         ("draw", wav(0.04), 400, "too short"),
         ("draw", bytes(1_000_001), 413, "more than 1 MB"),
@@ -212,7 +212,7 @@ def test_the_facts_are_what_programs_need(client):
     facts = client.get("/api").json()
     assert facts["resolutions"] == [8, 16]
     assert facts["limits"]["samples"] == 3
-    assert facts["limits"]["seconds"] == 60
+    assert facts["limits"]["seconds"] == 600
     assert facts["model"] == "finches"
 
 

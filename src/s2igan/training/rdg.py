@@ -71,6 +71,7 @@ class RDGConfig:
         at_least(self, 1, "discriminator_width", "relation_hidden", "batch_size")
         at_least(self, len(Relation), "relation_logits")
         at_least(self, 0, "learning_rate", "discriminator_learning_rate", "relation", "kl", "image_views")
+        at_least(self, 0, "generator_warmup_steps")
         shares(self, "betas", "ema_decay")
         if self.accumulate < 1 or self.batch_size % self.accumulate:
             raise UserError(

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from s2igan.errors import UserError
 from s2igan.losses import LogitPair
+from s2igan.settings import at_least
 
 
 @dataclass(frozen=True)
@@ -29,8 +30,10 @@ class NoisePenalty:
     """It is taken in one of so many steps, with so many times the weight."""
 
     def __post_init__(self) -> None:
-        if self.every < 1 or self.deviation <= 0:
-            raise UserError(f"every {self.every} must be 1 or more, and deviation {self.deviation} above 0.")
+        at_least(self, 0, "weight", "deviation")
+        at_least(self, 1, "every")
+        if self.deviation == 0:
+            raise UserError("deviation 0 would divide by nothing; choose a number above it.")
 
     def due(self, step: int) -> bool:
         """Whether a step has the penalty."""

@@ -24,6 +24,7 @@ from s2igan.models.blocks import init_weights
 from s2igan.models.discriminator import FEATURE_SIDE, ConvBlock, DiscriminatorConfig, Trunk
 from s2igan.models.generator import Generator
 from s2igan.models.perceptual import PerceptualFeatures
+from s2igan.settings import at_least
 from s2igan.training.autoencoder import perceptual_distance
 from s2igan.training.optimisation import adam, backward, optimiser_step, weighted_sum
 from s2igan.training.trainer import TrainedState, TrainerConfig
@@ -47,6 +48,10 @@ class WarmStart:
     """Weight of the divergence of z from the standard normal distribution, a mean over its dimensions."""
     kl_c: float = 0.005
     """The same of c."""
+
+    def __post_init__(self) -> None:
+        at_least(self, 1, "batch_size", "encoder_width")
+        at_least(self, 0, "learning_rate", "warmup_steps", "perceptual", "kl_z", "kl_c")
 
     @property
     def trains(self) -> bool:
