@@ -18,9 +18,15 @@ from s2igan.training.trainer import TrainerConfig
 
 RECIPES = {
     name: resolve(name, base)
-    for name, base in (("birds-rdg", None), ("cub", None), ("li2020", "cub"), ("stackgan-v2-text", "cub"))
+    for name, base in (
+        ("birds", None),
+        ("birds-rdg", None),
+        ("cub", None),
+        ("li2020", "cub"),
+        ("stackgan-v2-text", "cub"),
+    )
 }
-ANY = {"beyond.condition_start.gain", "beyond.condition_start.logvar"}
+ANY = {"beyond.condition_start.gain", "beyond.condition_start.logvar", "flow.time_mean"}
 """What may be below 0."""
 UNSET = {"epochs", "workers", "input_size"}
 """Numbers that are None where nothing is said."""

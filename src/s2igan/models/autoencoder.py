@@ -16,6 +16,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from s2igan.errors import UserError
+from s2igan.settings import at_least
 
 GROUPS = 8
 """Of the group norms."""
@@ -39,7 +40,10 @@ class AutoencoderConfig:
     """Residual blocks of the upsampler; only pictures over 64 px have one."""
 
     def __post_init__(self) -> None:
-        if self.size < BASE_SIDE or self.size % BASE_SIDE:
+        at_least(self, BASE_SIDE, "size")
+        at_least(self, 1, "latent_channels", "widths", "upsampler_width")
+        at_least(self, 0, "upsampler_blocks")
+        if self.size % BASE_SIDE:
             raise UserError(f"an autoencoder of {self.size} px is not made here; choose a multiple of {BASE_SIDE}.")
         if len(self.widths) != 4 or any(width % GROUPS for width in (*self.widths, self.upsampler_width)):
             raise UserError(

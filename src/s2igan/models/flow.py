@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from s2igan.errors import UserError
 from s2igan.models.autoencoder import LATENT_SIDE
+from s2igan.settings import at_least
 
 FREQUENCIES, LARGEST_FREQUENCY = 32, 1000.0
 """Of the embedding of t."""
@@ -39,9 +40,10 @@ class FlowNetworkConfig:
     """Latent places along a side of a token; few tokens are what makes it fast."""
 
     def __post_init__(self) -> None:
+        at_least(self, 1, "width", "depth", "heads", "mlp_ratio", "patch")
         if self.width % self.heads:
             raise UserError(f"width {self.width} does not divide among {self.heads} heads; choose a multiple.")
-        if self.patch < 1 or LATENT_SIDE % self.patch:
+        if LATENT_SIDE % self.patch:
             raise UserError(f"patch {self.patch} does not divide the {LATENT_SIDE} latent places; choose 1, 2 or 4.")
 
 

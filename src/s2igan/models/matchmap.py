@@ -17,7 +17,9 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from s2igan.errors import UserError
 from s2igan.models.autoencoder import GROUPS, LATENT_SIDE
+from s2igan.settings import at_least
 
 FIRST_SCALE = 0.2
 """Factor on the similarities where training begins. With 2 the first steps make all words short, and it takes a hundred
@@ -39,6 +41,11 @@ class MatchmapConfig:
     """Channels of the network that reads the picture's latents."""
     sharpness: float = 8.0
     """Of the smooth maximum over the regions: log of the sum of exponentials, at this scale."""
+
+    def __post_init__(self) -> None:
+        at_least(self, 1, "window", "hop", "words", "hidden", "region_width", "sharpness")
+        if self.region_width % GROUPS:
+            raise UserError(f"region_width {self.region_width} must be a multiple of {GROUPS}.")
 
 
 class WordEncoder(nn.Module):

@@ -18,6 +18,7 @@ from s2igan.errors import UserError
 from s2igan.models.autoencoder import Autoencoder, AutoencoderConfig, PatchDiscriminator, reduced
 from s2igan.models.blocks import seeded
 from s2igan.models.perceptual import PerceptualFeatures
+from s2igan.settings import at_least, shares
 from s2igan.training.optimisation import Ema, adam, adamw, backward, frozen, optimiser_step
 from s2igan.training.trainer import TrainedState, TrainerConfig
 
@@ -38,6 +39,7 @@ class ReconstructionLoss:
     discriminator_learning_rate: float = 4e-4
 
     def __post_init__(self) -> None:
+        at_least(self, 0, "perceptual", "discriminator", "discriminator_learning_rate")
         if not 0 <= self.discriminator_from <= 1:
             raise UserError(f"discriminator_from {self.discriminator_from} is no share; choose a number from 0 to 1.")
 
@@ -60,6 +62,9 @@ class PictureTraining:
     """Crops keep to this share of the stored picture's margins around its middle."""
 
     def __post_init__(self) -> None:
+        at_least(self, 1, "batch_size")
+        at_least(self, 0, "learning_rate", "weight_decay", "warmup_steps", "noise")
+        shares(self, "ema_decay")
         if not 0 <= self.reach <= 1:
             raise UserError(f"reach {self.reach} is no share; choose a number from 0 to 1.")
 
@@ -71,6 +76,10 @@ class AutoencoderTraining(PictureTraining):
     network: AutoencoderConfig = field(default_factory=AutoencoderConfig)
     latent: float = 8e-4
     """Weight of the latents' mean square."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        at_least(self, 0, "latent")
 
 
 @dataclass

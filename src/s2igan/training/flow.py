@@ -20,6 +20,7 @@ from s2igan.models.autoencoder import LATENT_SIDE
 from s2igan.models.blocks import seeded
 from s2igan.models.flow import FlowNetwork, FlowNetworkConfig
 from s2igan.models.matchmap import RegionEncoder
+from s2igan.settings import at_least, shares
 from s2igan.training.optimisation import Ema, adamw, backward, optimiser_step
 from s2igan.training.trainer import TrainedState, TrainerConfig
 
@@ -60,8 +61,10 @@ class FlowTraining:
     """In use: how much denser the times are near the noise; 1 spaces them evenly."""
 
     def __post_init__(self) -> None:
-        if self.steps < 1 or self.views < 1:
-            raise UserError(f"steps {self.steps} and views {self.views} must be 1 or more.")
+        at_least(self, 1, "batch_size", "views", "steps")
+        at_least(self, 0, "learning_rate", "weight_decay", "warmup_steps", "time_deviation")
+        at_least(self, 0, "alignment", "alignment_block", "guidance", "shift")
+        shares(self, "betas", "condition_dropout", "ema_decay")
         if self.alignment and not 0 <= self.alignment_block < self.network.depth:
             raise UserError(
                 f"alignment_block {self.alignment_block} is none of the network's {self.network.depth} blocks; count "

@@ -8,7 +8,7 @@ from __future__ import annotations
 import copy
 from abc import abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -97,11 +97,8 @@ class PictureStage(Stage):
         seed: int,
         device: torch.device,
     ) -> None:
-        self.train, self.seed, self.device, self.samples = train, seed, device, samples
-        self.shown = train if validation is None else validation
-        self.images_per_step = config.batch_size
-        self.steps_per_epoch = train.steps_per_epoch(config.batch_size)
-        self.config = replace(config, trainer=config.trainer.in_steps(self.steps_per_epoch))
+        super().__init__(config, train, seed=seed, device=device)
+        self.shown, self.samples = train if validation is None else validation, samples
         self.reader = PictureReader(self.name, self.config, latent_shape, train, seed, share(config.batch_size))
         self.progress = 0.0
 
@@ -306,11 +303,9 @@ class MatchmapStage(Stage):
         cache: Path,
         console: Console,
     ) -> None:
-        self.train, self.validation, self.seed, self.device = train, validation, seed, device
-        self.autoencoder, self.speech = autoencoder, speech
-        self.images_per_step = config.batch_size
-        self.steps_per_epoch = train.steps_per_epoch(config.batch_size)
-        self.config = config = replace(config, trainer=config.trainer.in_steps(self.steps_per_epoch))
+        super().__init__(config, train, seed=seed, device=device)
+        self.validation, self.autoencoder, self.speech = validation, autoencoder, speech
+        config = self.config
         channels = autoencoder.config.latent_channels
         self.state = matchmap.make_state(config, speech.config.embedding, channels, seed=seed, device=device)
         given: dict[str, Any] = {"cache": cache, "console": console}
@@ -411,12 +406,10 @@ class FlowStage(Stage):
         cache: Path,
         console: Console,
     ) -> None:
-        self.train, self.seed, self.device, self.samples = train, seed, device, samples
-        self.shown = train if validation is None else validation
+        super().__init__(config, train, seed=seed, device=device)
+        self.shown, self.samples = train if validation is None else validation, samples
         self.speech, self.autoencoder, self.words = speech, autoencoder, matched.words
-        self.images_per_step = config.batch_size
-        self.steps_per_epoch = train.steps_per_epoch(config.batch_size)
-        self.config = config = replace(config, trainer=config.trainer.in_steps(self.steps_per_epoch))
+        config = self.config
         channels = autoencoder.config.latent_channels
         self.state = flow.make_state(config, channels, matched.regions, seed=seed, device=device)
         given: dict[str, Any] = {"cache": cache, "console": console}

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from s2igan.models.blocks import seeded
 from s2igan.models.matchmap import Matchmap, MatchmapConfig
+from s2igan.settings import at_least
 from s2igan.training.optimisation import adamw, backward, optimiser_step
 from s2igan.training.trainer import TrainedState, TrainerConfig
 
@@ -31,6 +32,10 @@ class MatchmapTraining:
     learning_rate: float = 2e-3
     weight_decay: float = 0.02
     warmup_steps: int = 60
+
+    def __post_init__(self) -> None:
+        at_least(self, 1, "batch_size")
+        at_least(self, 0, "learning_rate", "weight_decay", "warmup_steps")
 
 
 @dataclass
