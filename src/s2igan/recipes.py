@@ -24,7 +24,6 @@ from s2igan.training.recipe import LatentFlow, Recipe, TrainingSet
 
 if TYPE_CHECKING:
     from s2igan.training.rdg import RDGConfig
-    from s2igan.training.sen import SENConfig
 
 BIRDS, FLOWERS = TrainingSet(images=1920, classes=120), TrainingSet(images=768, classes=48)
 METHODS_ON = "birds-rdg"
@@ -66,6 +65,7 @@ def birds(size: int = 256) -> Recipe:
     from s2igan.training.decoder import DecoderTraining
     from s2igan.training.flow import FlowTraining
     from s2igan.training.matchmap import MatchmapTraining
+    from s2igan.training.small_sen import small_sen
     from s2igan.training.trainer import TrainerConfig
 
     def trainer(steps: int, evaluate_every: int) -> TrainerConfig:
@@ -80,7 +80,7 @@ def birds(size: int = 256) -> Recipe:
         flow if small else replace(flow, time_mean=-1.6, shift=4.0, views=8),
         None if small else DecoderTraining(trainer(2500, 500)),
     )
-    return Recipe("birds", _small_sen(size), latent_flow=latent_flow, training_set=BIRDS)
+    return Recipe("birds", small_sen(size), latent_flow=latent_flow, training_set=BIRDS)
 
 
 def flowers() -> Recipe:
@@ -123,9 +123,10 @@ def birds_rdg() -> Recipe:
     from s2igan.models.generator import GeneratorConfig
     from s2igan.training.beyond import Beyond, ConditionStart, InUse, NoisePenalty, Translation, WarmStart
     from s2igan.training.rdg import RDGConfig
+    from s2igan.training.small_sen import small_sen
     from s2igan.training.trainer import TrainerConfig
 
-    sen = _small_sen(64)
+    sen = small_sen(64)
     rdg = RDGConfig(
         trainer=TrainerConfig(steps=1124, evaluate_every=250, precision="auto"),
         generator=GeneratorConfig(
@@ -147,47 +148,6 @@ def birds_rdg() -> Recipe:
         InUse(calibrate_batch_norm=True),
     )
     return Recipe("birds-rdg", sen, rdg, beyond=beyond, training_set=BIRDS)
-
-
-def _small_sen(size: int) -> SENConfig:
-    """Stage 1 of the built-in sets: batches of utterances of similar length, distorted speech, image features that are
-    encoded once, of pictures reduced to 64 px, and keep where a colour is."""
-    from s2igan.models.image_encoder import ImageEncoderConfig
-    from s2igan.models.speech_encoder import SpeechEncoderConfig
-    from s2igan.training.augment import SpeechAugment
-    from s2igan.training.sen import SENConfig
-    from s2igan.training.trainer import TrainerConfig
-
-    speech = SpeechEncoderConfig(
-        conv_channels=(64, 128),
-        conv_stride=3,
-        conv_activation="relu",
-        hidden=128,
-        attention_hidden=64,
-        normalize_pooled=True,
-    )
-    image = ImageEncoderConfig(
-        backbone="efficientnet_lite0",
-        input_size=64,
-        pooling="pyramid",
-        feature_dropout=0.3,
-        embedding=speech.embedding,
-    )
-    return SENConfig(
-        trainer=TrainerConfig(steps=1200, evaluate_every=100),
-        speech=speech,
-        image=image,
-        image_size=size,
-        batch_size=64,
-        learning_rate=3e-3,
-        betas=(0.9, 0.999),
-        weight_decay=0.0,
-        schedule="cosine",
-        warmup_steps=20,
-        length_window=9,
-        image_views=4,
-        augment=SpeechAugment(strength=1.0),
-    )
 
 
 def cub() -> Recipe:

@@ -79,7 +79,14 @@ def test_a_patch_sees_only_what_is_near():
     assert not change[:8, :8].any()
 
 
-@pytest.mark.parametrize("wrong", [{"size": 100}, {"size": 32}, {"widths": (8, 8, 8)}])
-def test_sizes_that_are_not_made(wrong):
-    with pytest.raises(UserError, match=r"multiple|four|64 or more"):
+@pytest.mark.parametrize(
+    ("wrong", "sentence"),
+    [
+        ({"size": 100}, "choose a multiple of 64"),
+        ({"size": 32}, "size 32 must be 64 or more"),
+        ({"widths": (8, 8, 8)}, "must be four"),
+    ],
+)
+def test_sizes_that_are_not_made(wrong, sentence):
+    with pytest.raises(UserError, match=sentence):
         AutoencoderConfig(**wrong)

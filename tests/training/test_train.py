@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from s2igan.audio import load_audio, log_mel
-from s2igan.checkpoint import load_model
+from s2igan.checkpoint import load_latest, load_model
 from s2igan.errors import UserError
 from s2igan.evaluation.evaluate import evaluate
 from s2igan.models.li2020 import CnnLstmConfig
@@ -86,6 +86,19 @@ def test_every_method_trains_one_step_of_each_stage(method, base, store, tmp_pat
     else:
         (image,) = model(store.corpus_root / RECORDING, samples=1)
         assert image.size == (32, 32)
+
+
+def test_the_average_begins_where_the_warm_start_ends(store, tmp_path):
+    """At a learning rate of nothing the exported generator is the one that the warm start left."""
+    recipe = shrunk(resolve("birds-rdg"))
+    still = replace(recipe, rdg=replace(recipe.rdg, learning_rate=0.0, ema_decay=0.999))
+    run = train(still, store, tmp_path / "run")
+    left = load_latest(run / "checkpoints" / "warm_start")[1]["stage"]["generator"]
+    exported = {name.removeprefix("generator."): value for name, value in weights(run / "model", "generator.").items()}
+    kernels = [name for name in left if left[name].dim() == 4]
+    assert kernels
+    for name in kernels:
+        torch.testing.assert_close(exported[name], left[name], msg=name)
 
 
 @pytest.mark.parametrize("base", [name for name in BASES if name != "cub" and BASES[name]().rdg is not None])

@@ -20,12 +20,10 @@ from s2igan.evaluation.extractors import Embedding
 from s2igan.files import cache_folder
 from s2igan.models.encoders import Encoder
 from s2igan.models.generator import GeneratorConfig
-from s2igan.models.image_encoder import ImageEncoderConfig
-from s2igan.models.speech_encoder import SpeechEncoderConfig
-from s2igan.training.augment import SpeechAugment
 from s2igan.training.rdg import RDGConfig
 from s2igan.training.recipe import Recipe
 from s2igan.training.sen import SENConfig
+from s2igan.training.small_sen import small_sen
 from s2igan.training.train import SEN_FOLDER, load_sen, train_run
 from s2igan.training.trainer import TrainerConfig
 
@@ -39,32 +37,7 @@ SIDE = 128
 
 def settings(image_size: int) -> SENConfig:
     """Their training on a store of pictures of a size."""
-    speech = SpeechEncoderConfig(
-        conv_channels=(64, 128),
-        conv_stride=3,
-        conv_activation="relu",
-        hidden=128,
-        attention_hidden=64,
-        normalize_pooled=True,
-    )
-    image = ImageEncoderConfig(
-        "efficientnet_lite2", SIDE, embedding=speech.embedding, pooling="pyramid", feature_dropout=0.3
-    )
-    return SENConfig(
-        trainer=TrainerConfig(steps=1200, evaluate_every=100),
-        speech=speech,
-        image=image,
-        image_size=image_size,
-        batch_size=64,
-        learning_rate=3e-3,
-        betas=(0.9, 0.999),
-        weight_decay=0.0,
-        schedule="cosine",
-        warmup_steps=20,
-        length_window=9,
-        image_views=4,
-        augment=SpeechAugment(strength=1.0),
-    )
+    return small_sen(image_size, "efficientnet_lite2", input_size=SIDE)
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from s2igan.errors import UserError
 from s2igan.models.autoencoder import LATENT_SIDE
 from s2igan.settings import at_least
 
@@ -45,6 +46,8 @@ class MatchmapConfig:
 
     def __post_init__(self) -> None:
         at_least(self, 1, "window", "hop", "words", "hidden", "region_width", "sharpness")
+        if self.region_width % GROUPS:
+            raise UserError(f"region_width {self.region_width} must be a multiple of {GROUPS}.")
 
 
 class WordEncoder(nn.Module):

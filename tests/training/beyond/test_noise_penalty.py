@@ -33,7 +33,10 @@ def test_it_is_due_in_one_of_so_many_steps():
     assert not NoisePenalty(every=3).due(0)
 
 
-@pytest.mark.parametrize("settings", [{"every": 0}, {"deviation": 0.0}])
-def test_settings_that_divide_by_zero_are_refused(settings):
-    with pytest.raises(UserError, match="must be 1 or more, and deviation"):
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [({"every": 0}, "every 0 must be 1 or more"), ({"deviation": 0.0}, "deviation 0 would divide by nothing")],
+)
+def test_settings_that_divide_by_zero_are_refused(settings, sentence):
+    with pytest.raises(UserError, match=sentence):
         NoisePenalty(**settings)

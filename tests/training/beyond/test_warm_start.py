@@ -71,6 +71,14 @@ def test_the_losses_are_those_of_a_conditional_variational_autoencoder():
     torch.testing.assert_close(losses["perceptual"], perceptual_distance(*features))
 
 
+def test_what_each_loss_weighs_and_its_sign(monkeypatch):
+    given, original = [], warm_start.backward
+    monkeypatch.setattr(warm_start, "backward", lambda loss: given.append(loss.detach()) or original(loss))
+    losses = warm_start.step(made(), batch(), replace(CONFIG, perceptual=0.3, kl_z=0.2, kl_c=0.07))
+    expected = losses["l1"] + 0.3 * losses["perceptual"] + 0.2 * losses["kl_z"] + 0.07 * losses["kl_c"]
+    torch.testing.assert_close(given, [expected])
+
+
 def test_a_gradient_reaches_every_weight_of_generator_and_encoder():
     state = made()
     before = [p.detach().clone() for network in (state.generator, state.encoder) for p in network.parameters()]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -75,12 +75,10 @@ class WarmStartStage(Stage):
     name = "warm_start"
 
     def __init__(self, config: WarmStart, stage: RDGStage, *, pretrained: bool = True) -> None:
-        self.train, self.seed, self.device, self.samples = stage.train, stage.seed, stage.device, stage.samples
+        super().__init__(config, stage.train, seed=stage.seed, device=stage.device)
         self.shown = stage.train if stage.validation is None else stage.validation
-        self.speech = stage.speech
-        self.images_per_step = config.batch_size
-        self.steps_per_epoch = self.train.steps_per_epoch(config.batch_size)
-        self.config = config = replace(config, trainer=config.trainer.in_steps(self.steps_per_epoch))
+        self.samples, self.speech = stage.samples, stage.speech
+        config = self.config
         given: dict[str, Any] = {"seed": self.seed, "device": self.device, "pretrained": pretrained}
         self.state = warm_start.make_state(config, stage.state.generator, **given)
         synchronise_batch_norms(self.state.encoder, self.device)
