@@ -91,4 +91,4 @@ gpu:
 # Each part leaves a mark when it is finished, so that a second `make demo` goes on where the first one stopped.
 demo: $(INSTALLED)
 	@$(BIN)/s2igan show $(DEMO_PAGE)
-	@$(BIN)/s2igan run birds --recipe demo --out $(DEMO_RUN)
+	@$(BIN)/s2igan run birds --recipe demo --captions 3 --out $(DEMO_RUN)

@@ -99,13 +99,21 @@ def test_birds_are_prepared_at_the_size_of_the_recipe(tmp_path, monkeypatch):
     class EnoughError(Exception):
         pass
 
-    def prepare(drawn, out, classes, *, size, seed, jobs):
+    asked = []
+
+    def prepare(drawn, out, classes, *, captions, size, seed, jobs):
         assert (drawn.name, out, classes, size, seed, jobs) == ("birds", tmp_path / "run/data", 250, 32, 3, 2)
+        asked.append(captions)
         raise EnoughError
 
     monkeypatch.setattr("s2igan.corpora.builtin.drawn.prepare", prepare)
     with pytest.raises(EnoughError):
         run_corpus("birds", None, tmp_path / "run", recipe=tiny_recipe(), seed=3, jobs=2)
+    with pytest.raises(EnoughError):
+        run_corpus("birds", None, tmp_path / "run", recipe=tiny_recipe(), seed=3, jobs=2, captions=2)
+    assert asked == [6, 2]
+    with pytest.raises(UserError, match=r"--captions 2: is for birds and flowers; leave it out"):
+        run_corpus("folder", tmp_path, tmp_path / "own", recipe=tiny_recipe(), captions=2)
 
 
 def test_helpers_look_at_the_store(store):

@@ -287,6 +287,7 @@ def run(
     init_from: Path | None = None,
     init_parts: InitParts = ("all",),
     pretrained: Pretrained = None,
+    captions: Annotated[int | None, _whole(1, MAX_SEED)] = None,
     seed: Seed = 0,
     max_captions: Count = 1000,
     jobs: Jobs = None,
@@ -307,6 +308,7 @@ def run(
         base: for a method such as no-dense, the recipe that it changes; birds-rdg unless given
         init_from: a run or an exported model of the same sizes to begin from, in place of random weights
         init_parts: what to take of it: speech (stage 1), autoencoder, or all that the recipe has
+        captions: spoken descriptions of each picture of birds or flowers; 6 unless given
         seed: of splits, training and evaluation
         max_captions: descriptions that images are drawn for in the evaluation, chosen at random
         jobs: processes of the preparation; one per core unless given
@@ -323,6 +325,7 @@ def run(
         init_from=init_from,
         init_parts=init_parts,
         autoencoder=pretrained,
+        captions=captions,
         seed=seed,
         device=device,
         jobs=jobs,

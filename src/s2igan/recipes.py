@@ -45,6 +45,7 @@ def demo() -> Recipe:
             replace(
                 flow.flow,
                 trainer=replace(flow.flow.trainer, steps=3000),
+                views=4,
                 network=replace(
                     flow.flow.network, width=192, depth=4, heads=3, outer_width=96, outer_depth=1, outer_heads=3
                 ),

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from s2igan.corpora.prepare.options import PrepareOptions
-from s2igan.corpora.registry import BUILT_IN, PUBLISHED, drawn_set
+from s2igan.corpora.registry import BUILT_IN, CAPTIONS, PUBLISHED, drawn_set
 from s2igan.devices import choose_device
 from s2igan.errors import UserError
 from s2igan.files import atomic_write_json
@@ -36,6 +36,7 @@ def run_corpus(
     init_from: str | Path | None = None,
     init_parts: Sequence[Part] = ("all",),
     autoencoder: str | Path | None = None,
+    captions: int | None = None,
     seed: int = 0,
     device: str | None = None,
     jobs: int | None = None,
@@ -53,6 +54,7 @@ def run_corpus(
         init_from: a run or an exported model whose weights training begins with.
         init_parts: what to take of it.
         autoencoder: as of `train_run`.
+        captions: spoken descriptions of each picture of a built-in corpus; `registry.CAPTIONS` unless given.
         seed: of the splits, of training and of evaluation.
         device: where to compute; a GPU if there is one.
         jobs: processes of the preparation.
@@ -94,6 +96,8 @@ def run_corpus(
         if corpus not in BUILT_IN:
             from s2igan.corpora.prepare.corpus import prepare_corpus
 
+            if captions is not None:
+                raise UserError(f"--captions {captions}: is for {' and '.join(BUILT_IN)}; leave it out.")
             if source is None:
                 raise UserError(f"{corpus}: needs a --source, the folder or archive that the corpus is in.")
             prepare_corpus(corpus, source, data, options, size=size, seed=seed, jobs=jobs, say=say)
@@ -104,7 +108,10 @@ def run_corpus(
             raise UserError(f"{corpus}: is built in and has no source; leave --source out, or name another corpus.")
         if changed := [name for name, value in vars(options).items() if value != getattr(PrepareOptions(), name)]:
             raise UserError(f"{corpus}: is made here and knows no --{changed[0].replace('_', '-')}; leave it out.")
-        drawn.prepare(drawn_set(corpus), data, BUILT_IN[corpus].classes, size=size, seed=seed, jobs=jobs)
+        spoken = CAPTIONS if captions is None else captions
+        drawn.prepare(
+            drawn_set(corpus), data, BUILT_IN[corpus].classes, captions=spoken, size=size, seed=seed, jobs=jobs
+        )
 
     def train() -> None:
         from s2igan.training.expectation import Expectation
@@ -138,6 +145,8 @@ def run_corpus(
 
     asked = json.loads(json.dumps(asdict(options)))  # lists for tuples, as in the mark
     asked |= {"corpus": corpus, "source": None if source is None else str(Path(source).resolve()), "size": size}
+    if captions is not None:
+        asked["captions"] = captions
     part(f"Part 1 of 4: preparing {corpus}", ".prepared.json", prepare, seed=seed, **asked)
     trained: dict[str, Any] = {"seed": seed, "recipe": resolved.name}
     if initial is not None:
