@@ -74,11 +74,11 @@ def birds(size: int = 256) -> Recipe:
 
     small = size == 64
     widths = (24, 48, 96, 128) if small else (64, 128, 192, 256)
-    flow = FlowTraining(trainer(34000, 2000))
+    flow = FlowTraining(trainer(20000, 2000))
     latent_flow = LatentFlow(
         AutoencoderTraining(trainer(2500, 500), network=AutoencoderConfig(size, widths=widths)),
         MatchmapTraining(trainer(700, 100)),
-        flow if small else replace(flow, time_mean=-1.6, shift=4.0, views=8),
+        flow if small else replace(flow, time_mean=-1.6, shift=4.0, views=8, guidance=6.0),
         None if small else DecoderTraining(trainer(2500, 500)),
     )
     return Recipe("birds", small_sen(size), latent_flow=latent_flow, training_set=BIRDS)
