@@ -261,6 +261,18 @@ def test_shipped_models_are_found_by_name_before_the_hub_is_asked(tmp_path, monk
         SpeechToImage.from_pretrained("sparrows")
 
 
+def test_a_folder_of_pictures_does_not_hide_the_shipped_model_of_its_name(tmp_path, monkeypatch):
+    """As `generate --model finches --out finches` leaves one."""
+    monkeypatch.setattr(exported, "SHIPPED", tmp_path / "shipped")
+    export_rdg(tmp_path / "shipped" / "finches")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "finches").mkdir()
+    assert SpeechToImage.from_pretrained("finches").scales == (8, 16)
+    (tmp_path / "finches" / "config.json").write_text("{}")  # of a run of one's own
+    with pytest.raises(UserError, match="training has not finished"):
+        SpeechToImage.from_pretrained("finches")
+
+
 def test_samples_seeds_and_recordings_all_matter(model, sounds):
     a = pixels(model(sounds / "a.wav", samples=2, seed=1)).astype(int)
     assert np.abs(a[0] - a[1]).mean() > 1

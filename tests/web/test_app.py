@@ -37,6 +37,9 @@ def wav(seconds=1.0, seed=0):
     return content.getvalue()
 
 
+LONG = base64.b64encode(wav(11)).decode()
+
+
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
     return SpeechToImage.load(export_rdg(tmp_path_factory.mktemp("model")))
@@ -44,7 +47,7 @@ def model(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def server(model):
-    return Server(model, "finches", limits=Limits(megabytes=1, samples=3, steps=4), examples=EXAMPLES)
+    return Server(model, "finches", limits=Limits(seconds=10, megabytes=1, samples=3, steps=4), examples=EXAMPLES)
 
 
 @pytest.fixture
@@ -107,6 +110,7 @@ def test_the_way_between_two_recordings(client, model):
         ("draw", wav(0.001), 400, "too short"),
         ("draw", wav(0.04), 400, "too short"),
         ("draw", bytes(1_000_001), 413, "more than 1 MB"),
+        ("draw", wav(11), 400, "the recording: too long, 11.0 s where at most 10 s"),
         ("draw?samples=4", wav(), 400, "samples = 4 is more than this server draws at once; choose 3 or fewer"),
         ("draw?samples=0", wav(), 400, "samples = 0"),
         ("draw?samples=two", wav(), 400, "samples = two is no whole number"),
@@ -121,6 +125,7 @@ def test_the_way_between_two_recordings(client, model):
         ("interpolate", b"[1, 2]", 400, "Send JSON"),
         ("interpolate", json.dumps({"first": "###", "last": ""}).encode(), 400, "Send JSON"),
         ("interpolate", json.dumps({"first": "UklG", "last": "UklG"}).encode(), 400, "the recording"),
+        ("interpolate", json.dumps({"first": LONG, "last": LONG}).encode(), 400, "too long, 11.0 s"),
     ],
 )
 def test_what_cannot_be_drawn_gets_a_sentence(client, path, content, status, sentence):
@@ -212,7 +217,7 @@ def test_the_facts_are_what_programs_need(client):
     facts = client.get("/api").json()
     assert facts["resolutions"] == [8, 16]
     assert facts["limits"]["samples"] == 3
-    assert facts["limits"]["seconds"] == 600
+    assert facts["limits"]["seconds"] == 10
     assert facts["model"] == "finches"
 
 

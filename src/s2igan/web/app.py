@@ -30,7 +30,6 @@ from s2igan import __version__
 from s2igan.errors import UserError
 from s2igan.finding import Finder
 from s2igan.pipeline import SpeechToImage
-from s2igan.sound_containers import MAX_SECONDS
 from s2igan.web import drawing
 from s2igan.web.limits import Limits, Rate
 
@@ -72,7 +71,7 @@ class Server:
             "method": self.model.method,
             "resolutions": list(self.model.scales),
             "corpus": self.finder is not None,
-            "limits": {**asdict(self.limits), "seconds": MAX_SECONDS},
+            "limits": asdict(self.limits),
             "examples": self.example_list,
         }
 
@@ -134,7 +133,9 @@ def make_app(server: Server, *, hosts: tuple[str, ...] = LOOPBACK, frames: str =
         content = await _body(request, limits.max_bytes, limits)
         if not content:
             raise RefusedError(400, "No recording came with the request; send the bytes of a sound file as its body.")
-        return await draw_in_turn(partial(drawing.draw, server.model, server.finder, content, samples, seed, **options))
+        most = limits.seconds
+        task = partial(drawing.draw, server.model, server.finder, content, samples, seed, max_seconds=most, **options)
+        return await draw_in_turn(task)
 
     async def interpolate(request: Request) -> dict[str, Any]:
         counts = _options(request.query_params, steps=int, seed=int)
@@ -142,7 +143,8 @@ def make_app(server: Server, *, hosts: tuple[str, ...] = LOOPBACK, frames: str =
         _at_most("steps", steps, limits.steps)
         body = await _body(request, 3 * limits.max_bytes, limits)  # base64 takes four bytes for three
         first, last = _two_recordings(body)
-        return await draw_in_turn(partial(drawing.interpolate, server.model, first, last, steps, seed))
+        task = partial(drawing.interpolate, server.model, first, last, steps, seed, max_seconds=limits.seconds)
+        return await draw_in_turn(task)
 
     async def facts(_: Request) -> Response:
         return JSONResponse(server.facts)
