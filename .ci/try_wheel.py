@@ -17,7 +17,7 @@ from pathlib import Path
 from urllib.request import Request, urlopen
 
 ROOT = Path(__file__).parents[1]
-RECORDING = ROOT / "src" / "s2igan" / "web" / "examples" / "red-belly-black-wings.mp3"
+RECORDING = min((ROOT / "src" / "s2igan" / "web" / "examples").glob("*.mp3"))
 PROGRAM = """
 import sys, s2igan
 from s2igan import SpeechToImage

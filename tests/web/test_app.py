@@ -20,9 +20,8 @@ from s2igan import SpeechToImage, cli
 from s2igan.audio import SAMPLE_RATE
 from s2igan.errors import UserError
 from s2igan.models import exported
-from s2igan.report.show import SENTENCES
 from s2igan.web import app as web
-from s2igan.web.app import EXAMPLES, Server, make_app
+from s2igan.web.app import EXAMPLES, Server, make_app, read_examples
 from s2igan.web.drawing import envelope, spectrogram_picture
 from s2igan.web.limits import Limits
 from s2igan.web.serve import is_loopback, serve
@@ -229,7 +228,34 @@ def test_examples_are_sound_and_said_as_written(client, server):
         assert 1 < len(samples) / rate < 8
         voices.add(example["voice"])
     assert len(voices) >= 4
-    assert {example["sentence"] for example in server.example_list} & set(SENTENCES["birds"])
+
+
+def test_the_page_says_where_its_examples_come_from(client, server):
+    assert "Drawn by lot from descriptions" in server.about_examples
+    assert server.about_examples in client.get("/").text
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["", "[]", "{}", '{"recordings": [{"file": "a.wav"}]}', '{"recordings": 3}', '{"recordings": [1]}'],
+)
+def test_examples_that_cannot_be_read_are_refused(tmp_path, content):
+    (tmp_path / "examples.json").write_text(content)
+    with pytest.raises(UserError, match=r"examples\.json: cannot be read"):
+        read_examples(tmp_path)
+
+
+def test_an_example_that_is_not_there_or_elsewhere(tmp_path):
+    (tmp_path / "secret.wav").write_bytes(wav())
+    folder = tmp_path / "shown"
+    folder.mkdir()
+    for name in ("gone.wav", "../secret.wav"):
+        listed = {"recordings": [{"file": name, "sentence": "a boat", "voice": "Ana"}]}
+        (folder / "examples.json").write_text(json.dumps(listed))
+        with pytest.raises(UserError, match="there is no recording"):
+            read_examples(folder)
+    with pytest.raises(UserError, match=r"examples\.json: cannot be read"):
+        read_examples(tmp_path)
 
 
 def test_nearest_pictures_of_a_corpus(store, tmp_path, model):
