@@ -576,18 +576,24 @@ def find_model(path: str | os.PathLike[str]) -> Path:
     )
 
 
-def waveform(audio: Audio, max_seconds: float = MAX_SECONDS) -> Float[np.ndarray, " samples"]:
+def waveform(audio: Audio | Any, max_seconds: float = MAX_SECONDS) -> Float[np.ndarray, " samples"]:
     """Mono float32 at 22,050 Hz from a sound file, its content, or an array and its rate (integers are scaled by their
     range).
 
     Raises:
-        UserError: as `audio.load_audio` and `audio.check_waveform` do.
+        UserError: as `audio.load_audio` and `audio.check_waveform` do, or it is none of these.
     """
     if isinstance(audio, str | os.PathLike):
         return load_audio(Path(audio), max_seconds=max_seconds)
-    if not isinstance(audio, tuple):
-        return _decoded(audio if isinstance(audio, bytes) else audio.read(), max_seconds)
-    samples, rate = audio
+    given = audio.read() if isinstance(audio, OpenFile) else audio
+    if isinstance(given, bytes | bytearray | memoryview):
+        return _decoded(bytes(given), max_seconds)
+    if not isinstance(given, tuple) or len(given) != 2:
+        raise UserError(
+            f"{type(given).__name__}: is no recording; give a path, bytes, a file opened for reading bytes, (samples, "
+            "rate) with the rate in Hz, or a list of these."
+        )
+    samples, rate = given
     if isinstance(rate, np.ndarray) and rate.ndim:
         raise UserError("the array comes second, after its sample rate: give (samples, rate) with the rate in Hz.")
     return of_array(np.asarray(samples), float(rate), "the array", max_seconds)

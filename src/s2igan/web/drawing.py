@@ -72,8 +72,8 @@ def interpolate(
     model: SpeechToImage, first: bytes, last: bytes, steps: int, seed: int, *, max_seconds: float
 ) -> dict[str, Any]:
     """Pictures that lead from one recording to another; UserError as for `draw`."""
-    ends = [(waveform(content, max_seconds), SAMPLE_RATE) for content in (first, last)]
-    return {"seed": seed, "images": [picture_uri(image) for image in model.interpolate(*ends, steps, seed)]}
+    start, end = ((waveform(content, max_seconds), SAMPLE_RATE) for content in (first, last))
+    return {"seed": seed, "images": [picture_uri(image) for image in model.interpolate(start, end, steps, seed)]}
 
 
 def picture_uri(image: Image.Image, kind: str = "png") -> str:

@@ -45,7 +45,10 @@ def serve(
 
     loaded = SpeechToImage.load(model, device)
     loaded.check_hears()
-    finder = None if data is None else Finder.load(model, data, device=device)
+    finder = None
+    if data is not None:
+        finder = Finder.load(model, data, device=device)
+        finder.prepare()
     limits = Limits() if per_minute is None else replace(Limits(), per_minute=per_minute)
     if examples is None and loaded.exported is not None and "birds" in loaded.exported.recipe:
         examples = EXAMPLES
