@@ -1,4 +1,4 @@
-"""The page under load, on loopback: many users at once, malformed uploads, and whether memory stays flat.
+"""The page under load, on loopback: many users at once, malformed uploads, and whether memory stays flat afterwards.
 
     python benchmarks/page.py --model birds --users 8 --requests 200 --malformed 100 --long 500
 
@@ -9,17 +9,22 @@ and time.
 from __future__ import annotations
 
 import argparse
+import io
 import json
+import os
 import re
 import subprocess
 import sys
 import time
+import zlib
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
 import numpy as np
+import soundfile
+from PIL import Image
 
 import s2igan
 
@@ -38,11 +43,41 @@ def ask(address: str, content: bytes, seed: int) -> tuple[int, dict, float]:
         return error.code, json.load(error), time.monotonic() - started
 
 
-def malformed(recordings: list[bytes], number: int) -> bytes:
-    """A recording with bytes of its beginning changed, cut somewhere, or noise alone."""
+def wav(samples: np.ndarray, rate: int = 22_050, subtype: str = "PCM_16") -> bytes:
+    """The content of a wav."""
+    content = io.BytesIO()
+    soundfile.write(content, samples, rate, format="WAV", subtype=subtype)
+    return content.getvalue()
+
+
+def malformed(number: int) -> bytes:
+    """No recording: noise, other files, wavs and flacs with impossible headers or cut in them, and sound of nothing."""
     rng = np.random.default_rng(number)
-    if number % 4 == 0:
-        return rng.bytes(int(rng.integers(1, 50_000)))
+    said = 0.3 * rng.standard_normal(22_050)
+    whole, flac, picture = wav(said), io.BytesIO(), io.BytesIO()
+    soundfile.write(flac, said, 22_050, format="FLAC")
+    Image.fromarray(rng.integers(256, size=(32, 32, 3), dtype=np.uint8)).save(picture, "PNG")
+    at = int(rng.integers(5, 40))
+    kinds = [
+        rng.bytes(int(rng.integers(1, 50_000))),
+        b"",
+        json.dumps({"audio": "a bird with a red belly", "number": number}).encode(),
+        picture.getvalue(),
+        zlib.compress(whole),
+        whole[:at],
+        whole[:22] + bytes(2) + whole[24:],  # no channels
+        whole[:24] + bytes(4) + whole[28:],  # no rate
+        flac.getvalue()[:at],
+        wav(np.zeros(22_050)),
+        wav(np.full(22_050, np.nan), subtype="FLOAT"),
+        wav(said[:20]),
+    ]
+    return kinds[number % len(kinds)]
+
+
+def damaged(recordings: list[bytes], number: int) -> bytes:
+    """A recording with bytes of its beginning changed, cut somewhere."""
+    rng = np.random.default_rng(number)
     broken = bytearray(recordings[number % len(recordings)])
     for at in rng.integers(0, 300, 30):
         broken[at] = rng.integers(256)
@@ -54,6 +89,12 @@ def memory_mb(pid: int) -> float:
     kilobytes = re.search(r"VmRSS:\s+(\d+)", Path(f"/proc/{pid}/status").read_text())
     assert kilobytes is not None
     return round(int(kilobytes[1]) / 1024, 1)
+
+
+def is_sentence(answer: tuple[int, dict, float]) -> bool:
+    """Whether a request was refused as its sender's fault, in words alone."""
+    status, content, _ = answer
+    return 400 <= status < 500 and list(content) == ["error"]
 
 
 def main() -> None:
@@ -81,9 +122,10 @@ def main() -> None:
             with ThreadPoolExecutor(options.users) as users:
                 answers = list(users.map(one, range(options.requests)))
             seconds = [took for _, _, took in answers]
-            refused = [ask(address, malformed(recordings, number), 1) for number in range(options.malformed)]
+            refused = [ask(address, malformed(number), 1) for number in range(options.malformed)]
+            hurt = [ask(address, damaged(recordings, number), 1) for number in range(options.malformed)]
             alive = ask(address, recordings[0], 1)[0] == 200
-            memory = []
+            memory = [memory_mb(server.pid)]
             for number in range(options.long):
                 one(number)
                 if number % 50 == 49:
@@ -92,18 +134,20 @@ def main() -> None:
             server.terminate()
     record = {
         "model": options.model,
+        "threads": os.environ.get("OMP_NUM_THREADS"),
+        "other_load": round(os.getloadavg()[0], 1),
         "users": options.users,
         "requests": options.requests,
         "failed": sum(status != 200 for status, _, _ in answers),
         "seconds_median": round(float(np.median(seconds)), 3),
         "seconds_p95": round(float(np.percentile(seconds, 95)), 3),
         "malformed": options.malformed,
-        "malformed_drawn": sum(status == 200 for status, _, _ in refused),
-        "malformed_refused_with_a_sentence": sum(
-            400 <= status < 500 and list(answer) == ["error"] for status, answer, _ in refused
-        ),
+        "malformed_refused_with_a_sentence": sum(map(is_sentence, refused)),
+        "damaged_drawn": sum(status == 200 for status, _, _ in hurt),
+        "damaged_refused_with_a_sentence": sum(map(is_sentence, hurt)),
         "alive_afterwards": alive,
         "memory_mb_every_50_requests": memory,
+        "memory_growth_percent": round(100 * (memory[-1] / memory[0] - 1), 1),
     }
     print(json.dumps(record))
 

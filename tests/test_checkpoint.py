@@ -1,9 +1,12 @@
 """Checkpoints: what is loaded is what was saved, to the bit, or an error that names the file."""
 
 import errno
+import hashlib
+import json
 import logging
 import math
 import os
+import pickle
 import random
 import signal
 import subprocess
@@ -410,3 +413,24 @@ def test_a_config_must_be_plain_json(tmp_path: Path, config: dict[str, Any]) -> 
     with pytest.raises(TypeError):
         save_model(tmp_path / "model", config, {})
     assert list(tmp_path.iterdir()) == []
+
+
+def test_weights_that_are_a_pickle_are_refused_and_run_nothing(tmp_path):
+    """As somebody would write them who means harm: digests and sizes fit."""
+
+    class Harm:
+        def __reduce__(self):
+            return (Path.write_text, (tmp_path / "run", "harm was done"))
+
+    folder = tmp_path / "model"
+    save_model(folder, {}, {"x": torch.zeros(1)})
+    content = pickle.dumps(Harm())
+    (folder / "weights.safetensors").write_bytes(content)
+    about = json.loads((folder / "config.json").read_text())
+    about["tensors"] |= {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+    about["sha256"] = checkpoint.NO_DIGEST
+    text = json.dumps(about).encode()
+    (folder / "config.json").write_bytes(text.replace(b"0" * 64, hashlib.sha256(text).hexdigest().encode(), 1))
+    with pytest.raises(UserError, match=r"weights\.safetensors: is not in the safetensors format"):
+        load_model(folder)
+    assert not (tmp_path / "run").exists()

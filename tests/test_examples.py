@@ -30,7 +30,7 @@ def python_of(document: str) -> str:
 @pytest.fixture
 def here(tmp_path, monkeypatch):
     """A folder with what the examples name: recordings, and two runs."""
-    recording = EXAMPLES / "red-belly-black-wings.mp3"
+    recording = min(EXAMPLES.glob("*.mp3"))
     samples, rate = soundfile.read(recording)
     for name in ("description", "red", "blue"):
         soundfile.write(tmp_path / f"{name}.wav", samples, rate)

@@ -261,6 +261,18 @@ def test_shipped_models_are_found_by_name_before_the_hub_is_asked(tmp_path, monk
         SpeechToImage.from_pretrained("sparrows")
 
 
+def test_a_folder_of_pictures_does_not_hide_the_shipped_model_of_its_name(tmp_path, monkeypatch):
+    """As `generate --model finches --out finches` leaves one."""
+    monkeypatch.setattr(exported, "SHIPPED", tmp_path / "shipped")
+    export_rdg(tmp_path / "shipped" / "finches")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "finches").mkdir()
+    assert SpeechToImage.from_pretrained("finches").scales == (8, 16)
+    (tmp_path / "finches" / "config.json").write_text("{}")  # of a run of one's own
+    with pytest.raises(UserError, match="training has not finished"):
+        SpeechToImage.from_pretrained("finches")
+
+
 def test_samples_seeds_and_recordings_all_matter(model, sounds):
     a = pixels(model(sounds / "a.wav", samples=2, seed=1)).astype(int)
     assert np.abs(a[0] - a[1]).mean() > 1
@@ -408,3 +420,27 @@ def test_a_swapped_pair_is_named_and_channels_may_come_first(sounds):
         np.testing.assert_allclose(pipeline.waveform((array, rate)), expected, atol=1e-6)
     with pytest.raises(UserError, match="the array comes second, after its sample rate: give"):
         pipeline.waveform((rate, samples))
+
+
+@pytest.mark.parametrize(
+    ("audio", "kind"),
+    [(None, "NoneType"), (5, "int"), (np.zeros(9), "ndarray"), ({"array": 1}, "dict"), ((1, 2, 3), "tuple")],
+)
+def test_what_is_no_recording_is_refused_by_its_kind(audio, kind):
+    with pytest.raises(UserError, match=rf"^{kind}: is no recording; give a path, bytes"):
+        pipeline.waveform(audio)
+    with pytest.raises(UserError, match=r"^str: is no recording"):
+        pipeline.waveform(io.StringIO("a file opened for reading text"))
+
+
+def test_a_recording_may_be_limited_in_length(sounds):
+    content = (sounds / "a.wav").read_bytes()
+    for audio in (
+        sounds / "a.wav",
+        content,
+        bytearray(content),
+        io.BytesIO(content),
+        (np.ones(SAMPLE_RATE), SAMPLE_RATE),
+    ):
+        with pytest.raises(UserError, match="too long"):
+            pipeline.waveform(audio, max_seconds=0.25)

@@ -172,7 +172,9 @@ class _Levels:
         return int(power[:-1].argmax())
 
 
-def of_array(samples: np.ndarray, rate: float, name: str) -> Float[np.ndarray, " resampled"]:
+def of_array(
+    samples: np.ndarray, rate: float, name: str, max_seconds: float = MAX_SECONDS
+) -> Float[np.ndarray, " resampled"]:
     """Mono float32 at 22,050 Hz of an array (samples,), (samples, channels) or (channels, samples) and its rate in Hz.
 
     Integers are scaled by their range. Channels come first where axis 0 is the shorter one and at most 8.
@@ -194,7 +196,7 @@ def of_array(samples: np.ndarray, rate: float, name: str) -> Float[np.ndarray, "
         limits = np.iinfo(samples.dtype)
         half = (limits.max - limits.min + 1) / 2
         wave = ((samples.astype(np.float64) - limits.min) / half - 1.0).astype(np.float32)
-    return resampled(mono(wave) if wave.ndim == 2 else wave, rate, name)
+    return resampled(mono(wave) if wave.ndim == 2 else wave, rate, name, max_seconds)
 
 
 def resampled(
@@ -246,7 +248,7 @@ def _check_duration(seconds: float, name: str, max_seconds: float) -> None:
     if seconds > max_seconds + MAX_MISSING_SECONDS / 2:
         raise UserError(
             f"{name}: too long, {seconds:.1f} s where at most {max_seconds:.0f} s are read as one description; "
-            "cut it, or name a part of it by start_seconds and end_seconds."
+            "cut it (a manifest may name a part of it by start_seconds and end_seconds)."
         )
 
 

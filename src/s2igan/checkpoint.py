@@ -321,8 +321,12 @@ def _read(directory: Path, names: tuple[str, str]) -> tuple[dict[str, Any], dict
     path = directory / names[1]
     if file_digest(path) != content["tensors"]["sha256"]:
         raise _damaged(path, "is altered (its checksum differs)")
+    try:
+        tensors = safetensors.torch.load_file(path)
+    except SafetensorError as error:
+        raise _damaged(path, f"is not in the safetensors format ({error})") from error
     # Copied, since what is mapped would change or vanish with the file.
-    return content, {name: tensor.clone() for name, tensor in safetensors.torch.load_file(path).items()}
+    return content, {name: tensor.clone() for name, tensor in tensors.items()}
 
 
 def _damaged(path: Path, what: str) -> UserError:

@@ -101,6 +101,10 @@ class Finder:
         """The same of the pictures: those that the utterances describe."""
         return np.unique(self.store.image_index[self.utterances]).astype(np.int64)
 
+    def prepare(self) -> None:
+        """Embeds the corpus's pictures now, and not at the first recording (they are cached for the next time)."""
+        _ = self._images
+
     def pictures(self, audio: Audio, k: int) -> list[Found]:
         """The k pictures that are nearest to a recording; UserError where it cannot be used."""
         return _nearest(self._images @ self.speech.embed(audio).numpy(), self.images, k)

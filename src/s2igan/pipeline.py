@@ -28,6 +28,7 @@ from s2igan.models.exported import ExportedModel, FrontEnd, shipped_models
 from s2igan.models.flow_in_use import between, with_guidance
 from s2igan.models.generator import Generator
 from s2igan.models.latent_flow import LatentFlow, check_frames
+from s2igan.sound_containers import MAX_SECONDS
 
 MODEL_FOLDER = "model"
 """Where a run directory keeps the exported model."""
@@ -550,19 +551,13 @@ def on_the_arc(
 
 
 def find_model(path: str | os.PathLike[str]) -> Path:
-    """The directory of the exported model: that of a run, or the one given; or a shipped model, by its name.
+    """The directory of the exported model: that of a run, or the one given; or a shipped model, by its name, also where
+    a folder of this name holds no model (of pictures, say).
 
     Raises:
         UserError: there is none.
     """
     shipped, path = shipped_models(), Path(path)
-    if not path.is_dir() and str(path) not in shipped:
-        names = f" (there are {', '.join(shipped)})" if shipped else ""
-        raise UserError(
-            f"{path}: no such run directory, and no shipped model{names}; train a model with s2igan train, or check "
-            "the path."
-        )
-    path = path if path.is_dir() else shipped[str(path)]
     for directory in (path / MODEL_FOLDER, path):
         if (directory / "weights.safetensors").is_file():
             return directory
@@ -570,34 +565,48 @@ def find_model(path: str | os.PathLike[str]) -> Path:
         raise UserError(
             f"{path}: training has not finished, so there is no model yet; go on with s2igan train ... --resume."
         )
-    raise UserError(f"{path}: neither a run nor an exported model; name the directory that s2igan train wrote.")
+    if str(path) in shipped:
+        return shipped[str(path)]
+    if path.is_dir():
+        raise UserError(f"{path}: neither a run nor an exported model; name the directory that s2igan train wrote.")
+    names = f" (there are {', '.join(shipped)})" if shipped else ""
+    raise UserError(
+        f"{path}: no such run directory, and no shipped model{names}; train a model with s2igan train, or check the "
+        "path."
+    )
 
 
-def waveform(audio: Audio) -> Float[np.ndarray, " samples"]:
+def waveform(audio: Audio | Any, max_seconds: float = MAX_SECONDS) -> Float[np.ndarray, " samples"]:
     """Mono float32 at 22,050 Hz from a sound file, its content, or an array and its rate (integers are scaled by their
     range).
 
     Raises:
-        UserError: as `audio.load_audio` and `audio.check_waveform` do.
+        UserError: as `audio.load_audio` and `audio.check_waveform` do, or it is none of these.
     """
     if isinstance(audio, str | os.PathLike):
-        return load_audio(Path(audio))
-    if not isinstance(audio, tuple):
-        return _decoded(audio if isinstance(audio, bytes) else audio.read())
-    samples, rate = audio
+        return load_audio(Path(audio), max_seconds=max_seconds)
+    given = audio.read() if isinstance(audio, OpenFile) else audio
+    if isinstance(given, bytes | bytearray | memoryview):
+        return _decoded(bytes(given), max_seconds)
+    if not isinstance(given, tuple) or len(given) != 2:
+        raise UserError(
+            f"{type(given).__name__}: is no recording; give a path, bytes, a file opened for reading bytes, (samples, "
+            "rate) with the rate in Hz, or a list of these."
+        )
+    samples, rate = given
     if isinstance(rate, np.ndarray) and rate.ndim:
         raise UserError("the array comes second, after its sample rate: give (samples, rate) with the rate in Hz.")
-    return of_array(np.asarray(samples), float(rate), "the array")
+    return of_array(np.asarray(samples), float(rate), "the array", max_seconds)
 
 
-def _decoded(content: bytes) -> Float[np.ndarray, " samples"]:
+def _decoded(content: bytes, max_seconds: float) -> Float[np.ndarray, " samples"]:
     """The waveform of a sound file's content. It lies on the disk as long as that takes, where only its owner reads."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "recording"
         with disk_errors(path.parent):
             path.write_bytes(content)
         try:
-            return load_audio(path)
+            return load_audio(path, max_seconds=max_seconds)
         except UserError as error:
             raise UserError(str(error).replace(str(path), "the recording")) from None
 

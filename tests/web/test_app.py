@@ -20,9 +20,8 @@ from s2igan import SpeechToImage, cli
 from s2igan.audio import SAMPLE_RATE
 from s2igan.errors import UserError
 from s2igan.models import exported
-from s2igan.report.show import SENTENCES
 from s2igan.web import app as web
-from s2igan.web.app import EXAMPLES, Server, make_app
+from s2igan.web.app import EXAMPLES, Server, make_app, read_examples
 from s2igan.web.drawing import envelope, spectrogram_picture
 from s2igan.web.limits import Limits
 from s2igan.web.serve import is_loopback, serve
@@ -37,6 +36,9 @@ def wav(seconds=1.0, seed=0):
     return content.getvalue()
 
 
+LONG = base64.b64encode(wav(11)).decode()
+
+
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
     return SpeechToImage.load(export_rdg(tmp_path_factory.mktemp("model")))
@@ -44,7 +46,7 @@ def model(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def server(model):
-    return Server(model, "finches", limits=Limits(megabytes=1, samples=3, steps=4), examples=EXAMPLES)
+    return Server(model, "finches", limits=Limits(seconds=10, megabytes=1, samples=3, steps=4), examples=EXAMPLES)
 
 
 @pytest.fixture
@@ -107,6 +109,7 @@ def test_the_way_between_two_recordings(client, model):
         ("draw", wav(0.001), 400, "too short"),
         ("draw", wav(0.04), 400, "too short"),
         ("draw", bytes(1_000_001), 413, "more than 1 MB"),
+        ("draw", wav(11), 400, "the recording: too long, 11.0 s where at most 10 s"),
         ("draw?samples=4", wav(), 400, "samples = 4 is more than this server draws at once; choose 3 or fewer"),
         ("draw?samples=0", wav(), 400, "samples = 0"),
         ("draw?samples=two", wav(), 400, "samples = two is no whole number"),
@@ -121,6 +124,7 @@ def test_the_way_between_two_recordings(client, model):
         ("interpolate", b"[1, 2]", 400, "Send JSON"),
         ("interpolate", json.dumps({"first": "###", "last": ""}).encode(), 400, "Send JSON"),
         ("interpolate", json.dumps({"first": "UklG", "last": "UklG"}).encode(), 400, "the recording"),
+        ("interpolate", json.dumps({"first": LONG, "last": LONG}).encode(), 400, "too long, 11.0 s"),
     ],
 )
 def test_what_cannot_be_drawn_gets_a_sentence(client, path, content, status, sentence):
@@ -212,7 +216,7 @@ def test_the_facts_are_what_programs_need(client):
     facts = client.get("/api").json()
     assert facts["resolutions"] == [8, 16]
     assert facts["limits"]["samples"] == 3
-    assert facts["limits"]["seconds"] == 600
+    assert facts["limits"]["seconds"] == 10
     assert facts["model"] == "finches"
 
 
@@ -224,7 +228,34 @@ def test_examples_are_sound_and_said_as_written(client, server):
         assert 1 < len(samples) / rate < 8
         voices.add(example["voice"])
     assert len(voices) >= 4
-    assert {example["sentence"] for example in server.example_list} & set(SENTENCES["birds"])
+
+
+def test_the_page_says_where_its_examples_come_from(client, server):
+    assert "Drawn by lot from descriptions" in server.about_examples
+    assert server.about_examples in client.get("/").text
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["", "[]", "{}", '{"recordings": [{"file": "a.wav"}]}', '{"recordings": 3}', '{"recordings": [1]}'],
+)
+def test_examples_that_cannot_be_read_are_refused(tmp_path, content):
+    (tmp_path / "examples.json").write_text(content)
+    with pytest.raises(UserError, match=r"examples\.json: cannot be read"):
+        read_examples(tmp_path)
+
+
+def test_an_example_that_is_not_there_or_elsewhere(tmp_path):
+    (tmp_path / "secret.wav").write_bytes(wav())
+    folder = tmp_path / "shown"
+    folder.mkdir()
+    for name in ("gone.wav", "../secret.wav"):
+        listed = {"recordings": [{"file": name, "sentence": "a boat", "voice": "Ana"}]}
+        (folder / "examples.json").write_text(json.dumps(listed))
+        with pytest.raises(UserError, match="there is no recording"):
+            read_examples(folder)
+    with pytest.raises(UserError, match=r"examples\.json: cannot be read"):
+        read_examples(tmp_path)
 
 
 def test_nearest_pictures_of_a_corpus(store, tmp_path, model):

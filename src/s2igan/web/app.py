@@ -30,14 +30,14 @@ from s2igan import __version__
 from s2igan.errors import UserError
 from s2igan.finding import Finder
 from s2igan.pipeline import SpeechToImage
-from s2igan.sound_containers import MAX_SECONDS
 from s2igan.web import drawing
 from s2igan.web.limits import Limits, Rate
 
 HERE = Path(__file__).parent
 STATIC = HERE / "static"
 EXAMPLES = HERE / "examples"
-"""Recordings of the built-in birds: examples.json lists file, sentence and voice."""
+"""Recordings of the built-in birds, chosen by lot (benchmarks/page_examples.py)."""
+EXAMPLE_FACTS = {"file", "sentence", "voice"}
 LOOPBACK = ("localhost", "127.0.0.1", "::1", "[::1]")
 SAMPLES, STEPS = 4, 5
 """Images where a request does not say how many, or the limit where that is lower."""
@@ -72,17 +72,43 @@ class Server:
             "method": self.model.method,
             "resolutions": list(self.model.scales),
             "corpus": self.finder is not None,
-            "limits": {**asdict(self.limits), "seconds": MAX_SECONDS},
+            "limits": asdict(self.limits),
             "examples": self.example_list,
         }
 
     @cached_property
     def example_list(self) -> list[dict[str, str]]:
         """File, sentence and voice of each example; empty without any."""
-        if self.examples is None:
-            return []
-        listed: list[dict[str, str]] = json.loads((self.examples / "examples.json").read_text(encoding="utf-8"))
-        return listed
+        return [] if self.examples is None else read_examples(self.examples)[1]
+
+    @cached_property
+    def about_examples(self) -> str:
+        """Where they come from, in a sentence or two for visitors."""
+        return "" if self.examples is None else read_examples(self.examples)[0]
+
+
+def read_examples(folder: Path) -> tuple[str, list[dict[str, str]]]:
+    """What `examples.json` says of where the recordings in a folder come from, and of each file, sentence and voice.
+
+    Raises:
+        UserError: there is no such file, it says something else, or a recording that it names is missing.
+    """
+    path = folder / "examples.json"
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        about, listed = str(content.get("about", "")), content["recordings"]
+        for one in listed:
+            if one.keys() != EXAMPLE_FACTS or not all(isinstance(fact, str) for fact in one.values()):
+                raise ValueError("each recording has file, sentence and voice")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(
+            f'{path}: cannot be read ({error}); write {{"about": "...", "recordings": [{{"file": "...", "sentence": '
+            '"...", "voice": "..."}]}.'
+        ) from error
+    for one in listed:
+        if Path(one["file"]).name != one["file"] or not (folder / one["file"]).is_file():
+            raise UserError(f"{path}: there is no recording {one['file']} beside it; correct its name.")
+    return about, listed
 
 
 class RefusedError(Exception):
@@ -134,7 +160,9 @@ def make_app(server: Server, *, hosts: tuple[str, ...] = LOOPBACK, frames: str =
         content = await _body(request, limits.max_bytes, limits)
         if not content:
             raise RefusedError(400, "No recording came with the request; send the bytes of a sound file as its body.")
-        return await draw_in_turn(partial(drawing.draw, server.model, server.finder, content, samples, seed, **options))
+        most = limits.seconds
+        task = partial(drawing.draw, server.model, server.finder, content, samples, seed, max_seconds=most, **options)
+        return await draw_in_turn(task)
 
     async def interpolate(request: Request) -> dict[str, Any]:
         counts = _options(request.query_params, steps=int, seed=int)
@@ -142,12 +170,14 @@ def make_app(server: Server, *, hosts: tuple[str, ...] = LOOPBACK, frames: str =
         _at_most("steps", steps, limits.steps)
         body = await _body(request, 3 * limits.max_bytes, limits)  # base64 takes four bytes for three
         first, last = _two_recordings(body)
-        return await draw_in_turn(partial(drawing.interpolate, server.model, first, last, steps, seed))
+        task = partial(drawing.interpolate, server.model, first, last, steps, seed, max_seconds=limits.seconds)
+        return await draw_in_turn(task)
 
     async def facts(_: Request) -> Response:
         return JSONResponse(server.facts)
 
-    page = Environment(loader=FileSystemLoader(HERE), autoescape=True).get_template("page.html").render(server.facts)
+    template = Environment(loader=FileSystemLoader(HERE), autoescape=True).get_template("page.html")
+    page = template.render(server.facts, about_examples=server.about_examples)
 
     async def home(_: Request) -> Response:
         return HTMLResponse(page)

@@ -27,14 +27,21 @@ INK = np.array([(0, 0, 4), (87, 16, 110), (188, 55, 84), (249, 142, 9), (252, 25
 
 
 def draw(
-    model: SpeechToImage, finder: Finder | None, content: bytes, samples: int, seed: int, **options: float | None
+    model: SpeechToImage,
+    finder: Finder | None,
+    content: bytes,
+    samples: int,
+    seed: int,
+    *,
+    max_seconds: float,
+    **options: float | None,
 ) -> dict[str, Any]:
     """Pictures of a recording, and what was heard.
 
     Raises:
-        UserError: the recording or an option cannot be used.
+        UserError: the recording is longer than `max_seconds`, or it or an option cannot be used.
     """
-    wave = waveform(content)
+    wave = waveform(content, max_seconds)
     drawn = model((wave, SAMPLE_RATE), samples, seed, **options)  # type: ignore[arg-type]
     images = [
         {"seed": of_image, "scales": {str(side): picture_uri(row[k]) for side, row in drawn.scales.items()}}
@@ -61,9 +68,12 @@ def draw(
     return answer
 
 
-def interpolate(model: SpeechToImage, first: bytes, last: bytes, steps: int, seed: int) -> dict[str, Any]:
+def interpolate(
+    model: SpeechToImage, first: bytes, last: bytes, steps: int, seed: int, *, max_seconds: float
+) -> dict[str, Any]:
     """Pictures that lead from one recording to another; UserError as for `draw`."""
-    return {"seed": seed, "images": [picture_uri(image) for image in model.interpolate(first, last, steps, seed)]}
+    start, end = ((waveform(content, max_seconds), SAMPLE_RATE) for content in (first, last))
+    return {"seed": seed, "images": [picture_uri(image) for image in model.interpolate(start, end, steps, seed)]}
 
 
 def picture_uri(image: Image.Image, kind: str = "png") -> str:

@@ -14,8 +14,10 @@ ADDRESSES = 4096
 
 @dataclass(frozen=True)
 class Limits:
-    """Of requests. A recording may last as long as `sound_containers.MAX_SECONDS`."""
+    """Of requests."""
 
+    seconds: int = 60
+    """Length of one recording."""
     megabytes: int = 10
     """Size of one recording."""
     samples: int = 8

@@ -26,11 +26,12 @@ def serve(
         model: run directory, or the name of a shipped model.
         data: prepared corpus whose nearest pictures are shown.
         host: address to listen on; 0.0.0.0 is every network that the machine is in.
-        examples: folder with recordings and examples.json; models of the built-in birds have some.
+        examples: folder with recordings and examples.json (docs/serving.md); models of the built-in birds have some.
         per_minute: requests that one address may send in a minute.
 
     Raises:
-        UserError: the extra `web` is not installed, the model or corpus cannot be read, or the port is taken.
+        UserError: the extra `web` is not installed, the model, corpus or examples cannot be read, or the
+            port is taken.
     """
     try:
         import uvicorn
@@ -44,7 +45,10 @@ def serve(
 
     loaded = SpeechToImage.load(model, device)
     loaded.check_hears()
-    finder = None if data is None else Finder.load(model, data, device=device)
+    finder = None
+    if data is not None:
+        finder = Finder.load(model, data, device=device)
+        finder.prepare()
     limits = Limits() if per_minute is None else replace(Limits(), per_minute=per_minute)
     if examples is None and loaded.exported is not None and "birds" in loaded.exported.recipe:
         examples = EXAMPLES
