@@ -55,12 +55,14 @@ from s2igan.data.manifest import FORMATS, Utterance, check_rows, iter_manifest
 from s2igan.errors import UserError
 
 UNREAD_IMAGES = frozenset({".cr2", ".cr3", ".nef", ".arw", ".dng", ".orf", ".raf", ".rw2", ".psd", ".svg"})
-UNREAD_SOUNDS = frozenset({".dss", ".ds2", ".dvf", ".msv", ".vox"})
+UNREAD_SOUNDS = frozenset({".dss", ".ds2", ".dvf", ".msv", ".vox", ".mpg", ".mpeg", ".flv", ".tta"})
 CONVERT = {**dict.fromkeys(UNREAD_IMAGES, "a jpg or png"), **dict.fromkeys(UNREAD_SOUNDS, "a wav or mp3")}
 """Pictures and recordings that nothing here can decode, and what to convert them to."""
 KINDS = {"unread": frozenset(CONVERT), "image": IMAGE_SUFFIXES, "sound": AUDIO_SUFFIXES, "text": frozenset({".txt"})}
 ORIGINAL_IMAGES = UNREAD_IMAGES | {".heic", ".heif", ".hif", ".avif"}
-ORIGINAL_SOUNDS = UNREAD_SOUNDS | FILM_SUFFIXES | {".m4a", ".m4b", ".aac", ".amr", ".awb", ".3ga", ".wma", ".mka"}
+ORIGINAL_SOUNDS = (
+    UNREAD_SOUNDS | FILM_SUFFIXES | {".m4a", ".m4b", ".aac", ".amr", ".awb", ".3ga", ".wma", ".mka", ".weba"}
+)
 """What people convert, and keep beside the copy, which is read."""
 KIND_FOLDERS = frozenset({
     "images", "image", "img", "imgs", "pictures", "picture", "pics", "photos", "photo", "jpg", "jpeg",

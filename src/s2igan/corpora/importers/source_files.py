@@ -27,11 +27,14 @@ IMAGE_SUFFIXES = frozenset({
     ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm",
     ".heic", ".heif", ".hif", ".avif", ".jp2",
 })  # fmt: skip
-FILM_SUFFIXES = frozenset({".mp4", ".m4v", ".mov", ".webm", ".mkv", ".avi", ".3gp", ".3gpp"})
+FILM_SUFFIXES = frozenset({
+    ".mp4", ".m4v", ".mov", ".qt", ".webm", ".mkv", ".avi", ".3gp", ".3gpp", ".3g2", ".wmv", ".asf", ".mts", ".m2ts",
+})  # fmt: skip
 """Of which the sound is read; some of them hold nothing else."""
 AUDIO_SUFFIXES = FILM_SUFFIXES | {
-    ".wav", ".wave", ".flac", ".ogg", ".oga", ".opus", ".spx", ".mp3", ".aif", ".aiff", ".aifc", ".au", ".snd", ".caf",
-    ".w64", ".rf64", ".sph", ".nist", ".m4a", ".m4b", ".aac", ".amr", ".awb", ".3ga", ".wma", ".mka",
+    ".wav", ".wave", ".flac", ".ogg", ".oga", ".opus", ".spx", ".mp3", ".mp2", ".mpga",
+    ".aif", ".aiff", ".aifc", ".au", ".snd", ".caf", ".w64", ".rf64", ".sph", ".nist", ".m4a",
+    ".m4b", ".aac", ".amr", ".awb", ".3ga", ".wma", ".mka", ".weba", ".wv", ".ape",
 }  # fmt: skip
 """All importers know these; what a file is, its first bytes say when it is decoded."""
 
