@@ -302,17 +302,20 @@ def _seconds(fields: Mapping[str, Any], name: str) -> float | None:
     try:
         if isinstance(value, bool):
             raise ValueError
-        parts = value.strip().replace(",", ".").split(":") if isinstance(value, str) else [value]
-        number = 0.0
-        for part in parts:  # hours, minutes and seconds as a player shows them
-            number = 60 * number + float(part)
-        if len(parts) > 3 or any(not 0 <= float(part) < 60 for part in parts[1:]):
-            raise ValueError
+        number = seconds_of(value) if isinstance(value, str) else float(value)
     except (TypeError, ValueError):
         raise ValueError(f"{name} {value!r} is not a number of seconds") from None
     if not math.isfinite(number) or number < 0:
         raise ValueError(f"{name} {value!r} must be a finite number of seconds, 0 or more")
     return number
+
+
+def seconds_of(text: str) -> float:
+    """`61.5`, `61,5`, or hours, minutes and seconds as a player shows them, `1:01.5`; ValueError for anything else."""
+    parts = [float(part) for part in text.strip().replace(",", ".").split(":")]
+    if len(parts) > 3 or any(not 0 <= part < 60 for part in parts[1:]):
+        raise ValueError(f"{text!r} is no time")
+    return sum(part * 60**place for place, part in enumerate(reversed(parts)))
 
 
 def _attributes(value: Any) -> dict[str, str]:

@@ -70,7 +70,8 @@ def test_image_folders(tmp_path, kind):
 @pytest.mark.parametrize("codec", ["utf-8", "utf-8-sig", "utf-16"])
 def test_a_csv_of_any_spreadsheet(tmp_path, sign, codec):
     files(tmp_path)
-    text = f"image_file_name{sign}audio_file_name{sign}text\r\nimg/1.jpg{sign}1.wav{sign}tête\r\nimg/2.jpg{sign}2.wav{sign}\r\n"
+    text = f"image_file_name{sign}audio_file_name{sign}text\r\nimg/1.jpg{sign}1.wav{sign}tête\r\n"
+    text += f"img/2.jpg{sign}2.wav{sign}\r\n"
     (tmp_path / "train/metadata.csv").write_bytes(text.encode(codec))
     assert [(r.audio, r.text) for r in read(tmp_path).rows] == [("train/1.wav", "tête"), ("train/2.wav", None)]
 
