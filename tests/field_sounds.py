@@ -29,8 +29,22 @@ def encoded(wave: np.ndarray, rate: int = RATE, **format: str) -> bytes:
     return buffer.getvalue()
 
 
-def phone(path: Path, wave: np.ndarray, container: str, codec: str, rate: int, source_rate: int = RATE) -> Path:
-    """By PyAV, mono: `container` and `codec` are ffmpeg's names."""
+def phone(
+    path: Path,
+    wave: np.ndarray,
+    container: str,
+    codec: str,
+    rate: int,
+    source_rate: int = RATE,
+    film_frames: int = 0,
+    delay_seconds: float = 0.0,
+    **options: str,
+) -> Path:
+    """By PyAV, mono: `container`, `codec` and `options` are ffmpeg's names.
+
+    With `film_frames` there are so many pictures beside the sound, ten a second; the sound begins after
+    `delay_seconds`.
+    """
     import av
 
     samples = soxr.resample(wave, source_rate, rate) if rate != source_rate else wave
@@ -38,14 +52,23 @@ def phone(path: Path, wave: np.ndarray, container: str, codec: str, rate: int, s
         (samples[None].clip(-1, 1) * 32767).round().astype(np.int16), format="s16", layout="mono"
     )
     frame.sample_rate, frame.pts = rate, 0
-    with av.open(str(path), "w", format=container) as file:
+    with av.open(str(path), "w", format=container, options=options) as file:
+        if film_frames:
+            film = file.add_stream("mpeg4", rate=10)
+            film.width, film.height, film.pix_fmt = 64, 64, "yuv420p"
         stream = file.add_stream(codec, rate=rate, layout="mono")
         if codec == "wmav2":
             stream.bit_rate = 64_000
+        for number in range(film_frames):
+            picture = np.full((64, 64, 3), 3 * number % 256, np.uint8)
+            file.mux(film.encode(av.VideoFrame.from_ndarray(picture)))
+        if film_frames:
+            file.mux(film.encode(None))
         context = stream.codec_context
         size = context.frame_size or 1024
         resampler = av.AudioResampler(format=context.format, layout="mono", rate=rate, frame_size=size)
         for part in [*resampler.resample(frame), *resampler.resample(None)]:
+            part.pts += round(delay_seconds * rate)
             file.mux(stream.encode(part))
         file.mux(stream.encode(None))
     return path

@@ -213,9 +213,7 @@ def test_a_file_that_is_cut_off_is_refused(tmp_path, suffix, subtype):
     soundfile.write(path, noise, 48_000, subtype=subtype)
     whole = path.read_bytes()
     path.write_bytes(whole[: round(0.7 * len(whole))])
-    with pytest.raises(
-        UserError, match=rf"torn\.{suffix}: (cut off, its last 0\.60 s are missing|not a readable sound)"
-    ):
+    with pytest.raises(UserError, match=rf"torn\.{suffix}: cut off, its last 0\.{'5' if suffix == 'flac' else '60'}"):
         audio.load_audio(path)
     if suffix != "flac":  # parts before the cut are there
         assert len(audio.load_audio(path, 0.5, 1.0)) == pytest.approx(audio.SAMPLE_RATE / 2, abs=1)

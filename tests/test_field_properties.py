@@ -1,6 +1,7 @@
 """Whatever is in a file: a decoder gives the right samples or pixels, or a sentence; and what is valid is not refused.
 
-S2IGAN_CASES sets how many files each test makes.
+Every case is bounded in time and memory (`bounded.py`): 1 GB above the start. Of the valid files all are right, so that
+refusing is no way out. S2IGAN_CASES sets how many files each test makes.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import csv
 import io
 import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,6 +22,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from bounded import bounded
 from field_sounds import RATE, encoded, voice
 from s2igan import audio
 from s2igan.corpora.importers.elan import IMPORTER
@@ -54,11 +57,12 @@ CODED = ("ULAW", "ALAW", "IMA_ADPCM", "MS_ADPCM", "GSM610", "VORBIS", "OPUS")
 
 
 def outcome(read: Callable[..., Any], *arguments: Any) -> tuple[Any, str]:
-    """What is read, or the sentence of a refusal."""
-    try:
-        return read(*arguments), ""
-    except UserError as error:
-        return None, str(error)
+    """What is read within the bounds of time and memory, or the sentence of a refusal."""
+    with bounded():
+        try:
+            return read(*arguments), ""
+        except UserError as error:
+            return None, str(error)
 
 
 def alike(found: np.ndarray, expected: np.ndarray, coded: bool) -> bool:
@@ -86,7 +90,8 @@ def test_valid_sounds_are_right(
     wave = voice(seconds, rate=rate)
     content = encoded(np.stack([wave] * channels, 1), rate, format=format, subtype=subtype)
     (tmp_path / "a.wav").write_bytes(content)
-    found = audio.load_audio(tmp_path / "a.wav")
+    found, refusal = outcome(audio.load_audio, tmp_path / "a.wav")
+    assert not refusal
     assert alike(found, soxr.resample(wave, rate, audio.SAMPLE_RATE), subtype in CODED)
 
 
@@ -141,8 +146,17 @@ def test_a_sound_that_is_cut_off_is_never_taken_for_whole(
 ) -> None:
     content = encoded(VOICE, RATE, format=container[0], subtype=container[1])
     (tmp_path / "a.wav").write_bytes(content[: int(share * len(content))])
-    with pytest.raises(UserError):
-        audio.load_audio(tmp_path / "a.wav")
+    found, refusal = outcome(audio.load_audio, tmp_path / "a.wav")
+    assert refusal, len(found)
+
+
+def test_the_bounds_themselves() -> None:
+    with pytest.raises(AssertionError, match="it hangs"), bounded(seconds=0.05):
+        time.sleep(5)
+    with pytest.raises(AssertionError, match="it took"), bounded(most=20_000_000):
+        np.ones(5_000_000)
+    with bounded():
+        np.ones(5_000_000)
 
 
 MODES = ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr", "I;16", "I", "F", "HSV", "LAB"]

@@ -444,3 +444,32 @@ def test_a_recording_may_be_limited_in_length(sounds):
     ):
         with pytest.raises(UserError, match="too long"):
             pipeline.waveform(audio, max_seconds=0.25)
+
+
+def test_recordings_are_heard_a_bounded_number_of_seconds_at_a_time(model, monkeypatch):
+    rng = np.random.default_rng(0)
+    recordings = [(0.1 * rng.standard_normal(int(seconds * 16_000)), 16_000) for seconds in (1, 1, 4, 1, 1, 1, 1)]
+    heard = []
+    hear = model.hear
+    monkeypatch.setattr(model, "hear", lambda waves: heard.append(len(waves)) or hear(waves))
+    together = model(recordings, samples=1)
+    monkeypatch.setattr(pipeline, "SECONDS_AT_ONCE", 4.0)
+    apart = model(recordings, samples=1)
+    assert heard == [7, 2, 1, 4]
+    for one, other in zip(together, apart, strict=True):
+        torch.testing.assert_close(one.embedding, other.embedding, rtol=0, atol=1e-5)
+
+
+def test_latent_flow_hears_the_end_of_a_long_recording(flow):
+    """All of it becomes words, in proportion to its length, and the last second changes the picture."""
+    rng = np.random.default_rng(0)
+    minute = (0.1 * rng.standard_normal(60 * SAMPLE_RATE)).astype(np.float32)
+    changed = minute.copy()
+    changed[-SAMPLE_RATE:] = 0.3 * np.sin(np.arange(SAMPLE_RATE) / 7)
+    short, one, other = (flow.condition((wave, SAMPLE_RATE)) for wave in (minute[: 6 * SAMPLE_RATE], minute, changed))
+    assert one.words.shape[1] == pytest.approx(10 * short.words.shape[1], abs=20)
+    assert bool(one.inside.all())
+    last = one.words.shape[1] // 60
+    assert not torch.allclose(one.words[:, -last:], other.words[:, -last:], atol=1e-3)
+    noise = flow.picture_noise(1, 1)
+    assert (flow.draw(one, noise) != flow.draw(other, noise)).any()

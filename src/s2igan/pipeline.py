@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, overload, runtime_checkable
@@ -36,6 +36,8 @@ IMAGES_AT_ONCE = 16
 """Images in one pass of the generator; bounds the memory of large requests."""
 HEARD_AT_ONCE = 32
 """Recordings in one pass of the speech encoder."""
+SECONDS_AT_ONCE = 600.0
+"""Of those recordings, filled up to the longest; bounds their memory."""
 LAST_SEED = 2**63 - 1
 """What torch's generators take."""
 
@@ -369,8 +371,7 @@ class SpeechToImage(Listener):
         options = self._options(guidance, scales)
         noise = self.picture_noise(samples, seed, truncation)
         drawn: list[Drawn] = []
-        for first in range(0, len(recordings), HEARD_AT_ONCE):
-            waves = [waveform(recording) for recording in recordings[first : first + HEARD_AT_ONCE]]
+        for waves in _heard_together(recordings):
             condition = self.hear(waves)
             pictures = self.draw_scales(condition.repeat(samples), noise.repeat(len(waves), 1), **options)
             for row, wave in enumerate(waves):
@@ -609,6 +610,20 @@ def _decoded(content: bytes, max_seconds: float) -> Float[np.ndarray, " samples"
             return load_audio(path, max_seconds=max_seconds)
         except UserError as error:
             raise UserError(str(error).replace(str(path), "the recording")) from None
+
+
+def _heard_together(recordings: Sequence[Audio]) -> Iterator[list[Float[np.ndarray, " _"]]]:
+    """The waveforms of recordings, as many at a time as fit one pass of the speech encoder."""
+    waves: list[np.ndarray] = []
+    for recording in recordings:
+        wave = waveform(recording)
+        samples = (len(waves) + 1) * max(map(len, [*waves, wave]))
+        if waves and (len(waves) == HEARD_AT_ONCE or samples > SECONDS_AT_ONCE * SAMPLE_RATE):
+            yield waves
+            waves = []
+        waves.append(wave)
+    if waves:
+        yield waves
 
 
 def to_pixels(images: Float[Tensor, "batch 3 height width"]) -> UInt8[np.ndarray, "batch height width 3"]:

@@ -7,6 +7,8 @@ files they give a part as if it were all. So the parts of a container are counte
 from __future__ import annotations
 
 import mmap
+import re
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -30,6 +32,8 @@ class Extent:
     """It ends within a part, so that something is missing, nobody knows how much."""
     second_at: int | None = None
     """Byte at which a second recording begins."""
+    damaged_at: int | None = None
+    """Byte from which on a part in the middle is missing or wrong, so that what follows comes too early."""
 
 
 def extent(kind: str, data: Bytes) -> Extent:
@@ -63,6 +67,13 @@ class _Layout:
     reads_on: bool = False
     """Whether libsndfile reads to the end of the file, whatever the chunk's length is."""
 
+    def length(self, data: Bytes, at: int) -> int:
+        """Of the chunk that begins here, without its name and its length."""
+        big = self.order == "big" or data[:4] == b"RIFX"
+        head = self.name_length + self.size_length
+        raw = data[at + self.name_length : at + head]
+        return int.from_bytes(raw, "big" if big else "little") - head * self.counts_itself
+
 
 CHUNKED = {
     "wav": _Layout(12, b"data", "little"),
@@ -79,7 +90,9 @@ CHUNKED = {
         reads_on=True,
     ),
 }
-BEGINNINGS = (b"RIFF", b"RIFX", b"RF64", b"FORM", b"caff")
+BEGINNINGS = (b"RIFF", b"RIFX", b"RF64", b"BW64", b"FORM", b"caff", b"riff", b"fLaC", b"OggS")
+SIZE_64 = 28
+"""Byte of a wav of over 4 GB (RF64, BW64) at which the length of its sound stands, in the chunk ds64."""
 
 
 @dataclass(frozen=True)
@@ -94,41 +107,40 @@ class _Sound:
     """Bytes of it that are there."""
     understood: int
     """Where what follows it is no chunk any more."""
+    second_at: int | None = None
+    """Where another chunk with sound begins."""
 
 
 def _sound_chunk(data: Bytes, layout: _Layout) -> _Sound | None:
-    big = layout.order == "big" or data[:4] == b"RIFX"
     head = layout.name_length + layout.size_length
-    at, sound = layout.first, None
-
-    def length(at: int) -> int:
-        raw = data[at + layout.name_length : at + head]
-        return int.from_bytes(raw, "big" if big else "little") - head * layout.counts_itself
+    at, sound, second_at = layout.first, None, None
 
     def is_chunk(at: int) -> bool:
         name = data[at : at + 4]
         return (
             at + head <= len(data)
             and all(0x20 <= letter < 0x7F for letter in name)
-            and 0 <= length(at) <= len(data) - at - head
+            and 0 <= layout.length(data, at) <= len(data) - at - head
         )
 
     while at + head <= len(data):
-        name, size, body = bytes(data[at : at + layout.name_length]), length(at), at + head
+        name, size, body = bytes(data[at : at + layout.name_length]), layout.length(data, at), at + head
         if name == layout.name and sound is None:
             if data[:4] in (b"RF64", b"BW64") and size == 0xFFFF_FFFF:
-                size = int.from_bytes(data[28:36], "little")  # of the chunk ds64, which is the first
+                size = int.from_bytes(data[SIZE_64 : SIZE_64 + 8], "little")
             found = max(0, min(size, len(data) - body) - layout.before_sound)
             sound = _Sound(at + layout.name_length, size - layout.before_sound, found, min(body + size, len(data)))
             if body + size >= len(data):
                 return sound
         elif not 0 <= size <= len(data) - body or (sound is not None and (name[:4] in BEGINNINGS or not is_chunk(at))):
             break
+        elif name == layout.name and size and sound is not None and second_at is None:
+            second_at = at
         at = body + size
         filled = at + -at % layout.align
         at = at if at != filled and is_chunk(at) and not is_chunk(filled) else filled
         if sound is not None:
-            sound = _Sound(sound.size_at, sound.promised, sound.found, min(at, len(data)))
+            sound = _Sound(sound.size_at, sound.promised, sound.found, min(at, len(data)), second_at)
     return sound
 
 
@@ -139,8 +151,8 @@ def _chunked_extent(data: Bytes, layout: _Layout) -> Extent:
     if sound.promised > sound.found:
         return Extent(promised=sound.promised / sound.found if sound.promised < UNKNOWN_LENGTH else 1.0)
     rest = data[sound.understood : sound.understood + 4]
-    if rest in BEGINNINGS:
-        return Extent(second_at=sound.understood)
+    if rest in BEGINNINGS or sound.second_at is not None:
+        return Extent(second_at=sound.understood if sound.second_at is None else sound.second_at)
     extra = len(data) - sound.understood
     is_more = not layout.reads_on and _any(data, sound.understood)
     return Extent(there=1 + extra / sound.found if is_more else 1.0)
@@ -157,12 +169,16 @@ def mend_wav(wav: bytearray | mmap.mmap) -> None:
     So leave it a recorder whose battery is empty and some programs that write into a pipe; promises of too much
     libsndfile corrects itself. Whatever else is given stays as it is.
     """
-    if wav[:4] != b"RIFF" or wav[8:12] != b"WAVE":
+    if wav[:4] not in (b"RIFF", b"RF64", b"BW64") or wav[8:12] != b"WAVE":
         return
     sound = _sound_chunk(wav, CHUNKED["wav"])
-    if sound is not None and sound.promised == 0 and sound.understood < len(wav):
-        rest = min(len(wav) - sound.size_at - 4, UNKNOWN_LENGTH - 1)
-        wav[sound.size_at : sound.size_at + 4] = rest.to_bytes(4, "little")
+    if sound is None or sound.promised or sound.understood >= len(wav):
+        return
+    rest = len(wav) - sound.size_at - 4
+    if wav[:4] == b"RIFF" or wav[sound.size_at : sound.size_at + 4] != b"\xff" * 4:
+        wav[sound.size_at : sound.size_at + 4] = min(rest, UNKNOWN_LENGTH - 1).to_bytes(4, "little")
+    else:
+        wav[SIZE_64 : SIZE_64 + 8] = rest.to_bytes(8, "little")
 
 
 def _au(data: Bytes) -> Extent:
@@ -173,6 +189,31 @@ def _au(data: Bytes) -> Extent:
         return Extent()
     extra = len(data) - offset - promised
     return Extent(promised / found, 1 + extra / found if extra > 0 and _any(data, offset + promised) else 1.0)
+
+
+NIST_FIELD = re.compile(rb"^(sample_count|sample_n_bytes|channel_count) -i (\d+)\s*$", re.MULTILINE)
+NIST_PLAIN = re.compile(rb"^sample_coding -s\d+ (?:pcm|[au]law|mu-law)\s*$", re.MULTILINE)
+
+
+def _sph(data: Bytes) -> Extent:
+    """A NIST Sphere file begins with lines of text, the second being how long they are."""
+    lines = bytes(data[:1024])
+    size = lines[8:16].strip()
+    known = {name: int(value) for name, value in NIST_FIELD.findall(lines)}
+    if (
+        not size.isdigit()
+        or b"sample_count" not in known
+        or (b"sample_coding" in lines and not NIST_PLAIN.search(lines))
+    ):
+        return Extent()
+    promised = known[b"sample_count"] * known.get(b"sample_n_bytes", 2) * known.get(b"channel_count", 1)
+    found = min(promised, len(data) - int(size))
+    if found <= 0:
+        return Extent()
+    end = int(size) + promised
+    if data[end : end + 7] == b"NIST_1A":
+        return Extent(second_at=end)
+    return Extent(promised / found, (len(data) - int(size)) / found if _any(data, end) else 1.0)
 
 
 # ------------------------------------------------------------------------------------------------------------- FLAC
@@ -202,6 +243,11 @@ def flac_samples(data: Bytes, start: int) -> tuple[int, int]:
         if found is not None:
             return promised, found
     return promised, promised
+
+
+def flac_rate(data: Bytes, start: int) -> int:
+    """Samples in a second that the header of a FLAC stream promises."""
+    return int.from_bytes(data[start + 18 : start + 21], "big") >> 4
 
 
 def _flac_frame_end(data: Bytes, at: int, block: int) -> int | None:
@@ -287,22 +333,33 @@ class Mp3:
     """Samples that the header of an encoder (Xing, Info, VBRI) promises; None where there is none."""
     torn: bool
     """The last frame is not whole."""
+    silence: int = 0
+    """Samples before and after the sound that the encoder added, as its header says."""
+    second_at: int | None = None
+    """Byte at which the tags of another recording begin."""
+    damaged_at: int | None = None
+    """Byte at which something else than a frame stands in the middle."""
 
 
 def mp3_frames(data: Bytes) -> Mp3:
     """Counts the frames of an mp3 file."""
     at, samples, rates, promised, torn, first = after_tags(data), 0, set(), None, False, True
+    silence, second_at, damaged_at = 0, None, None
     while at < len(data):
         frame = _mp3_frame(data, at)
         if frame is None or (first and not _goes_on(data, at + frame[0])):
             if data[at : at + 3] == b"ID3":
-                at = after_tags(data, at)
+                tags, at = at, after_tags(data, at)
+                if second_at is None and _mp3_frame(data, at) is not None:
+                    second_at = tags
                 continue
             if any(data[at : at + len(tag)] == tag for tag in END_TAGS):
                 break
             following = _next_mp3_frame(data, at + 1)
             if following is None:
                 break
+            if not first and damaged_at is None:
+                damaged_at = at
             at = following
             continue
         size, own, rate = frame
@@ -310,14 +367,14 @@ def mp3_frames(data: Bytes) -> Mp3:
             torn = True
             break
         if first:
-            promised = _promised_frames(data, at, size)
+            promised, silence = _promised(data, at, size)
             promised = None if promised is None else promised * own
             samples -= own if promised is not None else 0
             first = False
         samples += own
         rates.add(rate)
         at += size
-    return Mp3(samples, frozenset(rates), promised, torn)
+    return Mp3(samples, frozenset(rates), promised, torn, silence, second_at, damaged_at)
 
 
 def _mp3_frame(data: Bytes, at: int) -> tuple[int, int, int] | None:
@@ -351,15 +408,18 @@ def _next_mp3_frame(data: Bytes, start: int) -> int | None:
     return None
 
 
-def _promised_frames(data: Bytes, at: int, size: int) -> int | None:
-    """What the header of an encoder in the first frame promises."""
+def _promised(data: Bytes, at: int, size: int) -> tuple[int | None, int]:
+    """What the header of an encoder in the first frame promises: frames, and in them the samples of silence that it
+    added. The latter stand after a name of nine bytes and twelve more, where all four optional parts are there."""
     frame = bytes(data[at : at + size])
     for offset in (36, 21, 13, 38, 23, 15):  # after the side information; with a checksum 2 bytes later
         if frame[offset : offset + 4] in (b"Xing", b"Info") and frame[offset + 7] & 1:
-            return int.from_bytes(frame[offset + 8 : offset + 12], "big")
+            encoder = frame[offset + 120 : offset + 144] if frame[offset + 7] & 15 == 15 else b""
+            added = int.from_bytes(encoder[21:24], "big") if encoder[:3] in (b"LAM", b"Lav") else 0
+            return int.from_bytes(frame[offset + 8 : offset + 12], "big"), (added >> 12) + (added & 0xFFF)
         if frame[offset : offset + 4] == b"VBRI":
-            return int.from_bytes(frame[offset + 14 : offset + 18], "big")
-    return None
+            return int.from_bytes(frame[offset + 14 : offset + 18], "big"), 0
+    return None, 0
 
 
 def _aac(data: Bytes) -> Extent:
@@ -386,6 +446,8 @@ def _amr(data: Bytes) -> Extent:
         if data[: len(magic)] == magic:
             at = len(magic)
             while at < len(data):
+                if data[at : at + 5] == b"#!AMR":
+                    return Extent(second_at=at)
                 at += sizes[data[at] >> 3 & 15]
             return Extent(torn=at != len(data))
     return Extent()
@@ -394,12 +456,23 @@ def _amr(data: Bytes) -> Extent:
 # --------------------------------------------------------------------------------------- Ogg, mp4, Matroska, ASF, AVI
 
 
+REVERSED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
+"""Every byte with its bits in the other order."""
+
+
+def ogg_checksum(page: bytes) -> int:
+    """Of a page whose own checksum is zeros: CRC-32 as zlib's, but from the highest bit on and from 0."""
+    return int(f"{zlib.crc32(page.translate(REVERSED), 0xFFFF_FFFF) ^ 0xFFFF_FFFF:032b}"[::-1], 2)
+
+
 def _ogg(data: Bytes) -> Extent:
-    """A page that says it is the last one is no sign: phones never write it."""
-    at, begun = 0, False
+    """A page that says it is the last one is no sign: phones never write it. Decoders pass over pages that are damaged
+    or missing without a word; so checksums and numbers of pages are compared, but of programs that leave both 0."""
+    at, begun, last = 0, False, dict[bytes, int]()
     while at < len(data):
         if data[at : at + 4] != b"OggS":
-            return Extent(torn=_any(data, at))
+            is_damaged = data.find(b"OggS", at) >= 0
+            return Extent(torn=not is_damaged and _any(data, at), damaged_at=at if is_damaged else None)
         segments = data[at + 27 : at + 27 + data[at + 26]] if at + 27 <= len(data) else b""
         size = 27 + len(segments) + sum(segments)
         if at + size > len(data) or len(segments) != data[at + 26]:
@@ -408,6 +481,12 @@ def _ogg(data: Bytes) -> Extent:
         if is_first and begun:
             return Extent(second_at=at)
         begun = begun or not is_first
+        page, stream = bytes(data[at : at + size]), bytes(data[at + 14 : at + 18])
+        number, told = int.from_bytes(page[18:22], "little"), int.from_bytes(page[22:26], "little")
+        is_gap = stream in last and number not in (0, last[stream] + 1)
+        if is_gap or (told and told != ogg_checksum(page[:22] + bytes(4) + page[26:])):
+            return Extent(damaged_at=at)
+        last[stream] = number
         at += size
     return Extent()
 
@@ -463,11 +542,20 @@ def _asf(data: Bytes) -> Extent:
     if at < 0 or len(data) < at + 92:
         return Extent(torn=True)
     size, flags = int.from_bytes(data[at + 40 : at + 48], "little"), int.from_bytes(data[at + 88 : at + 92], "little")
-    return Extent(torn=not flags & 1 and len(data) < size)  # a broadcast does not know its size
+    if flags & 1:  # a broadcast does not know its size
+        return Extent()
+    return Extent(torn=len(data) < size, second_at=size if data[size : size + 8] == data[:8] else None)
+
+
+def _ts(data: Bytes) -> Extent:
+    """Packets of 188 bytes, in those of camcorders after a time of four."""
+    return Extent(torn=len(data) % (188 if data[188:189] == b"G" else 192) != 0)
 
 
 def _avi(data: Bytes) -> Extent:
-    return Extent(torn=int.from_bytes(data[4:8], "little") + 8 > len(data))
+    end = int.from_bytes(data[4:8], "little") + 8
+    is_second = data[end : end + 4] == b"RIFF" and data[end + 8 : end + 12] == b"AVI "
+    return Extent(torn=end > len(data), second_at=end if is_second else None)
 
 
 WALKS: dict[str, Callable[[Bytes], Extent]] = {
@@ -479,4 +567,6 @@ WALKS: dict[str, Callable[[Bytes], Extent]] = {
     "ebml": _matroska,
     "asf": _asf,
     "avi": _avi,
+    "sph": _sph,
+    "ts": _ts,
 }

@@ -11,6 +11,7 @@ import contextlib
 import functools
 import mmap
 import os
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
@@ -28,6 +29,7 @@ from s2igan.sound_containers import (
     Mp3,
     after_tags,
     extent,
+    flac_rate,
     flac_samples,
     flac_with_length,
     mend_wav,
@@ -59,10 +61,15 @@ DEMUXERS = {
     "avi": "avi",
     "ape": "ape",
     "wavpack": "wv",
+    "ts": "mpegts",
 }
 """Names of ffmpeg, by kind. It is never let guess: what it takes for a playlist may name files and servers."""
 SEEKABLE = frozenset({"mp4"})
 """Kinds whose frames know their time to the sample."""
+TIMED = frozenset({"mp4", "ebml", "asf", "ts"})
+"""Kinds whose packets say when they are heard, whatever came before."""
+PLAIN = frozenset({"IRCAM", "PVF", "PAF"})
+"""Further kinds, by libsndfile's names, that are decoded: their sound reaches to the end of the file by definition."""
 EXTRA = "phones"
 COPY_AGAIN = "copy it from the device again"
 
@@ -110,12 +117,16 @@ def open_sound(path: Path) -> Iterator[Reader]:
     try:
         status = path.stat()
         counted = _count(str(path), status.st_size, status.st_mtime_ns)
-        if counted.kind is not None and counted.kind.holds != "sound":
+        if counted.kind is not None and counted.name not in DEMUXERS.keys() | SNDFILE:
             raise UserError(f"{path}: {mistaken(counted.kind, 'sound')}.")
         with _reader(path, counted) as reader:
             yield reader
-    except (OSError, soundfile.SoundFileError) as error:
+    except OSError as error:
         raise _unreadable(path, error) from error
+    except soundfile.SoundFileError as error:
+        if counted.flac_missing_seconds > 0:
+            raise _cut_off(path, counted.flac_missing_seconds) from error
+        raise _unreadable(path, error, counted.kind) from error
 
 
 @dataclass(frozen=True)
@@ -129,6 +140,7 @@ class _Counted:
     mp3: Mp3 | None = None
     flac: tuple[int, int] | None = None
     """Samples that the header promises, and those that are there."""
+    flac_missing_seconds: float = 0.0
 
     @property
     def name(self) -> str:
@@ -147,7 +159,13 @@ def _count(path: str, size: int, modified: int) -> _Counted:
         name = "" if kind is None else kind.name
         found = Extent(second_at=second_flac(data, start)) if name == "flac" else extent(name, data)
         mp3 = mp3_frames(data) if name == "mp3" else None
-        return _Counted(kind, start, found, mp3, flac_samples(data, start) if name == "flac" else None)
+        if mp3 is not None:
+            found = Extent(second_at=mp3.second_at, damaged_at=mp3.damaged_at)
+        if name != "flac":
+            return _Counted(kind, start, found, mp3)
+        promised, there = flac_samples(data, start)
+        missing_seconds = (promised - there) / max(1, flac_rate(data, start))
+        return _Counted(kind, start, found, flac=(promised, there), flac_missing_seconds=missing_seconds)
 
 
 @contextlib.contextmanager
@@ -164,6 +182,10 @@ def _reader(path: Path, counted: _Counted) -> Iterator[Reader]:
         raise UserError(
             f"{path}: a second recording begins at its byte {found.second_at:,}, as where files are joined by cat; "
             "split it into two files."
+        )
+    if found.damaged_at is not None:
+        raise UserError(
+            f"{path}: damaged, a part is missing or wrong from its byte {found.damaged_at:,} on; {COPY_AGAIN}."
         )
     if kind is not None and name in DEMUXERS and name not in SNDFILE:
         with _Av.open(path, kind, found) as reader:
@@ -187,16 +209,18 @@ def _reader(path: Path, counted: _Counted) -> Iterator[Reader]:
 def _unreadable(path: Path, error: Exception, kind: Kind | None = None) -> UserError:
     if not os.access(path, os.R_OK):
         return UserError(f"{path}: no permission to read the file; change its permissions.")
-    remedy = "convert it to wav, flac, ogg or mp3"
-    if kind is not None and kind.name in DEMUXERS and not _has_av():
-        remedy = f"convert it to wav, or install what reads more kinds: pip install 's2igan[{EXTRA}]'"
-    if kind is not None and kind.holds == "sound":
-        return UserError(f"{path}: {kind.words}, and not readable as one ({_words(error)}); {remedy}.")
-    return UserError(f"{path}: not a readable sound file ({_words(error)}); {remedy}.")
+    if kind is None or kind.holds != "sound":
+        return UserError(f"{path}: not a readable sound file ({_words(error)}); convert it to wav, flac, ogg or mp3.")
+    remedy = f"{COPY_AGAIN}, or convert it to wav"
+    if kind.name in DEMUXERS and not _has_av():
+        remedy = f"{remedy}, or install what reads more kinds: pip install 's2igan[{EXTRA}]'"
+    return UserError(f"{path}: {kind.words}, damaged or of a kind that is not read ({_words(error)}); {remedy}.")
 
 
 def _words(error: Exception) -> str:
-    return str(error).strip().rstrip(".") or type(error).__name__
+    """The decoder's own, without its number and the name of its function."""
+    words = re.sub(r"^\[Errno \d+\] |: '[^']*'$|^Error : ", "", str(error).strip())
+    return words.rstrip(".") or type(error).__name__
 
 
 def _cut_off(path: Path, missing_seconds: float) -> UserError:
@@ -239,6 +263,11 @@ class _Sndfile:
                 source = stack.enter_context(mapped(path))
                 flac_with_length(source, counted.start, counted.flac[1])
             file = stack.enter_context(soundfile.SoundFile(source))
+            if counted.kind is None and file.format not in PLAIN:
+                raise UserError(
+                    f"{path}: {file.format_info}, in which nothing here can tell whether all is there; convert it to "
+                    "wav."
+                )
             if counted.name == "wav" and not file.frames:
                 source = stack.enter_context(mapped(path))
                 mend_wav(source)
@@ -314,10 +343,11 @@ def _checked_mp3(counted: Mp3, file: soundfile.SoundFile, found: Extent) -> Exte
             "where files are joined by cat; split it."
         )
     if counted.promised is not None and counted.promised > counted.samples + tolerance:
-        return Extent(promised=counted.promised / counted.samples)
+        return Extent(promised=max(1.0, (counted.promised - counted.silence) / max(1, file.frames)))
     torn = counted.torn and counted.promised is None
-    if abs(counted.samples - file.frames) > tolerance:
-        raise _MisjudgedError(counted.samples / min(counted.rates), torn)
+    samples = counted.samples - counted.silence
+    if abs(samples - file.frames) > tolerance:
+        raise _MisjudgedError(samples / min(counted.rates), torn)
     return Extent(torn=torn)
 
 
@@ -343,6 +373,8 @@ class _Av:
     seconds: float | None
     sure: bool
     """Whether the sound lasts as long as `seconds` at least."""
+    lead_seconds: float = 0.0
+    """From the beginning of a film until its sound begins."""
     total: int | None = None
 
     @classmethod
@@ -369,11 +401,16 @@ class _Av:
                     seconds = float(stream.duration * stream.time_base)
                 elif container.duration:
                     seconds = container.duration / 1e6
-                sure = kind.name in {"mp4", "ebml"} and len(container.streams) == 1
+                alone = bool(stream.duration) or len(container.streams) == 1
+                sure = alone and kind.name in {"mp4", "ebml", "asf", "avi"}
             frame = next(container.decode(stream), None)  # headers of HE-AAC know half of the rate
             if frame is None:
                 raise _torn(path) if found.torn else UserError(f"{path}: the sound file is empty; record it again.")
-        yield cls(path, kind, found, frame.sample_rate, frame.layout.nb_channels, seconds, sure)
+            lead = 0.0
+            if container.streams.video and stream.start_time is not None and container.start_time is not None:
+                lead = float(stream.start_time * stream.time_base) - container.start_time / 1e6
+                lead = lead if lead > MAX_MISSING_SECONDS else 0.0
+        yield cls(path, kind, found, frame.sample_rate, frame.layout.nb_channels, seconds, sure, lead)
 
     def blocks(self, start: int, stop: int | None) -> Iterator[Float[np.ndarray, "samples channels"]]:
         import av
@@ -381,16 +418,30 @@ class _Av:
         with _av_errors(self.path, self.kind, self.extent), _av_container(self.path, self.kind) as container:
             stream = container.streams.audio[0]
             origin = stream.start_time or 0
-            first = self._sought(container, stream, start, origin)
+            lead = round(self.lead_seconds * self.rate)
+            first = self._sought(container, stream, start - lead, origin)
             resampler = av.AudioResampler(format="fltp")
             at: int | None = None
+            ahead = 0
             for frame in container.decode(stream):
                 if (frame.sample_rate, frame.layout.nb_channels) != (self.rate, self.channels):
                     raise UserError(
                         f"{self.path}: its sample rate or its number of channels changes on the way; convert it to wav."
                     )
+                told = at or 0
+                if frame.pts is not None and self.kind.name in TIMED:
+                    told = lead + round((frame.pts - origin) * Fraction(stream.time_base) * self.rate)
                 if at is None:
-                    at = 0 if not first else round((frame.pts - origin) * Fraction(stream.time_base) * self.rate)
+                    at = told if first else lead
+                    ahead = told - at
+                    silence = min(at, at if stop is None else stop) - start
+                    if not first and silence > 0:
+                        yield np.zeros((silence, self.channels), np.float32)
+                if told - ahead - at > MAX_MISSING_SECONDS * self.rate:
+                    raise UserError(
+                        f"{self.path}: damaged, {(told - ahead - at) / self.rate:.2f} s are missing after "
+                        f"{at / self.rate:.2f} s; {COPY_AGAIN}."
+                    )
                 for part in resampler.resample(frame):
                     block = part.to_ndarray().T
                     inside = block[max(0, start - at) : None if stop is None else max(0, stop - at)]
@@ -399,7 +450,7 @@ class _Av:
                         yield inside
                 if stop is not None and at >= stop:
                     return
-        self._check_end(at or 0)
+        self._check_end((at or lead) - lead)
 
     def _sought(self, container: Any, stream: Any, start: int, origin: int) -> bool:
         """Goes near the start of a part that is not near the file's; whether it did."""
@@ -412,10 +463,11 @@ class _Av:
     def _check_end(self, samples: int) -> None:
         if self.extent.torn:
             raise _torn(self.path)
+        missing = samples / self.rate * (self.extent.promised - 1)
         if self.sure and self.seconds is not None:
-            missing = self.seconds - samples / self.rate
-            if missing > MAX_MISSING_SECONDS:
-                raise _cut_off(self.path, missing)
+            missing = max(missing, self.seconds - samples / self.rate)
+        if missing > MAX_MISSING_SECONDS:
+            raise _cut_off(self.path, missing)
 
 
 @contextlib.contextmanager

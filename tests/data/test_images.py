@@ -385,3 +385,73 @@ def test_a_box_at_the_border_keeps_its_longer_side(tmp_path: Path) -> None:
     box = (0.0, 80.0, 40.0, 40.0)  # a square of 60 px around it, of which 10 px are outside
     assert (load_image(tmp_path / "a.png", 50, box, longest=2.0) == noise[70:130, 0:50]).all()
     assert (load_image(tmp_path / "a.png", 50, box) == noise[75:125, 0:50]).all()
+
+
+def png_16(values: np.ndarray) -> bytes:
+    """Grey, grey with alpha, RGB or RGBA by the number of channels, which come last."""
+    height, width, channels = values.shape
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)
+    header = struct.pack(">IIBBBBB", width, height, 16, {1: 0, 2: 4, 3: 2, 4: 6}[channels], 0, 0, 0)
+
+    def chunk(name: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
+
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+
+
+def tiff_rgb_16(values: np.ndarray) -> bytes:
+    """Without compression, (height, width, 3)."""
+    height, width, _ = values.shape
+    content = values.astype("<u2").tobytes()
+    tags = [
+        (256, 4, 1, width), (257, 4, 1, height), (258, 3, 3, 200), (259, 3, 1, 1), (262, 3, 1, 2), (273, 4, 1, 210),
+        (277, 3, 1, 3), (278, 4, 1, height), (279, 4, 1, len(content)),
+    ]  # fmt: skip
+    directory = struct.pack("<2sHIH", b"II", 42, 8, len(tags)) + b"".join(struct.pack("<HHII", *tag) for tag in tags)
+    return (directory + bytes(4)).ljust(200, b"\0") + struct.pack("<3H4x", 16, 16, 16) + content
+
+
+@pytest.mark.parametrize("channels", [2, 3, 4])
+@pytest.mark.parametrize("opaque", [4095, 65535])
+def test_12_bits_in_16_are_never_black_in_silence(tmp_path: Path, channels: int, opaque: int) -> None:
+    values = np.linspace(0, 4095, 40)[None, :, None].repeat(40, 0).repeat(channels, 2)
+    if channels in (2, 4):
+        values[..., -1] = opaque
+    (tmp_path / "a.png").write_bytes(png_16(values))
+    with pytest.raises(UserError, match="use 12 or fewer of them"):
+        load_image(tmp_path / "a.png", 40)
+    bright = values * 16
+    bright[..., -1] = 65535 if channels in (2, 4) else bright[..., -1]
+    (tmp_path / "a.png").write_bytes(png_16(bright))
+    assert np.ptp(load_image(tmp_path / "a.png", 40)) > 250
+
+
+def test_12_bits_in_16_of_a_coloured_tiff(tmp_path: Path) -> None:
+    values = np.linspace(0, 4095, 40)[None, :, None].repeat(40, 0).repeat(3, 2)
+    (tmp_path / "a.tif").write_bytes(tiff_rgb_16(values))
+    with pytest.raises(UserError, match="use 12 or fewer of them"):
+        load_image(tmp_path / "a.tif", 40)
+    (tmp_path / "a.tif").write_bytes(tiff_rgb_16(16 * values))
+    assert np.ptp(load_image(tmp_path / "a.tif", 40)) > 250
+
+
+@pytest.mark.parametrize("most", [1.0, 255.0, 1023.0, 65535.0])
+def test_floating_point_greys_of_any_range(tmp_path: Path, most: float) -> None:
+    ramp = np.linspace(0, most, 40, dtype=np.float32)[None].repeat(40, 0)
+    Image.fromarray(ramp).save(tmp_path / "a.tif")
+    expected = np.linspace(0, 255, 40).round().astype(int)
+    assert np.abs(load_image(tmp_path / "a.tif", 40)[0, :, 0].astype(int) - expected).max() <= 1
+    Image.fromarray(ramp - most / 2).save(tmp_path / "a.tif")
+    with pytest.raises(UserError, match="numbers below 0"):
+        load_image(tmp_path / "a.tif", 40)
+
+
+def test_a_damaged_note_in_a_png_is_passed_over(tmp_path: Path) -> None:
+    halves(RED, BLUE).save(tmp_path / "a.png")
+    content = (tmp_path / "a.png").read_bytes()
+    note = struct.pack(">I", 4) + b"gAMA" + b"\0\0\xb1\x8f" + b"\0\0\0\0"
+    (tmp_path / "a.png").write_bytes(content[:33] + note + content[33:])
+    assert corners(load_image(tmp_path / "a.png", 40)) == [RED, BLUE]
+    (tmp_path / "a.png").write_bytes(content[:20] + bytes(9) + content[29:])
+    with pytest.raises(UserError, match="begins as a PNG picture"):
+        load_image(tmp_path / "a.png", 40)

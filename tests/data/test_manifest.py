@@ -371,3 +371,50 @@ def test_empty_surplus_cells_are_dropped(tmp_path, surplus):
     path.write_text(f"audio,image\na.wav,a.jpg{surplus}x\n")
     with pytest.raises(UserError, match="cells where the first line names 2"):
         read_manifest(path)
+
+
+SHEET = 'audio,image,text\na/dog.wav,p/dog.jpg,"the dog, brown"\na/cat.wav,p/cat.jpg,tête\n'
+
+
+@pytest.mark.parametrize("codec", ["utf-8", "utf-8-sig", "utf-16"])
+@pytest.mark.parametrize("name", ["m.csv", "m.jsonl"])
+def test_what_spreadsheets_save_as_unicode(tmp_path: Path, codec: str, name: str) -> None:
+    rows = [{"audio": "a/dog.wav", "image": "p/dog.jpg", "text": "the dog, brown"}]
+    rows.append({"audio": "a/cat.wav", "image": "p/cat.jpg", "text": "tête"})
+    lines = "".join(json.dumps(row, ensure_ascii=False) + "\r\n" for row in rows)
+    (tmp_path / name).write_bytes((SHEET if name == "m.csv" else lines).encode(codec))
+    assert [row.text for row in read_manifest(tmp_path / name)] == ["the dog, brown", "tête"]
+
+
+@pytest.mark.parametrize("sign", [",", ";", "\t", "|"])
+@pytest.mark.parametrize("beginning", ["", "\n \n", "sep={}\n", "SEP={}\r\n"])
+def test_what_stands_between_cells(tmp_path: Path, sign: str, beginning: str) -> None:
+    text = beginning.format(sign) + f"audio{sign}image{sign}text\na/dog.wav{sign}p/dog.jpg{sign}it is\n"
+    (tmp_path / "m.csv").write_text(text)
+    assert read_manifest(tmp_path / "m.csv") == [Utterance("a/dog.wav", "p/dog.jpg", text="it is")]
+
+
+def test_empty_surplus_cells_of_the_header_are_dropped(tmp_path: Path) -> None:
+    (tmp_path / "m.csv").write_text(SHEET.replace("text\n", "text,,\n", 1))
+    assert [row.text for row in read_manifest(tmp_path / "m.csv")] == ["the dog, brown", "tête"]
+
+
+@pytest.mark.parametrize(
+    ("written", "seconds"), [("1:01.5", 61.5), ("00:01:01,5", 61.5), ("1:00:00", 3600.0), ("75", 75.0)]
+)
+def test_times_as_players_show_them(tmp_path: Path, written: str, seconds: float) -> None:
+    (tmp_path / "m.tsv").write_text(f"audio\timage\tstart_seconds\na.wav\ta.jpg\t{written}\n")
+    assert read_manifest(tmp_path / "m.tsv")[0].start_seconds == seconds
+
+
+@pytest.mark.parametrize("written", ["1:60", "1:-1", "1:2:3:4", "1:", ":1", "1:99:00"])
+def test_times_that_are_none(tmp_path: Path, written: str) -> None:
+    (tmp_path / "m.tsv").write_text(f"audio\timage\tstart_seconds\na.wav\ta.jpg\t{written}\n")
+    with pytest.raises(UserError, match="is not a number of seconds"):
+        read_manifest(tmp_path / "m.tsv")
+
+
+@pytest.mark.parametrize("word", ["nan", "NaN"])
+def test_not_a_number_in_words_is_empty(tmp_path: Path, word: str) -> None:
+    (tmp_path / "m.csv").write_text(f"audio,image,speaker,class,start_seconds\na.wav,a.jpg,{word},{word},{word}\n")
+    assert read_manifest(tmp_path / "m.csv") == [Utterance("a.wav", "a.jpg")]

@@ -176,3 +176,14 @@ def test_every_step_of_a_long_utterance_is_read(monkeypatch):
             changed = mel.clone()
             changed[0, at : at + 8] += 3
             assert not torch.equal(encoder(changed, lengths), before), at
+
+
+def test_local_frames_in_pieces_are_those_of_one_pass(monkeypatch):
+    encoder = speech_encoder.SpeechEncoder(speech_encoder.SpeechEncoderConfig(hidden=4, conv_channels=(4, 4))).eval()
+    mel, lengths = long_batch(1500, 300, 401)
+    with torch.no_grad():
+        whole, pairs = encoder.local_frames(mel, lengths, 16, 8)
+        monkeypatch.setattr(speech_encoder, "WINDOWS_AT_ONCE", 7)
+        pieces, same = encoder.local_frames(mel, lengths, 16, 8)
+    assert torch.equal(pairs, same)
+    torch.testing.assert_close(pieces, whole, rtol=0, atol=1e-6)

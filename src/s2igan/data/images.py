@@ -6,6 +6,7 @@ import functools
 import io
 import os
 import warnings
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -31,11 +32,12 @@ TURNS = {
     8: Image.Transpose.ROTATE_90,
 }
 """What makes a picture upright, by its orientation."""
+BITS_PER_SAMPLE = 258  # tag of TIFF
 PHOTOMETRIC, WHITE_IS_ZERO = 262, 0  # tag of TIFF, and a value of it
 GREY_RANGES = (1 << 8, 1 << 10, 1 << 12)
 """Of cameras and scanners that write 8, 10 or 12 bits into 16; a picture of 16 bits so dark is all black."""
-TEXT_CHUNKS = frozenset({b"tEXt", b"zTXt", b"iTXt", b"iCCP"})
-"""Of a PNG: texts and a colour profile."""
+NEEDED_CHUNKS = frozenset({b"IHDR", b"PLTE", b"IDAT", b"IEND", b"tRNS", b"eXIf"})
+"""Of a PNG; texts, colour profiles and other notes are not needed."""
 END_OF_JPEG = b"\xff\xd9"
 
 Box = tuple[float, float, float, float]
@@ -74,7 +76,9 @@ def load_image(
         kind = kind_of(raw)
         if isinstance(error, UnidentifiedImageError) and kind is not None and kind.name not in DECODED:
             raise UserError(f"{path}: {mistaken(kind, 'picture')}.") from error
-        raise UserError(f"{path}: not a readable image ({_reason(error)}); export it again.") from error
+        is_begun = isinstance(error, UnidentifiedImageError) and kind is not None
+        begun = f", though it begins as {kind.words}" if is_begun else ""  # type: ignore[union-attr]
+        raise UserError(f"{path}: not a readable image{begun} ({_reason(error)}); export it again.") from error
     left, top, right, bottom = _part(rgb.width, rgb.height, box)
     if min(right - left, bottom - top) < MIN_SIDE:
         whole = f"{path}: the image is {rgb.width} x {rgb.height} px"
@@ -106,7 +110,7 @@ DECODED = frozenset({"jpeg", "png", "gif", "bmp", "webp", "heic", "avif", "jpeg2
 
 def _reason(error: Exception) -> str:
     if isinstance(error, UnidentifiedImageError):
-        return "its first bytes are of no picture that is known"
+        return "its beginning is damaged, or of no picture that is known"
     return str(error) or type(error).__name__
 
 
@@ -120,8 +124,8 @@ def _decoded(raw: bytes, draft: int | None) -> Image.Image:
     except Image.DecompressionBombError:
         raise
     except Exception:
-        if raw.startswith(b"\x89PNG"):  # Pillow refuses large texts, which nobody needs
-            return _by_pillow(_png_without_texts(raw), draft)
+        if raw.startswith(b"\x89PNG"):  # Pillow refuses large texts and damaged notes, which nobody needs
+            return _by_pillow(_png_without_notes(raw), draft)
         if raw.startswith(b"\xff\xd8"):
             picture = _jpeg_without_end(raw, draft)
             if picture is not None:
@@ -139,8 +143,8 @@ def _by_pillow(raw: bytes, draft: int | None) -> Image.Image:
                 picture.draft(None, (draft, draft))
             picture.load()
             turn = TURNS.get(_orientation(picture))
+            _check_depth(raw, picture)
             rgb = _to_rgb(picture)
-            _check_depth(raw, rgb)
             return rgb if turn is None else rgb.transpose(turn)
 
 
@@ -160,11 +164,12 @@ def _orientation(picture: Image.Image) -> int:
         return 1
 
 
-def _png_without_texts(raw: bytes) -> bytes:
+def _png_without_notes(raw: bytes) -> bytes:
     parts, at = [raw[:8]], 8
     while at + 12 <= len(raw):
         end = at + 12 + int.from_bytes(raw[at : at + 4], "big")
-        if raw[at + 4 : at + 8] not in TEXT_CHUNKS:
+        name, checksum = raw[at + 4 : at + 8], int.from_bytes(raw[end - 4 : end], "big")
+        if name in NEEDED_CHUNKS and (name != b"eXIf" or zlib.crc32(raw[at + 4 : end - 4]) == checksum):
             parts.append(raw[at:end])
         at = end
     return b"".join(parts)
@@ -182,10 +187,14 @@ def _jpeg_without_end(raw: bytes, draft: int | None) -> Image.Image | None:
     return one if one.tobytes() == other.tobytes() else None
 
 
-def _check_depth(raw: bytes, rgb: Image.Image) -> None:
-    """ValueError for a coloured PNG of 10 or 12 bits in 16, of which Pillow keeps the upper 8: all black."""
-    is_deep = raw.startswith(b"\x89PNG") and raw[24:25] == b"\x10" and raw[25:26] in (b"\x02", b"\x06")
-    if is_deep and 0 < max(high for _, high in rgb.getextrema()) < GREY_RANGES[-1] >> 8:  # type: ignore[misc]
+def _check_depth(raw: bytes, picture: Image.Image) -> None:
+    """ValueError for a picture of 10 or 12 bits in 16, of which Pillow keeps the upper 8: all black."""
+    tags: Any = getattr(picture, "tag_v2", {})
+    depths = (raw[24],) if raw.startswith(b"\x89PNG") else tags.get(BITS_PER_SAMPLE, (8,))
+    if max(depths) != 16 or picture.mode not in {"RGB", "RGBA", "RGBX", "LA"}:
+        return
+    colours = picture.getextrema()[: 1 if picture.mode == "LA" else 3]
+    if 0 < max(high for _, high in colours) < GREY_RANGES[-1] >> 8:  # type: ignore[misc]
         raise ValueError("its colours have 16 bits and use 12 or fewer of them, so that it is black; save it with 8")
 
 
@@ -215,12 +224,13 @@ def _to_rgb(picture: Image.Image) -> Image.Image:
 
 def _grey_8_bit(values: np.ndarray) -> UInt8[np.ndarray, "height width"]:
     """Integers by the smallest of the ranges of 8, 10, 12 and 16 bits that holds them, those of 32 bits above that by
-    their largest; floats in [0, 1], or in [0, 255] where they exceed 1."""
+    their largest; floats in [0, 1], or as integers where they exceed 1. ValueError where floats are below 0."""
     grey = values.astype(np.float64)
-    if values.dtype.kind == "f":
-        if np.nanmax(grey, initial=0.0) <= 1.0:
-            grey *= 255.0
+    most = float(np.nanmax(np.where(np.isinf(grey), np.nan, grey), initial=0.0))
+    if values.dtype.kind == "f" and np.nanmin(grey, initial=0.0) < -most / 100:
+        raise ValueError("its greys are numbers below 0, of which nobody knows what is black; save it with 8 bits")
+    if values.dtype.kind == "f" and most <= 1.0:
+        grey *= 255.0
     else:
-        most = grey.max(initial=0.0)
         grey *= 255.0 / (next((steps for steps in (*GREY_RANGES, 1 << 16) if most < steps), most + 1) - 1)
     return np.nan_to_num(grey).round().clip(0, 255).astype(np.uint8)

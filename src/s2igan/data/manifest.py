@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import difflib
+import io
 import json
 import math
 import posixpath
@@ -19,6 +20,7 @@ from typing import Any
 
 from s2igan.errors import UserError
 from s2igan.files import atomic_write
+from s2igan.text_utils import UTF_16, unicode_text
 
 SPLITS = ("train", "validation", "development", "test")
 SPLIT_ALIASES = {"training": "train", "val": "validation", "valid": "validation", "dev": "validation"}
@@ -111,7 +113,11 @@ def iter_manifest(path: str | Path) -> Iterator[tuple[int, Utterance | UserError
 
 def _json_lines(path: Path) -> Iterator[tuple[int, dict[str, Any] | str]]:
     with path.open("rb") as file:
-        for line, raw in enumerate(file, start=1):
+        lines: Iterable[bytes] = file
+        if file.read(2) in UTF_16:
+            lines = (line.encode("utf-8", "surrogatepass") for line in _unicode(path).split("\n"))
+        file.seek(0)
+        for line, raw in enumerate(lines, start=1):
             try:
                 text = raw.decode("utf-8-sig" if line == 1 else "utf-8").strip()
                 if not text:
@@ -131,51 +137,61 @@ def _json_lines(path: Path) -> Iterator[tuple[int, dict[str, Any] | str]]:
             yield line, fields if isinstance(fields, dict) else 'not a JSON object; write {"audio": ..., "image": ...}'
 
 
-def _csv_rows(path: Path) -> Iterator[tuple[int, dict[str, Any] | str]]:
+def _unicode(path: Path) -> str:
+    """UserError where the text is in another encoding than `unicode_text` reads."""
     try:
-        # utf-8-sig: spreadsheets begin the file with a byte order mark.
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            header = file.readline()
-            delimiter = max(",;\t", key=header.count)  # a European spreadsheet writes semicolons
-            file.seek(0)
-            records = _csv_records(file, delimiter)
-            _, first = next(records, (1, []))
-            if isinstance(first, str):
-                raise UserError(f"{path}: line 1: {first}.")
-            names = _column_names(first)
-            twice = next((name for name in COLUMNS if names.count(name) > 1), None)
-            if twice is not None:
-                raise UserError(
-                    f"{path}: the first line names the column {twice!r} twice; rename the one that is another."
-                )
-            if not {"audio", "image"} <= set(names):
-                raise UserError(
-                    f"{path}: the first line must name the columns, among them 'audio' and 'image'; it names "
-                    f"{', '.join(repr(name) for name in names) or 'nothing'}."
-                )
-            for line, cells in records:
-                if isinstance(cells, str):
-                    yield line, cells
-                elif not any(cell.strip() for cell in cells):
-                    continue
-                elif len(cells) != len(names) and any(cell.strip() for cell in cells[len(names) :] or ["too few"]):
-                    yield (
-                        line,
-                        f"{len(cells)} cells where the first line names {len(names)} columns; leave cells empty rather "
-                        f"than out, and put what holds a {delimiter!r} into quotation marks",
-                    )
-                else:
-                    yield line, dict(zip(names, cells, strict=False))  # a spreadsheet adds empty cells at the end
+        return unicode_text(path.read_bytes())
     except UnicodeDecodeError as error:
         raise UserError(f"{path}: the text is not UTF-8; export it from the spreadsheet as CSV UTF-8.") from error
 
 
-def _csv_records(file: Iterable[str], delimiter: str) -> Iterator[tuple[int, list[str] | str]]:
-    """The cells of each record with the number of its last line; or the line that begins no record, and why.
+def _csv_rows(path: Path) -> Iterator[tuple[int, dict[str, Any] | str]]:
+    records = csv_records(_unicode(path))
+    line, first = next(records, (1, []))
+    if isinstance(first, str):
+        raise UserError(f"{path}: line {line}: {first}.")
+    names = _column_names(first)
+    while names and not names[-1]:  # a spreadsheet adds empty cells at the end
+        names.pop()
+    twice = next((name for name in COLUMNS if names.count(name) > 1), None)
+    if twice is not None:
+        raise UserError(f"{path}: the first line names the column {twice!r} twice; rename the one that is another.")
+    if not {"audio", "image"} <= set(names):
+        raise UserError(
+            f"{path}: the first line must name the columns, among them 'audio' and 'image'; it names "
+            f"{', '.join(repr(name) for name in names) or 'nothing'}."
+        )
+    for line, cells in records:
+        if isinstance(cells, str):
+            yield line, cells
+        elif not any(cell.strip() for cell in cells):
+            continue
+        elif len(cells) != len(names) and any(cell.strip() for cell in cells[len(names) :] or ["too few"]):
+            yield (
+                line,
+                f"{len(cells)} cells where the first line names {len(names)} columns; leave cells empty rather "
+                "than out, and put what holds the sign between cells into quotation marks",
+            )
+        else:
+            yield line, dict(zip(names, cells, strict=False))
 
-    Every record is parsed on its own, so that one quotation mark too many costs a line and not the rest of the file.
+
+def csv_records(text: str) -> Iterator[tuple[int, list[str] | str]]:
+    """The cells of each record of a CSV, the header first, with the number of its last line; or the line that begins no
+    record, and why.
+
+    What stands most often in the first line that is not blank separates the cells: `,` `;` `|` or a tab; or what Excel
+    names in a line `sep=;`, which is no record. Every record is parsed on its own, so that one quotation mark too many
+    costs a line and not the rest of the file.
     """
-    lines, at = list(file), 0
+    lines, at = list(io.StringIO(text, newline="")), 0
+    while at < len(lines) and not lines[at].strip():
+        at += 1
+    header = lines[at].strip() if at < len(lines) else ""
+    if re.fullmatch("sep=[,;|\t]", header, re.IGNORECASE) or header.lower() == "sep=":
+        delimiter, at = header[4:] or "\t", at + 1
+    else:
+        delimiter = max(",;\t|", key=header.count)
     while at < len(lines):
         reader = csv.reader(lines[at : at + MAX_CELL_LINES], delimiter=delimiter, strict=True)
         try:
@@ -243,7 +259,7 @@ def _utterance(fields: Mapping[str, Any]) -> Utterance:
 
 def _is_nan(value: Any) -> bool:
     """What pandas writes where a cell is empty."""
-    return isinstance(value, float) and math.isnan(value)
+    return (isinstance(value, float) and math.isnan(value)) or value in ("nan", "NaN")
 
 
 def split_name(name: str) -> str:
@@ -286,12 +302,20 @@ def _seconds(fields: Mapping[str, Any], name: str) -> float | None:
     try:
         if isinstance(value, bool):
             raise ValueError
-        number = float(value.strip().replace(",", ".") if isinstance(value, str) else value)
+        number = seconds_of(value) if isinstance(value, str) else float(value)
     except (TypeError, ValueError):
         raise ValueError(f"{name} {value!r} is not a number of seconds") from None
     if not math.isfinite(number) or number < 0:
         raise ValueError(f"{name} {value!r} must be a finite number of seconds, 0 or more")
     return number
+
+
+def seconds_of(text: str) -> float:
+    """`61.5`, `61,5`, or hours, minutes and seconds as a player shows them, `1:01.5`; ValueError for anything else."""
+    parts = [float(part) for part in text.strip().replace(",", ".").split(":")]
+    if len(parts) > 3 or any(not 0 <= part < 60 for part in parts[1:]):
+        raise ValueError(f"{text!r} is no time")
+    return sum(part * 60**place for place, part in enumerate(reversed(parts)))
 
 
 def _attributes(value: Any) -> dict[str, str]:

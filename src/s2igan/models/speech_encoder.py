@@ -69,6 +69,8 @@ WINDOW_FRAMES = 3_000
 """Mel frames, 30 s, over which the recurrent network runs at once; also the longest that training reads of one."""
 OVERLAP_FRAMES = 400
 """Of neighbouring windows, 4 s: half of it is the run-up of each, whose output is not used."""
+WINDOWS_AT_ONCE = 1_024
+"""Of local frames, over which the recurrent network runs in one pass; bounds the memory of long recordings."""
 
 Frames = TypeVar("Frames", int, Tensor, np.ndarray)
 
@@ -194,7 +196,8 @@ class SpeechEncoder(nn.Module):
         x = F.pad(x, (0, 0, margin, windows * hop - x.shape[1] + window - hop - margin))
         cut = x.unfold(1, window, hop).transpose(2, 3)  # (batch, windows, window, channels)
         with torch.autocast(x.device.type, enabled=False):
-            h = self.rnn(cut.flatten(0, 1).to(next(self.rnn.parameters()).dtype))[0][:, margin : margin + hop]
+            parts = cut.flatten(0, 1).to(next(self.rnn.parameters()).dtype).split(WINDOWS_AT_ONCE)
+            h = torch.cat([self.rnn(part)[0][:, margin : margin + hop] for part in parts])
         h = h.reshape(len(x), windows * hop, -1)
         h = F.pad(h * inside(h, lengths), (0, 0, 0, h.shape[1] % 2)).unflatten(1, (-1, 2)).sum(2)
         pairs = (lengths + 1) // 2

@@ -1,5 +1,6 @@
 """ELAN annotation files: which picture is described when, by whom, in which words."""
 
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from xml.sax.saxutils import quoteattr
@@ -412,3 +413,23 @@ def test_numbers_of_segments_are_no_pictures(tmp_path: Path) -> None:
         read(source)
     make(tmp_path, eaf(tier("picture", numbers), tier("segment", numbers)))
     assert spans(read(source)) == [("1.jpg", 0.0, 1.0), ("2.jpg", 1.0, 2.0)]
+
+
+def test_a_converted_recording_is_found_by_the_name_in_the_file(tmp_path: Path) -> None:
+    make(tmp_path, FULL)
+    texts(tmp_path, {"talk.eaf": FULL.replace("talk%201.wav", "walk.mpg")})
+    recordings(tmp_path, "talk.wav", "media/Walk.WAV")
+    assert {row.audio for row in read(tmp_path).rows if row.audio != "talks/talk 1.wav"} == {"media/Walk.WAV"}
+
+
+def test_annotations_of_one_name_are_all_kept(tmp_path: Path) -> None:
+    content = eaf(tier("picture", PICTURES))
+    names = re.findall(r'ANNOTATION_ID="(a\d+)"', content)
+    make(tmp_path, content.replace(f'"{names[1]}"', f'"{names[0]}"'))
+    assert len(read(tmp_path).rows) == len(PICTURES)
+
+
+def test_times_in_frames_are_not_taken_for_milliseconds(tmp_path: Path) -> None:
+    make(tmp_path, re.sub("<HEADER[^>]*>", '<HEADER TIME_UNITS="PAL-frames">', FULL))
+    with pytest.raises(UserError, match="its times are in PAL-frames"):
+        read(tmp_path)

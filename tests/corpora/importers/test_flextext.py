@@ -52,3 +52,19 @@ def test_bad_files_do_not_stop_the_others(tmp_path):
     assert {"torn.flextext", "other.flextext"} < set(reasons(read(tmp_path)))
     with pytest.raises(UserError, match=r"no \.flextext is here"):
         IMPORTER.read(tmp_path / "wavs", ReadOptions())
+
+
+def test_texts_of_several_recordings_in_one_file(tmp_path):
+    second = TEXT[TEXT.index("<interlinear-text") : TEXT.index("</document>")]
+    second = second.replace("talk%201", "talk%202").replace('guid="m1"', 'guid="m2"').replace('"m1"', '"m2"')
+    make(tmp_path, TEXT.replace("</document>", second + "</document>"))
+    recordings(tmp_path, "wavs/talk 2.wav")
+    assert [(row.audio, row.image) for row in read(tmp_path).rows] == [
+        (f"wavs/talk {number}.wav", picture) for number in (1, 2) for picture in ("dog.jpg", "house.jpg")
+    ]
+    both = '<media guid="m0" location="file:///C:/x/talk%202.wav"/><media guid="m1"'
+    texts(tmp_path, {"market.flextext": TEXT.replace('<media guid="m1"', both)})
+    assert {(row.audio, row.image) for row in read(tmp_path).rows} == {
+        ("wavs/talk 1.wav", "dog.jpg"),
+        ("wavs/talk 2.wav", "house.jpg"),
+    }

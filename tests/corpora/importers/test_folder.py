@@ -43,6 +43,11 @@ def problems(root: Path) -> dict[str, str]:
         ("anna/a.wav", "pictures/a.jpg"),
         ("IMG_2.wav", "IMG_2.jpg"),
         ("market.day.wav", "market.day.jpg"),
+        ("my dog.wav", "my%20dog.jpg"),
+        ("my_dog-2.wav", "my dog.jpg"),
+        ("1.wav", "01.jpg"),
+        ("IMG_007.wav", "img-7.jpg"),
+        ("dog.mts", "dog.jpg"),
         (unicodedata.normalize("NFD", "bébé_1.wav"), unicodedata.normalize("NFC", "bébé.jpg")),
     ],
 )
@@ -68,6 +73,18 @@ def test_its_own_folder_goes_before_others_and_exact_letters_before_capitals(tmp
     tree(tmp_path, "x/a.jpg", "y/a.jpg", "x/a.wav", "y/a.wav", "z/B.jpg", "z/b.jpg", "z/B.wav", "z/b.wav")
     expected = {("x/a.wav", "x/a.jpg"), ("y/a.wav", "y/a.jpg"), ("z/B.wav", "z/B.jpg"), ("z/b.wav", "z/b.jpg")}
     assert pairs(tmp_path) == expected
+
+
+def test_looser_names_are_tried_last_and_never_chosen_between(tmp_path):
+    tree(tmp_path, "1.jpg", "01.jpg", "01.wav", "001.wav", "a b.jpg", "a_b.jpg", "a_b.wav", "a-b.wav")
+    assert pairs(tmp_path) == {("01.wav", "01.jpg"), ("a_b.wav", "a_b.jpg")}
+    assert "any of 2 pictures" in problems(tmp_path)["001.wav"]
+    assert "any of 2 pictures" in problems(tmp_path)["a-b.wav"]
+
+
+def test_a_recording_goes_before_the_film_of_a_living_picture(tmp_path):
+    tree(tmp_path, "IMG_1.HEIC", "IMG_1.MOV", "IMG_1.m4a")
+    assert pairs(tmp_path) == {("IMG_1.m4a", "IMG_1.HEIC")}
 
 
 def test_recordings_of_a_picture_are_in_the_order_of_their_numbers(tmp_path):

@@ -66,6 +66,31 @@ def test_image_folders(tmp_path, kind):
     ]
 
 
+@pytest.mark.parametrize("sign", [",", ";", "\t"])
+@pytest.mark.parametrize("codec", ["utf-8", "utf-8-sig", "utf-16"])
+def test_a_csv_of_any_spreadsheet(tmp_path, sign, codec):
+    files(tmp_path)
+    text = f"image_file_name{sign}audio_file_name{sign}text\r\nimg/1.jpg{sign}1.wav{sign}tête\r\n"
+    text += f"img/2.jpg{sign}2.wav{sign}\r\n"
+    (tmp_path / "train/metadata.csv").write_bytes(text.encode(codec))
+    assert [(r.audio, r.text) for r in read(tmp_path).rows] == [("train/1.wav", "tête"), ("train/2.wav", None)]
+
+
+@pytest.mark.parametrize(
+    ("name", "lines"),
+    [
+        ("metadata.jsonl", '{"file_name": "img/1.jpg", "audio_file_name": "1.wav"}\n{broken\n[1]\n'),
+        ("metadata.csv", "file_name,audio_file_name,text\nimg/1.jpg,1.wav,x\nimg/2.jpg,2.wav," + "x" * 200_000 + "\n"),
+    ],
+)
+def test_a_bad_line_costs_itself_alone(tmp_path, name, lines):
+    files(tmp_path)
+    texts(tmp_path, {f"train/{name}": lines})
+    corpus = read(tmp_path)
+    assert [row.audio for row in corpus.rows] == ["train/1.wav"]
+    assert {problem.path for problem in corpus.problems} == {f"train/{name}"}
+
+
 def test_wrong_layouts(tmp_path):
     files(tmp_path)
     with pytest.raises(UserError, match=r"no metadata\.csv"):

@@ -92,3 +92,10 @@ def test_bad_files_do_not_stop_the_others(tmp_path):
 def test_wrong_layout(tmp_path):
     with pytest.raises(UserError, match=r"no \.textgrid is here or below"):
         IMPORTER.read(tmp_path, ReadOptions())
+
+
+def test_sizes_that_lie(tmp_path):
+    content = short_form(("picture", PICTURES))
+    make(tmp_path, content.replace(f"\n{len(PICTURES)}\n", "\n2\n"))
+    with pytest.raises(UserError, match="more stands in it than its sizes say"):
+        IMPORTER.read(tmp_path, ReadOptions())

@@ -78,3 +78,20 @@ def test_times_that_make_no_sense_and_no_database(tmp_path):
     (tmp_path / "lexicon.txt").unlink()
     with pytest.raises(UserError, match="no record with both in 0 databases"):
         IMPORTER.read(tmp_path, ReadOptions())
+
+
+@pytest.mark.parametrize("times", ["61.2 63.4", "61,2 63,4", "1:01.2 1:03.4", "00:01:01,2;00:01:03,4"])
+def test_times_as_people_write_them(tmp_path, times):
+    make(tmp_path)
+    texts(tmp_path, {"lexicon.txt": WORDS.replace("1.2 3.4", times)})
+    first = read(tmp_path).rows[0]
+    assert (first.start_seconds, first.end_seconds) == (61.2, 63.4)
+
+
+def test_times_that_are_not_understood_are_never_left_out(tmp_path):
+    make(tmp_path)
+    recordings(tmp_path, "lexicon.wav")
+    texts(tmp_path, {"lexicon.txt": WORDS.replace("1.2 3.4", "from 1 to 3")})
+    corpus = read(tmp_path)
+    assert "audio/words.wav" not in {row.audio for row in corpus.rows}
+    assert "'words.wav from 1 to 3' is no file, perhaps with two times" in reasons(corpus)["lexicon.txt"]

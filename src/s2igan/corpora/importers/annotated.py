@@ -54,7 +54,7 @@ class Tier:
 
 @dataclass(frozen=True)
 class Annotated:
-    """A file of annotations."""
+    """A file of annotations, or one of the texts in it."""
 
     tiers: list[Tier]
     media: list[tuple[str, str, int]]
@@ -64,7 +64,7 @@ class Annotated:
 
 
 def annotated_corpus(
-    tree: Tree, ending: str, parse: Callable[[Path], Annotated], expected: str, options: ReadOptions
+    tree: Tree, ending: str, parse: Callable[[Path], Sequence[Annotated]], expected: str, options: ReadOptions
 ) -> Corpus:
     """A row for each annotation that names a picture, by file, tier and time.
 
@@ -87,12 +87,13 @@ def annotated_corpus(
     rows: list[Utterance] = []
     problems: list[Problem] = []
     seen: list[str] = []
+    texts: list[tuple[str, Annotated]] = []
     for path in files:
         try:
-            file = parse(tree.source / path)
+            texts += [(path, text) for text in parse(tree.source / path)]
         except ValueError as error:
             problems.append(Problem(path, str(error)))
-            continue
+    for path, file in texts:
         tiers, media = file.tiers, file.media
         seen += [tier.name for tier in tiers]
         naming = _naming(tiers, pictures)
@@ -219,16 +220,25 @@ def _recording(tree: Tree, path: str, media: Sequence[tuple[str, str, int]]) -> 
         found = [beside] if beside in tree else tree.named(name)
         if found:
             return found[0], origin
+    sounds = tree.with_suffix(AUDIO_SUFFIXES)
+    for name, origin in named:
+        converted = [other for other in sounds if same_name(stem(base_name(other))) == same_name(stem(name))]
+        if converted:
+            return min(converted, key=lambda other: (posixpath.dirname(other) != home, *_worth(other))), origin
     origins = {origin for _, origin in named}
     called = [
         other
-        for other in tree.with_suffix(AUDIO_SUFFIXES)
+        for other in sounds
         if posixpath.dirname(other) == home and same_name(stem(other)) == same_name(stem(path))
     ]
     if not called:
         return None
-    best = min(called, key=lambda other: (suffix(other) in FILM_SUFFIXES, suffix(other) != ".wav", other))
-    return best, origins.pop() if len(origins) == 1 else 0
+    return min(called, key=_worth), origins.pop() if len(origins) == 1 else 0
+
+
+def _worth(path: str) -> tuple[bool, bool, str]:
+    """Of copies of a recording the smallest is read: a wav before others, and films last."""
+    return suffix(path) in FILM_SUFFIXES, suffix(path) != ".wav", path
 
 
 def _transcription(tier: Tier, tiers: Sequence[Tier], naming: Sequence[Tier]) -> Tier | None:

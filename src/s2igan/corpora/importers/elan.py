@@ -22,7 +22,7 @@ def read(source: Path, options: ReadOptions) -> Corpus:
     return annotated_corpus(Tree(source), ".eaf", _parse, EXPECTED, options)
 
 
-def _parse(path: Path) -> Annotated:
+def _parse(path: Path) -> list[Annotated]:
     """ValueError where the file is no ELAN file."""
     try:
         root = ElementTree.parse(path).getroot()
@@ -30,6 +30,9 @@ def _parse(path: Path) -> Annotated:
         raise ValueError(f"not readable as an ELAN file ({type(error).__name__}: {error})") from error
     if root.tag != "ANNOTATION_DOCUMENT":
         raise ValueError(f"not readable as an ELAN file (it is {root.tag!r}, no ANNOTATION_DOCUMENT)")
+    units = next((header.get("TIME_UNITS") for header in root.iterfind("HEADER")), None)
+    if units and units != "milliseconds":
+        raise ValueError(f"its times are in {units}; save it in a newer ELAN, which writes milliseconds")
     faults: list[tuple[str, str]] = []
     slots = {
         slot.get("TIME_SLOT_ID", ""): _milliseconds(slot.get("TIME_VALUE"))
@@ -50,7 +53,7 @@ def _parse(path: Path) -> Annotated:
         )
         for item in root.iterfind("HEADER/MEDIA_DESCRIPTOR")
     ]
-    return Annotated(tiers, media, faults)
+    return [Annotated(tiers, media, faults)]
 
 
 def _milliseconds(text: str | None) -> float | None:
@@ -164,7 +167,7 @@ def in_order(notes: Sequence[_Note]) -> list[_Note]:
         while note is not None and note.name not in found:
             found[note.name] = note
             note = by_previous.get(note.name)
-    return [*found.values(), *(note for note in notes if note.name not in found)]
+    return [*found.values(), *(note for note in notes if found.get(note.name) is not note)]
 
 
 def _tier(

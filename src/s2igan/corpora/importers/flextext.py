@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -20,7 +21,7 @@ def read(source: Path, options: ReadOptions) -> Corpus:
     return annotated_corpus(Tree(source), ".flextext", _parse, EXPECTED, options)
 
 
-def _parse(path: Path) -> Annotated:
+def _parse(path: Path) -> list[Annotated]:
     """A tier for each kind of item and speaker. ValueError where the file is no flextext."""
     try:
         root = ElementTree.parse(path).getroot()
@@ -28,8 +29,25 @@ def _parse(path: Path) -> Annotated:
         raise ValueError(f"not readable as a flextext ({type(error).__name__}: {error})") from error
     if root.tag != "document":
         raise ValueError(f"not readable as a flextext (it is {root.tag!r}, no document)")
+    return [part for text in root.iter("interlinear-text") for part in _by_recording(text)]
+
+
+def _by_recording(text: ElementTree.Element) -> list[Annotated]:
+    """The phrases of a text, those of each recording apart; they name none where there is only one."""
+    files = {file.get("guid") or "": file.get("location") or "" for file in text.iterfind(".//media-files/media")}
+    phrases: dict[str, list[ElementTree.Element]] = {}
+    for phrase in text.iter("phrase"):
+        named = phrase.get("media-file") or ""
+        phrases.setdefault(named if named in files else next(iter(files), ""), []).append(phrase)
+    return [
+        Annotated(_tiers(own), [(files[named], "", 0)] if named in files else [], []) for named, own in phrases.items()
+    ]
+
+
+def _tiers(phrases: Iterable[ElementTree.Element]) -> list[Tier]:
+    """A tier for each kind of item and speaker."""
     notes: dict[tuple[str, str], list[Annotation]] = {}
-    for phrase in root.iter("phrase"):
+    for phrase in phrases:
         start, end = (_offset(phrase.get(f"{name}-time-offset")) for name in ("begin", "end"))
         speaker = phrase.get("speaker") or ""
         items = {item.get("type") or "": (item.text or "").strip() for item in phrase.iterfind("item")}
@@ -38,12 +56,10 @@ def _parse(path: Path) -> Annotated:
         for kind, value in items.items():
             if kind != "segnum" and value:
                 notes.setdefault((kind, speaker), []).append(Annotation(start, end, value))
-    tiers = [
+    return [
         Tier("transcription" if kind == "txt" else kind, speaker, None, kind, None, tuple(own))
         for (kind, speaker), own in notes.items()
     ]
-    media = [(file.get("location") or "", "", 0) for file in root.iterfind(".//media-files/media")]
-    return Annotated(tiers, media, [])
 
 
 def _offset(text: str | None) -> float | None:

@@ -39,6 +39,7 @@ import unicodedata
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
+from urllib.parse import unquote
 
 from s2igan.corpora.importers.name_parts import SEPARATORS, with_parts
 from s2igan.corpora.importers.pseudonyms import Pseudonyms
@@ -55,12 +56,14 @@ from s2igan.data.manifest import FORMATS, Utterance, check_rows, iter_manifest
 from s2igan.errors import UserError
 
 UNREAD_IMAGES = frozenset({".cr2", ".cr3", ".nef", ".arw", ".dng", ".orf", ".raf", ".rw2", ".psd", ".svg"})
-UNREAD_SOUNDS = frozenset({".dss", ".ds2", ".dvf", ".msv", ".vox"})
+UNREAD_SOUNDS = frozenset({".dss", ".ds2", ".dvf", ".msv", ".vox", ".mpg", ".mpeg", ".flv", ".tta"})
 CONVERT = {**dict.fromkeys(UNREAD_IMAGES, "a jpg or png"), **dict.fromkeys(UNREAD_SOUNDS, "a wav or mp3")}
 """Pictures and recordings that nothing here can decode, and what to convert them to."""
 KINDS = {"unread": frozenset(CONVERT), "image": IMAGE_SUFFIXES, "sound": AUDIO_SUFFIXES, "text": frozenset({".txt"})}
 ORIGINAL_IMAGES = UNREAD_IMAGES | {".heic", ".heif", ".hif", ".avif"}
-ORIGINAL_SOUNDS = UNREAD_SOUNDS | FILM_SUFFIXES | {".m4a", ".m4b", ".aac", ".amr", ".awb", ".3ga", ".wma", ".mka"}
+ORIGINAL_SOUNDS = (
+    UNREAD_SOUNDS | FILM_SUFFIXES | {".m4a", ".m4b", ".aac", ".amr", ".awb", ".3ga", ".wma", ".mka", ".weba"}
+)
 """What people convert, and keep beside the copy, which is read."""
 KIND_FOLDERS = frozenset({
     "images", "image", "img", "imgs", "pictures", "picture", "pics", "photos", "photo", "jpg", "jpeg",
@@ -158,9 +161,11 @@ def _place(path: str) -> str:
     return unicodedata.normalize("NFC", "/".join(parts))
 
 
-def _forms(text: str) -> tuple[str, str]:
-    """As written, and with capitals set aside; accents in one encoding."""
-    return unicodedata.normalize("NFC", text), same_name(text)
+def _forms(text: str) -> tuple[str, str, str]:
+    """As written; with capitals set aside; and with signs between words, zeros before numbers and the codes of URLs set
+    aside as well. Accents in one encoding."""
+    loose = "/".join(" ".join(SEPARATORS.split(part)).strip() for part in same_name(unquote(text)).split("/"))
+    return unicodedata.normalize("NFC", text), same_name(text), re.sub(r"(?<!\d)0+(?=\d)", "", loose)
 
 
 @dataclass
@@ -178,7 +183,7 @@ class _Picture:
 
 
 class _Index:
-    """Pictures by stem, in their folder and anywhere, as written and with capitals set aside."""
+    """Pictures by stem, in their folder and anywhere, in each of their `_forms`."""
 
     def __init__(self, pictures: Iterable[_Picture], otherwise: _Index | None = None) -> None:
         """`otherwise` is asked for what none of the pictures matches."""
@@ -186,7 +191,7 @@ class _Index:
         self.found: dict[tuple[int, str | None, str], list[_Picture]] = {}
         for picture in pictures:
             place, stem = _forms(_place(picture.path)), _forms(_stem(picture.path))
-            for form in (0, 1):
+            for form in (0, 1, 2):
                 for where in (place[form], None):
                     self.found.setdefault((form, where, stem[form]), []).append(picture)
 
@@ -196,7 +201,7 @@ class _Index:
         names = [(-1, stem)]
         if numbered and (match := NUMBERED.fullmatch(stem)):
             names.append((int(match["number"] or match["other"]), match["stem"]))
-        for where, form, (number, name) in itertools.product((place, (None, None)), (0, 1), names):
+        for where, form, (number, name) in itertools.product((place, (None, None, None)), (0, 1, 2), names):
             found = self.found.get((form, where[form], _forms(name)[form]))
             if found:
                 return number, found
@@ -307,7 +312,7 @@ def _without_copies(
     seen = {name(path) for path in (*others, *(path for path in paths if _suffix(path) not in originals))}
     alone: list[str] = []
     copies: list[str] = []
-    for path in paths:
+    for path in sorted(paths, key=lambda path: _suffix(path) in FILM_SUFFIXES):  # a phone's living picture is no speech
         is_copy = _suffix(path) in originals and name(path) in seen
         (copies if is_copy else alone).append(path)
         seen.add(name(path))

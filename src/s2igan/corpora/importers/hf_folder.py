@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 import posixpath
 from collections.abc import Iterator, Mapping
@@ -19,7 +17,7 @@ from s2igan.corpora.importers.source_files import (
     Tree,
     suffix,
 )
-from s2igan.data.manifest import SPLIT_ALIASES, SPLITS, Utterance
+from s2igan.data.manifest import SPLIT_ALIASES, SPLITS, Utterance, csv_records
 from s2igan.errors import UserError
 
 EXPECTED = (
@@ -47,7 +45,7 @@ def read(source: Path, options: ReadOptions) -> Corpus:
     for path in tables:
         home = posixpath.dirname(path)
         finder = Finder(tree, home)
-        for number, fields in enumerate(_table(tree, path), start=1):
+        for number, fields in enumerate(_table(tree, path, problems), start=1):
             files = [value for name, value in fields.items() if _names_a_file(name, value)]
             image = next((name for name in files if suffix(name) in IMAGE_SUFFIXES), None)
             audio = next((name for name in files if suffix(name) in AUDIO_SUFFIXES), None)
@@ -100,12 +98,18 @@ def _split(path: str) -> str | None:
     return next((name for name in names if name in SPLITS), None)
 
 
-def _table(tree: Tree, path: str) -> Iterator[Mapping[str, Any]]:
-    """UserError where it cannot be read."""
+def _table(tree: Tree, path: str, problems: list[Problem]) -> Iterator[Mapping[str, Any]]:
+    """UserError where it cannot be read; `problems` gets lines that cannot."""
     if suffix(path) == ".csv":
-        yield from csv.DictReader(io.StringIO(tree.read_text(path), newline=""))
+        records = csv_records(tree.read_text(path))
+        _, names = next(records, (1, []))
+        for line, cells in records:
+            if isinstance(cells, str) or isinstance(names, str):
+                problems.append(Problem(path, f"line {line}: {cells if isinstance(cells, str) else names}"))
+            elif any(cells):
+                yield {name.strip(): cell for name, cell in zip(names, cells, strict=False)}
     elif suffix(path) == ".jsonl":
-        yield from tree.read_json_lines(path)
+        yield from tree.read_json_lines(path, problems)
     else:
         import pyarrow as pa
         import pyarrow.parquet as pq

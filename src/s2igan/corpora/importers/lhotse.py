@@ -27,16 +27,16 @@ def read(source: Path, options: ReadOptions) -> Corpus:
     if not files:
         raise tree.wrong("no cuts or supervisions", EXPECTED)
     recordings: dict[str, str] = {}
+    problems: list[Problem] = []
     for path in files:
         if _kind(path) == "recordings":
-            recordings |= {str(entry.get("id")): _source(entry) for entry in tree.read_json_lines(path)}
+            recordings |= {str(entry.get("id")): _source(entry) for entry in tree.read_json_lines(path, problems)}
     finder = Finder(tree, "")
     rows: list[Utterance] = []
-    problems: list[Problem] = []
     for path in files:
         word = SPLIT_WORD.search(base_name(path).partition(".")[0].replace("-", "_"))
         split = None if word is None else split_name(word[1])
-        for number, spoken in enumerate(_spoken(tree, path, recordings), start=1):
+        for number, spoken in enumerate(_spoken(tree, path, recordings, problems), start=1):
             if spoken is None:
                 problems.append(Problem(path, f"entry {number} names no picture in custom, or no recording"))
                 continue
@@ -89,9 +89,9 @@ def _picture(*entries: Mapping[str, Any]) -> str | None:
 Spoken = tuple[str, str, float | None, float | None, Mapping[str, Any]]
 
 
-def _spoken(tree: Tree, path: str, recordings: Mapping[str, str]) -> Iterator[Spoken | None]:
+def _spoken(tree: Tree, path: str, recordings: Mapping[str, str], problems: list[Problem]) -> Iterator[Spoken | None]:
     """Recording, picture, start and end in seconds, and the entry that knows speaker and text."""
-    for entry in tree.read_json_lines(path) if _kind(path) != "recordings" else ():
+    for entry in tree.read_json_lines(path, problems) if _kind(path) != "recordings" else ():
         try:
             if _kind(path) == "supervisions":
                 yield _span(recordings.get(str(entry.get("recording_id")), ""), _picture(entry), entry, 0.0)

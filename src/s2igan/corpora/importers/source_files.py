@@ -22,16 +22,20 @@ from urllib.parse import unquote
 
 from s2igan.corpora.importers.source import Problem
 from s2igan.errors import UserError
+from s2igan.text_utils import unicode_text
 
 IMAGE_SUFFIXES = frozenset({
     ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm",
     ".heic", ".heif", ".hif", ".avif", ".jp2",
 })  # fmt: skip
-FILM_SUFFIXES = frozenset({".mp4", ".m4v", ".mov", ".webm", ".mkv", ".avi", ".3gp", ".3gpp"})
+FILM_SUFFIXES = frozenset({
+    ".mp4", ".m4v", ".mov", ".qt", ".webm", ".mkv", ".avi", ".3gp", ".3gpp", ".3g2", ".wmv", ".asf", ".mts", ".m2ts",
+})  # fmt: skip
 """Of which the sound is read; some of them hold nothing else."""
 AUDIO_SUFFIXES = FILM_SUFFIXES | {
-    ".wav", ".wave", ".flac", ".ogg", ".oga", ".opus", ".spx", ".mp3", ".aif", ".aiff", ".aifc", ".au", ".snd", ".caf",
-    ".w64", ".rf64", ".sph", ".nist", ".m4a", ".m4b", ".aac", ".amr", ".awb", ".3ga", ".wma", ".mka",
+    ".wav", ".wave", ".flac", ".ogg", ".oga", ".opus", ".spx", ".mp3", ".mp2", ".mpga",
+    ".aif", ".aiff", ".aifc", ".au", ".snd", ".caf", ".w64", ".rf64", ".sph", ".nist", ".m4a",
+    ".m4b", ".aac", ".amr", ".awb", ".3ga", ".wma", ".mka", ".weba", ".wv", ".ape",
 }  # fmt: skip
 """All importers know these; what a file is, its first bytes say when it is decoded."""
 
@@ -144,11 +148,11 @@ class Tree:
         """A text as `read_lines` decodes it; UserError where it cannot be read."""
         return decode(self._bytes(path))
 
-    def read_json_lines(self, path: str) -> Iterator[dict[str, Any]]:
-        """The objects of a file of JSON lines, also compressed by gzip.
+    def read_json_lines(self, path: str, problems: list[Problem]) -> Iterator[dict[str, Any]]:
+        """The objects of a file of JSON lines, also compressed by gzip; `problems` gets lines that are none.
 
         Raises:
-            UserError: the file cannot be read, or a line is no JSON object.
+            UserError: the file cannot be read.
         """
         raw = self._bytes(path)
         try:
@@ -161,10 +165,12 @@ class Tree:
             try:
                 entry = json.loads(line)
             except (ValueError, RecursionError) as error:
-                raise UserError(f"{self.source / path}: line {number} is no JSON ({error}); fetch it again.") from error
-            if not isinstance(entry, dict):
-                raise UserError(f"{self.source / path}: line {number} is no JSON object; fetch it again.")
-            yield entry
+                problems.append(Problem(path, f"line {number} is no JSON ({error}); fetch it again"))
+                continue
+            if isinstance(entry, dict):
+                yield entry
+            else:
+                problems.append(Problem(path, f"line {number} is no JSON object; fetch it again"))
 
     def read_json(self, path: str, object_hook: Callable[[dict[str, Any]], Any] | None = None) -> Any:
         """Raises UserError where the file cannot be read or is no JSON."""
@@ -238,9 +244,9 @@ def stem(path: str) -> str:
 
 
 def decode(raw: bytes) -> str:
-    """UTF-8, or else Windows-1252; never fails."""
+    """UTF-8, UTF-16 with a byte order mark, or else Windows-1252; never fails."""
     try:
-        return raw.decode("utf-8-sig")
+        return unicode_text(raw)
     except UnicodeDecodeError:
         return raw.decode("cp1252", errors="replace")
 

@@ -21,7 +21,7 @@ def read(source: Path, options: ReadOptions) -> Corpus:
     return annotated_corpus(Tree(source), ".textgrid", _parse, EXPECTED, options)
 
 
-def _parse(path: Path) -> Annotated:
+def _parse(path: Path) -> list[Annotated]:
     """ValueError where the file is no TextGrid."""
     try:
         raw = path.read_bytes()
@@ -63,7 +63,9 @@ def _parse(path: Path) -> Annotated:
             tiers.append(Tier(name, "", None, "", None, tuple(notes)))
     except StopIteration:
         raise ValueError("not readable as a TextGrid (it is cut off)") from None
-    return Annotated(tiers, [], [])
+    if next(tokens, None) is not None:
+        raise ValueError("not readable as a TextGrid (more stands in it than its sizes say)")
+    return [Annotated(tiers, [], [])]
 
 
 IMPORTER = Importer.called("textgrid", read)

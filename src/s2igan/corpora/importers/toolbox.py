@@ -18,7 +18,7 @@ from s2igan.corpora.importers.source_files import (
     stem,
     suffix,
 )
-from s2igan.data.manifest import Utterance
+from s2igan.data.manifest import Utterance, seconds_of
 from s2igan.errors import UserError
 
 EXPECTED = (
@@ -27,7 +27,7 @@ EXPECTED = (
 )
 SUFFIXES = frozenset({".txt", ".sfm", ".db", ".lex", ".tbt"})
 MARKER = re.compile(r"\\(\S+)\s*(.*)")
-SOUND = re.compile(r"(.+?\.\w{2,5})(?:[\s;]+(\d+(?:\.\d+)?)[\s;]+(\d+(?:\.\d+)?))?$")
+SOUND = re.compile(r"(.+?\.\w{2,5})(?:[\s;]+([\d.,:]+)[\s;]+([\d.,:]+))?$")
 """A file, and perhaps where in it the record is spoken: seconds."""
 BEGINNINGS = ("ref", "lx", "id")
 """Markers of which the first that a file has begins its records."""
@@ -55,8 +55,12 @@ def read(source: Path, options: ReadOptions) -> Corpus:
             fields = dict(reversed(record))
             try:
                 picture = finder(base_name(image))
-                if sound is None and not beside:
-                    raise NotFoundError("it names no recording")
+                unclear = [
+                    value for _, value in record if any(suffix(word) in AUDIO_SUFFIXES for word in value.split())
+                ]
+                if sound is None and (unclear or not beside):
+                    what = f"{unclear[0]!r} is no file, perhaps with two times" if unclear else "it names no recording"
+                    raise NotFoundError(what)
                 audio = finder(base_name(sound[1])) if sound is not None else beside[0]
                 start, end = _times(fields, sound)
             except NotFoundError as missing:
@@ -116,7 +120,7 @@ def _times(fields: dict[str, str], sound: re.Match[str] | None) -> tuple[float |
     if found is None:
         return None, None
     try:
-        start, end = map(float, found)
+        start, end = map(seconds_of, found)
     except ValueError:
         raise NotFoundError(f"its times {found[0]} and {found[1]} are no numbers of seconds") from None
     if not 0 <= start < end:
