@@ -500,7 +500,8 @@ def embed(
         model: run directory, the exported model in it, or the name of a shipped model
         out: table to write
     """
-    from s2igan.generate import embed_files, find_recordings
+    from s2igan.embed import embed_files
+    from s2igan.generate import find_recordings
     from s2igan.pipeline import SpeechToImage
 
     loaded = SpeechToImage.load(model, device)
@@ -553,7 +554,7 @@ def speak(
         sentence: what to say; put it in quotation marks
         voice: who says it, such as espeak:en-gb or espeak:en-us+f3?rate=150
     """
-    from s2igan.generate import speak_to_file
+    from s2igan.speech import speak_to_file
 
     devices.choose_device(drawing.device)  # before a sound file is left behind
     stem = re.sub(r"[^\w]+", "-", sentence.lower()).strip("-")[:MAX_STEM].rstrip("-") or "sentence"

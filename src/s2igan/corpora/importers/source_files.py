@@ -22,19 +22,13 @@ from urllib.parse import unquote
 
 from s2igan.corpora.importers.source import Problem
 from s2igan.errors import UserError
+from s2igan.file_kinds import AUDIO_SUFFIXES as AUDIO_SUFFIXES
+from s2igan.file_kinds import FILM_SUFFIXES as FILM_SUFFIXES
 
 IMAGE_SUFFIXES = frozenset({
     ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm",
     ".heic", ".heif", ".hif", ".avif", ".jp2",
 })  # fmt: skip
-FILM_SUFFIXES = frozenset({".mp4", ".m4v", ".mov", ".webm", ".mkv", ".avi", ".3gp", ".3gpp"})
-"""Of which the sound is read; some of them hold nothing else."""
-AUDIO_SUFFIXES = FILM_SUFFIXES | {
-    ".wav", ".wave", ".flac", ".ogg", ".oga", ".opus", ".spx", ".mp3", ".aif", ".aiff", ".aifc", ".au", ".snd", ".caf",
-    ".w64", ".rf64", ".sph", ".nist", ".m4a", ".m4b", ".aac", ".amr", ".awb", ".3ga", ".wma", ".mka",
-}  # fmt: skip
-"""All importers know these; what a file is, its first bytes say when it is decoded."""
-
 GZIP = b"\x1f\x8b"
 LITTER = frozenset({"thumbs.db", "desktop.ini", "__macosx", "@eadir", "icon\r"})
 """What operating systems leave behind; skipped in silence, as is everything whose name begins with a dot."""
