@@ -1,6 +1,7 @@
 """`s2igan-edge generate` does what `s2igan generate` does."""
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 import soundfile
 from PIL import Image
 
-from conftest import run
+from conftest import ROOT, run
 from s2igan_edge import __version__, cli
 
 
@@ -67,3 +68,18 @@ def test_the_version(capsys):
     with pytest.raises(SystemExit):
         cli.main(["--version"])
     assert capsys.readouterr().out.strip() == __version__
+
+
+@pytest.mark.parametrize(("document", "picture"), [("docs/edge.md", "bird.png"), ("edge/README.md", "picture.png")])
+def test_the_examples_of_the_documents_run(document, picture, exported, sounds, tmp_path, monkeypatch):
+    (tmp_path / "description.wav").symlink_to(sounds / "a.wav")
+    for folder in ("birds-onnx", "FOLDER"):
+        (tmp_path / folder).symlink_to(exported.onnx)
+    monkeypatch.chdir(tmp_path)
+    text = (ROOT / document).read_text()
+    for example in re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL):
+        exec(compile(example, document, "exec"), {})
+    assert (tmp_path / picture).is_file()
+    for command in re.findall(r"^s2igan-edge (generate .*description\.wav.*)$", text, flags=re.MULTILINE):
+        cli.main(command.split())
+        assert len(list((tmp_path / "drawn").glob("description-*.png"))) == 4
