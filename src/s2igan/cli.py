@@ -601,7 +601,7 @@ def export(
     Args:
         model: run directory, the exported model in it, the name of a shipped model, or owner/name on the hub
         onnx: folder to write
-        int8: round the weights of what draws to 8 bits: smaller, a little less exact
+        int8: latent flow only: round the weights of its velocity network to 8 bits: smaller, a little less exact
     """
     from s2igan.onnx_export import export_onnx
     from s2igan.pipeline import SpeechToImage

@@ -1,22 +1,14 @@
 """A trained model as ONNX graphs and a config.json, for `s2igan-edge`, which needs no PyTorch (docs/edge.md).
 
-The graphs hold what has weights. What is left is loops and cutting, which `s2igan-edge` does in numpy: the windows of
-the recurrent network, Euler's method, guidance. Batch and length are free in every graph, and noise is an input.
-
-| graph | inputs | outputs |
-|---|---|---|
-| convolutions | mel (batch, frames, 40) | steps (batch, fewer, channels) |
-| recurrence | steps, lengths (batch) | frames (batch, fewer, embedding), zeros after each length |
-| pooling | frames, lengths | embedding (batch, embedding), of unit length |
-| generator, of the RDG | embedding, z, eps | image_64 and so on, (batch, 3, side, side) |
-| words, of latent flow | frames (batch, pairs, embedding) | words (batch, pairs, words) |
-| velocity, of latent flow | x, t (batch), words, inside (batch, pairs) | velocity, as x |
-| decoder, of latent flow | latents (batch, channels, 8, 8) | image (batch, 3, side, side) |
+The graphs hold what has weights: docs/edge.md lists them with their inputs and outputs. What is left is loops and
+cutting, which `s2igan-edge` does in numpy: the windows of the recurrent network, Euler's method, guidance. Batch and
+length are free in every graph, and noise is an input.
 """
 
 from __future__ import annotations
 
 import contextlib
+import copy
 import importlib.util
 import io
 import json
@@ -128,12 +120,12 @@ def export_onnx(model: SpeechToImage, directory: Path, *, int8: bool = False) ->
     """Writes a model's graphs, one file each, and config.json, which says all that `s2igan-edge` needs to know.
 
     Args:
-        int8: weights of the products of matrices in what draws are 8-bit integers, their inputs are rounded to as many
-            bits as they come; convolutions and the speech encoder stay as they are.
+        int8: weights of the velocity network's products of matrices are 8-bit integers, and their inputs are rounded
+            to 8 bits as they come; the other networks stay as they are.
 
     Raises:
-        UserError: the extra `onnx` is not installed, the model does not hear speech, other files are in the directory,
-            or it cannot be written.
+        UserError: the extra `onnx` is not installed, the model does not hear speech or has no velocity network to
+            round, other files are in the directory, or it cannot be written.
     """
     if missing := [name for name in ("onnx", "onnxscript", "onnxruntime") if importlib.util.find_spec(name) is None]:
         raise UserError(f"{missing[0]} is not installed, which writes ONNX graphs: pip install 's2igan[{EXTRA}]'.")
@@ -143,6 +135,8 @@ def export_onnx(model: SpeechToImage, directory: Path, *, int8: bool = False) ->
         raise UserError(
             f"a {type(encoder).__name__} is not exported; choose a model whose speech encoder is the paper's."
         )
+    if int8 and not isinstance(generator, LatentFlow):
+        raise UserError(f"this model draws by {model.method}, of which nothing is rounded; leave out --int8.")
     if directory.is_dir() and (others := {path.name for path in directory.iterdir()} - FILES):
         raise UserError(f"{directory}: {sorted(others)[0]} is here already; choose a folder of the model's own.")
     drawing = _flow(generator, encoder) if isinstance(generator, LatentFlow) else _rdg(generator)
@@ -151,8 +145,7 @@ def export_onnx(model: SpeechToImage, directory: Path, *, int8: bool = False) ->
         for graph in (*_speech_encoder(encoder), *drawing):
             _write(graph, folder / f"{graph.name}.onnx")
         if int8:
-            for graph in drawing:
-                _round(folder / f"{graph.name}.onnx")
+            _round(folder / "velocity.onnx")
         config = {
             "format": FORMAT,
             "s2igan": __version__,
@@ -225,7 +218,7 @@ def _write(graph: Graph, path: Path) -> None:
 
     with _quiet(), torch.no_grad():
         program = torch.onnx.export(
-            graph.network.cpu().eval(),
+            copy.deepcopy(graph.network).cpu(),
             kwargs=graph.inputs,
             input_names=list(graph.inputs),
             output_names=list(graph.outputs),
@@ -243,12 +236,19 @@ def _write(graph: Graph, path: Path) -> None:
 
 
 def _round(path: Path) -> None:
-    """Rounds the weights of a graph's products of matrices to 8 bits, a scale for each column."""
+    """Rounds the weights of a graph's products of matrices to 8-bit integers, a scale for each column."""
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
     rounded = path.with_name(f"{path.stem}-int8.onnx")
     with _quiet():
-        quantize_dynamic(path, rounded, op_types_to_quantize=["MatMul"], per_channel=True, weight_type=QuantType.QInt8)
+        quantize_dynamic(
+            path,
+            rounded,
+            op_types_to_quantize=["MatMul"],
+            per_channel=True,
+            weight_type=QuantType.QInt8,
+            reduce_range=True,  # to 7 bits: processors without VNNI add pairs of products in 16 bits
+        )
     rounded.replace(path)
 
 
@@ -308,7 +308,7 @@ def _write_recurrence(rnn: nn.GRU | nn.LSTM, path: Path) -> None:
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
     """Inside, the exporter says nothing of its own doings."""
-    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir")]
+    loggers = [logging.getLogger(name) for name in ("", "torch.onnx", "onnxscript", "onnx_ir")]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
         logger.setLevel(logging.ERROR)
