@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import os
-import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,11 +11,11 @@ import pytest
 from filelock import FileLock
 
 import shared_files
+from command_lines import run
 from tiny_models import export_latent_flow, export_rdg
 
 shared_files.write()
 
-ROOT = Path(__file__).parents[2]
 NEEDED = ("onnx", "onnxscript", "onnxruntime")
 MISSING = [name for name in NEEDED if importlib.util.find_spec(name) is None]
 METHODS = {"rdg": export_rdg, "latent_flow": export_latent_flow}
@@ -32,14 +30,6 @@ class Skipped(pytest.Module):
 
 def pytest_pycollect_makemodule(module_path: Path, parent: pytest.Collector) -> pytest.Module | None:
     return Skipped.from_parent(parent, path=module_path) if MISSING else None
-
-
-def run(module: str, *words: str | Path) -> subprocess.CompletedProcess[str]:
-    """A command line of ours in a process of its own."""
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT / "src"), str(ROOT / "edge" / "src")])}
-    return subprocess.run(
-        [sys.executable, "-m", module, *map(str, words)], env=environment, capture_output=True, text=True, check=False
-    )
 
 
 @dataclass(frozen=True)

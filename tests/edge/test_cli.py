@@ -9,7 +9,7 @@ import pytest
 import soundfile
 from PIL import Image
 
-from conftest import ROOT, run
+from command_lines import ROOT, run
 from s2igan_edge import __version__, cli
 
 
