@@ -2,7 +2,7 @@
 #             evaluation, report (runs/demo/report.html)
 # make test   set-up, then the test suite
 # make check  set-up, then lint, format, types, and the API's documentation (build/api/index.html)
-# make dist   set-up, then wheel and sdist into dist/, and the wheel tried out in an empty environment
+# make dist   set-up, then wheels and sdists of s2igan and s2igan-edge into dist/, each tried out in an empty environment
 # make gpu    on a machine with a CUDA GPU, without set-up or network: the tests of a GPU, then speed and memory, as JSON
 #
 # Needs Python >= 3.11 and make. Everything is installed into .venv by pip; PYTHON=... chooses the interpreter.
@@ -79,6 +79,7 @@ test: $(INSTALLED)
 check: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/python edge/shared_files.py
 	$(BIN)/mypy
 	$(BIN)/python -m sphinx -q -W -b html docs/api build/api
 

@@ -24,7 +24,7 @@ import numpy as np
 import soundfile
 import torch
 
-from s2igan import audio
+from s2igan import audio, spectrograms
 
 FORMATS = {
     "22050_mono_16_bit": (22_050, 1, "PCM_16"),
@@ -43,7 +43,7 @@ def speech_like(rng: np.random.Generator, seconds: float, rate: int) -> np.ndarr
 
 
 def ours(wave: np.ndarray) -> np.ndarray:
-    return audio.log_mel(torch.from_numpy(wave)).numpy()
+    return spectrograms.log_mel(torch.from_numpy(wave)).numpy()
 
 
 def librosas(wave: np.ndarray) -> np.ndarray:

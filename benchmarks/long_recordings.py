@@ -16,11 +16,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from s2igan.audio import SAMPLE_RATE, load_audio, log_mel
+from s2igan.audio import SAMPLE_RATE, load_audio
 from s2igan.data.dataset import SpeechImageData, pad_mels
 from s2igan.data.store import Store
 from s2igan.metrics.retrieval import cosine_similarity, mean_average_precision, same_label
 from s2igan.models.exported import ExportedModel
+from s2igan.spectrograms import log_mel
 
 PAUSE_SECONDS = 0.3
 PICTURES = 4

@@ -13,13 +13,13 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from s2igan.audio import log_mel
+from s2igan.audio import waveform
 from s2igan.data.store import Store
 from s2igan.evaluation.evaluation_split import EvaluationSplit, Networks
 from s2igan.evaluation.features import image_features
 from s2igan.evaluation.subject import Subject
 from s2igan.metrics.retrieval import chance_map, cosine_similarity, hits_at_k, mean_average_precision, same_label
-from s2igan.pipeline import waveform
+from s2igan.spectrograms import log_mel
 from s2igan.speech import parse_voice
 from s2igan.training.frozen import speech_embeddings
 

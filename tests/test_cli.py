@@ -68,7 +68,7 @@ def calls(monkeypatch):
         lambda *args, **kwargs: made.append(("validate", args, kwargs)) or found,
     )
     monkeypatch.setattr("s2igan.dry_run.dry_run", lambda *args, **kwargs: made.append(("dry_run", args, kwargs)) or {})
-    monkeypatch.setattr("s2igan.generate.speak_to_file", lambda sentence, voice, path: path)
+    monkeypatch.setattr("s2igan.speech.speak_to_file", lambda sentence, voice, path: path)
     monkeypatch.setattr("s2igan.web.serve.serve", record("serve"))
     monkeypatch.setattr("s2igan.record.record", lambda *args, **kwargs: made.append(("record", args, kwargs)) or 1.0)
     forgotten = SimpleNamespace(utterances=1, recordings=(), runs=())
@@ -79,7 +79,7 @@ def calls(monkeypatch):
     monkeypatch.setattr("s2igan.pipeline.SpeechToImage.load", lambda *args: model)
     monkeypatch.setattr("s2igan.finding.Finder.load", lambda *args: None)
     monkeypatch.setattr("s2igan.generate.find_recordings", lambda names: list(names))
-    for target in ("s2igan.generate.embed_files", "s2igan.finding.find_files"):
+    for target in ("s2igan.embed.embed_files", "s2igan.finding.find_files"):
         name = target.rsplit(".", 1)[1]
         monkeypatch.setattr(target, lambda *args, name=name: made.append((name, args, {})) or ())
     monkeypatch.setattr("s2igan.report.write_report", lambda model: model / "report.html")

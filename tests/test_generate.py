@@ -1,11 +1,10 @@
-"""Files, folders, patterns and standard input: every recording is drawn or embedded, or named with its fault."""
+"""Files, folders, patterns and standard input: every recording is drawn, or named with its fault."""
 
 import io
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
-import pyarrow.parquet as pq
 import pytest
 import soundfile
 from PIL import Image
@@ -13,7 +12,7 @@ from PIL import Image
 from s2igan import SpeechToImage, generate
 from s2igan.audio import SAMPLE_RATE
 from s2igan.errors import UserError
-from s2igan.generate import embed_files, find_recordings, generate_files, speak_to_file
+from s2igan.generate import find_recordings, generate_files
 from tiny_models import export_rdg
 
 
@@ -120,26 +119,6 @@ def test_files_into_a_place_that_is_taken(model, sounds, tmp_path):
         list(generate_files(model, find_recordings([str(sounds / "a.wav")]), tmp_path / "taken", samples=1, seed=1))
 
 
-class Whistle:
-    name = "whistle:"
-    sample_rate = 8000
-
-    def synthesize(self, text):
-        return (0.5 * np.sin(np.arange(8000) * len(text) / 50)).astype(np.float32)
-
-
-def test_a_sentence_is_spoken_into_a_file(monkeypatch, tmp_path):
-    voices = []
-    monkeypatch.setattr(generate, "parse_voice", lambda voice: voices.append(voice) or Whistle())
-    path = speak_to_file("a red bird", "whistle:x", tmp_path / "deep" / "said.wav")
-    assert voices == ["whistle:x"]
-    samples, rate = soundfile.read(path)
-    assert rate == 8000
-    np.testing.assert_allclose(samples, Whistle().synthesize("a red bird"), atol=1e-4)
-    with pytest.raises(UserError, match="empty"):
-        speak_to_file("  ", "whistle:x", tmp_path / "none.wav")
-
-
 def test_more_recordings_than_are_drawn_together(model, sounds, tmp_path, monkeypatch):
     monkeypatch.setattr(generate, "RECORDINGS_AT_ONCE", 2)
     monkeypatch.setattr(generate, "SHEET_PICTURES", 2)
@@ -161,20 +140,3 @@ def test_options_are_refused_before_anything_is_written(model, sounds, tmp_path)
     with pytest.raises(UserError, match="guidance"):
         list(generate_files(model, find_recordings([str(sounds)]), tmp_path / "out", 1, 1, guidance=2.0))
     assert not (tmp_path / "out").exists()
-
-
-def test_embeddings_go_to_a_table(model, sounds, tmp_path, monkeypatch):
-    monkeypatch.setattr(generate, "RECORDINGS_AT_ONCE", 2)
-    (tmp_path / "broken.wav").write_bytes(b"RIFF nothing")
-    recordings = find_recordings([str(tmp_path / "broken.wav"), str(sounds)])
-    (error,) = embed_files(model, recordings, tmp_path / "deep" / "e.parquet")
-    assert "broken.wav" in str(error)
-    table = pq.read_table(tmp_path / "deep" / "e.parquet")
-    assert table.column_names == ["audio", "speech_seconds", "embedding"]
-    assert table["audio"].to_pylist() == [recording.name for recording in recordings[1:]]
-    assert table["speech_seconds"].to_pylist() == [1.0] * 3
-    for recording, row in zip(recordings[1:], table["embedding"].to_pylist(), strict=True):
-        np.testing.assert_allclose(row, model.embed(recording.audio), atol=1e-5)
-    with pytest.raises(UserError, match="none of the recordings"):
-        list(embed_files(model, recordings[:1], tmp_path / "none.parquet"))
-    assert not (tmp_path / "none.parquet").exists()

@@ -11,12 +11,13 @@ import torch
 from PIL import Image
 
 from s2igan import SpeechToImage, pipeline
-from s2igan.audio import SAMPLE_RATE, load_audio, log_mel
+from s2igan.audio import SAMPLE_RATE, load_audio
 from s2igan.checkpoint import load_model, save_model
 from s2igan.errors import UserError
 from s2igan.models import exported
 from s2igan.models.generator import Generator, GeneratorConfig
 from s2igan.models.speech_encoder import SpeechEncoder, SpeechEncoderConfig
+from s2igan.spectrograms import log_mel
 from tiny_models import export_latent_flow, export_rdg
 
 SPEECH = SpeechEncoderConfig(conv_channels=(6, 8), hidden=8, layers=1, attention_hidden=6)

@@ -1,24 +1,25 @@
-"""Sound files in, log-mel spectrograms out (method.md section 2).
+"""Sound in, mono waveforms at 22,050 Hz out, and the constants of the log-mel spectrograms that are made of them.
 
-`load_audio` decodes a sound file of nearly any kind to mono at 22,050 Hz; `log_mel` turns waveforms into what the
-speech encoder reads: 40 log-mel bands, 100 frames a second, normalised per utterance and band.
+`load_audio` decodes a sound file of nearly any kind, `waveform` also takes its content, or an array. `s2igan-edge` uses
+this file too, so here is no PyTorch.
 """
 
 from __future__ import annotations
 
 import functools
 import math
+import os
+import tempfile
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
+import soundfile
 import soxr
-import torch
-import torch.nn.functional as F
 from jaxtyping import Float
-from torch import Tensor
 
 from s2igan.errors import UserError
+from s2igan.files import atomic_write, disk_errors
 from s2igan.sound_containers import MAX_SECONDS
 from s2igan.sound_files import MAX_MISSING_SECONDS, Reader, open_sound
 
@@ -30,7 +31,6 @@ N_BINS = N_FFT // 2 + 1  # 276 frequency bins from 0 to 11,005 Hz
 FRAMES_PER_SECOND = SAMPLE_RATE / HOP_LENGTH  # 100.2
 LOG_FLOOR = 1e-6  # added to the mel power before the logarithm
 STD_FLOOR = 1e-16  # added to the standard deviation of a band before dividing by it
-FRAMES_AT_ONCE = 256  # whose spectra fit a core's cache
 
 MIN_FRAMES = 2  # whole windows
 MIN_SAMPLES = N_FFT + (MIN_FRAMES - 1) * HOP_LENGTH  # 771 samples, 35 ms
@@ -43,7 +43,55 @@ Window = Literal["hann", "hamming"]
 PadMode = Literal["reflect", "constant"]
 
 
+@runtime_checkable
+class OpenFile(Protocol):
+    """A file opened for reading bytes, or what is read like one."""
+
+    def read(self) -> bytes: ...
+
+
+Audio = str | os.PathLike[str] | bytes | OpenFile | tuple[np.ndarray, int] | tuple[int, np.ndarray]
+"""One recording: the path of a sound file, its content, a file opened for reading, or an array (samples,), (samples,
+channels) or (channels, samples) with its sample rate in Hz. A pair in the other order, as other libraries give it, is
+refused by name."""
+
+
 # ---------------------------------------------------------------------------------------------------------------- files
+
+
+def waveform(audio: Audio | Any, max_seconds: float = MAX_SECONDS) -> Float[np.ndarray, " samples"]:
+    """Mono float32 at 22,050 Hz from a sound file, its content, or an array and its rate (integers are scaled by their
+    range).
+
+    Raises:
+        UserError: as `load_audio` and `check_waveform` do, or it is none of these.
+    """
+    if isinstance(audio, str | os.PathLike):
+        return load_audio(Path(audio), max_seconds=max_seconds)
+    given = audio.read() if isinstance(audio, OpenFile) else audio
+    if isinstance(given, bytes | bytearray | memoryview):
+        return _decoded(bytes(given), max_seconds)
+    if not isinstance(given, tuple) or len(given) != 2:
+        raise UserError(
+            f"{type(given).__name__}: is no recording; give a path, bytes, a file opened for reading bytes, (samples, "
+            "rate) with the rate in Hz, or a list of these."
+        )
+    samples, rate = given
+    if isinstance(rate, np.ndarray) and rate.ndim:
+        raise UserError("the array comes second, after its sample rate: give (samples, rate) with the rate in Hz.")
+    return of_array(np.asarray(samples), float(rate), "the array", max_seconds)
+
+
+def _decoded(content: bytes, max_seconds: float) -> Float[np.ndarray, " samples"]:
+    """The waveform of a sound file's content. It lies on the disk as long as that takes, where only its owner reads."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "recording"
+        with disk_errors(path.parent):
+            path.write_bytes(content)
+        try:
+            return load_audio(path, max_seconds=max_seconds)
+        except UserError as error:
+            raise UserError(str(error).replace(str(path), "the recording")) from None
 
 
 def load_audio(
@@ -252,6 +300,12 @@ def _check_duration(seconds: float, name: str, max_seconds: float) -> None:
         )
 
 
+def write_recording(path: Path, wave: Float[np.ndarray, " samples"], sample_rate: int) -> None:
+    """Writes a 16-bit wav, and its folder; UserError where it cannot be written."""
+    with atomic_write(path) as file:
+        soundfile.write(file, wave, sample_rate, subtype="PCM_16", format="WAV")
+
+
 # --------------------------------------------------------------------------------------------------------- spectrograms
 
 
@@ -261,7 +315,7 @@ def n_frames(n_samples: int) -> int:
 
 
 @functools.cache
-def mel_filterbank() -> Float[Tensor, "mels bins"]:
+def mel_filterbank() -> Float[np.ndarray, "mels bins"]:
     """Slaney-scale, Slaney-normalised triangles, (40, 276), 0 to 11,025 Hz (golden README section 1).
 
     Mel is linear below 1,000 Hz (200/3 Hz a mel) and logarithmic above (27 mels for a factor of 6.4). Computed in
@@ -275,48 +329,11 @@ def mel_filterbank() -> Float[Tensor, "mels bins"]:
     bins = np.arange(N_BINS) * SAMPLE_RATE / N_FFT
     left, centre, right = edges[:-2, None], edges[1:-1, None], edges[2:, None]
     triangles = np.minimum((bins - left) / (centre - left), (right - bins) / (right - centre)).clip(min=0.0)
-    return torch.from_numpy(triangles * 2.0 / (right - left)).float()
+    return (triangles * 2.0 / (right - left)).astype(np.float32)
 
 
 @functools.cache
-def analysis_window(window: Window = "hann") -> Float[Tensor, " n_fft"]:
+def analysis_window(window: Window = "hann") -> Float[np.ndarray, " n_fft"]:
     """The periodic Hann or Hamming window of 551 samples."""
-    make = {"hann": torch.hann_window, "hamming": torch.hamming_window}[window]
-    return make(N_FFT, dtype=torch.float64).float()
-
-
-def log_mel(
-    wave: Float[Tensor, "*batch samples"],
-    *,
-    window: Window = "hann",
-    pad_mode: PadMode = "reflect",
-    normalize: bool = True,
-) -> Float[Tensor, "*batch frames 40"]:
-    """Log-mel of one waveform at 22,050 Hz, or of a batch of equally long ones, on the CPU (method.md section 2).
-
-    Natural logarithm of (mel power + 1e-6), one frame every 10 ms; with `normalize` each band has mean 0 and population
-    standard deviation 1 over the utterance. `pad_mode` says what stands half a window before and after the waveform:
-    its reflection without the edge sample, or zeros. The paper's window is `"hamming"`; its authors' code used the
-    defaults.
-    """
-    half = N_FFT // 2
-    padded = F.pad(wave.reshape(-1, wave.shape[-1]), (half, half), mode=pad_mode).reshape(*wave.shape[:-1], -1)
-    mel = (_power(padded, window) @ mel_filterbank().T).add_(LOG_FLOOR).log_()
-    if normalize:
-        std, mean = torch.std_mean(mel, dim=-2, correction=0, keepdim=True)
-        mel = (mel - mean) / (std + STD_FLOOR)
-    return mel
-
-
-def _power(padded: Float[Tensor, "*batch padded"], window: Window) -> Float[Tensor, "*batch frames bins"]:
-    """The power spectrum, by scipy: 551 is 19 * 29, lengths for which torch's library takes four times as long."""
-    from scipy.fft import rfft
-
-    frames = padded.unfold(-1, N_FFT, HOP_LENGTH)
-    power = torch.empty(*frames.shape[:-1], N_BINS)
-    taper = analysis_window(window)
-    for at in range(0, frames.shape[-2], FRAMES_AT_ONCE):
-        part = slice(at, at + FRAMES_AT_ONCE)
-        spectrum = rfft((frames[..., part, :] * taper).numpy(), overwrite_x=True)
-        power[..., part, :] = torch.from_numpy(spectrum.real**2 + spectrum.imag**2)
-    return power
+    mean = {"hann": 0.5, "hamming": 0.54}[window]
+    return (mean - (1 - mean) * np.cos(2 * np.pi * np.arange(N_FFT) / N_FFT)).astype(np.float32)

@@ -242,15 +242,20 @@ def _write(directory: Path, names: tuple[str, str], tensors: Mapping[str, Tensor
             for name in names:
                 with (temporary / name).open("rb+") as file:
                     os.fsync(file.fileno())
-            sync_directory(temporary)
-            if directory.exists():
-                _delete(directory, replacement=temporary)
-            else:
-                temporary.rename(directory)
+            put_in_place(temporary, directory)
         except BaseException:
             shutil.rmtree(temporary, ignore_errors=True)
             raise
-        sync_directory(directory.parent)
+
+
+def put_in_place(temporary: Path, directory: Path) -> None:
+    """Gives a finished directory its name, in place of one that has it already."""
+    sync_directory(temporary)
+    if directory.exists():
+        _delete(directory, replacement=temporary)
+    else:
+        temporary.rename(directory)
+    sync_directory(directory.parent)
 
 
 def _delete(directory: Path, replacement: Path | None = None) -> None:

@@ -503,7 +503,8 @@ def embed(
         model: run directory, the exported model in it, or the name of a shipped model
         out: table to write
     """
-    from s2igan.generate import embed_files, find_recordings
+    from s2igan.embed import embed_files
+    from s2igan.generate import find_recordings
     from s2igan.pipeline import SpeechToImage
 
     loaded = SpeechToImage.load(model, device)
@@ -556,7 +557,7 @@ def speak(
         sentence: what to say; put it in quotation marks
         voice: who says it, such as espeak:en-gb or espeak:en-us+f3?rate=150
     """
-    from s2igan.generate import speak_to_file
+    from s2igan.speech import speak_to_file
 
     devices.choose_device(drawing.device)  # before a sound file is left behind
     stem = re.sub(r"[^\w]+", "-", sentence.lower()).strip("-")[:MAX_STEM].rstrip("-") or "sentence"
@@ -588,6 +589,29 @@ def serve(
     from s2igan.web.serve import serve as serve_page
 
     serve_page(model, data=data, host=host, port=port, examples=examples, per_minute=per_minute, device=device)
+
+
+@app.command
+def export(
+    model: Annotated[Positional[str], arg(metavar="MODEL")],
+    /,
+    *,
+    onnx: Annotated[Path, arg(metavar="FOLDER")],
+    int8: bool = False,
+) -> None:
+    """Write a model as ONNX graphs, which s2igan-edge runs without PyTorch (needs the extra onnx).
+
+    Args:
+        model: run directory, the exported model in it, the name of a shipped model, or owner/name on the hub
+        onnx: folder to write
+        int8: latent flow only: round the weights of its velocity network to 8 bits: smaller, a little less exact
+    """
+    from s2igan.onnx_export import export_onnx
+    from s2igan.pipeline import SpeechToImage
+
+    written = export_onnx(SpeechToImage.from_pretrained(model, device="cpu"), onnx, int8=int8)
+    size = sum(path.stat().st_size for path in written.iterdir())
+    print(f"ONNX: {written} ({size / 1e6:.1f} MB)")
 
 
 @app.command

@@ -9,6 +9,16 @@ from typing import Literal
 
 START_BYTES = 4096
 """Of a file, which tell what it is."""
+FILM_SUFFIXES = frozenset({
+    ".mp4", ".m4v", ".mov", ".qt", ".webm", ".mkv", ".avi", ".3gp", ".3gpp", ".3g2", ".wmv", ".asf", ".mts", ".m2ts",
+})  # fmt: skip
+"""Of which the sound is read; some of them hold nothing else."""
+AUDIO_SUFFIXES = FILM_SUFFIXES | {
+    ".wav", ".wave", ".flac", ".ogg", ".oga", ".opus", ".spx", ".mp3", ".mp2", ".mpga",
+    ".aif", ".aiff", ".aifc", ".au", ".snd", ".caf", ".w64", ".rf64", ".sph", ".nist", ".m4a",
+    ".m4b", ".aac", ".amr", ".awb", ".3ga", ".wma", ".mka", ".weba", ".wv", ".ape",
+}  # fmt: skip
+"""Names of sound files where a folder is searched; what a file is, its first bytes say when it is decoded."""
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Float, Int
 from PIL import Image
 
+from s2igan.audio import Audio
 from s2igan.corpora.importers.source_files import IMAGE_SUFFIXES
 from s2igan.data.dataset import crop_and_flip
 from s2igan.data.images import load_image
@@ -26,7 +27,8 @@ from s2igan.generate import CONTACT_SHEET, Recording, contact_sheet
 from s2igan.models.encoders import Encoder
 from s2igan.models.exported import ExportedModel, FrontEnd
 from s2igan.models.image_encoder import ImageEncoder, digest_of
-from s2igan.pipeline import MODEL_FOLDER, Audio, Listener, find_model, write_picture
+from s2igan.pictures import write_picture
+from s2igan.pipeline import MODEL_FOLDER, Listener, find_model
 from s2igan.training.frozen import speech_embeddings
 from s2igan.training.train import SEN_FOLDER
 

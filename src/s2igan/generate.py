@@ -1,4 +1,7 @@
-"""Many recordings at once: pictures and embeddings of files, folders, patterns and standard input."""
+"""Many recordings at once: pictures of files, folders, patterns and standard input.
+
+`s2igan-edge` uses this file too, so here is no PyTorch.
+"""
 
 from __future__ import annotations
 
@@ -7,17 +10,17 @@ import itertools
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
+from jaxtyping import Float
 from PIL import Image
 
-from s2igan.audio import SAMPLE_RATE
-from s2igan.corpora.importers.source_files import AUDIO_SUFFIXES
+from s2igan.audio import SAMPLE_RATE, Audio, waveform
 from s2igan.errors import UserError
-from s2igan.files import atomic_write, disk_errors
-from s2igan.pipeline import Audio, Drawn, SpeechToImage, waveform, write_picture, write_recording
-from s2igan.speech import parse_voice
+from s2igan.file_kinds import AUDIO_SUFFIXES
+from s2igan.files import disk_errors
+from s2igan.pictures import Pictures, write_picture
 
 STANDARD_INPUT = "-"
 RECORDINGS_AT_ONCE = 16
@@ -27,6 +30,26 @@ SHEET_GAP = 4
 SHEET_PICTURES = 400
 """On one contact sheet; more are left off it."""
 CONTACT_SHEET = "contact-sheet.png"
+
+
+@runtime_checkable
+class Drawer(Protocol):
+    """A model in use, such as `SpeechToImage`."""
+
+    @property
+    def method(self) -> str:
+        """How it draws, in words."""
+
+    def check(self, samples: int, seed: int, *, truncation: float | None, guidance: float | None) -> None:
+        """UserError where a call with these options would refuse them."""
+
+    def check_length(self, wave: Float[np.ndarray, " samples"], name: str) -> None:
+        """UserError, beginning with `name`, if a waveform (22,050 Hz) is too short."""
+
+    def __call__(
+        self, audio: list[Audio], samples: int, seed: int, *, truncation: float | None, guidance: float | None
+    ) -> Sequence[Pictures]:
+        """What is drawn for each recording."""
 
 
 class Recording(NamedTuple):
@@ -77,7 +100,7 @@ def _paths(name: str) -> Iterable[Path]:
 
 
 def generate_files(
-    model: SpeechToImage,
+    model: Drawer,
     recordings: Sequence[Recording],
     out: Path,
     samples: int,
@@ -120,19 +143,19 @@ def generate_files(
 
 
 def _drawn(
-    model: SpeechToImage, recordings: Sequence[Recording], samples: int, seed: int, options: dict[str, Any]
-) -> Iterator[tuple[Recording, Drawn | UserError]]:
+    model: Drawer, recordings: Sequence[Recording], samples: int, seed: int, options: dict[str, Any]
+) -> Iterator[tuple[Recording, Pictures | UserError]]:
     """Each recording with what was drawn for it, or why nothing was."""
     for first in range(0, len(recordings), RECORDINGS_AT_ONCE):
-        heard = [(recording, _heard(model, recording)) for recording in recordings[first : first + RECORDINGS_AT_ONCE]]
-        usable: list[Audio] = [(wave, SAMPLE_RATE) for _, wave in heard if not isinstance(wave, UserError)]
+        waves = [(recording, heard(model, recording)) for recording in recordings[first : first + RECORDINGS_AT_ONCE]]
+        usable: list[Audio] = [(wave, SAMPLE_RATE) for _, wave in waves if not isinstance(wave, UserError)]
         drawn = iter(model(usable, samples, seed, **options))
-        for recording, wave in heard:
+        for recording, wave in waves:
             yield recording, wave if isinstance(wave, UserError) else next(drawn)
 
 
-def _heard(model: SpeechToImage, recording: Recording) -> np.ndarray | UserError:
-    """Its waveform, or why the model cannot use it."""
+def heard(model: Drawer, recording: Recording) -> np.ndarray | UserError:
+    """A recording's waveform, or why the model cannot use it."""
     try:
         wave = waveform(recording.audio)
         model.check_length(wave, recording.name)
@@ -149,48 +172,3 @@ def contact_sheet(rows: Sequence[Sequence[Image.Image]]) -> Image.Image:
         for right, image in enumerate(row):
             sheet.paste(image, (SHEET_GAP + right * side, SHEET_GAP + down * side))
     return sheet
-
-
-def embed_files(model: SpeechToImage, recordings: Sequence[Recording], out: Path) -> Iterator[UserError]:
-    """Writes a Parquet table with a row for each recording: audio, speech_seconds, embedding (unit length).
-
-    Yields the error of each recording that cannot be used; the others are written.
-
-    Raises:
-        UserError: none can be used, or the table cannot be written.
-    """
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    rows: list[tuple[str, float, np.ndarray]] = []
-    for first in range(0, len(recordings), RECORDINGS_AT_ONCE):
-        heard = [(recording, _heard(model, recording)) for recording in recordings[first : first + RECORDINGS_AT_ONCE]]
-        yield from (wave for _, wave in heard if isinstance(wave, UserError))
-        usable = [(recording.name, wave) for recording, wave in heard if not isinstance(wave, UserError)]
-        if usable:
-            embeddings = model.hear([wave for _, wave in usable]).embedding.cpu().numpy()
-            rows += [(n, len(w) / SAMPLE_RATE, row) for (n, w), row in zip(usable, embeddings, strict=True)]
-    if not rows:
-        raise UserError("none of the recordings can be used, so no table was written.")
-    names, seconds, vectors = zip(*rows, strict=True)
-    numbers = pa.array(np.concatenate(vectors), pa.float32())
-    columns = {
-        "audio": pa.array(names),
-        "speech_seconds": pa.array(seconds),
-        "embedding": pa.FixedSizeListArray.from_arrays(numbers, len(vectors[0])),
-    }
-    with atomic_write(out) as file:
-        pq.write_table(pa.table(columns), file)
-
-
-def speak_to_file(sentence: str, voice: str, path: Path) -> Path:
-    """Has a sentence spoken and writes it as a 16-bit wav; returns the path.
-
-    Raises:
-        UserError: the sentence is empty, there is no such voice, or the file cannot be written.
-    """
-    if not sentence.strip():
-        raise UserError("the sentence is empty; write what should be said in quotation marks.")
-    synthesizer = parse_voice(voice)
-    write_recording(path, synthesizer.synthesize(sentence), synthesizer.sample_rate)
-    return path

@@ -4,31 +4,31 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, overload, runtime_checkable
+from typing import Any, overload
 
 import numpy as np
-import soundfile
 import torch
 from jaxtyping import Bool, Float, Int, UInt8
 from PIL import Image
 from torch import Tensor
 
 from s2igan import hub
-from s2igan.audio import FRAMES_PER_SECOND, SAMPLE_RATE, load_audio, log_mel, n_frames, of_array
+from s2igan.audio import FRAMES_PER_SECOND, SAMPLE_RATE, Audio, n_frames, waveform
 from s2igan.checkpoint import save_model
 from s2igan.devices import choose_device
 from s2igan.errors import UserError
-from s2igan.files import atomic_write, disk_errors
+from s2igan.files import atomic_write
 from s2igan.hub import Sharing
 from s2igan.models.encoders import Encoder
 from s2igan.models.exported import ExportedModel, FrontEnd, shipped_models
 from s2igan.models.flow_in_use import between, with_guidance
 from s2igan.models.generator import Generator
 from s2igan.models.latent_flow import LatentFlow, check_frames
-from s2igan.sound_containers import MAX_SECONDS
+from s2igan.pictures import Pictures, picture_seeds
+from s2igan.spectrograms import log_mel
 
 MODEL_FOLDER = "model"
 """Where a run directory keeps the exported model."""
@@ -38,27 +38,12 @@ HEARD_AT_ONCE = 32
 """Recordings in one pass of the speech encoder."""
 SECONDS_AT_ONCE = 600.0
 """Of those recordings, filled up to the longest; bounds their memory."""
-LAST_SEED = 2**63 - 1
-"""What torch's generators take."""
 
 CANNOT_HEAR = {
     "text": ("text", "stackgan-v2-text"),
     "embeddings": ("published text embeddings", "stackgan-v2-text-reed"),
 }
 """What models read that are no use for a recording, and which baseline each is."""
-
-
-@runtime_checkable
-class OpenFile(Protocol):
-    """A file opened for reading bytes, or what is read like one."""
-
-    def read(self) -> bytes: ...
-
-
-Audio = str | os.PathLike[str] | bytes | OpenFile | tuple[np.ndarray, int] | tuple[int, np.ndarray]
-"""One recording: the path of a sound file, its content, a file opened for reading, or an array (samples,), (samples,
-channels) or (channels, samples) with its sample rate in Hz. A pair in the other order, as other libraries give it, is
-refused by name."""
 
 
 @dataclass(frozen=True)
@@ -86,39 +71,11 @@ class SpeechCondition:
 
 
 @dataclass(frozen=True, eq=False)
-class Drawn(Sequence[Image.Image]):
+class Drawn(Pictures):
     """What was drawn for one recording: a sequence of its images, from the first sample to the last."""
 
-    scales: Mapping[int, Sequence[Image.Image]]
-    """The images at each resolution that the model makes, by side in pixels, from the lowest."""
-    seed: int
-    """Of the first image."""
     embedding: Float[Tensor, " embedding"]
     """The unit-length speech embedding A, on the CPU."""
-    speech_seconds: float
-    """Length of the recording."""
-
-    @property
-    def images(self) -> Sequence[Image.Image]:
-        """Those at the highest resolution."""
-        return self.scales[max(self.scales)]
-
-    @property
-    def seeds(self) -> tuple[int, ...]:
-        """The seed of each image: with it as `seed`, and `samples=1`, that image alone is drawn again."""
-        return picture_seeds(self.seed, len(self.images))
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    @overload
-    def __getitem__(self, index: int) -> Image.Image: ...
-
-    @overload
-    def __getitem__(self, index: slice) -> Sequence[Image.Image]: ...
-
-    def __getitem__(self, index: int | slice) -> Image.Image | Sequence[Image.Image]:
-        return self.images[index]
 
 
 class Listener:
@@ -377,7 +334,8 @@ class SpeechToImage(Listener):
             for row, wave in enumerate(waves):
                 part = slice(row * samples, (row + 1) * samples)
                 images = {of.shape[1]: [Image.fromarray(picture) for picture in of[part]] for of in pictures}
-                drawn.append(Drawn(images, seed, condition.embedding[row].cpu(), len(wave) / SAMPLE_RATE))
+                embedding = condition.embedding[row].cpu()
+                drawn.append(Drawn(images, seed, speech_seconds=len(wave) / SAMPLE_RATE, embedding=embedding))
         return drawn if isinstance(audio, list) else drawn[0]
 
     def interpolate(
@@ -532,15 +490,6 @@ class SpeechToImage(Listener):
         return {"guidance": guidance, "scales": scales}
 
 
-def picture_seeds(seed: int, samples: int) -> tuple[int, ...]:
-    """The seeds of the images of a recording: `seed`, `seed + 1`, ...; UserError if either is out of range."""
-    if samples < 1:
-        raise UserError(f"samples = {samples} makes no image: choose 1 or more.")
-    if not 0 <= seed <= LAST_SEED - (samples - 1):
-        raise UserError(f"seed = {seed} is out of range: choose a number from 0 to 2**63 - {samples}.")
-    return tuple(range(seed, seed + samples))
-
-
 def on_the_arc(
     first: Float[Tensor, " embedding"], last: Float[Tensor, " embedding"], weight: float
 ) -> Float[Tensor, " embedding"]:
@@ -577,41 +526,6 @@ def find_model(path: str | os.PathLike[str]) -> Path:
     )
 
 
-def waveform(audio: Audio | Any, max_seconds: float = MAX_SECONDS) -> Float[np.ndarray, " samples"]:
-    """Mono float32 at 22,050 Hz from a sound file, its content, or an array and its rate (integers are scaled by their
-    range).
-
-    Raises:
-        UserError: as `audio.load_audio` and `audio.check_waveform` do, or it is none of these.
-    """
-    if isinstance(audio, str | os.PathLike):
-        return load_audio(Path(audio), max_seconds=max_seconds)
-    given = audio.read() if isinstance(audio, OpenFile) else audio
-    if isinstance(given, bytes | bytearray | memoryview):
-        return _decoded(bytes(given), max_seconds)
-    if not isinstance(given, tuple) or len(given) != 2:
-        raise UserError(
-            f"{type(given).__name__}: is no recording; give a path, bytes, a file opened for reading bytes, (samples, "
-            "rate) with the rate in Hz, or a list of these."
-        )
-    samples, rate = given
-    if isinstance(rate, np.ndarray) and rate.ndim:
-        raise UserError("the array comes second, after its sample rate: give (samples, rate) with the rate in Hz.")
-    return of_array(np.asarray(samples), float(rate), "the array", max_seconds)
-
-
-def _decoded(content: bytes, max_seconds: float) -> Float[np.ndarray, " samples"]:
-    """The waveform of a sound file's content. It lies on the disk as long as that takes, where only its owner reads."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "recording"
-        with disk_errors(path.parent):
-            path.write_bytes(content)
-        try:
-            return load_audio(path, max_seconds=max_seconds)
-        except UserError as error:
-            raise UserError(str(error).replace(str(path), "the recording")) from None
-
-
 def _heard_together(recordings: Sequence[Audio]) -> Iterator[list[Float[np.ndarray, " _"]]]:
     """The waveforms of recordings, as many at a time as fit one pass of the speech encoder."""
     waves: list[np.ndarray] = []
@@ -630,15 +544,3 @@ def to_pixels(images: Float[Tensor, "batch 3 height width"]) -> UInt8[np.ndarray
     """Images in [-1, 1] as bytes, rounded to the nearest."""
     scaled = images.float().add(1.0).mul(127.5).round().clamp(0, 255)
     return np.ascontiguousarray(scaled.to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy())
-
-
-def write_picture(path: Path, image: Image.Image) -> None:
-    """Writes a PNG, and its folder; UserError where it cannot be written."""
-    with atomic_write(path) as file:
-        image.save(file, "PNG")
-
-
-def write_recording(path: Path, wave: Float[np.ndarray, " samples"], sample_rate: int) -> None:
-    """Writes a 16-bit wav, and its folder; UserError where it cannot be written."""
-    with atomic_write(path) as file:
-        soundfile.write(file, wave, sample_rate, subtype="PCM_16", format="WAV")

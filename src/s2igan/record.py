@@ -9,9 +9,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from s2igan.audio import SAMPLE_RATE, check_waveform, resampled
+from s2igan.audio import SAMPLE_RATE, check_waveform, resampled, write_recording
 from s2igan.errors import UserError
-from s2igan.pipeline import write_recording
 
 
 def record(path: Path, *, seconds: float, microphone: str | None = None) -> float:

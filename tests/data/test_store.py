@@ -11,11 +11,12 @@ import soundfile
 import torch
 from noise_corpus import COLOURS, build, content, make_corpus, write
 
-from s2igan.audio import load_audio, log_mel
+from s2igan.audio import load_audio
 from s2igan.data.images import load_image
 from s2igan.data.layout import stored_size
 from s2igan.data.store import Store
 from s2igan.errors import UserError
+from s2igan.spectrograms import log_mel
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

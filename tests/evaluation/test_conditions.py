@@ -11,7 +11,7 @@ import torch
 from test_evaluate import QUICK
 
 from s2igan import speech
-from s2igan.audio import SAMPLE_RATE, log_mel
+from s2igan.audio import SAMPLE_RATE
 from s2igan.corpora.builtin.birds import DRAWN_SET as BIRDS
 from s2igan.corpora.builtin.drawn import UNSEEN_VOICES, VOICES_OF_SPLIT, prepare
 from s2igan.corpora.builtin.invented import language, spoken_in
@@ -37,6 +37,7 @@ from s2igan.evaluation.options import EvaluationOptions
 from s2igan.evaluation.scores import Group, Score
 from s2igan.evaluation.subject import Subject
 from s2igan.report import write_report
+from s2igan.spectrograms import log_mel
 from s2igan.speech.espeak import Espeak
 from small_birds import KnownPictures, make_run
 

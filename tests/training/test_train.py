@@ -11,13 +11,14 @@ import torch
 from safetensors.torch import load_file
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
-from s2igan.audio import load_audio, log_mel
+from s2igan.audio import load_audio
 from s2igan.checkpoint import load_latest, load_model
 from s2igan.errors import UserError
 from s2igan.evaluation.evaluate import evaluate
 from s2igan.models.li2020 import CnnLstmConfig
 from s2igan.pipeline import SpeechToImage
 from s2igan.recipes import BASES, METHODS, resolve
+from s2igan.spectrograms import log_mel
 from s2igan.training import stages
 from s2igan.training.train import load_sen, train_run
 from tiny_corpus import make_store, shrunk, tiny_recipe, with_rdg

@@ -334,7 +334,7 @@ def stored_log_mel(
     """The log-mel of a waveform at 22,050 Hz as the store keeps it."""
     import torch
 
-    from s2igan.audio import log_mel
+    from s2igan.spectrograms import log_mel
 
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # several round a few numbers otherwise

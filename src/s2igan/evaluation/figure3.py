@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Float, UInt8
 from PIL import Image
 
+from s2igan.audio import write_recording
 from s2igan.corpora.builtin.drawn import DrawnSet, fill
 from s2igan.data.dataset import crop_and_flip
 from s2igan.errors import UserError
@@ -19,7 +20,8 @@ from s2igan.evaluation.generation import Evaluation, draw_samples
 from s2igan.evaluation.scores import FIGURE3, Group, Score
 from s2igan.files import atomic_write_json
 from s2igan.metrics.bootstrap import mean_interval
-from s2igan.pipeline import SpeechToImage, write_picture, write_recording
+from s2igan.pictures import write_picture
+from s2igan.pipeline import SpeechToImage
 from s2igan.speech import Synthesizer, parse_voice
 
 SCORED, KEPT = 16, 4

@@ -20,7 +20,8 @@ from s2igan.evaluation.evaluation_split import EvaluationSplit
 from s2igan.evaluation.extractors import Extraction, Pictures, Seen, centre_crops
 from s2igan.models.latent_flow import LatentFlow
 from s2igan.parallel import track
-from s2igan.pipeline import IMAGES_AT_ONCE, SpeechCondition, SpeechToImage, to_pixels, write_picture
+from s2igan.pictures import write_picture
+from s2igan.pipeline import IMAGES_AT_ONCE, SpeechCondition, SpeechToImage, to_pixels
 
 HEARD_AT_ONCE = 64
 """Utterances in one pass of the speech encoder: the images of so many are in memory at a time."""

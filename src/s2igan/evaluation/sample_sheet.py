@@ -9,12 +9,13 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from s2igan.audio import SAMPLE_RATE, load_audio
+from s2igan.audio import SAMPLE_RATE, load_audio, write_recording
 from s2igan.data.dataset import crop_and_flip
 from s2igan.evaluation.generation import Evaluation, draw_utterances, reconstruct
 from s2igan.evaluation.scores import SAMPLE_SHEET
 from s2igan.files import atomic_write_json
-from s2igan.pipeline import to_pixels, write_picture, write_recording
+from s2igan.pictures import write_picture
+from s2igan.pipeline import to_pixels
 
 DESCRIPTIONS, SAMPLES = 8, 4
 """Descriptions shown, and samples of each."""

@@ -215,7 +215,7 @@ class Level(nn.Module):
         outside."""
         read = self.word(words)
         read = F.layer_norm(read, read.shape[-1:])
-        read = torch.cat([self.silence.expand(len(read), -1, -1).to(read.dtype), read], dim=1)
+        read = torch.cat([self.silence.expand(read.shape[0], -1, -1).to(read.dtype), read], dim=1)
         outside = F.pad(~inside, (1, 0), value=False)[:, None, None]
         mask = torch.zeros(outside.shape, dtype=read.dtype, device=read.device).masked_fill(outside, -1e4)
         return self.modulation(time).unflatten(1, (MODULATIONS, -1)), read, mask

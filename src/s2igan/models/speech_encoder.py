@@ -229,5 +229,11 @@ class SpeechEncoder(nn.Module):
             UserError: an utterance is shorter than ``config.min_frames``.
         """
         h, frame_lengths = self.frames(mel, lengths)
-        pooled, _ = self.attention(h, frame_lengths if self.config.mask_padding else None)
+        return self.pool(h, frame_lengths if self.config.mask_padding else None)
+
+    def pool(
+        self, h: Float[Tensor, "batch fewer embedding"], lengths: Int[Tensor, " batch"] | None
+    ) -> Float[Tensor, "batch embedding"]:
+        """Embeddings of what `frames` gave."""
+        pooled, _ = self.attention(h, lengths)
         return F.normalize(self.pooled_norm(pooled), dim=1)

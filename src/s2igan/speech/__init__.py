@@ -9,12 +9,14 @@ from __future__ import annotations
 import importlib
 import io
 from collections.abc import Callable
+from pathlib import Path
 from typing import Protocol, cast, runtime_checkable
 from urllib.parse import parse_qsl
 
 import numpy as np
 from jaxtyping import Float, Int16
 
+from s2igan.audio import write_recording
 from s2igan.errors import UserError
 
 # Prefix of a voice string -> module with `from_voice(rest, options)`.
@@ -108,3 +110,16 @@ def number_options(voice: str, options: dict[str, str], limits: dict[str, tuple[
         if not low <= values[option] <= high:
             raise UserError(f"voice {voice!r}: {option}={text} must be a number from {low:g} to {high:g}.")
     return values
+
+
+def speak_to_file(sentence: str, voice: str, path: Path) -> Path:
+    """Has a sentence spoken and writes it as a 16-bit wav; returns the path.
+
+    Raises:
+        UserError: the sentence is empty, there is no such voice, or the file cannot be written.
+    """
+    if not sentence.strip():
+        raise UserError("the sentence is empty; write what should be said in quotation marks.")
+    synthesizer = parse_voice(voice)
+    write_recording(path, synthesizer.synthesize(sentence), synthesizer.sample_rate)
+    return path

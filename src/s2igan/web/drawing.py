@@ -12,9 +12,9 @@ import numpy as np
 from jaxtyping import Float, UInt8
 from PIL import Image
 
-from s2igan.audio import SAMPLE_RATE
+from s2igan.audio import SAMPLE_RATE, waveform
 from s2igan.finding import Finder
-from s2igan.pipeline import SpeechToImage, waveform
+from s2igan.pipeline import SpeechToImage
 
 ENVELOPE_POINTS = 240
 """Of the drawn waveform."""

@@ -17,7 +17,7 @@ import soundfile
 import torch
 
 from own_corpus import own_corpus, picture, recording
-from s2igan.audio import load_audio, log_mel
+from s2igan.audio import load_audio
 from s2igan.corpora import registry
 from s2igan.corpora.importers.folder import IMPORTER
 from s2igan.corpora.importers.source import Corpus, Problem, ReadOptions
@@ -30,6 +30,7 @@ from s2igan.data.images import load_image
 from s2igan.data.manifest import Utterance, read_manifest
 from s2igan.data.store import Store
 from s2igan.errors import UserError
+from s2igan.spectrograms import log_mel
 
 
 @pytest.fixture(autouse=True)

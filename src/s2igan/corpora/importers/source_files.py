@@ -22,23 +22,14 @@ from urllib.parse import unquote
 
 from s2igan.corpora.importers.source import Problem
 from s2igan.errors import UserError
+from s2igan.file_kinds import AUDIO_SUFFIXES as AUDIO_SUFFIXES
+from s2igan.file_kinds import FILM_SUFFIXES as FILM_SUFFIXES
 from s2igan.text_utils import unicode_text
 
 IMAGE_SUFFIXES = frozenset({
     ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm",
     ".heic", ".heif", ".hif", ".avif", ".jp2",
 })  # fmt: skip
-FILM_SUFFIXES = frozenset({
-    ".mp4", ".m4v", ".mov", ".qt", ".webm", ".mkv", ".avi", ".3gp", ".3gpp", ".3g2", ".wmv", ".asf", ".mts", ".m2ts",
-})  # fmt: skip
-"""Of which the sound is read; some of them hold nothing else."""
-AUDIO_SUFFIXES = FILM_SUFFIXES | {
-    ".wav", ".wave", ".flac", ".ogg", ".oga", ".opus", ".spx", ".mp3", ".mp2", ".mpga",
-    ".aif", ".aiff", ".aifc", ".au", ".snd", ".caf", ".w64", ".rf64", ".sph", ".nist", ".m4a",
-    ".m4b", ".aac", ".amr", ".awb", ".3ga", ".wma", ".mka", ".weba", ".wv", ".ape",
-}  # fmt: skip
-"""All importers know these; what a file is, its first bytes say when it is decoded."""
-
 GZIP = b"\x1f\x8b"
 LITTER = frozenset({"thumbs.db", "desktop.ini", "__macosx", "@eadir", "icon\r"})
 """What operating systems leave behind; skipped in silence, as is everything whose name begins with a dot."""
