@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
-from s2igan.evaluation import consistency, evaluate, extractors, memorisation
+from s2igan.evaluation import attributes, consistency, evaluate, extractors, memorisation
 from s2igan.evaluation.options import EvaluationOptions
 from s2igan.pipeline import SpeechToImage
 
@@ -50,7 +50,7 @@ def watched() -> Iterator[None]:
         (SpeechToImage, "draw", "drawing"),
         (extractors.Fidelity, "__call__", "features"),
         (extractors.Embedding, "__call__", "features"),
-        (evaluate.AttributesSeen, "__call__", "features"),
+        (attributes.AttributesSeen, "__call__", "features"),
         (memorisation.Middle, "__call__", "features"),
         (evaluate, "speech_embeddings", "features"),
         (consistency, "speech_embeddings", "features"),

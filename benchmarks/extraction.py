@@ -18,6 +18,7 @@ import time
 from collections.abc import Callable
 from copy import deepcopy
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -64,7 +65,8 @@ def folded(network: nn.Module) -> nn.Module:
             elif isinstance(module, nn.BatchNorm2d) and convolution is not None:
                 owner, own, before = convolution
                 setattr(owner, own, fuse_conv_bn_eval(before, module))
-                setattr(parent, name, nn.Sequential(module.drop, module.act))  # timm's batch norm has them
+                rest: tuple[Any, Any] = (module.drop, module.act)  # which timm's batch norm has
+                setattr(parent, name, nn.Sequential(*rest))
                 convolution = None
     return found
 
@@ -101,7 +103,7 @@ def main() -> None:
     }
 
     @torch.inference_mode()
-    def features(network: nn.Module, layout: torch.memory_format, cast: bool) -> Tensor:
+    def features(network: Any, layout: torch.memory_format, cast: bool) -> Tensor:
         rows = []
         for part in seen.split(BATCH):
             with torch.autocast("cpu", torch.bfloat16, enabled=cast):

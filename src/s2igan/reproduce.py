@@ -73,8 +73,8 @@ class Plan:
         recipe = row.recipe
         if recipe.rdg is None or not recipe.beyond.warm_start.trains:
             return None
-        parts = recipe.beyond.warm_start, recipe.beyond.condition_start, recipe.rdg.generator, recipe.sen
-        key = _key([*map(asdict, parts), recipe.rdg.speech == "scratch"])
+        parts = (recipe.beyond.warm_start, recipe.beyond.condition_start, recipe.rdg.generator, recipe.sen)
+        key = _key([*(asdict(part) for part in parts), recipe.rdg.speech == "scratch"])
         return self.out / "warm-start" / f"{key}-{seed}"
 
     def shared(self, row: Row, seed: int) -> tuple[Path, ...]:
