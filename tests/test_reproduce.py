@@ -81,6 +81,8 @@ def test_rows_have_means_and_deviations_over_seeds_beside_the_published_figures(
         assert rows["no-sen"]["scores"][key]["std"] is None
     assert all(min(row["seconds"][part] for part in ("warm_start", "stage_2")) > 0 for row in rows.values())
     assert content["evaluation"]["split"] == "test"
+    (column,) = [column for column in content["columns"] if column["key"] == "attributes/per_caption"]
+    assert column["protocol"]["split"] == "test"
 
 
 def test_rows_share_a_stage_1_seed_by_seed(reproduced):
@@ -135,7 +137,16 @@ def test_a_pair_has_a_verdict_only_from_several_seeds(reproduced):
 def test_the_page_shows_tables_figures_and_costs(reproduced):
     _, page, _, _ = reproduced
     text = page.read_text()
-    for part in ("Table 1", "Ablations", "What differs", "Figure 2", "Figure 3", "What each row cost", "8.54 / 15.59"):
+    for part in (
+        "Table 1",
+        "Ablations",
+        "What differs",
+        "Figure 2",
+        "Figure 3",
+        "What each row cost",
+        "8.54 / 15.59",
+        "EfficientNet-Lite2",
+    ):
         assert part in text, part
     assert text.count("One word changed, the same noise.") == 2
     assert "2 of 2" in text

@@ -163,14 +163,14 @@ def birds_rdg_small() -> Recipe:
         sen=replace(recipe.sen, trainer=replace(recipe.sen.trainer, steps=600)),
         rdg=replace(
             rdg,
-            trainer=replace(rdg.trainer, steps=900),
+            trainer=replace(rdg.trainer, steps=800),
             generator=replace(rdg.generator, width=32),
             discriminator_width=16,
             batch_size=32,
         ),
         beyond=replace(
             beyond,
-            warm_start=replace(beyond.warm_start, trainer=replace(beyond.warm_start.trainer, steps=700)),
+            warm_start=replace(beyond.warm_start, trainer=replace(beyond.warm_start.trainer, steps=600)),
         ),
     )
 

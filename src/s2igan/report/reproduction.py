@@ -181,6 +181,7 @@ def results(lines: Sequence[Line], facts: Mapping[str, Any]) -> dict[str, Any]:
                 "better": present[0][key].better,
                 "chance": present[0][key].shown(present[0][key].chance),
                 "ceiling": present[0][key].shown(present[0][key].ceiling),
+                "protocol": dict(present[0][key].protocol),
             }
             for key, column in columns
         ],
