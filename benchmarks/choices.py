@@ -22,18 +22,27 @@ from typing import Any
 
 from s2igan.evaluation.evaluate import evaluate
 from s2igan.evaluation.options import EvaluationOptions
+from s2igan.models.speech_encoder import SpeechEncoderConfig
 from s2igan.recipes import resolve
 from s2igan.run_directory import RunDirectory
 from s2igan.training.sen import SENConfig
 from s2igan.training.train import train_run
 
 AS_IT_IS = "as it is"
+
+
+def speech(sen: SENConfig, **settings: Any) -> SENConfig:
+    """With other settings of the speech encoder."""
+    assert isinstance(sen.speech, SpeechEncoderConfig)
+    return replace(sen, speech=replace(sen.speech, **settings))
+
+
 ALTERNATIVES: dict[str, Callable[[SENConfig], SENConfig]] = {
     AS_IT_IS: lambda sen: sen,
     "batches at random": lambda sen: replace(sen, length_window=1),
     "bf16": lambda sen: replace(sen, trainer=replace(sen.trainer, precision="bf16")),
-    "longer sequences": lambda sen: replace(sen, speech=replace(sen.speech, conv_stride=2)),
-    "embeddings not normalised": lambda sen: replace(sen, speech=replace(sen.speech, normalize_pooled=False)),
+    "longer sequences": lambda sen: speech(sen, conv_stride=2),
+    "embeddings not normalised": lambda sen: speech(sen, normalize_pooled=False),
     "no image features dropped": lambda sen: replace(sen, image=replace(sen.image, feature_dropout=0.0)),
     "distortions from the first step": lambda sen: replace(sen, augment=replace(sen.augment, rises=(0.0, 0.0))),
 }

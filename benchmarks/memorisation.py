@@ -26,7 +26,7 @@ from s2igan.evaluation.spaces import lite
 from s2igan.metrics.distances import nearest_distances
 from s2igan.pipeline import to_pixels
 
-COUNT = 200  # pictures of each kind
+COUNT = 100  # pictures of each kind
 TINT = (1.1, 0.95, 0.85)  # of red, green and blue
 
 

@@ -181,6 +181,7 @@ def results(lines: Sequence[Line], facts: Mapping[str, Any]) -> dict[str, Any]:
                 "better": present[0][key].better,
                 "chance": present[0][key].shown(present[0][key].chance),
                 "ceiling": present[0][key].shown(present[0][key].ceiling),
+                "ceiling_name": present[0][key].ceiling_name,
                 "protocol": dict(present[0][key].protocol),
             }
             for key, column in columns
@@ -309,11 +310,11 @@ def figure_2(lines: Sequence[Line]) -> dict[str, Any] | None:
             {
                 "text": first[number][1]["text"] or "(no transcription)",
                 "audio": first[number][0] / first[number][1]["audio"],
-                "real": first[number][0] / first[number][1]["real"],
             }
             for number in shared
         ],
-        "rows": {
+        "rows": {"real": [first[number][0] / first[number][1]["real"] for number in shared]}
+        | {
             name: [folder / row["samples"][0] for folder, row in (rows[number] for number in shared)]
             for name, rows in sheets.items()
         },
