@@ -77,9 +77,9 @@ test: $(INSTALLED)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
 
 check: $(INSTALLED)
+	$(BIN)/python edge/shared_files.py
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/python edge/shared_files.py
 	$(BIN)/mypy
 	$(BIN)/python -m sphinx -q -W -b html docs/api build/api
 

@@ -4,9 +4,9 @@
 
 DATA is a built-in set. Asked are real pictures of species that training does not see, new individuals of such species
 and of training species, and training pictures that are slightly changed: cut at random, with noise, blurred, paler,
-tinted. `copies` is the share of each kind that is called a copy; `lite2_p50` the median distance to the nearest
-training picture or its mirror image in EfficientNet-Lite2, and `lite2_near` the share below the 5th percentile of real
-test pictures there.
+tinted, mirrored, shifted, turned, enlarged. `copies` is the share of each kind that is called a copy; `lite2_p50` the
+median distance to the nearest training picture or its mirror image in EfficientNet-Lite2, and `lite2_near` the share
+below the 5th percentile of real test pictures there.
 """
 
 import argparse
@@ -17,17 +17,16 @@ import numpy as np
 import torch
 from PIL import Image
 
-from s2igan.corpora.builtin.drawn import drawing_side
 from s2igan.data.dataset import crop_and_flip
 from s2igan.data.store import Store
 from s2igan.evaluation.drawings import FIRST_INDIVIDUAL, drawn_set_with
 from s2igan.evaluation.extractors import Extraction
-from s2igan.evaluation.memorisation import OTHERS, Small, copies, nearest_small
+from s2igan.evaluation.memorisation import OTHERS, Middle, copies, nearest_middles
 from s2igan.evaluation.spaces import lite
 from s2igan.metrics.distances import nearest_distances
 from s2igan.pipeline import to_pixels
 
-COUNT = 300  # pictures of each kind
+COUNT = 100  # pictures of each kind
 TINT = (1.1, 0.95, 0.85)  # of red, green and blue
 
 
@@ -61,9 +60,27 @@ def main() -> None:
 
     def anew(name: str, first: int) -> np.ndarray:
         facts = [store.image_attributes(int(image)) for image in some(name)]
-        large = [drawing.draw(row, first + n, drawing_side(stored_side)) for n, row in enumerate(facts)]
-        small = [Image.fromarray(one).resize((stored_side,) * 2, Image.Resampling.BICUBIC) for one in large]
-        return centre(np.stack([np.asarray(one) for one in small]))
+        return centre(np.stack([drawing.draw(row, first + n, stored_side) for n, row in enumerate(facts)]))
+
+    def shifted(pictures: np.ndarray) -> np.ndarray:
+        """By up to an eighth of the side; the edge is repeated."""
+        most = side // 8
+        padded = np.pad(pictures, ((0, 0), (most, most), (most, most), (0, 0)), mode="edge")
+        places = rng.integers(0, 2 * most + 1, (len(pictures), 2))
+        shown = [one[top : top + side, left : left + side] for one, (top, left) in zip(padded, places, strict=True)]
+        return np.stack(shown)
+
+    def turned(pictures: np.ndarray) -> np.ndarray:
+        return np.stack([np.asarray(Image.fromarray(one).rotate(5, Image.Resampling.BICUBIC)) for one in pictures])
+
+    def enlarged(pictures: np.ndarray) -> np.ndarray:
+        box = (side / 22, side / 22, side - side / 22, side - side / 22)  # by a tenth
+        return np.stack(
+            [np.asarray(Image.fromarray(one).resize((side, side), Image.Resampling.BICUBIC, box)) for one in pictures]
+        )
+
+    def tinted(pictures: np.ndarray) -> np.ndarray:
+        return bytes_of(pictures * TINT)
 
     kinds = {
         "real, test species": centre(store.images[images["test"]]),
@@ -77,15 +94,21 @@ def main() -> None:
         "training, cut, noise of 25": noisy(cut("train"), 25),
         "training, cut, blurred": blurred(cut("train")),
         "training, cut, paler": bytes_of(0.8 * cut("train") + 30),
-        "training, cut, tinted": bytes_of(cut("train") * TINT),
+        "training, cut, tinted": tinted(cut("train")),
+        "training, mirrored": centre(store.images[some("train")])[:, :, ::-1],
+        "training, cut, shifted": shifted(cut("train")),
+        "training, all of these": noisy(blurred(tinted(shifted(cut("train")))), 8),
+        "training, turned by 5 degrees": turned(cut("train")),
+        "training, enlarged by a tenth": enlarged(cut("train")),
+        "training, grey": np.repeat(cut("train").mean(axis=3, keepdims=True), 3, axis=3).astype(np.uint8),
     }
     training = images["train"]
     others = rng.permutation(len(training))[:OTHERS]
-    seen = Extraction([lite("lite2", torch.device("cpu")), Small()])
+    seen = Extraction([lite("lite2", torch.device("cpu")), Middle()])
     rows = {name: seen.of([pictures]) for name, pictures in kinds.items()}
-    shown = seen.of([centre(store.images[training[others]])], ["small"])
-    known = nearest_small(shown["small"], store.images, training, itself=others)
-    near = {name: nearest_small(found["small"], store.images, training) for name, found in rows.items()}
+    shown = seen.of([centre(store.images[training[others]])], ["middle"])
+    known = nearest_middles(shown["middle"], store.images, training, itself=others)
+    near = {name: nearest_middles(found["middle"], store.images, training) for name, found in rows.items()}
     real = near["real, test species"]
 
     gallery = [

@@ -18,7 +18,7 @@ from s2igan.data.store import Store
 from s2igan.evaluation.evaluation_split import EvaluationSplit, Networks
 from s2igan.evaluation.features import image_features
 from s2igan.evaluation.subject import Subject
-from s2igan.metrics.retrieval import chance_map, cosine_similarity, hits_at_k, mean_average_precision, same_label
+from s2igan.metrics.retrieval import chance_map, cosine_similarity, hits_at, mean_average_precision, same_label
 from s2igan.spectrograms import log_mel
 from s2igan.speech import parse_voice
 from s2igan.training.frozen import speech_embeddings
@@ -46,7 +46,7 @@ def main() -> None:
         similarity = cosine_similarity(embeddings.numpy(), images)
         return {
             "map": float(mean_average_precision(similarity, right)),
-            "recall@1": float(hits_at_k(similarity, right, k=1).mean()),
+            "recall@1": float(hits_at(similarity, right, (1,)).mean()),
         }
 
     @torch.inference_mode()
@@ -62,7 +62,7 @@ def main() -> None:
     for voice in options.voices:
         result[voice] = scores(torch.stack([embed(voice, store.text(int(caption)) or "") for caption in captions]))
     facts = {"captions": len(captions), "seed": options.seed, "noise": options.noise}
-    print(json.dumps({**facts, "chance_map": chance_map(right, seed=options.seed)[0], "voices": result}))
+    print(json.dumps({**facts, "chance_map": chance_map(right), "voices": result}))
 
 
 if __name__ == "__main__":

@@ -1,11 +1,11 @@
 """Whether a recipe trains as well in bf16 as in float32: both from the same seeds, then scored and compared.
 
-    OMP_NUM_THREADS=1 python benchmarks/precision.py --data STORE --out DIR [--recipe birds] [--steps 2000] [--seed 0]
+    OMP_NUM_THREADS=1 python benchmarks/precision.py --data STORE --out DIR [--recipe birds-rdg] [--steps 2000]
 
 Each precision trains both stages of the recipe for so many steps. Stage 2 stands on the stage 1 of float32 in both, so
-that what is compared is it alone. Prints one JSON object: the scores of both on the test split as `s2igan evaluate`
-gives them, the mean of every loss over the last steps (--last), and the relation of the two. Finished runs are kept in
-DIR, and interrupted ones go on.
+that what is compared is it alone. Prints one JSON object: the scores of both on the development split as `s2igan
+evaluate` gives them, the mean of every loss over the last steps (--last), and the relation of the two. Finished runs
+are kept in DIR, and interrupted ones go on.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def measure(name: str, precision: Precision, options: argparse.Namespace) -> dic
                 recipe, data=options.data, out=run, stage=number, sen_from=sen_from, resume=True, seed=options.seed
             )
             with redirect_stdout(sys.stderr):
-                evaluate(run, options.data, EvaluationOptions(seed=options.seed))
+                evaluate(run, options.data, EvaluationOptions(split="development", seed=options.seed))
         for score in json.loads((run / "evaluation/metrics.json").read_text())["scores"]:
             if score["key"] in SCORES[stage]:
                 found["scores"][score["key"]] = round(score["value"], 4)

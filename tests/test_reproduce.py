@@ -4,6 +4,7 @@ import functools
 import json
 import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,7 +16,10 @@ from s2igan.evaluation import evaluate as evaluation
 from s2igan.evaluation.attributes import ClassifierConfig
 from s2igan.evaluation.options import EvaluationOptions
 from s2igan.report.reproduction import COLUMNS, PUBLISHED, Line, paired_items, verdict
-from s2igan.reproduce import Clock, Piece, Plan, named_rows, phases, side_by_side
+from s2igan.reproduce import Clock, Piece, Plan, named_rows, pieces, side_by_side
+from s2igan.training.beyond import Beyond, WarmStart
+from s2igan.training.train import train_run
+from s2igan.training.trainer import TrainerConfig
 from small_birds import make_bird_store
 from tiny_corpus import tiny_recipe
 
@@ -31,7 +35,8 @@ def tiny_base():
         ClassifierConfig, image_size=16, width=4, drawings=48, held_out=16, epochs=1, batch_size=16
     )
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(recipes.BASES, "tiny", lambda: replace(tiny_recipe(2), name="tiny"))
+        warm = Beyond(warm_start=WarmStart(TrainerConfig(steps=2), batch_size=4, encoder_width=4))
+        patch.setitem(recipes.BASES, "tiny", lambda: replace(tiny_recipe(2), name="tiny", beyond=warm))
         patch.setattr(evaluation, "load_or_train_classifier", lambda drawing, _: plain(drawing, quick()))
         yield
 
@@ -74,8 +79,10 @@ def test_rows_have_means_and_deviations_over_seeds_beside_the_published_figures(
         assert found["mean"] == pytest.approx(np.mean(values))
         assert found["std"] == pytest.approx(np.std(values, ddof=1))
         assert rows["no-sen"]["scores"][key]["std"] is None
-    assert all(row["seconds"]["stage_2"] > 0 for row in rows.values())
+    assert all(min(row["seconds"][part] for part in ("warm_start", "stage_2")) > 0 for row in rows.values())
     assert content["evaluation"]["split"] == "test"
+    (column,) = [column for column in content["columns"] if column["key"] == "attributes/per_caption"]
+    assert column["protocol"]["split"] == "test"
 
 
 def test_rows_share_a_stage_1_seed_by_seed(reproduced):
@@ -85,6 +92,35 @@ def test_rows_share_a_stage_1_seed_by_seed(reproduced):
     shared = [json.loads((out / "rows" / f"{row}-1" / "config.json").read_text()) for row in ("s2igan", "no-rs")]
     assert shared[0]["sen_from"] == shared[1]["sen_from"]
     assert shared[0]["seed"] == shared[1]["seed"] == 1
+
+
+def test_rows_share_a_warm_start_and_are_what_they_would_be_alone(birds, reproduced, tmp_path):
+    out, *_ = reproduced
+    assert len(list((out / "warm-start").iterdir())) == 3, "two seeds of what s2igan and no-rs share, and one of no-sen"
+    shared = [json.loads((out / "rows" / f"{row}-0" / "config.json").read_text()) for row in ("s2igan", "no-rs")]
+    assert shared[0]["warm_start_from"] == shared[1]["warm_start_from"]
+    (row,) = named_rows("no-rs", 1, "tiny")
+    stage_1 = Plan(birds.directory, out, (row,), OPTIONS).stage_1(row, 0)
+    alone = train_run(row.recipe, data=birds.directory, out=tmp_path, stage="2", sen_from=stage_1, device="cpu", seed=0)
+    found, known = (load_file(run / "model" / "weights.safetensors") for run in (out / "rows" / "no-rs-0", alone))
+    for name in known:
+        np.testing.assert_array_equal(found[name], known[name], err_msg=name)
+
+
+def test_another_warm_start_is_refused(birds, reproduced, tmp_path):
+    out, *_ = reproduced
+    (row,) = named_rows("no-dense", 1, "tiny")
+    plan = Plan(birds.directory, out, (row,), OPTIONS)
+    (other,) = named_rows("s2igan", 1, "tiny")
+    given = {"data": birds.directory, "stage": "2", "sen_from": plan.stage_1(row, 0), "device": "cpu"}
+    for recipe, options, message in (
+        (row.recipe, {}, "dense was"),
+        (other.recipe, {"seed": 1}, "seed was 0, is now 1"),
+        (replace(other.recipe, beyond=Beyond()), {}, "has no warm start"),
+        (other.recipe, {"sen_from": None}, "taken together with its stage 1"),
+    ):
+        with pytest.raises(UserError, match=message):
+            train_run(recipe, out=tmp_path / "run", warm_start_from=plan.warm_start(other, 0), **given | options)
 
 
 def test_a_pair_has_a_verdict_only_from_several_seeds(reproduced):
@@ -101,7 +137,16 @@ def test_a_pair_has_a_verdict_only_from_several_seeds(reproduced):
 def test_the_page_shows_tables_figures_and_costs(reproduced):
     _, page, _, _ = reproduced
     text = page.read_text()
-    for part in ("Table 1", "Ablations", "What differs", "Figure 2", "Figure 3", "What each row cost", "8.54 / 15.59"):
+    for part in (
+        "Table 1",
+        "Ablations",
+        "What differs",
+        "Figure 2",
+        "Figure 3",
+        "What each row cost",
+        "8.54 / 15.59",
+        "EfficientNet-Lite2",
+    ):
         assert part in text, part
     assert text.count("One word changed, the same noise.") == 2
     assert "2 of 2" in text
@@ -128,7 +173,7 @@ def test_the_same_command_does_nothing_twice_and_adds_rows(birds, reproduced, tm
     made(birds, out)
     assert done == []
     _, content, _ = made(birds, out, rows=ROWS + ",no-dense")
-    assert done == ["no-dense, seed 0"], "its stage 1 is there"
+    assert done == ["warm start of no-dense, seed 0", "no-dense, seed 0"], "its stage 1 is there"
     assert [row["name"] for row in content["rows"]] == ["s2igan", "no-dense", "no-rs", "no-sen"]
 
 
@@ -155,18 +200,25 @@ def test_a_budget_ends_between_pieces(birds, tmp_path):
     assert "the same command goes on" in said[-1]
 
 
-def test_the_clock_asks_how_long_its_like_took(monkeypatch):
+def piece(kind, number=0, needs=()):
+    return Piece(kind, str(number), next(named_rows("s2igan", 1, "tiny")), number, Path(str(number)), frozenset(needs))
+
+
+def test_the_clock_asks_how_long_its_like_took_also_in_an_earlier_session(monkeypatch, tmp_path):
     now = [0.0]
     monkeypatch.setattr(reproduce.time, "monotonic", lambda: now[0])
-    clock = Clock(1.0)
+    clock = Clock(1.0, tmp_path / "pieces.jsonl")
     assert clock.allows("row")
-    clock.took("row", 2000)
+    clock.took(piece("row"), 2000)
+    later = Clock(1.0, tmp_path / "pieces.jsonl")
     now[0] = 1500.0
     assert clock.allows("row")
+    assert later.allows("row")
     now[0] = 1700.0
     assert not clock.allows("row")
-    assert clock.allows("stage 1")
-    assert Clock(None).allows("row")
+    assert not later.allows("row")
+    assert later.allows("stage 1")
+    assert Clock(None, tmp_path / "pieces.jsonl").allows("row")
 
 
 def test_other_terms_are_refused(birds, reproduced):
@@ -178,11 +230,13 @@ def test_other_terms_are_refused(birds, reproduced):
 
 
 def test_rows_are_named_by_table_by_name_and_with_seeds():
-    rows = {row.name: row for row in named_rows("table1,ablations,no-rs:3,tiny:1", 2, "tiny", steps=9, sen_steps=5)}
+    lengths = {"steps": 9, "sen_steps": 5, "warm_start_steps": 3}
+    rows = {row.name: row for row in named_rows("table1,ablations,no-rs:3,tiny:1", 2, "tiny", **lengths)}
     assert list(rows)[:4] == ["li2020", "stackgan-v2-text", "stackgan-v2-speech", "s2igan"]
     assert (rows["no-rs"].seeds, rows["no-sen"].seeds, rows["tiny"].seeds) == (3, 2, 1)
     assert rows["no-rs"].recipe.rdg.trainer.steps == 9
     assert rows["no-rs"].recipe.sen.trainer.steps == 5
+    assert rows["no-rs"].recipe.beyond.warm_start.trainer.steps == 3
     assert rows["no-sen"].recipe.sen.trainer.steps == 0
     assert rows["tiny"].recipe.rdg.trainer.steps == 2, "what is no method keeps its own"
     for wrong, message in (("nothing", "no such row or table"), ("no-rs:x", "'x' is no number of seeds")):
@@ -192,13 +246,17 @@ def test_rows_are_named_by_table_by_name_and_with_seeds():
 
 def test_seeds_come_one_after_the_other(tmp_path):
     plan = Plan(tmp_path, tmp_path, tuple(named_rows("s2igan:2,no-rs:2", 1, "tiny")), OPTIONS)
-    shared = "stage 1 of s2igan, seed "
-    assert [[piece.title for piece in pieces] for _, pieces in phases(plan)] == [
-        [shared + "0"],
-        ["s2igan, seed 0", "no-rs, seed 0"],
-        [shared + "1"],
-        ["s2igan, seed 1", "no-rs, seed 1"],
+    todo = pieces(plan)
+    shared = "stage 1 of s2igan, seed ", "warm start of s2igan, seed "
+    assert [piece.title for piece in todo] == ["what scores speech and attributes, seed 0"] + [
+        f"{title}{seed}" for seed in (0, 1) for title in (*shared, "s2igan, seed ", "no-rs, seed ")
     ]
+    made = {piece.title: piece.makes for piece in todo}
+    judges, stage_1, warm_start = (made[title] for title in (todo[0].title, *(f"{title}1" for title in shared)))
+    needs = {piece.title: piece.needs for piece in todo}
+    assert needs[f"{shared[0]}1"] == frozenset()
+    assert needs[f"{shared[1]}1"] == {stage_1}
+    assert needs["no-rs, seed 1"] == {judges, stage_1, warm_start}
 
 
 def test_rows_of_different_sizes_are_refused(birds, tmp_path):
@@ -206,26 +264,39 @@ def test_rows_of_different_sizes_are_refused(birds, tmp_path):
         made(birds, tmp_path, rows="s2igan,birds")
 
 
-def test_each_device_takes_the_next_piece():
-    (row,) = named_rows("s2igan", 1, "tiny")
-    pieces = [Piece("row", str(number), row, number) for number in range(6)]
+def test_each_device_takes_the_next_piece_whose_needs_are_made():
+    todo = [piece("row", number) for number in range(5)] + [piece("row", 5, [Path("4")])]
     done: dict[str, list[int]] = {"a": [], "b": []}
-    side_by_side(pieces, ("a", "b"), lambda piece, device: done[device].append(piece.seed))
+    side_by_side(todo, ("a", "b"), lambda piece, device: done[device].append(piece.seed) or True)
     assert sorted(done["a"] + done["b"]) == list(range(6))
 
     def fail(piece, device):
         raise UserError("no room")
 
     with pytest.raises(UserError, match="no room"):
-        side_by_side(pieces, ("a", "b"), fail)
+        side_by_side(todo, ("a", "b"), fail)
+
+
+@pytest.mark.parametrize("devices", [("a",), ("a", "b")])
+def test_what_needs_something_waits_for_it_and_is_left_out_with_it(devices):
+    todo = [piece("row", 0, [Path("2")]), piece("row", 1), piece("stage 1", 2), piece("row", 3, [Path("1")])]
+    order = []
+
+    def work(piece, device):
+        order.append(piece.seed)
+        return piece.seed != 1  # for which there was no time
+
+    side_by_side(todo, devices, work)
+    assert sorted(order) == [0, 1, 2], "3 needs 1"
+    assert order.index(2) < order.index(0)
 
 
 def test_a_piece_in_a_process_of_its_own_is_the_same(birds, reproduced, tmp_path):
     out, *_ = reproduced
     plan = Plan(birds.directory, tmp_path, tuple(named_rows("s2igan", 1, "tiny")), OPTIONS)
-    ((_, (piece,)), _) = phases(plan)
-    reproduce._elsewhere(plan, piece, "cpu")
-    folders = (plan.stage_1(piece.row, 0), replace(plan, out=out).stage_1(piece.row, 0))
+    stage_1 = next(piece for piece in pieces(plan) if piece.kind == "stage 1")
+    reproduce._elsewhere(plan, stage_1, "cpu")
+    folders = (stage_1.makes, replace(plan, out=out).stage_1(stage_1.row, 0))
     found, known = (load_file(folder / "sen" / "weights.safetensors") for folder in folders)
     for name in known:
         np.testing.assert_allclose(found[name], known[name], atol=1e-5, err_msg=name)

@@ -738,6 +738,7 @@ def reproduce(
     base: str = "birds-rdg",
     steps: Annotated[int | None, _whole(1, MAX_SEED)] = None,
     sen_steps: Annotated[int | None, _whole(1, MAX_SEED)] = None,
+    warm_start_steps: Annotated[int | None, _whole(1, MAX_SEED)] = None,
     budget: float | None = None,
     max_captions: Count = 1000,
     protocol: Protocol = "sample",
@@ -756,10 +757,12 @@ def reproduce(
         base: the recipe that every method changes
         steps: of stage 2 of every method, in place of those of the base recipe
         sen_steps: of stage 1, likewise
+        warm_start_steps: of what comes before the adversarial training, likewise
         budget: hours; nothing is begun that would end later
         max_captions: descriptions that images are drawn for, chosen at random
         protocol: paper draws an image of every description of the test split
-        devices: where to compute, rows side by side; all GPUs unless given, or else the CPU
+        devices: where to compute, rows side by side; all GPUs unless given, or else the CPU ("cpu cpu" with
+            OMP_NUM_THREADS=1 uses two cores better than one row on both)
     """
     from s2igan.reproduce import reproduce as make
 
@@ -774,6 +777,7 @@ def reproduce(
         base=base,
         steps=steps,
         sen_steps=sen_steps,
+        warm_start_steps=warm_start_steps,
         budget_hours=budget,
         options=options,
         devices=devices,

@@ -1,11 +1,15 @@
 """The paper's tables on any prepared set: every row is trained and scored on equal terms, with several seeds.
 
-Rows with the same stage 1 share it, seed by seed. Rows with the same base recipe have the same steps, batches and
-noise. The test split is looked at once: a row that was scored is not scored again. What is finished stays in OUT, so
-that the same command goes on where it was interrupted, or where its budget ended:
+Rows with the same stage 1 share it, seed by seed, and so do those with the same warm start. Rows with the same base
+recipe have the same steps, batches and noise. The test split is looked at once: a row that was scored is not scored
+again. What is finished stays in OUT, so that the same command goes on where it was interrupted, or where its budget
+ended:
 
     OUT/data/                 a built-in set, prepared for the rows
+    OUT/cache/                features of pictures by frozen networks
     OUT/stage-1/KEY-SEED/     a stage 1 that rows share
+    OUT/warm-start/KEY-SEED/  a warm start that rows share
+    OUT/pieces.jsonl          what was done, and how long it took
     OUT/rows/ROW-SEED/        a run, with its evaluation
     OUT/reproduction.json, OUT/reproduction.html
 """
@@ -14,11 +18,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-import queue
 import re
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -35,8 +38,10 @@ TABLES = {
     "ablations": ("s2igan", "no-dense", "no-rs", "no-sen", "end-to-end", "no-distinctive"),
 }
 """The paper's Table 1 and its ablations, by the names of their rows."""
-SETTINGS, DONE = "reproduction-settings.json", ".reproduced.json"
-"""What OUT was begun with; and the mark of a scored run."""
+SETTINGS, DONE, PIECES = "reproduction-settings.json", ".reproduced.json", "pieces.jsonl"
+"""What OUT was begun with; the mark of a scored run; and what each piece of work took."""
+JUDGES, ROWS = ".judges.json", "rows"
+"""The mark of what judges being there; and the folder of the rows' runs."""
 
 
 @dataclass(frozen=True)
@@ -60,12 +65,26 @@ class Plan:
 
     def stage_1(self, row: Row, seed: int) -> Path:
         """The run whose stage 1 a row has: that of all rows with the same settings of it."""
-        settings = json.dumps(asdict(row.recipe.sen), sort_keys=True)
-        return self.out / "stage-1" / f"{hashlib.sha256(settings.encode()).hexdigest()[:8]}-{seed}"
+        return self.out / "stage-1" / f"{_key(asdict(row.recipe.sen))}-{seed}"
+
+    def warm_start(self, row: Row, seed: int) -> Path | None:
+        """The run whose warm start a row has: that of all rows with the same stage 1 and generator; None where there is
+        none."""
+        recipe = row.recipe
+        if recipe.rdg is None or not recipe.beyond.warm_start.trains:
+            return None
+        parts = (recipe.beyond.warm_start, recipe.beyond.condition_start, recipe.rdg.generator, recipe.sen)
+        key = _key([*(asdict(part) for part in parts), recipe.rdg.speech == "scratch"])
+        return self.out / "warm-start" / f"{key}-{seed}"
+
+    def shared(self, row: Row, seed: int) -> tuple[Path, ...]:
+        """The runs that it shares with other rows."""
+        warm_start = self.warm_start(row, seed)
+        return (self.stage_1(row, seed), *([] if warm_start is None else [warm_start]))
 
     def run(self, row: Row, seed: int) -> Path:
         """The run of a row."""
-        return self.out / "rows" / f"{re.sub(r'[^a-z0-9-]+', '-', row.name)}-{seed}"
+        return self.out / ROWS / f"{re.sub(r'[^a-z0-9-]+', '-', row.name)}-{seed}"
 
     def is_done(self, row: Row, seed: int) -> bool:
         """Whether it is trained and scored.
@@ -86,13 +105,18 @@ class Plan:
 
 @dataclass(frozen=True)
 class Piece:
-    """Work that is done without a break: stage 1 of a seed, or the rest of a row and its scores."""
+    """Work that is done without a break: the encoders that judge, stage 1 of a seed, a warm start, or the rest of a row
+    and its scores."""
 
     kind: str
-    """`stage 1` or `row`."""
+    """`judges`, `stage 1`, `warm start`, `row`, or the name of a row that is no method and has steps of its own."""
     title: str
     row: Row
     seed: int
+    makes: Path
+    """What others wait for."""
+    needs: frozenset[Path] = frozenset()
+    """What other pieces make first."""
 
 
 def reproduce(
@@ -104,6 +128,7 @@ def reproduce(
     base: str = METHODS_ON,
     steps: int | None = None,
     sen_steps: int | None = None,
+    warm_start_steps: int | None = None,
     budget_hours: float | None = None,
     options: EvaluationOptions = EvaluationOptions(consistency=True, keep_images=True),
     devices: Sequence[str] = (),
@@ -119,6 +144,7 @@ def reproduce(
         base: the recipe that methods change.
         steps: of stage 2, for all methods, in place of those of the base recipe.
         sen_steps: of stage 1, likewise, where it takes any.
+        warm_start_steps: of the warm start, likewise.
         budget_hours: nothing is begun that would end later, by how long its like took.
         options: how rows are scored.
         devices: where to compute; with several, rows are trained side by side. All GPUs unless given, or else the CPU.
@@ -128,38 +154,42 @@ def reproduce(
         UserError: a row, a recipe or the set is unknown, or ``out`` was begun with others.
     """
     out = Path(out)
-    asked = tuple(named_rows(rows, seeds, base, steps=steps, sen_steps=sen_steps))
+    lengths = {"steps": steps, "sen_steps": sen_steps, "warm_start_steps": warm_start_steps}
+    asked = tuple(named_rows(rows, seeds, base, **lengths))
     data = prepared(corpus, out, asked, say)
     plan = Plan(data, out, asked, options)
-    _begin(plan, base, steps, sen_steps)
+    _begin(plan, base, lengths)
     where = tuple(devices) or all_devices()
-    clock, writing = Clock(budget_hours), threading.Lock()
-    for title, pieces in phases(plan):
-        if pieces:
-            say(f"{title}: {len(pieces)} to do")
+    clock, writing = Clock(budget_hours, out / PIECES), threading.Lock()
+    todo = pieces(plan)
+    say(f"{len(todo)} pieces of work to do")
 
-        def work(piece: Piece, device: str) -> None:
-            if not clock.allows(piece.kind):
-                return
-            say(f"{piece.title} ({device})")
-            started = time.monotonic()
-            (_elsewhere if len(where) > 1 else do)(plan, piece, device)
-            clock.took(piece.kind, time.monotonic() - started)
+    def work(piece: Piece, device: str) -> bool:
+        if not clock.allows(piece.kind):
+            return False
+        say(f"{piece.title} ({device})")
+        started = time.monotonic()
+        (_elsewhere if len(where) > 1 else do)(plan, piece, device)
+        clock.took(piece, time.monotonic() - started)
+        if piece.makes.parent.name == ROWS:
             with writing:
                 write(plan, base)
+        return True
 
-        side_by_side(pieces, where, work)
+    side_by_side(todo, where, work)
     page = write(plan, base)
-    left = [piece.title for _, pieces in phases(plan) for piece in pieces]
+    left = [piece.title for piece in pieces(plan)]
     if left:
         say(f"The budget ended with {len(left)} to do ({', '.join(left)}); the same command goes on.")
     return page
 
 
-def named_rows(
-    words: str, seeds: int, base: str, *, steps: int | None = None, sen_steps: int | None = None
-) -> Iterator[Row]:
-    """The rows that a user names, in the order of the tables; UserError where one is unknown."""
+def named_rows(words: str, seeds: int, base: str, **lengths: int | None) -> Iterator[Row]:
+    """The rows that a user names, in the order of the tables; UserError where one is unknown.
+
+    Args:
+        lengths: as of `with_steps`.
+    """
     wanted: dict[str, int] = {}
     for word in words.split(","):
         name, _, number = word.strip().partition(":")
@@ -174,19 +204,23 @@ def named_rows(
     for name in sorted(wanted, key=order.index):
         recipe = resolve(name, base if name in METHODS else None)
         if name in METHODS:
-            recipe = with_steps(recipe, steps, sen_steps)
+            recipe = with_steps(recipe, **lengths)
         yield Row(name, recipe, wanted[name])
 
 
-def with_steps(recipe: Recipe, steps: int | None, sen_steps: int | None) -> Recipe:
-    """The recipe of a method with other numbers of steps; a stage 1 that takes none still takes none."""
-    sen, rdg = recipe.sen, recipe.rdg
+def with_steps(
+    recipe: Recipe, steps: int | None = None, sen_steps: int | None = None, warm_start_steps: int | None = None
+) -> Recipe:
+    """The recipe of a method with other numbers of steps; what takes none still takes none."""
+    sen, rdg, warm_start = recipe.sen, recipe.rdg, recipe.beyond.warm_start
     assert rdg is not None  # `resolve` gives methods no other
     if sen_steps is not None and (sen.trainer.steps or sen.trainer.epochs):
         sen = replace(sen, trainer=replace(sen.trainer, steps=sen_steps, epochs=None))
     if steps is not None:
         rdg = replace(rdg, trainer=replace(rdg.trainer, steps=steps, epochs=None))
-    return replace(recipe, sen=sen, rdg=rdg)
+    if warm_start_steps is not None and warm_start.trains:
+        warm_start = replace(warm_start, trainer=replace(warm_start.trainer, steps=warm_start_steps, epochs=None))
+    return replace(recipe, sen=sen, rdg=rdg, beyond=replace(recipe.beyond, warm_start=warm_start))
 
 
 def prepared(corpus: str, out: Path, rows: Sequence[Row], say: Callable[[str], None]) -> Path:
@@ -211,71 +245,119 @@ def prepared(corpus: str, out: Path, rows: Sequence[Row], say: Callable[[str], N
     return data
 
 
-def phases(plan: Plan) -> Iterator[tuple[str, list[Piece]]]:
-    """What is still to be done, seed by seed, so that a budget leaves whole tables: every stage 1, then the rows."""
+def pieces(plan: Plan) -> list[Piece]:
+    """What is still to be done: what judges, then of each seed every stage 1, every warm start, and the rows. Seed by
+    seed, so that a budget leaves whole tables."""
+    found: dict[Path, Piece] = {}
+    judges = plan.out / JUDGES
+
+    def add(kind: str, title: str, row: Row, seed: int, makes: Path, *needs: Path | None) -> None:
+        waits = frozenset(path for path in needs if path in found)
+        found.setdefault(makes, Piece(kind, f"{title}, seed {seed}", row, seed, makes, waits))
+
     for seed in range(max(row.seeds for row in plan.rows)):
         todo = [row for row in plan.rows if seed < row.seeds and not plan.is_done(row, seed)]
-        first: dict[Path, Piece] = {}
+        if todo and not judges.exists():
+            add("judges", "what scores speech and attributes", todo[0], 0, judges)
         for row in todo:
-            folder = plan.stage_1(row, seed)
-            if not _has_stage_1(folder):
-                first.setdefault(folder, Piece("stage 1", f"stage 1 of {row.name}, seed {seed}", row, seed))
-        yield f"Stage 1, seed {seed}", list(first.values())
-        yield f"Rows, seed {seed}", [Piece("row", f"{row.name}, seed {seed}", row, seed) for row in todo]
+            stage_1 = plan.stage_1(row, seed)
+            if not _has(stage_1, "sen"):
+                add("stage 1", f"stage 1 of {row.name}", row, seed, stage_1)
+        for row in todo:
+            warm_start = plan.warm_start(row, seed)
+            if warm_start is not None and not _has(warm_start, "warm_start"):
+                add("warm start", f"warm start of {row.name}", row, seed, warm_start, plan.stage_1(row, seed))
+        for row in todo:
+            kind = "row" if row.name in METHODS else row.name
+            needs = judges, plan.stage_1(row, seed), plan.warm_start(row, seed)
+            add(kind, row.name, row, seed, plan.run(row, seed), *needs)
+    return list(found.values())
 
 
 def do(plan: Plan, piece: Piece, device: str) -> None:
-    """Trains stage 1; or trains stage 2 of a row and scores it."""
-    from s2igan.evaluation.evaluate import evaluate
+    """Trains what judges, a stage 1 or a warm start; or trains stage 2 of a row and scores it."""
+    from s2igan.evaluation.evaluate import evaluate, prepare_judges
     from s2igan.training.train import train_run
 
-    shared = plan.stage_1(piece.row, piece.seed)
-    given: dict[str, Any] = {"data": plan.data, "seed": piece.seed, "device": device, "resume": True}
-    if piece.kind == "stage 1":
-        train_run(piece.row.recipe, out=shared, stage="1", **given)
-        return
-    if not _has_stage_1(shared):
-        return  # the budget ended before it
-    run = plan.run(piece.row, piece.seed)
-    train_run(piece.row.recipe, out=run, stage="2", sen_from=shared, **given)
-    evaluate(run, plan.data, plan.options, device=device)
-    atomic_write_json(run / DONE, asdict(plan.options))
+    row, seed = piece.row, piece.seed
+    given: dict[str, Any] = {"data": plan.data, "seed": seed, "device": device, "resume": True}
+    given["cache"] = plan.out / "cache"
+    shared, warm_start = plan.stage_1(row, seed), plan.warm_start(row, seed)
+    if piece.kind == "judges":
+        prepare_judges(plan.data, plan.options, device=device)
+        atomic_write_json(piece.makes, asdict(plan.options))
+    elif piece.kind == "stage 1":
+        train_run(row.recipe, out=shared, stage="1", **given)
+    elif piece.kind == "warm start":
+        train_run(row.recipe, out=piece.makes, stage="warm start", sen_from=shared, **given)
+    else:
+        run = plan.run(row, seed)
+        train_run(row.recipe, out=run, stage="2", sen_from=shared, warm_start_from=warm_start, **given)
+        evaluate(run, plan.data, plan.options, device=device)
+        atomic_write_json(run / DONE, asdict(plan.options))
 
 
 class Clock:
-    """Says whether there is time to begin something, by how long its like took."""
+    """Says whether there is time to begin something, by how long its like took, also in earlier sessions.
 
-    def __init__(self, hours: float | None) -> None:
+    Args:
+        hours: from now; None is without end.
+        record: a file with a line for each piece that was done.
+    """
+
+    def __init__(self, hours: float | None, record: Path) -> None:
         self._end = None if hours is None else time.monotonic() + 3600 * hours
+        self._record = record
         self._longest: dict[str, float] = {}
+        for line in record.read_text(encoding="utf-8").splitlines() if record.exists() else []:
+            known = json.loads(line)
+            self._note(known["kind"], known["seconds"])
 
     def allows(self, kind: str) -> bool:
         """Whether a piece of a kind would end in time; the first of a kind is begun as long as there is any."""
         return self._end is None or time.monotonic() + self._longest.get(kind, 0.0) < self._end
 
-    def took(self, kind: str, seconds: float) -> None:
+    def took(self, piece: Piece, seconds: float) -> None:
         """Notes how long a piece took."""
+        self._note(piece.kind, seconds)
+        line = json.dumps({"kind": piece.kind, "title": piece.title, "seconds": round(seconds, 1)})
+        with self._record.open("a", encoding="utf-8") as file:
+            file.write(line + "\n")
+
+    def _note(self, kind: str, seconds: float) -> None:
         self._longest[kind] = max(seconds, self._longest.get(kind, 0.0))
 
 
-def side_by_side(pieces: Sequence[Piece], devices: Sequence[str], work: Callable[[Piece, str], None]) -> None:
-    """Works on the pieces in their order, one at a time on each device; the first failure is raised when all that was
-    begun has ended."""
-    todo: queue.SimpleQueue[Piece] = queue.SimpleQueue()
-    for piece in pieces:
-        todo.put(piece)
-    failures: list[BaseException] = []
+def side_by_side(pieces: Sequence[Piece], devices: Sequence[str], work: Callable[[Piece, str], bool]) -> None:
+    """Works on the pieces, one at a time on each device, always the first whose needs are made; the first failure is
+    raised when all that was begun has ended.
+
+    Args:
+        work: returns whether a piece was done; those that need one that was not are left out.
+    """
+    waiting, missing = list(pieces), {piece.makes for piece in pieces}
+    begun, failures, changed = 0, list[BaseException](), threading.Condition()
 
     def of_device(device: str) -> None:
-        while not failures:
+        nonlocal begun
+        while True:
+            with changed:
+                while (piece := next((p for p in waiting if not p.needs & missing), None)) is None and begun:
+                    changed.wait()
+                if piece is None or failures:
+                    return
+                waiting.remove(piece)
+                begun += 1
+            done = False
             try:
-                piece = todo.get_nowait()
-            except queue.Empty:
-                return
-            try:
-                work(piece, device)
+                done = work(piece, device)
             except BaseException as error:
                 failures.append(error)
+            with changed:
+                begun -= 1
+                if done:
+                    missing.discard(piece.makes)
+                changed.notify_all()
 
     if len(devices) == 1:
         of_device(devices[0])
@@ -322,20 +404,23 @@ def write(plan: Plan, base: str) -> Path:
                 row.name in METHODS,
                 row.seeds,
                 {seed: plan.run(row, seed) for seed in done},
-                {seed: plan.stage_1(row, seed) for seed in done},
+                {seed: plan.shared(row, seed) for seed in done},
             )
         )
     facts = {"data": {"name": store.directory.resolve().name, "fingerprint": store.fingerprint}, "base": base}
     return write_results(plan.out, lines, facts)
 
 
-def _has_stage_1(run: Path) -> bool:
-    from s2igan.training.train import SEN_FOLDER
+def _has(run: Path, part: str) -> bool:
+    """Whether a run has finished a part, which then has a folder of its own."""
+    return (run / part).is_dir()
 
-    return (run / SEN_FOLDER).is_dir()
+
+def _key(settings: Any) -> str:
+    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:8]
 
 
-def _begin(plan: Plan, base: str, steps: int | None, sen_steps: int | None) -> None:
+def _begin(plan: Plan, base: str, lengths: Mapping[str, int | None]) -> None:
     """Writes what OUT is begun with, or compares it; rows and seeds may be added.
 
     Raises:
@@ -344,7 +429,7 @@ def _begin(plan: Plan, base: str, steps: int | None, sen_steps: int | None) -> N
     from s2igan.data.store import Store
 
     store = Store.open(plan.data)
-    asked = {"base": base, "steps": steps, "sen_steps": sen_steps, "store": store.fingerprint}
+    asked = {"base": base, **lengths, "store": store.fingerprint}
     file = plan.out / SETTINGS
     if not file.exists():
         atomic_write_json(file, asked)

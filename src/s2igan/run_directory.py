@@ -93,7 +93,8 @@ class RunDirectory:
         """
         run = cls.open(path)
         if config is not None:
-            asked = {"sen_from": None, "init_from": None, "version": None} | json.loads(json.dumps(config))
+            begun = ("sen_from", "warm_start_from", "init_from", "version")
+            asked = dict.fromkeys(begun) | json.loads(json.dumps(config))
             before = {name: run.config.get(name) for name in asked if name != "data"}  # whose fingerprint counts
             asked = {name: asked[name] for name in before}
             if before["version"] != asked["version"]:

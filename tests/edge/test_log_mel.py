@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from s2igan_edge.audio import waveform
 
 from s2igan import audio as torch_audio
 from s2igan.spectrograms import log_mel as torch_log_mel
+from s2igan_edge.audio import waveform
 from s2igan_edge.log_mel import log_mel
 
 

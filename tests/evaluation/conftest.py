@@ -11,7 +11,7 @@ from s2igan.data.store import Store
 from s2igan.evaluation.attributes import AttributeClassifier, AttributesSeen, load_or_train_classifier
 from s2igan.evaluation.evaluation_split import Networks
 from s2igan.evaluation.extractors import Extraction
-from s2igan.evaluation.memorisation import Small
+from s2igan.evaluation.memorisation import Middle
 from s2igan.evaluation.spaces import lite
 from s2igan.evaluation.subject import Subject
 from s2igan.pipeline import SpeechToImage
@@ -64,7 +64,7 @@ def extraction(bird_store: Store) -> Extraction:
 
     cpu = torch.device("cpu")
     known = AttributesSeen(KnownPictures(bird_store))
-    return Extraction([lite("lite0", cpu), lite("lite2", cpu), Small(), known])
+    return Extraction([lite("lite0", cpu), lite("lite2", cpu), Middle(), known])
 
 
 @pytest.fixture(scope="session")

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from safetensors.numpy import load_file
 
 from s2igan.evaluation import consistency, independent_encoders
 from s2igan.evaluation import evaluate as evaluate_module
@@ -61,7 +62,7 @@ def test_images_that_lie_where_their_utterances_do_are_found(encoders, evaluatio
     found = {}
     for name, shift in (("right", 0), ("wrong", 6)):  # six utterances a class
         fakes = Fakes(split.utterances, {"consistency": np.roll(speech, shift, axis=0)}, SIDE, 0)
-        group = consistency_group(evaluation, encoders, fakes, {"consistency": speech[first]})
+        group = consistency_group(evaluation, encoders, speech, fakes, {"consistency": speech[first]})
         found[name] = {score.key: score for score in group.scores}
     right, wrong = found["right"], found["wrong"]
     assert right["consistency/r_precision"].value == 1.0
@@ -118,10 +119,21 @@ def test_mean_pairwise_distance():
 def test_through_evaluate(small_run, bird_store, tmp_path, monkeypatch):
     monkeypatch.setattr(evaluate_module, "drawn_set_of", lambda _: None)
     monkeypatch.setattr(consistency, "MOST", 4)
-    options = EvaluationOptions(max_captions=6, consistency=True)
+    options = EvaluationOptions(max_captions=6, consistency=True, keep_images=True)
     encoders = tiny_recipe(2).sen
     content = evaluate(small_run, bird_store.directory, options, out=tmp_path, encoders=encoders, device="cpu")
     (score,) = [score for score in content["scores"] if score["key"] == "consistency/r_precision"]
     assert score["protocol"]["captions"] == 4
     assert score["protocol"]["mismatching"] == 12
     assert score["protocol"]["sha256"] == content["extractors"]["consistency"]["sha256"]
+    # it follows from what is left beside the record
+    kept, items = (load_file(tmp_path / name) for name in ("features.safetensors", "items.safetensors"))
+    spoken = kept["speech/consistency"] / np.linalg.norm(kept["speech/consistency"], axis=1, keepdims=True)
+    classes = bird_store.utterance_class[kept["speech/numbers"]]
+    expected = []
+    for number in items["consistency/r_precision/numbers"]:
+        cosines = spoken @ kept["generated/consistency"][kept["generated/numbers"] == number][0]
+        (own,) = np.flatnonzero(kept["speech/numbers"] == number)
+        expected.append(float(cosines[own] > cosines[classes != classes[own]].max()))
+    np.testing.assert_array_equal(items["consistency/r_precision/values"], expected)
+    assert score["value"] == np.mean(expected)

@@ -93,3 +93,21 @@ def test_below_two_images_there_is_no_group(evaluation):
 
 def test_names_on_inception_are_those_of_papers():
     assert (INCEPTION.frechet, INCEPTION.kernel, LITE0.frechet, LITE0.kernel) == ("fid", "kid", "fd", "kd")
+
+
+def test_generated_and_real_images_that_change_places_would_show(evaluation, monkeypatch):
+    """Generated images are all alike and near to one real image; real ones are of six classes."""
+    monkeypatch.setattr(distances, "LEAST_FOR_IS", 20)
+    rng = np.random.default_rng(0)
+    real = rng.normal(size=(30, 4)).astype(np.float32)
+    generated = (real[0] + 0.01 * rng.normal(size=(24, 4))).astype(np.float32)
+    sets = (distances.FeatureSet(part, np.zeros(len(part), np.int64)) for part in (generated, real))
+    compared = Compared(LITE0, *sets, None, {"extractor": "made up"})
+    certain = 100 * np.eye(6, dtype=np.float32)
+    logits = certain[np.zeros(24, dtype=int)], certain[np.arange(30) % 6]
+    scores = {score.key: score for score in distance_group(evaluation, compared, logits).scores}
+    assert scores["distances/precision_lite0"].value == 1.0
+    assert scores["distances/recall_lite0"].value < 0.1
+    found = scores["distances/is_lite0"]
+    assert found.value == pytest.approx(1.0)
+    assert found.ceiling > 2.0

@@ -16,7 +16,7 @@ from s2igan.evaluation.attributes import ClassifierConfig
 from s2igan.evaluation.evaluate import evaluate
 from s2igan.evaluation.evaluation_split import EvaluationSplit
 from s2igan.evaluation.generation import Evaluation
-from s2igan.evaluation.memorisation import Small, copies, nearest_scores, nearest_small, reduced
+from s2igan.evaluation.memorisation import Middle, at, cell_means, copies, nearest_middles, nearest_scores
 from s2igan.evaluation.options import EvaluationOptions
 from s2igan.pipeline import SpeechToImage, to_pixels
 from small_birds import fakes_of
@@ -37,6 +37,28 @@ def paler(pictures, rng):
     return np.clip(0.8 * pictures + 30, 0, 255).astype(np.uint8)
 
 
+def tinted(pictures, rng):
+    return np.clip(pictures * (1.1, 0.95, 0.85), 0, 255).astype(np.uint8)
+
+
+def mirrored(pictures, rng):
+    return np.ascontiguousarray(pictures[:, :, ::-1])
+
+
+def shifted(pictures, rng):
+    """By up to eight pixels, the edge repeated: more than a crop of training can be."""
+    found = []
+    for picture in pictures:
+        down, across = rng.integers(0, 17, 2)
+        padded = np.pad(picture, ((8, 8), (8, 8), (0, 0)), mode="edge")
+        found.append(padded[down : down + SIDE, across : across + SIDE])
+    return np.stack(found)
+
+
+def all_at_once(pictures, rng):
+    return noisy(blurred(tinted(mirrored(shifted(pictures, rng), rng), rng), rng), rng)
+
+
 @pytest.fixture(scope="module")
 def drawn() -> dict[str, np.ndarray]:
     """As stored: 20 individuals each of two training species, 20 more of them, and 20 of a third."""
@@ -49,28 +71,28 @@ def drawn() -> dict[str, np.ndarray]:
     }
 
 
-def small(pictures):
-    return Small()(pictures)["small"]
+def middles(pictures):
+    return Middle()(pictures)["middle"]
 
 
 def share(drawn, pictures) -> tuple[float, bool]:
     training = np.arange(len(drawn["training"]))
     known, real = (to_pixels(crop_and_flip(drawn[name], SIDE, None)) for name in ("training", "test"))
     score = copies(
-        nearest_small(small(pictures), drawn["training"], training),
-        nearest_small(small(real), drawn["training"], training),
-        nearest_small(small(known), drawn["training"], training, itself=training),
+        nearest_middles(middles(pictures), drawn["training"], training),
+        nearest_middles(middles(real), drawn["training"], training),
+        nearest_middles(middles(known), drawn["training"], training, itself=training),
         {},
     )
     return score.value, score.protocol["memorised"]
 
 
-@pytest.mark.parametrize("change", [noisy, blurred, paler])
+@pytest.mark.parametrize("change", [noisy, blurred, paler, tinted, mirrored, shifted, all_at_once])
 def test_slightly_changed_training_pictures_are_found(drawn, change):
     rng = np.random.default_rng(0)
     crops = to_pixels(crop_and_flip(np.concatenate([drawn["training"]] * 3), SIDE, rng))
     found, memorised = share(drawn, change(crops, rng))
-    assert found > 0.5
+    assert found > 0.8
     assert memorised is True
 
 
@@ -93,10 +115,9 @@ def test_who_draws_anew_copies_nothing(drawn, kind):
 def test_a_picture_that_is_not_to_find_itself_finds_another(drawn):
     training = np.arange(40)
     pictures = to_pixels(crop_and_flip(drawn["training"], SIDE, None))
-    np.testing.assert_allclose(nearest_small(small(pictures), drawn["training"], training), 0.0, atol=2e-3)
-    assert nearest_small(small(pictures), drawn["training"], training, itself=training).min() > 0.05
-    mirrored = np.ascontiguousarray(pictures[:, :, ::-1])
-    np.testing.assert_allclose(nearest_small(small(mirrored), drawn["training"], training), 0.0, atol=2e-3)
+    for shown in (pictures, mirrored(pictures, None)):
+        np.testing.assert_allclose(nearest_middles(middles(shown), drawn["training"], training), 0.0, atol=5e-3)
+    assert nearest_middles(middles(pictures), drawn["training"], training, itself=training).min() > 0.05
 
 
 def test_a_model_that_draws_training_pictures_is_reported(small_run, bird_store, tmp_path, monkeypatch):
@@ -120,24 +141,43 @@ def test_a_model_that_draws_training_pictures_is_reported(small_run, bird_store,
     assert score["ceiling"] == 0.0
 
 
-def test_the_distance_is_the_root_of_the_mean_squared_difference(drawn, monkeypatch):
-    monkeypatch.setattr(memorisation, "OFFSETS", (6,))
-    first, second = (to_pixels(crop_and_flip(drawn["training"][[n]], SIDE, None)) for n in (0, 30))
+def test_the_distance_is_that_to_the_nearest_window_by_hand(drawn):
+    first, second = (drawn["training"][n].astype(np.float64) for n in (0, 30))
 
-    def by_hand(picture):
-        blocks = picture[0].astype(float).reshape(8, 8, 8, 8, 3).mean(axis=(1, 3))
-        return (blocks - blocks.mean()) / blocks.std()
+    def by_hand(picture, top, left):
+        blocks = picture[top : top + 48, left : left + 48].reshape(8, 6, 8, 6, 3).mean(axis=(1, 3))
+        return (blocks - blocks.mean(axis=(0, 1))) / blocks.std(axis=(0, 1))
 
-    expected = min(np.sqrt(((by_hand(first) - by_hand(other)) ** 2).mean()) for other in (second, second[:, :, ::-1]))
-    assert nearest_small(small(first), drawn["training"], np.array([30]))[0] == pytest.approx(expected, abs=1e-3)
+    looked_for = by_hand(first[6:70, 6:70], 8, 8)
+    expected = min(
+        np.sqrt(((looked_for - by_hand(other, top, left)) ** 2).mean())
+        for other in (second, second[:, ::-1])
+        for top in range(29)
+        for left in range(29)
+    )
+    middle = middles(to_pixels(crop_and_flip(drawn["training"][[0]], SIDE, None)))
+    np.testing.assert_allclose(middle.reshape(3, 8, 8), looked_for.transpose(2, 0, 1), atol=1e-4)
+    # the closest places are tried at every second pixel first
+    assert nearest_middles(middle, drawn["training"], np.array([30]))[0] == pytest.approx(expected, abs=1e-3)
+
+
+def test_many_training_pictures_are_looked_at_in_parts(drawn, monkeypatch):
+    training = np.arange(40)
+    asked = middles(to_pixels(crop_and_flip(drawn["new individuals"], SIDE, None)))
+    whole = nearest_middles(asked, drawn["training"], training)
+    monkeypatch.setattr(memorisation, "AT_ONCE", 7)
+    monkeypatch.setattr(memorisation, "PAIRS_AT_ONCE", 11)
+    np.testing.assert_allclose(nearest_middles(asked, drawn["training"], training), whole, atol=1e-4)
 
 
 def test_flat_pictures_have_no_direction():
     import torch
 
-    assert (reduced(torch.full((2, 3, 64, 64), 7.0)) == 0).all()
-    rows = reduced(torch.rand(4, 3, 64, 64))
-    torch.testing.assert_close(rows.pow(2).mean(dim=1), torch.ones(4))
+    def rows(pictures):
+        return at(cell_means(pictures, 8), 8, 0, 0)
+
+    assert (rows(torch.full((2, 3, 76, 76), 7.0)) == 0).all()
+    torch.testing.assert_close(rows(255 * torch.rand(4, 3, 76, 76)).pow(2).mean(dim=1), torch.ones(4))
 
 
 def test_a_training_picture_is_nearest_to_itself_also_mirrored(bird_store, model, extraction):

@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from scipy import stats
 
 from s2igan.metrics.bootstrap import interval, paired_difference, resample_clusters
 
@@ -41,7 +42,7 @@ def test_a_difference_between_pairs_is_surer_than_between_strangers():
     first, second = (items + shift + 0.1 * rng.normal(size=(3, 200)) for shift in (0.3, 0.0))
     difference, (low, high) = paired_difference(first, second, labels)
     assert difference == pytest.approx(0.3, abs=0.05)
-    assert 0.2 < low < difference < high < 0.4
+    assert 0.1 < low < difference < high < 0.5
     assert paired_difference(second, first, labels)[0] == pytest.approx(-difference)
     _, (low, high) = paired_difference(first, rng.permuted(second, axis=1), labels)
     assert low < 0 < high
@@ -51,16 +52,26 @@ def test_seeds_that_disagree_leave_a_difference_open():
     shifts = np.array([1.0, -1.0, 0.6])[:, None]
     _, (low, high) = paired_difference(np.zeros((3, 50)) + shifts, np.zeros((3, 50)), np.arange(50))
     assert low < 0 < high
-    _, (low, high) = paired_difference(np.zeros((3, 50)) + np.abs(shifts), np.zeros((3, 50)), np.arange(50))
+    agreed = np.array([1.0, 1.1, 0.9])[:, None]
+    _, (low, high) = paired_difference(np.zeros((3, 50)) + agreed, np.zeros((3, 50)), np.arange(50))
     assert low > 0
 
 
-def test_equal_methods_are_called_different_in_about_one_of_twenty():
+def test_the_interval_of_seeds_alone_is_that_of_students_t():
+    """Items that are all alike: scipy's interval of the mean of three numbers."""
+    shifts = np.array([0.3, 0.1, 0.5])
+    _, found = paired_difference(np.zeros((3, 40)) + shifts[:, None], np.zeros((3, 40)), np.arange(40), resamples=40000)
+    expected = stats.t.interval(0.95, df=2, loc=shifts.mean(), scale=stats.sem(shifts))
+    assert found == pytest.approx(expected, abs=0.03)
+
+
+@pytest.mark.parametrize(("seeds", "between_seeds"), [(1, 0.0), (2, 0.3), (3, 0.3), (3, 0.0)])
+def test_equal_methods_are_called_different_in_about_one_of_twenty_or_fewer(seeds, between_seeds):
     rng = np.random.default_rng(1)
-    labels = np.arange(100)
+    labels = np.arange(100) // 2
     found = 0
     for trial in range(100):
-        first, second = rng.normal(size=(2, 1, 100))
-        _, (low, high) = paired_difference(first, second, labels, resamples=300, seed=trial)
+        first, second = rng.normal(size=(2, seeds, 100)) + between_seeds * rng.normal(size=(2, seeds, 1))
+        _, (low, high) = paired_difference(first, second, labels, resamples=200, seed=trial)
         found += not low < 0 < high
     assert found <= 12

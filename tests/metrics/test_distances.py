@@ -30,6 +30,15 @@ def test_each_agrees_with_an_independent_implementation():
     assert precision_and_recall(a, b) == pytest.approx(independent.precision_and_recall(x, y), abs=1e-6)
 
 
+@pytest.mark.parametrize("size", [50, 20, 2])
+def test_the_kernel_distance_of_subsets_is_that_of_torch_fidelity(size, monkeypatch):
+    a, b = sets()
+    options = {"subsets": 7, "subset_size": size, "seed": 3}
+    found = kernel_distance(a, b, **options)
+    monkeypatch.setattr(distances, "AT_MOST", 0)
+    assert found == pytest.approx(kernel_distance(a, b, **options), rel=1e-9, abs=1e-9)
+
+
 def test_the_inception_score_agrees_with_an_independent_implementation():
     logits = np.random.default_rng(1).normal(0, 3, size=(100, 7)).astype(np.float32)
     order = np.random.RandomState(5).permutation(100)

@@ -1,4 +1,5 @@
 import itertools
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -6,12 +7,13 @@ import pytest
 from safetensors.numpy import load_file
 
 from s2igan.metrics.retrieval import (
-    CHANCE_TRIALS,
     REFERENCE_OFFSET,
     attribute_disagreement,
     average_precision,
+    by_chance,
     chance_map,
     cosine_similarity,
+    hits_at,
     mean_average_precision,
     recall_at_k,
     same_label,
@@ -173,13 +175,13 @@ def test_chance_is_what_the_specification_says(classes, percent):
     assert 100 * mean_average_precision(np.zeros(relevant.shape), relevant) == pytest.approx(percent, abs=0.02)
 
 
-def test_simulated_chance_agrees_with_the_closed_form_and_is_seeded():
-    relevant = same_label(np.arange(12), np.repeat(np.arange(12), 15))
-    exact = mean_average_precision(np.zeros(relevant.shape), relevant)
-    mean, std = chance_map(relevant, seed=3)
-    assert mean == pytest.approx(exact, abs=4 * std / np.sqrt(CHANCE_TRIALS))
-    assert (mean, std) == chance_map(relevant, seed=3)
-    assert mean != chance_map(relevant, seed=4)[0]
+def test_chance_is_what_random_rankings_reach():
+    relevant = same_label(np.arange(12), np.concatenate([np.repeat(np.arange(12), 10), np.arange(5)]))
+    rng = np.random.default_rng(3)
+    values = [mean_average_precision(rng.random(relevant.shape), relevant) for _ in range(200)]
+    assert chance_map(relevant) == pytest.approx(np.mean(values), abs=4 * np.std(values) / np.sqrt(200))
+    for score in (average_precision, partial(hits_at, ks=(1, 5))):
+        np.testing.assert_array_equal(by_chance(score, relevant), score(np.zeros(relevant.shape), relevant))
 
 
 # --- the oracle -----------------------------------------------------------------------------------

@@ -258,7 +258,7 @@ def condition_groups(
     protocol: dict[str, Any] = {**split.protocol, "captions": len(utterances), "images": len(images), "seed": seed}
     left_out = f" Left out: {'; '.join(missing)}" if missing else ""
     heard = f"{len(utterances)} captions of the {split.name} split, each heard under every condition"
-    chance, _ = chance_map(right, seed=seed)
+    chance = chance_map(right)
     own = found[OWN].mean()
     clusters = store.utterance_class[utterances]
     scores = [

@@ -27,17 +27,31 @@ DESCRIPTIONS, SAMPLES = 32, 4
 """Descriptions whose images are compared with each other, and images of each."""
 
 
-def consistency_group(evaluation: Evaluation, encoders: IndependentEncoders, fakes: Fakes, real: Seen) -> Group | None:
+def spoken(evaluation: Evaluation, encoders: IndependentEncoders) -> Float[np.ndarray, "utterances embedding"]:
+    """Embeddings of every utterance of the split."""
+    split, device = evaluation.split, evaluation.model.device
+    console = Console(stderr=True)
+    return speech_embeddings(split.store, encoders.speech, split.utterances, device=device, console=console).numpy()
+
+
+def consistency_group(
+    evaluation: Evaluation,
+    encoders: IndependentEncoders,
+    speech: Float[np.ndarray, "utterances embedding"],
+    fakes: Fakes,
+    real: Seen,
+) -> Group | None:
     """R-precision, and recall both ways between speech and generated images, by encoders that no generator saw.
 
     None where no description is of another class.
+
+    Args:
+        speech: as `spoken` gives it.
     """
     split, store, seed = evaluation.split, evaluation.split.store, evaluation.seed
     rng = np.random.default_rng([seed, 0x29E])
     if len(fakes.captions) > MOST:
         fakes = fakes.of(np.sort(rng.permutation(fakes.captions)[:MOST]))
-    device, console = evaluation.model.device, Console(stderr=True)
-    speech = speech_embeddings(store, encoders.speech, split.utterances, device=device, console=console).numpy()
     own = np.searchsorted(split.utterances, fakes.captions)
     described = np.searchsorted(split.images, store.image_index[fakes.captions])
     classes = store.utterance_class[split.utterances]

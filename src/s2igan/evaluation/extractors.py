@@ -10,7 +10,8 @@ import hashlib
 import json
 from abc import ABC, abstractmethod
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -114,17 +115,11 @@ class Extraction:
             crop: side in pixels.
             mirrored: whether right and left are exchanged.
         """
-        files = {}
-        for name in self.extractors if names is None else names:
-            facts = {
-                "extractor": dict(self.extractors[name].facts),
-                "store": store.fingerprint,
-                "images": hashlib.sha256(images.astype(np.int64).tobytes()).hexdigest(),
-                "crop": crop,
-                "mirrored": mirrored,
-            }
-            key = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
-            files[name] = cache_folder(None) / "features" / f"{key}.safetensors"
+        more = {"crop": crop, "mirrored": mirrored}
+        files = {
+            name: _kept_in(self.about_stored(name, store, {"images": images}) | more)
+            for name in (self.extractors if names is None else names)
+        }
         if missing := [name for name, path in files.items() if not path.exists()]:
             rows = [images[start : start + BATCH] for start in range(0, len(images), BATCH)]
             crops = (centre_crops(store, part, crop) for part in track(rows, "Features of real images"))
@@ -135,6 +130,11 @@ class Extraction:
                     file.write(save(found))
         return {rows: values for path in files.values() for rows, values in load_file(path).items()}
 
+    def about_stored(self, name: str, store: Store, images: Mapping[str, Int[np.ndarray, " images"]]) -> dict[str, Any]:
+        """What the rows of pictures of a store depend on: the extractor, the store, and which they are."""
+        digests = {kind: hashlib.sha256(of.astype(np.int64).tobytes()).hexdigest() for kind, of in images.items()}
+        return {"extractor": dict(self.extractors[name].facts), "store": store.fingerprint, **digests}
+
     def _apart(self, batches: Iterable[Pictures], names: Sequence[str]) -> dict[str, dict[str, np.ndarray]]:
         """By extractor."""
         parts: dict[str, dict[str, list[np.ndarray]]] = {name: defaultdict(list) for name in names}
@@ -144,6 +144,20 @@ class Extraction:
                     for rows, values in self.extractors[name](pictures[start : start + BATCH]).items():
                         parts[name][rows].append(values)
         return {name: {rows: np.concatenate(values) for rows, values in found.items()} for name, found in parts.items()}
+
+
+def cached(facts: Mapping[str, Any], compute: Callable[[], Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    """What ``compute`` gives, kept in the user's cache folder under all that it depends on."""
+    path = _kept_in(facts)
+    if not path.exists():
+        with atomic_write(path) as file:
+            file.write(save(dict(compute())))
+    return load_file(path)
+
+
+def _kept_in(facts: Mapping[str, Any]) -> Path:
+    key = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
+    return cache_folder(None) / "features" / f"{key}.safetensors"
 
 
 def centre_crops(store: Store, images: Int[np.ndarray, " images"], side: int) -> Pictures:

@@ -9,7 +9,7 @@ tied items, in closed form. Without ties this is the usual definition. It makes 
 need sampling: the oracle, whose scores are small integers, and chance, which is the case that everything is tied.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -17,8 +17,6 @@ from jaxtyping import Bool, Float, Int
 
 REFERENCE_OFFSET = 1e-10
 """The reference adds this to every component before it normalises, so that a zero vector does not divide by zero."""
-CHANCE_TRIALS = 200
-"""Random rankings that `chance_map` simulates."""
 
 
 def cosine_similarity(
@@ -158,11 +156,18 @@ def attribute_disagreement(
     return counts
 
 
-def chance_map(relevant: Bool[np.ndarray, "queries gallery"], *, seed: int = 0) -> tuple[float, float]:
-    """mAP of a ranking that knows nothing: mean and standard deviation of `CHANCE_TRIALS` that rank at random.
+def by_chance(
+    score: Callable[[np.ndarray, np.ndarray], Float[np.ndarray, "queries ..."]],
+    relevant: Bool[np.ndarray, "queries gallery"],
+) -> Float[np.ndarray, "queries ..."]:
+    """A score of every query by a ranking that knows nothing: its expectation, that of a gallery of equal items. It
+    follows from how many items are right."""
+    counts, rows = np.unique(relevant.sum(axis=1), return_inverse=True)
+    right = np.arange(relevant.shape[1]) < counts[:, None]
+    found: np.ndarray = score(np.zeros(right.shape), right)[rows]
+    return found
 
-    The mean is close to ``mean_average_precision`` of constant scores, which is the expectation.
-    """
-    rng = np.random.default_rng(seed)
-    values = [mean_average_precision(rng.random(relevant.shape), relevant) for _ in range(CHANCE_TRIALS)]
-    return float(np.mean(values)), float(np.std(values))
+
+def chance_map(relevant: Bool[np.ndarray, "queries gallery"]) -> float:
+    """mAP of a ranking that knows nothing."""
+    return float(by_chance(average_precision, relevant).mean())

@@ -105,8 +105,8 @@ class Line:
     """Seeds."""
     runs: Mapping[int, Path] = field(default_factory=dict)
     """Its scored runs, by seed."""
-    shared: Mapping[int, Path] = field(default_factory=dict)
-    """The runs of its stage 1, by seed."""
+    shared: Mapping[int, Sequence[Path]] = field(default_factory=dict)
+    """The runs of its stage 1 and its warm start, by seed."""
 
 
 def write_results(out: Path, lines: Sequence[Line], facts: Mapping[str, Any]) -> Path:
@@ -181,6 +181,8 @@ def results(lines: Sequence[Line], facts: Mapping[str, Any]) -> dict[str, Any]:
                 "better": present[0][key].better,
                 "chance": present[0][key].shown(present[0][key].chance),
                 "ceiling": present[0][key].shown(present[0][key].ceiling),
+                "ceiling_name": present[0][key].ceiling_name,
+                "protocol": dict(present[0][key].protocol),
             }
             for key, column in columns
         ],
@@ -214,14 +216,15 @@ def over_seeds(scores: Sequence[Score]) -> dict[str, Any]:
 
 
 def seconds_of(line: Line) -> dict[str, float]:
-    """What a row cost in the mean over its seeds: stage 1 (which rows may share), stage 2, evaluation."""
-    parts: dict[str, list[float]] = {"stage_1": [], "stage_2": [], "evaluation": []}
+    """What a row cost in the mean over its seeds: stage 1, warm start (rows may share both), stage 2, evaluation."""
+    parts: dict[str, list[float]] = {"stage_1": [], "warm_start": [], "stage_2": [], "evaluation": []}
     for seed, run in line.runs.items():
         spent: dict[str, float] = {}
-        for folder in (line.shared[seed], run):
+        for folder in (*line.shared[seed], run):
             for record in RunDirectory.open(folder).read_metrics():
                 spent[record["stage"]] = max(spent.get(record["stage"], 0.0), record["seconds"])
         parts["stage_1"].append(spent.pop("sen", 0.0))
+        parts["warm_start"].append(spent.pop("warm_start", 0.0))
         parts["stage_2"].append(sum(spent.values()))
         parts["evaluation"].append(read_record(run / "evaluation")["seconds"])
     return {name: round(float(np.mean(values)), 1) for name, values in parts.items() if values}
@@ -307,11 +310,11 @@ def figure_2(lines: Sequence[Line]) -> dict[str, Any] | None:
             {
                 "text": first[number][1]["text"] or "(no transcription)",
                 "audio": first[number][0] / first[number][1]["audio"],
-                "real": first[number][0] / first[number][1]["real"],
             }
             for number in shared
         ],
-        "rows": {
+        "rows": {"real": [first[number][0] / first[number][1]["real"] for number in shared]}
+        | {
             name: [folder / row["samples"][0] for folder, row in (rows[number] for number in shared)]
             for name, rows in sheets.items()
         },

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -212,6 +212,11 @@ class RDGStage(Stage):
             views = projected.view(*features.shape[:2], -1)
         rows = share(config.batch_size)
         self.reader = RDGReader(config, train, views, embeddings, speech.reads, seed, rows, beyond)
+
+    def begin_from(self, weights: Mapping[str, Tensor]) -> None:
+        """Takes the generator's weights, such as those that a warm start left; the moving average begins there."""
+        self.state.generator.load_state_dict(weights)
+        self.begin_average()
 
     def begin_average(self) -> None:
         """The moving average begins anew at the generator's present weights."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -13,7 +13,7 @@ import torch
 from rich.console import Console
 from torch import Tensor, nn
 
-from s2igan.checkpoint import MODEL_FILES, file_digest, save_model
+from s2igan.checkpoint import MODEL_FILES, file_digest, load_model, save_model
 from s2igan.data.dataset import SpeechImageData, embedding_rows, encoder_input
 from s2igan.data.store import Store
 from s2igan.errors import UserError
@@ -51,6 +51,8 @@ SHEET = "autoencoder-00000000.png"
 """Reconstructions of a pretrained autoencoder, which takes no steps."""
 SEN_FOLDER = "sen"
 """Where a run keeps the networks of stage 1 that stage 2 and evaluation use."""
+WARM_START_FOLDER = "warm_start"
+"""Where a run that was asked for its warm start alone leaves the generator, for runs that begin from it."""
 
 
 def train_run(
@@ -58,28 +60,34 @@ def train_run(
     *,
     data: str | Path,
     out: str | Path,
-    stage: Literal["1", "2", "both"] = "both",
+    stage: Literal["1", "warm start", "2", "both"] = "both",
     resume: bool = False,
     seed: int = 0,
     sen_from: str | Path | None = None,
+    warm_start_from: str | Path | None = None,
     allow_other_data: bool = False,
     init_from: str | Path | None = None,
     init_parts: Sequence[Part] = ALL,
     autoencoder: str | Path | None = None,
+    cache: Path | None = None,
     device: str | None = None,
 ) -> Path:
     """Trains a recipe and exports the model; returns the run directory.
 
     Args:
         out: run directory to make, or with `resume` to go on with.
-        stage: which stage to train; "2" needs a run whose stage 1 is finished.
+        stage: which stage to train; "2" needs a run whose stage 1 is finished, and "warm start" is the part of it that
+            comes before the RDG proper.
         resume: go on from the newest checkpoint, if there is one.
         seed: of weights, batches and noise.
         sen_from: another run whose stage 1 to use in place of training it.
+        warm_start_from: another run whose warm start to use in place of training it: the same settings of all that it
+            depends on, the same seed and the same stage 1 (`check_warm_start`).
         allow_other_data: take the stage 1 of `sen_from` also where it was trained on another store.
         init_from: a run or an exported model whose weights the stages begin with in place of random ones.
         init_parts: what to take of it.
         autoencoder: folder or name on the Hugging Face hub of a pretrained `AutoencoderTiny`, in place of training one.
+        cache: folder for what frozen networks give, which runs on one set may share; that of the run unless given.
 
     Started by torchrun, all processes call it alike and train together (docs/engine.md).
 
@@ -99,6 +107,8 @@ def train_run(
         config["text_embeddings"] = check_text_embeddings(recipe.sen.speech, store)
     if sen_from is not None:
         config["sen_from"] = check_sen(Path(sen_from), recipe, store, allow_other_data=allow_other_data)
+    if warm_start_from is not None:
+        config["warm_start_from"] = check_warm_start(Path(warm_start_from), recipe, config)
     if recipe.latent_flow is not None:
         check_frames(build_encoder(recipe.sen.speech))
     initial = read_initial(init_from, init_parts, recipe, with_sen_from=sen_from is not None)
@@ -111,11 +121,12 @@ def train_run(
     if rank():
         console = Console(quiet=True)
     out = Path(out)
-    go_on = (resume or (stage == "2" and sen_from is None)) and (out / "config.json").exists()
+    go_on = (resume or (stage in ("warm start", "2") and sen_from is None)) and (out / "config.json").exists()
     located = config | {"data": str(Path(data).resolve()), "expect": Expectation.of(store).level}
     locked = first(lambda: RunDirectory.resume(out, config) if go_on else RunDirectory.create(out, located))
     with locked if locked is not None else RunDirectory.open(out) as run:
-        given: dict[str, Any] = {"seed": seed, "device": where, "console": console, "cache": cache_folder(run.path)}
+        given: dict[str, Any] = {"seed": seed, "device": where, "console": console}
+        given["cache"] = cache or cache_folder(run.path)
         if sen_from is not None:
             first(lambda: copy_sen(Path(sen_from), run, config["sen_from"]))
         elif stage in ("1", "both"):
@@ -124,7 +135,7 @@ def train_run(
                 initial.begin_sen(sen)
             Trainer(sen, run, console).run(resume=go_on)
             first(lambda: leave_sen(recipe, sen, run, began))
-        if stage in ("2", "both"):
+        if stage != "1":
             splits = _splits(store, "rdg", recipe.picture_size)
             speech, image = load_sen(run.path, where)
             drawer: Generator | LatentFlow
@@ -135,9 +146,15 @@ def train_run(
                         speech = build_encoder(speech.config).to(where)
                 given |= {"speech": speech, "image": image, "samples": run.samples}
                 rdg = RDGStage(recipe.rdg, recipe.beyond, *splits, **given)
-                if recipe.beyond.warm_start.trains:
+                if warm_start_from is not None:
+                    rdg.begin_from(load_model(Path(warm_start_from) / WARM_START_FOLDER)[1])
+                elif recipe.beyond.warm_start.trains:
                     Trainer(WarmStartStage(recipe.beyond.warm_start, rdg), run, console).run(resume=go_on)
                     rdg.begin_average()
+                if stage == "warm start":
+                    facts = warm_start_facts(recipe, config, file_digest(run.path / SEN_FOLDER / MODEL_FILES[1]))
+                    first(lambda: save_model(run.path / WARM_START_FOLDER, facts, rdg.state.generator.state_dict()))
+                    return out
                 Trainer(rdg, run, console).run(resume=go_on)
                 drawer = rdg.averaged()
             else:
@@ -370,6 +387,54 @@ def copy_sen(source: Path, run: RunDirectory, facts: dict[str, Any]) -> None:
     stage_1 = finished_sen(source)
     save_model(run.path / SEN_FOLDER, dict(stage_1.config), stage_1.weights)
     run.log(f"sen: taken from a run of {facts['recipe']}, weights {facts['sha256'][:16]}")
+
+
+def warm_start_facts(recipe: Recipe, config: Mapping[str, Any], stage_1: str) -> dict[str, Any]:
+    """All that a warm start follows from.
+
+    Args:
+        config: of the run, with its store and seed.
+        stage_1: SHA-256 of the weights of stage 1.
+    """
+    assert recipe.rdg is not None
+    beyond = recipe.beyond
+    facts = {
+        "warm_start": dataclasses.asdict(beyond.warm_start),
+        "condition_start": dataclasses.asdict(beyond.condition_start),
+        "generator": dataclasses.asdict(recipe.rdg.generator),
+        "untrained_speech": recipe.rdg.speech == "scratch",
+        "sen": stage_1,
+        "store": config["store"],
+        "seed": config["seed"],
+    }
+    return _json(facts)
+
+
+def check_warm_start(source: Path, recipe: Recipe, config: Mapping[str, Any]) -> dict[str, Any]:
+    """Whether a recipe can begin from the warm start of another run: its own would give the same weights.
+
+    Args:
+        config: of the run that would begin so.
+
+    Returns:
+        What the run records of it: the SHA-256 of the weights.
+
+    Raises:
+        UserError: it cannot; each difference is named.
+    """
+    if recipe.rdg is None or not recipe.beyond.warm_start.trains:
+        raise UserError(f"{recipe.name} has no warm start; leave the warm start of {source} out.")
+    if "sen_from" not in config:
+        raise UserError(f"{source}: a warm start is taken together with its stage 1; name that by sen_from.")
+    if not (source / WARM_START_FOLDER).is_dir():
+        raise UserError(f"{source} has no finished warm start; train it first.")
+    known, _ = load_model(source / WARM_START_FOLDER)
+    if changes := in_words(known, warm_start_facts(recipe, config, config["sen_from"]["sha256"])):
+        raise UserError(
+            f"{source}: its warm start is not that of the recipe {recipe.name} ({changes}); name a run with the same "
+            "one, or leave it out to train it."
+        )
+    return {"sha256": file_digest(source / WARM_START_FOLDER / MODEL_FILES[1])}
 
 
 def finished_sen(run: Path) -> ExportedModel:
