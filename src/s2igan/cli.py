@@ -173,8 +173,8 @@ def _drawing(name: str) -> Callable[..., None]:
         jobs: processes; one per core unless given
         extra_voices: voices besides those of espeak-ng for a few of the captions to train on; unless given, a neural
             voice of Piper at four speeds; --extra-voices alone is none
-        language: of the descriptions: english, or invented:SEED, a language without writing that is made up (of the
-            birds alone)
+        language: of the descriptions: english, or a language without writing that is made up, invented:SEED or, of
+            another family, invented-b:SEED (of the birds alone)
     """
     return command
 
