@@ -230,6 +230,35 @@ def corpora() -> None:
 
 
 @app.command
+def mix(
+    data: Annotated[Positional[tuple[Path, ...]], arg(metavar="DATA [DATA ...]", help_behavior_hint="(required)")],
+    /,
+    *,
+    out: Path,
+    recordings: Count | None = None,
+    seed: Seed = 0,
+    jobs: Jobs = None,
+) -> None:
+    """Make one corpus of prepared ones, to train on several languages; or take a part of one.
+
+    Validation, development and test are those of the corpus that is named first; of the others only recordings to train
+    on are added. Pictures with the same content are one picture.
+
+    Args:
+        data: directories that s2igan prepare made
+        out: directory to make; it links to the others, which must stay where they are
+        recordings: of the first corpus to train on, chosen at random; all unless given
+        seed: of that choice
+        jobs: processes; one per core unless given
+    """
+    from s2igan.corpora.prepare.mix import mix as make
+    from s2igan.data.store import Store
+
+    make(data, out, recordings=recordings, seed=seed, jobs=jobs)
+    print(Store.open(out).summary())
+
+
+@app.command
 def validate(
     source: Annotated[Positional[Path], arg(metavar="SOURCE")],
     /,

@@ -330,7 +330,7 @@ def write(plan: Plan, base: str) -> Path:
 
 
 def _has_stage_1(run: Path) -> bool:
-    from s2igan.training.train import SEN_FOLDER
+    from s2igan.run_directory import SEN_FOLDER
 
     return (run / SEN_FOLDER).is_dir()
 

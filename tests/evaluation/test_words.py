@@ -30,6 +30,7 @@ from s2igan.evaluation.words import (
     _whole_and_local,
     boundary_scores,
     clustered,
+    cut_out,
     equal_boundaries,
     find_words,
     fine_frames,
@@ -235,6 +236,26 @@ def test_a_segment_is_the_word_that_it_has_most_of():
     assert most_overlapping(segments, words) == ["red", "red", "head", "bird"]
 
 
+@pytest.mark.parametrize(
+    ("starts", "ends", "names", "precision", "recall", "whole"),
+    [
+        ([0.0, 0.1, 0.5], [0.1, 0.5, 0.9], ["bird", "red", "head"], 1, 1, 1),
+        ([0.0, 0.1, 0.5], [0.1, 0.5, 0.9], ["bird", "blue", "head"], 0, 0, 0),
+        ([0.0, 0.3], [0.3, 0.9], ["red", "head"], 0.2 / 0.3, 0.2 / 0.4, 0),
+        ([0.0, 0.13], [0.13, 0.9], ["bird", "red"], 0.37 / 0.77, 0.37 / 0.4, 0),
+        ([0.0, 0.13, 0.48], [0.13, 0.48, 0.9], ["bird", "red", "head"], 1, 0.35 / 0.4, 1),
+        ([0.0, 0.1, 0.3], [0.1, 0.3, 0.5], ["bird", "red", "red"], 1, 1, 0),
+    ],
+)
+def test_words_are_cut_out_from_edge_to_edge(starts, ends, names, precision, recall, whole):
+    words = [[SpokenWord("bird", 0.0), SpokenWord("red", 0.1), SpokenWord("head", 0.5)], None]
+    segments = Segments(np.zeros(len(starts), int), np.array(starts), np.array(ends), np.zeros((len(starts), 1)))
+    found = cut_out(segments, names, words, np.array([0.9, 1.0]), ["blue", "red"], 0.05)
+    assert (found["time_precision"], found["time_recall"]) == pytest.approx((precision, recall))
+    assert found["time_f1"] == pytest.approx(2 * precision * recall / max(precision + recall, 1e-9))
+    assert found["whole"] == whole
+
+
 def test_clusters_are_scored_by_the_words_of_their_segments():
     said = ["red", "red", "head", "blue", "blue", "red", "the", "the"]
     clusters = np.array([0, 0, 0, 1, 1, 1, 2, 0])
@@ -318,6 +339,7 @@ def test_a_search_finds_words_with_examples_and_scores_them(corpus):
     for scores in found.record["scores"].values():
         assert 0 < scores["boundaries"]["f1"] < 1
         assert 0 < scores["purity"] <= 1
+        assert 0 <= scores["colours"]["time_f1"] <= 1
     json.dumps(found.record)
 
 
@@ -345,6 +367,7 @@ def test_without_attributes_words_go_with_kinds_of_pictures(corpus, tmp_path):
         ({"clusters": 1}, "--clusters 1: choose 2 or more"),
         ({"picture_clusters": 0}, "--picture-clusters 0"),
         ({"utterances": 0}, "--utterances 0: choose 1 or more"),
+        ({"swaps": -1}, "--swaps -1: choose 0 or more"),
         ({"prominence": 0.0}, "--prominence 0: choose a number above 0"),
     ],
 )
@@ -356,7 +379,7 @@ def test_settings_refuse_themselves(options, message):
 def test_the_page_plays_each_word_beside_its_pictures(corpus, capsys):
     store, run = corpus
     words = ["words", "--model", str(run), "--data", str(store.directory), "--clusters", "12", "--shown", "4"]
-    cli.main([*words, "--examples", "2"])
+    cli.main([*words, "--examples", "2", "--swaps", "6"])
     assert str(run / "words.html") in capsys.readouterr().out
     page = Page((run / "words.html").read_text())
     record = json.loads((run / "evaluation" / "words.json").read_text())
@@ -365,4 +388,5 @@ def test_the_page_plays_each_word_beside_its_pictures(corpus, capsys):
     assert len(page.all("audio")) == len(page.all("img")) == played
     assert all(sound["src"].startswith("data:audio/mpeg") for sound in page.all("audio"))
     assert "equally long" in page.text
+    assert ("One word in the place of another" in page.text) == (record["swaps"]["exchanges"] > 0)
     assert f"“{record['words'][0]['said']}”" in page.text

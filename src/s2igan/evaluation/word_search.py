@@ -28,11 +28,15 @@ class WordSearch:
     """recordings of each word on the page"""
     shown: int = 40
     """words on the page, those that tell most of the picture"""
+    swaps: int = 0
+    """recordings in which a found word of a colour takes the place of another, to see whether the picture follows"""
 
     def __post_init__(self) -> None:
         for name in ("utterances", "smoothing", "examples", "shown"):
             if getattr(self, name) < 1:
                 raise UserError(f"--{name} {getattr(self, name)}: choose 1 or more.")
+        if self.swaps < 0:
+            raise UserError(f"--swaps {self.swaps}: choose 0 or more.")
         for name in ("clusters", "picture_clusters"):
             if getattr(self, name) < 2:
                 raise UserError(f"--{name.replace('_', '-')} {getattr(self, name)}: choose 2 or more.")

@@ -314,15 +314,65 @@ def boundary_scores(
     return {"precision": precision, "recall": recall, "f1": f1}
 
 
+def word_spans(spoken: Sequence[SpokenWord], seconds: float) -> list[tuple[str, float, float]]:
+    """Each word with its beginning and end: it lasts until the next begins, the last one until the utterance ends."""
+    starts = [word.start_seconds for word in spoken]
+    return [(word.word, a, b) for word, a, b in zip(spoken, starts, [*starts[1:], seconds], strict=True)]
+
+
 def most_overlapping(segments: Segments, words: Sequence[Sequence[SpokenWord] | None]) -> list[str]:
-    """The word that each segment has most of; a word lasts until the next begins."""
+    """The word that each segment has most of."""
     said = []
     for utterance, start, end in zip(segments.utterance, segments.start, segments.end, strict=True):
-        spoken = words[utterance] or ()
-        begins = np.array([word.start_seconds for word in spoken] + [np.inf])
-        shared = np.minimum(end, begins[1:]) - np.maximum(start, begins[:-1])
-        said.append(spoken[int(shared.argmax())].word)
+        spans = word_spans(words[utterance] or (), np.inf)
+        said.append(max(spans, key=lambda span: min(end, span[2]) - max(start, span[1]))[0])
     return said
+
+
+def cut_out(
+    segments: Segments,
+    names: Sequence[str],
+    words: Sequence[Sequence[SpokenWord] | None],
+    seconds: Float[np.ndarray, " utterances"],
+    wanted: Sequence[str],
+    tolerance_seconds: float,
+) -> dict[str, float]:
+    """How well segments named as one of the words asked for are those words, from edge to edge.
+
+    Args:
+        names: of each segment, the word of its cluster.
+
+    Returns:
+        `time_precision`: the share of their time in which that word is spoken; `time_recall`: the share of the words'
+        time that lies in segments so named; `time_f1`; `whole`: the share of the words spoken that one such segment
+        has with both edges within the tolerance.
+    """
+    within = in_segments = in_words = 0.0
+    whole = spoken_words = 0
+    of_utterance: dict[int, list[int]] = {}
+    for i, utterance in enumerate(segments.utterance.tolist()):
+        if names[i] in wanted:
+            of_utterance.setdefault(utterance, []).append(i)
+    for utterance, spoken in enumerate(words):
+        if spoken is None:
+            continue
+        spans = [span for span in word_spans(spoken, float(seconds[utterance])) if span[0] in wanted]
+        in_words += sum(end - start for _, start, end in spans)
+        spoken_words += len(spans)
+        here = of_utterance.get(utterance, [])
+        in_segments += sum(float(segments.end[i] - segments.start[i]) for i in here)
+        for word, start, end in spans:
+            own = [i for i in here if names[i] == word]
+            within += sum(max(0.0, min(end, segments.end[i]) - max(start, segments.start[i])) for i in own)
+            edges = [max(abs(segments.start[i] - start), abs(segments.end[i] - end)) for i in own]
+            whole += min(edges, default=np.inf) <= tolerance_seconds
+    precision, recall = within / max(in_segments, 1e-9), within / max(in_words, 1e-9)
+    return {
+        "time_precision": precision,
+        "time_recall": recall,
+        "time_f1": 2 * precision * recall / max(precision + recall, 1e-9),
+        "whole": whole / max(spoken_words, 1),
+    }
 
 
 @dataclass(frozen=True)
@@ -397,7 +447,18 @@ class FoundWord:
 class Discovery:
     """What a search found, the words that tell most first."""
 
-    store: Store
+    split: EvaluationSplit
+    networks: Networks
+    utterances: Int[np.ndarray, " utterances"]
+    """That were searched; numbers in the store."""
+    segments: Segments
+    clusters: Int[np.ndarray, " segments"]
+    """The cluster of each segment."""
+    ranking: Ranked
+    facts: Mapping[str, Sequence[str]]
+    """Of each utterance's picture, by attribute."""
+    spoken: Sequence[Sequence[SpokenWord] | None]
+    """The words of each utterance, where they are known: to score by."""
     words: list[FoundWord]
     record: dict[str, Any]
     """As in `words.json`: settings, counts, scores."""
@@ -441,7 +502,7 @@ def find_words(
     spoken, scores, names = words_spoken(store, utterances), {}, None
     if any(words is not None for words in spoken):
         colours = sorted({value for name in facts if name.endswith("_colour") for value in facts[name]})
-        names, scores["found"] = scored(segments, clusters, spoken, colours)
+        names, scores["found"] = scored(segments, clusters, spoken, seconds, colours)
         rng = np.random.default_rng([seed, 0x5B0])
         others = {
             "equally long": [equal_boundaries(len(f), len(c)) for f, c in zip(local, cut, strict=True)],
@@ -449,7 +510,9 @@ def find_words(
         }
         for name, starts in others.items():
             other = Segments.of(local, starts, seconds, times)
-            _, scores[name] = scored(other, clustered(other.vectors, search.clusters, seed)[0], spoken, colours)
+            _, scores[name] = scored(
+                other, clustered(other.vectors, search.clusters, seed)[0], spoken, seconds, colours
+            )
 
     found = []
     for number in np.argsort(-ranking.bits, kind="stable").tolist():
@@ -491,7 +554,7 @@ def find_words(
         "scores": scores,
         "words": [asdict(word) for word in found],
     }
-    return Discovery(store, found, record)
+    return Discovery(chosen, networks, utterances, segments, clusters, ranking, facts, spoken, found, record)
 
 
 def facts_of(
@@ -530,10 +593,15 @@ def scored(
     segments: Segments,
     clusters: Int[np.ndarray, " segments"],
     spoken: Sequence[Sequence[SpokenWord] | None],
+    seconds: Float[np.ndarray, " utterances"],
     colours: Sequence[str],
 ) -> tuple[Named, dict[str, Any]]:
     """Clusters by the words that were spoken, and scores of boundaries and clusters in the utterances of which these
-    are known."""
+    are known.
+
+    Args:
+        seconds: how long each utterance is.
+    """
     known = [i for i, words in enumerate(spoken) if words is not None]
     within = np.isin(segments.utterance, known)
     kept = Segments(
@@ -547,4 +615,7 @@ def scored(
         "purity": names.purity,
         "colour_purity": names.wanted_purity,
         "colour_recall": names.recall,
+        "colours": cut_out(
+            kept, [names.word[c] for c in clusters[within]], spoken, seconds, colours, TOLERANCE_SECONDS
+        ),
     }

@@ -509,8 +509,8 @@ def phonemes(clauses: Iterable[Clause]) -> str:
 
 
 def spoken_in(drawn: DrawnSet, name: str) -> DrawnSet:
-    """A drawn set described in the language that is named: `english`, `invented:SEED` or `invented-b:SEED` (seed 0 where
-    there is no number).
+    """A drawn set described in the language that is named: `english`, or one of the `FAMILIES` with a seed, as in
+    `invented:3`, which is 0 unless given.
 
     Raises:
         UserError: there is no such language, or the set is described in English alone.
