@@ -31,8 +31,9 @@ from s2igan.corpora.builtin.invented import spoken_in
 from s2igan.corpora.prepare.mix import mix
 from s2igan.data.layout import REPORT, STORE
 from s2igan.data.store import Store
-from s2igan.evaluation.evaluate import METRICS, evaluate
+from s2igan.evaluation.evaluate import evaluate
 from s2igan.evaluation.options import EvaluationOptions
+from s2igan.evaluation.scores import METRICS
 from s2igan.recipes import resolve
 from s2igan.training.recipe import Recipe
 from s2igan.training.train import train_run
@@ -108,7 +109,7 @@ class Study:
             "steps": recipe.sen.trainer.steps,
             "begun_from": None if start is None else start.name,
             "scores": {
-                key: {part: found[key].get(part) for part in ("value", "interval", "chance", "ceiling")}
+                key: {part: found[key].get(part) for part in ("value", "std", "interval", "chance", "ceiling")}
                 for key in dict.fromkeys([*SCORES, *attributes])
                 if key in found
             },
@@ -140,10 +141,10 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
 
 
 def shown(score: dict[str, Any] | None) -> str:
+    """A value with its standard deviation, where it has one."""
     if score is None:
         return ""
-    interval = score.get("interval")
-    spread = f" ± {50 * (interval[1] - interval[0]):.1f}" if interval else ""
+    spread = f" ± {100 * score['std']:.1f}" if score.get("std") else ""
     return f"{100 * score['value']:.1f}{spread} %"
 
 
