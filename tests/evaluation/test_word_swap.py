@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from types import SimpleNamespace
-from typing import ClassVar
 
 import numpy as np
 import pytest
-import torch
 
 from s2igan.corpora.builtin.birds import DRAWN_SET as BIRDS
 from s2igan.corpora.builtin.drawn import prepare
@@ -22,6 +19,7 @@ from s2igan.evaluation.word_swap import (
     FOUND,
     TRUE,
     UNCHANGED,
+    Exchange,
     Piece,
     exchanges,
     pieces_of,
@@ -30,7 +28,7 @@ from s2igan.evaluation.word_swap import (
     word_span,
 )
 from s2igan.evaluation.words import Discovery, Ranked, Segments, find_words
-from small_birds import make_run
+from small_birds import KnownPictures, make_run
 
 RATE = 22050
 
@@ -68,8 +66,8 @@ def test_pieces_at_the_ends_are_replaced_too(start, end):
 # ----------------------------------------------------------------------------------------------------------- the pieces
 
 
-def discovery(values: list[str]) -> Discovery:
-    """Two utterances, whose pictures have these heads; clusters 0 and 1 are red and blue, 2 says nothing, 3 is of the
+def pieces_where(heads: list[str]) -> list[Piece]:
+    """Of two utterances whose pictures have these heads; clusters 0 and 1 are red and blue, 2 says nothing, 3 is of the
     tail and 4 below chance."""
     ranking = Ranked(
         np.array([0.2, 0.3, 0.01, 0.4, 0.04]),
@@ -84,18 +82,17 @@ def discovery(values: list[str]) -> Discovery:
         np.array([0.2, 0.4, 0.6, 0.8, 1.0, 0.3, 0.6, 0.9]),
         np.zeros((8, 1)),
     )
-    clusters = np.array([2, 0, 0, 3, 0, 1, 4, 0])
-    facts = {"head_colour": values, "tail_length": ["long", "long"]}
-    return SimpleNamespace(ranking=ranking, segments=segments, clusters=clusters, facts=facts)  # type: ignore[return-value]
+    facts = {"head_colour": heads, "tail_length": ["long", "long"]}
+    return pieces_of(segments, np.array([2, 0, 0, 3, 0, 1, 4, 0]), ranking, facts)
 
 
 def test_pieces_are_neighbouring_segments_that_go_with_the_colour_of_the_picture():
-    assert pieces_of(discovery(["red", "blue"])) == [
+    assert pieces_where(["red", "blue"]) == [
         Piece(0, 0.2, 0.6, "head_colour", "red"),
         Piece(0, 0.8, 1.0, "head_colour", "red"),
         Piece(1, 0.0, 0.3, "head_colour", "blue"),
     ]
-    assert pieces_of(discovery(["green", "green"])) == []
+    assert pieces_where(["green", "green"]) == []
 
 
 def test_another_value_of_the_same_speaker_and_length_takes_the_place():
@@ -127,12 +124,19 @@ def found(tmp_path_factory) -> Discovery:
     out = tmp_path_factory.mktemp("corpus")
     options = {"classes": 14, "individuals": 3, "captions": 2, "size": 32, "seed": 3, "jobs": 1}
     prepare(spoken_in(BIRDS, "invented:4"), out, **options)
-    run = make_run(tmp_path_factory.mktemp("run") / "run", Store.open(out), trained="sen")
+    run = make_run(tmp_path_factory.mktemp("run") / "run", Store.open(out))
     search = WordSearch(clusters=12, shown=4, examples=2)
     real = find_words(run, out, search=search, split="train")
     value = [real.facts["head_colour"][int(real.segments.utterance[real.clusters == c][0])] for c in range(12)]
     ranking = replace(real.ranking, bits=np.ones(12), attribute=["head_colour"] * 12, value=value, chance_bits=0.1)
     return replace(real, ranking=ranking)
+
+
+def exchanged(found: Discovery, count: int) -> list[Exchange]:
+    """What `swap_scores` exchanges with seed 1."""
+    pieces = pieces_of(found.segments, found.clusters, found.ranking, found.facts)
+    speakers = [found.split.store.speaker(int(u)) for u in found.utterances]
+    return exchanges(pieces, speakers, count, np.random.default_rng([1, 0x5A4]))
 
 
 def test_scores_are_read_from_the_nearest_pictures(found):
@@ -158,9 +162,7 @@ def test_an_encoder_that_hears_the_new_piece_follows_it(found, monkeypatch):
     def hear(networks, mels):
         return np.stack([of_image[facts.index(value)] for value in wanted[next(waiting)]])
 
-    pieces = exchanges(
-        pieces_of(found), [store.speaker(int(u)) for u in found.utterances], 4, np.random.default_rng([1, 0x5A4])
-    )
+    pieces = exchanged(found, 4)
     old, new = [one.old.value for one in pieces], [one.new.value for one in pieces]
     wanted = {"old": old, "new": new}
     waiting = iter(["old", "new", *["old"] * 2])
@@ -186,37 +188,10 @@ def test_without_pieces_nothing_is_exchanged(found):
 
 
 def test_a_drawn_picture_is_read_by_the_classifier(found):
-    """The model hears every changed recording, and the classifier's answer for the attribute counts."""
-
-    class Model:
-        resolutions = (32,)
-
-        def noise(self, samples, seed):
-            return torch.zeros(samples, 3)
-
-        def hear(self, waves):
-            return SimpleNamespace(embedding=torch.zeros(len(waves), 4))
-
-    class Classifier:
-        attributes: ClassVar = {"head_colour": BIRDS.attributes["head_colour"]}
-
-        def predict(self, images):
-            return {"head_colour": np.zeros(len(images), int)}
-
-    def draw(model, condition, noise):
-        assert noise.shape == (len(condition.embedding), 1, 3)
-        return np.zeros((len(condition.embedding), 1, 32, 32, 3), np.uint8)
-
-    drawing = replace(found, networks=replace(found.networks, model=Model()))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("s2igan.evaluation.word_swap.draw_samples", draw)
-        scores = swap_scores(drawing, 6, seed=1, classifier=Classifier())  # type: ignore[arg-type]
-    pieces = exchanges(
-        pieces_of(found),
-        [found.split.store.speaker(int(u)) for u in found.utterances],
-        6,
-        np.random.default_rng([1, 0x5A4]),
-    )
+    """One that sees the first value in every picture it does not know."""
     first = BIRDS.attributes["head_colour"][0]
+    scores = swap_scores(found, 6, seed=1, classifier=KnownPictures(found.split.store))
+    pieces = exchanged(found, 6)
     assert scores["scores"]["drawn"][FOUND]["share"] == np.mean([one.new.value == first for one in pieces])
     assert scores["scores"]["drawn"][UNCHANGED]["share"] == np.mean([one.old.value == first for one in pieces])
+    assert "drawn" not in swap_scores(found, 6, seed=1)["scores"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -17,9 +18,12 @@ class WordSearch:
     clusters: int = 180
     """kinds of segments; about twice as many as words are expected"""
     prominence: float = 0.3
-    """how much the change of speech rises above its surroundings at a boundary, in its standard deviations"""
-    smoothing: int = 3
-    """frames of 30 ms that the change is averaged over"""
+    """how much the change of speech must rise above its surroundings where a boundary may be, in its standard
+    deviations"""
+    span: int = 2
+    """frames of 30 ms before and after, whose means are compared"""
+    boundary_cost: float = 1.5
+    """what a boundary costs in the choice among those; more gives fewer and longer segments"""
     against: Literal["auto", "attributes", "pictures"] = "auto"
     """what words may go with: attributes of the pictures, where they are known, or clusters of pictures"""
     picture_clusters: int = 20
@@ -32,7 +36,7 @@ class WordSearch:
     """recordings in which a found word of a colour takes the place of another, to see whether the picture follows"""
 
     def __post_init__(self) -> None:
-        for name in ("utterances", "smoothing", "examples", "shown"):
+        for name in ("utterances", "span", "examples", "shown"):
             if getattr(self, name) < 1:
                 raise UserError(f"--{name} {getattr(self, name)}: choose 1 or more.")
         if self.swaps < 0:
@@ -40,5 +44,6 @@ class WordSearch:
         for name in ("clusters", "picture_clusters"):
             if getattr(self, name) < 2:
                 raise UserError(f"--{name.replace('_', '-')} {getattr(self, name)}: choose 2 or more.")
-        if not self.prominence > 0:
-            raise UserError(f"--prominence {self.prominence:g}: choose a number above 0.")
+        for name in ("prominence", "boundary_cost"):
+            if not 0 < getattr(self, name) < math.inf:
+                raise UserError(f"--{name.replace('_', '-')} {getattr(self, name):g}: choose a number above 0.")

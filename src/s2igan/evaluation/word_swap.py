@@ -8,7 +8,7 @@ changed recording is read from the nearest pictures, or from a picture that the 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,7 +24,7 @@ from s2igan.evaluation.conditions import embedded
 from s2igan.evaluation.evaluation_split import Networks
 from s2igan.evaluation.features import image_features
 from s2igan.evaluation.generation import HEARD_AT_ONCE, draw_samples
-from s2igan.evaluation.words import Discovery, word_spans
+from s2igan.evaluation.words import Discovery, Ranked, Segments, word_spans
 from s2igan.metrics.bootstrap import mean_interval
 from s2igan.metrics.retrieval import cosine_similarity
 
@@ -63,19 +63,23 @@ class Exchange:
     new: Piece
 
 
-def pieces_of(found: Discovery) -> list[Piece]:
+def pieces_of(
+    segments: Segments,
+    clusters: Int[np.ndarray, " segments"],
+    ranking: Ranked,
+    facts: Mapping[str, Sequence[str]],
+) -> list[Piece]:
     """The pieces that go with the colour that the picture has, whose clusters tell more than chance does."""
-    ranking, segments = found.ranking, found.segments
     told = [
         (ranking.attribute[c], ranking.value[c])
         if ranking.bits[c] > ranking.chance_bits and ranking.attribute[c].endswith(COLOUR)
         else None
-        for c in found.clusters.tolist()
+        for c in clusters.tolist()
     ]
     pieces = []
     runs = itertools.groupby(range(len(segments)), key=lambda i: (int(segments.utterance[i]), told[i]))
     for (utterance, what), run in runs:
-        if what is None or found.facts[what[0]][utterance] != what[1]:
+        if what is None or facts[what[0]][utterance] != what[1]:
             continue
         members = list(run)
         pieces.append(Piece(utterance, float(segments.start[members[0]]), float(segments.end[members[-1]]), *what))
@@ -151,7 +155,8 @@ def swap_scores(
     """
     store, utterances = found.split.store, found.utterances
     rng = np.random.default_rng([seed, 0x5A4])
-    chosen = exchanges(pieces_of(found), [store.speaker(int(u)) for u in utterances], count, rng)
+    pieces = pieces_of(found.segments, found.clusters, found.ranking, found.facts)
+    chosen = exchanges(pieces, [store.speaker(int(u)) for u in utterances], count, rng)
     if not chosen:
         return {"exchanges": 0}
     waves = {
