@@ -11,7 +11,7 @@ from s2igan.errors import UserError
 
 @dataclass(frozen=True)
 class WordSearch:
-    """How words are looked for. The defaults were chosen on the development splits of English and of language 1."""
+    """How words are looked for. The defaults were chosen on the development split of language 1 (docs/unwritten.md)."""
 
     utterances: int = 1000
     """recordings to look in, chosen at random"""
@@ -22,7 +22,7 @@ class WordSearch:
     deviations"""
     span: int = 2
     """frames of 30 ms before and after, whose means are compared"""
-    boundary_cost: float = 1.5
+    boundary_cost: float = 2.0
     """what a boundary costs in the choice among those; more gives fewer and longer segments"""
     against: Literal["auto", "attributes", "pictures"] = "auto"
     """what words may go with: attributes of the pictures, where they are known, or clusters of pictures"""
