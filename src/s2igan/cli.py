@@ -252,10 +252,8 @@ def mix(
         jobs: processes; one per core unless given
     """
     from s2igan.corpora.prepare.mix import mix as make
-    from s2igan.data.store import Store
 
-    make(data, out, recordings=recordings, seed=seed, jobs=jobs)
-    print(Store.open(out).summary())
+    print(make(data, out, recordings=recordings, seed=seed, jobs=jobs).summary())
 
 
 @app.command

@@ -34,8 +34,8 @@ def mix(
     recordings: int | None = None,
     seed: int = 0,
     jobs: int | None = None,
-) -> dict[str, Any]:
-    """Write a corpus of prepared ones under ``out``, and return the report of its store.
+) -> Store:
+    """Write a corpus of prepared ones under ``out``, and return its store.
 
     Sound and pictures stay where they are: ``out`` has a link to each corpus. Log-mels are copied, not computed again.
 
@@ -68,14 +68,15 @@ def mix(
     facts: dict[str, Any] = {"mixed": [store.fingerprint for store in stores]}
     if language := first.report.get(LANGUAGE):
         facts[LANGUAGE] = language
-    return build_store(
+    build_store(
         out / MANIFEST,
         image_size=first.image_size,
-        window=first.window,
+        window=first.window,  # type: ignore[arg-type]
         facts=facts,
         made=_mels(stores, kept, rows),
         jobs=jobs,
-    )  # type: ignore[arg-type]
+    )
+    return Store.open(out)
 
 
 def folder(number: int) -> str:
