@@ -362,8 +362,8 @@ def boundary_scores(
 
 def word_spans(spoken: Sequence[SpokenWord], seconds: float) -> list[tuple[str, float, float]]:
     """Each word with its beginning and end: it lasts until the next begins, the last one until the utterance ends."""
-    starts = [word.start_seconds for word in spoken]
-    return [(word.word, a, b) for word, a, b in zip(spoken, starts, [*starts[1:], seconds], strict=True)]
+    ends = [*(word.start_seconds for word in spoken[1:]), seconds]
+    return [(word.word, word.start_seconds, end) for word, end in zip(spoken, ends, strict=False)]
 
 
 def most_overlapping(segments: Segments, words: Sequence[Sequence[SpokenWord] | None]) -> list[str]:
