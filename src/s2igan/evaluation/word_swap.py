@@ -230,7 +230,7 @@ class _Nearest:
         self.facts = [store.image_attributes(int(image)) for image in every]
 
     def __call__(self, waves: Sequence[Wave], asked: Sequence[Piece]) -> Float[np.ndarray, " recordings"]:
-        mels = [stored_log_mel(wave, self.window).astype(np.float32) for wave in waves]
+        mels = [stored_log_mel(wave, self.window).astype(np.float32) for wave in waves]  # type: ignore[arg-type]
         cosines = cosine_similarity(embedded(self.networks, mels), self.images)
         near = np.argpartition(-cosines, NEAREST, axis=1)[:, :NEAREST]
         return np.array([self._most(rows, piece) for rows, piece in zip(near, asked, strict=True)], np.float64)
