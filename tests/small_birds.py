@@ -30,8 +30,8 @@ from s2igan.models.image_encoder import ImageEncoder, ImageEncoderConfig
 from s2igan.models.latent_flow import LatentFlow, LatentFlowConfig
 from s2igan.models.speech_encoder import SpeechEncoderConfig
 from s2igan.pipeline import to_pixels
-from s2igan.run_directory import RunDirectory
-from s2igan.training.train import SEN_FOLDER, export
+from s2igan.run_directory import SEN_FOLDER, RunDirectory
+from s2igan.training.train import export
 from tiny_corpus import tiny_latent_flow, tiny_recipe
 
 SIDE = 32

@@ -67,6 +67,10 @@ def calls(monkeypatch):
         "s2igan.corpora.prepare.validate.validate_source",
         lambda *args, **kwargs: made.append(("validate", args, kwargs)) or found,
     )
+    mixed = SimpleNamespace(summary=lambda: "counts")
+    monkeypatch.setattr(
+        "s2igan.corpora.prepare.mix.mix", lambda *args, **kwargs: made.append(("mix", args, kwargs)) or mixed
+    )
     monkeypatch.setattr("s2igan.dry_run.dry_run", lambda *args, **kwargs: made.append(("dry_run", args, kwargs)) or {})
     monkeypatch.setattr("s2igan.speech.speak_to_file", lambda sentence, voice, path: path)
     monkeypatch.setattr("s2igan.web.serve.serve", record("serve"))
@@ -96,6 +100,7 @@ def test_help_answers_within_a_second():
     assert result.returncode == 0
     for name in (
         "prepare",
+        "mix",
         "validate",
         "corpora",
         "run",
@@ -322,6 +327,11 @@ def test_options_reach_the_library(calls):
     assert spoken[1] == (("generated/a-red-bird-sitting.wav",), cli.Drawing(Path("run")))
     options = EvaluationOptions(max_captions=50, allow_other_data=True)
     assert evaluated[1:] == ((Path("run"), Path("d"), options), {"out": None, "device": None})
+
+
+def test_options_of_a_mix_reach_the_library(calls):
+    cli.main(["mix", "a", "b", "--out", "o", "--recordings", "50", "--seed", "3"])
+    assert calls == [("mix", ((Path("a"), Path("b")), Path("o")), {"recordings": 50, "seed": 3, "jobs": None})]
 
 
 def test_options_of_using_and_sharing_reach_the_library(calls):

@@ -173,8 +173,8 @@ def _drawing(name: str) -> Callable[..., None]:
         jobs: processes; one per core unless given
         extra_voices: voices besides those of espeak-ng for a few of the captions to train on; unless given, a neural
             voice of Piper at four speeds; --extra-voices alone is none
-        language: of the descriptions: english, or invented:SEED, a language without writing that is made up (of the
-            birds alone)
+        language: of the descriptions: english, or a language without writing that is made up, invented:SEED or, of
+            another family, invented-b:SEED (of the birds alone)
     """
     return command
 
@@ -227,6 +227,33 @@ def corpora() -> None:
     from s2igan.corpora.registry import overview
 
     print(overview())
+
+
+@app.command
+def mix(
+    data: Annotated[Positional[tuple[Path, ...]], arg(metavar="DATA [DATA ...]", help_behavior_hint="(required)")],
+    /,
+    *,
+    out: Path,
+    recordings: Count | None = None,
+    seed: Seed = 0,
+    jobs: Jobs = None,
+) -> None:
+    """Make one corpus of prepared ones, to train on several languages; or take a part of one.
+
+    Validation, development and test are those of the corpus that is named first; of the others only recordings to train
+    on are added. Pictures with the same content are one picture.
+
+    Args:
+        data: directories that s2igan prepare made
+        out: directory to make; it links to the others, which must stay where they are
+        recordings: of the first corpus to train on, chosen at random; all unless given
+        seed: of that choice
+        jobs: processes; one per core unless given
+    """
+    from s2igan.corpora.prepare.mix import mix as make
+
+    print(make(data, out, recordings=recordings, seed=seed, jobs=jobs).summary())
 
 
 @app.command

@@ -29,8 +29,8 @@ from s2igan.models.exported import ExportedModel, FrontEnd
 from s2igan.models.image_encoder import ImageEncoder, digest_of
 from s2igan.pictures import write_picture
 from s2igan.pipeline import MODEL_FOLDER, Listener, find_model
+from s2igan.run_directory import SEN_FOLDER
 from s2igan.training.frozen import speech_embeddings
-from s2igan.training.train import SEN_FOLDER
 
 ALL = "all"
 """Every split."""

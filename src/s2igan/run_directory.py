@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 LOCK, HOLDER = ".lock", ".lock-holder"
 CONFIG, ENVIRONMENT, METRICS, LOG = "config.json", "environment.json", "metrics.jsonl", "log.txt"
+SEN_FOLDER = "sen"
+"""Where a run keeps the networks of stage 1 that stage 2 and evaluation use."""
 DATA = "data"
 """Where `s2igan run` prepares the corpus of a run, before there is a run."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from itertools import pairwise
+from itertools import combinations, pairwise
 
 import numpy as np
 import pytest
@@ -24,12 +24,14 @@ from s2igan.evaluation.evaluation_split import Networks
 from s2igan.evaluation.subject import Subject
 from s2igan.evaluation.word_search import WordSearch
 from s2igan.evaluation.words import (
+    MOST_PIECES,
     WINDOW,
     FrameTimes,
     Segments,
     _whole_and_local,
     boundary_scores,
     clustered,
+    cut_out,
     equal_boundaries,
     find_words,
     fine_frames,
@@ -40,6 +42,7 @@ from s2igan.evaluation.words import (
     pooled,
     prominent_boundaries,
     ranked,
+    segmented,
     shuffled_boundaries,
 )
 from small_birds import make_run
@@ -70,9 +73,9 @@ def pieces(lengths: list[int], noise: float = 0.05) -> np.ndarray:
 
 def test_boundaries_are_where_the_frames_change():
     lengths = [5, 9, 7, 12, 6]
-    found = prominent_boundaries(pieces(lengths), prominence=0.5, smoothing=1)
+    found = prominent_boundaries(pieces(lengths), prominence=0.5, span=1)
     assert found.tolist() == [0, *np.cumsum(lengths)[:-1]]
-    backwards = prominent_boundaries(pieces(lengths)[::-1], prominence=0.5, smoothing=1)
+    backwards = prominent_boundaries(pieces(lengths)[::-1], prominence=0.5, span=1)
     assert backwards.tolist() == [0, *(sum(lengths) - np.cumsum(lengths)[:-1])[::-1]]
 
 
@@ -82,6 +85,46 @@ def test_only_prominent_changes_are_boundaries():
     assert counts[0] > counts[1] > counts[2] >= 1
     assert prominent_boundaries(np.ones((20, 4)), 0.5, 3).tolist() == [0]
     assert prominent_boundaries(np.ones((1, 4)), 0.5, 3).tolist() == [0]
+
+
+def best_by_trial(frames, peaks, centres, cost, most) -> list[int]:
+    """`segmented`, by trying every choice of peaks."""
+
+    def price(starts: tuple[int, ...]) -> float:
+        total, ends = 0.0, [*starts[1:], len(frames)]
+        for vector, start, end in zip(pooled(frames, np.array(starts)), starts, ends, strict=True):
+            pieces = sum(start <= peak < end for peak in peaks)
+            if pieces > 1 and (pieces > MOST_PIECES or end - start > most):
+                return np.inf
+            total += (end - start) * ((vector - centres) ** 2).sum(axis=1).min() + cost
+        return total
+
+    inner = peaks[1:].tolist()
+    choices = [(0, *some) for n in range(len(inner) + 1) for some in combinations(inner, n)]
+    return list(min(choices, key=price))
+
+
+@pytest.mark.parametrize("cost", [0.01, 0.5, 2.0, 8.0])
+@pytest.mark.parametrize("most", [6, 12])
+def test_segments_are_those_nearest_to_the_middles_of_clusters(cost, most):
+    for seed in range(5):
+        rng = np.random.default_rng(seed)
+        frames, centres = rng.standard_normal((24, 3)), rng.standard_normal((4, 3))
+        centres /= np.linalg.norm(centres, axis=1, keepdims=True)
+        peaks = np.array([0, 2, 5, 6, 9, 13, 17, 20])
+        found = segmented(frames, peaks, centres, cost, most)
+        assert found.tolist() == best_by_trial(frames, peaks, centres, cost, most)
+
+
+def test_a_word_that_comes_again_is_not_cut_at_a_peak_within_it():
+    """Of a word of two sounds, whose mean is a cluster's middle, the peak between the sounds is no boundary."""
+    one, two, other = np.eye(3)
+    frames = np.stack([one] * 4 + [two] * 4 + [other] * 6)
+    word = (one + two) / np.linalg.norm(one + two)
+    peaks = np.array([0, 4, 8])
+    assert segmented(frames, peaks, np.stack([word, other]), 0.5, 30).tolist() == [0, 8]
+    assert segmented(frames, peaks, np.eye(3), 0.5, 30).tolist() == [0, 4, 8]
+    assert segmented(frames[:4], np.array([0]), np.eye(3), 0.5, 30).tolist() == [0]
 
 
 def test_other_boundaries_are_as_many():
@@ -183,10 +226,11 @@ def test_a_frame_is_at_the_middle_of_what_it_sees(corpus):
 
 def test_clusters_are_found_and_the_nearest_is_near():
     points = np.array([[0.0, 0], [0, 0.1], [9, 9], [9, 9.3], [9, 8.9]])
-    labels, distances = clustered(points, 2, seed=0)
+    labels, distances, centres = clustered(points, 2, seed=0)
     assert labels[0] == labels[1] != labels[2] == labels[3] == labels[4]
     np.testing.assert_allclose(distances[:2], 0.05, atol=1e-6)
     assert np.argmax(distances) == 3
+    np.testing.assert_allclose(centres[labels[2:]], np.full((3, 2), [9, 9.2 / 3 + 18 / 3]), atol=1e-6)
     with pytest.raises(UserError, match="5 segments cannot be put into 6 clusters"):
         clustered(points, 6, seed=0)
 
@@ -233,6 +277,26 @@ def test_a_segment_is_the_word_that_it_has_most_of():
         np.array([0, 0, 0, 2]), np.array([0.0, 0.2, 0.45, 0.0]), np.array([0.2, 0.45, 0.9, 0.4]), np.zeros((4, 1))
     )
     assert most_overlapping(segments, words) == ["red", "red", "head", "bird"]
+
+
+@pytest.mark.parametrize(
+    ("starts", "ends", "names", "precision", "recall", "whole"),
+    [
+        ([0.0, 0.1, 0.5], [0.1, 0.5, 0.9], ["bird", "red", "head"], 1, 1, 1),
+        ([0.0, 0.1, 0.5], [0.1, 0.5, 0.9], ["bird", "blue", "head"], 0, 0, 0),
+        ([0.0, 0.3], [0.3, 0.9], ["red", "head"], 0.2 / 0.3, 0.2 / 0.4, 0),
+        ([0.0, 0.13], [0.13, 0.9], ["bird", "red"], 0.37 / 0.77, 0.37 / 0.4, 0),
+        ([0.0, 0.13, 0.48], [0.13, 0.48, 0.9], ["bird", "red", "head"], 1, 0.35 / 0.4, 1),
+        ([0.0, 0.1, 0.3], [0.1, 0.3, 0.5], ["bird", "red", "red"], 1, 1, 0),
+    ],
+)
+def test_words_are_cut_out_from_edge_to_edge(starts, ends, names, precision, recall, whole):
+    words = [[SpokenWord("bird", 0.0), SpokenWord("red", 0.1), SpokenWord("head", 0.5)], None]
+    segments = Segments(np.zeros(len(starts), int), np.array(starts), np.array(ends), np.zeros((len(starts), 1)))
+    found = cut_out(segments, names, words, np.array([0.9, 1.0]), ["blue", "red"], 0.05)
+    assert (found["time_precision"], found["time_recall"]) == pytest.approx((precision, recall))
+    assert found["time_f1"] == pytest.approx(2 * precision * recall / max(precision + recall, 1e-9))
+    assert found["whole"] == whole
 
 
 def test_clusters_are_scored_by_the_words_of_their_segments():
@@ -318,6 +382,7 @@ def test_a_search_finds_words_with_examples_and_scores_them(corpus):
     for scores in found.record["scores"].values():
         assert 0 < scores["boundaries"]["f1"] < 1
         assert 0 < scores["purity"] <= 1
+        assert 0 <= scores["colours"]["time_f1"] <= 1
     json.dumps(found.record)
 
 
@@ -345,6 +410,8 @@ def test_without_attributes_words_go_with_kinds_of_pictures(corpus, tmp_path):
         ({"clusters": 1}, "--clusters 1: choose 2 or more"),
         ({"picture_clusters": 0}, "--picture-clusters 0"),
         ({"utterances": 0}, "--utterances 0: choose 1 or more"),
+        ({"swaps": -1}, "--swaps -1: choose 0 or more"),
+        ({"boundary_cost": 0.0}, "--boundary-cost 0: choose a number above 0"),
         ({"prominence": 0.0}, "--prominence 0: choose a number above 0"),
     ],
 )
@@ -356,7 +423,7 @@ def test_settings_refuse_themselves(options, message):
 def test_the_page_plays_each_word_beside_its_pictures(corpus, capsys):
     store, run = corpus
     words = ["words", "--model", str(run), "--data", str(store.directory), "--clusters", "12", "--shown", "4"]
-    cli.main([*words, "--examples", "2"])
+    cli.main([*words, "--examples", "2", "--swaps", "6"])
     assert str(run / "words.html") in capsys.readouterr().out
     page = Page((run / "words.html").read_text())
     record = json.loads((run / "evaluation" / "words.json").read_text())
@@ -365,4 +432,5 @@ def test_the_page_plays_each_word_beside_its_pictures(corpus, capsys):
     assert len(page.all("audio")) == len(page.all("img")) == played
     assert all(sound["src"].startswith("data:audio/mpeg") for sound in page.all("audio"))
     assert "equally long" in page.text
+    assert ("One word in the place of another" in page.text) == (record["swaps"]["exchanges"] > 0)
     assert f"“{record['words'][0]['said']}”" in page.text

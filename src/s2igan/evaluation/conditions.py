@@ -252,7 +252,7 @@ def condition_groups(
     for condition in conditions:
         waves = chosen.heard(condition, seed)
         arrays = [stored_log_mel(wave, store.window).astype(np.float32) for wave in waves]  # type: ignore[arg-type]
-        found[condition.key] = average_precision(cosine_similarity(_embedded(networks, arrays), images), right)
+        found[condition.key] = average_precision(cosine_similarity(embedded(networks, arrays), images), right)
         if networks.model is not None and classifier is not None:
             drawn[condition.key] = _drawn_accuracy(networks, chosen, arrays, classifier, seed)
     protocol: dict[str, Any] = {**split.protocol, "captions": len(utterances), "images": len(images), "seed": seed}
@@ -313,7 +313,8 @@ def _kept(score: Score) -> str:
 
 
 @torch.inference_mode()
-def _embedded(networks: Networks, mels: Sequence[Float[np.ndarray, "_ mels"]]) -> Float[np.ndarray, "captions n"]:
+def embedded(networks: Networks, mels: Sequence[Float[np.ndarray, "_ mels"]]) -> Float[np.ndarray, "captions n"]:
+    """The speech embeddings of spectrograms."""
     device = next(networks.image.parameters()).device
     order = np.argsort([len(mel) for mel in mels], kind="stable")
     out = np.empty((len(mels), networks.speech.config.embedding), np.float32)

@@ -20,11 +20,12 @@ from s2igan.evaluation.extractors import Embedding
 from s2igan.files import cache_folder
 from s2igan.models.encoders import Encoder
 from s2igan.models.generator import GeneratorConfig
+from s2igan.run_directory import SEN_FOLDER
 from s2igan.training.rdg import RDGConfig
 from s2igan.training.recipe import Recipe
 from s2igan.training.sen import SENConfig
 from s2igan.training.small_sen import small_sen
-from s2igan.training.train import SEN_FOLDER, load_sen, train_run
+from s2igan.training.train import load_sen, train_run
 from s2igan.training.trainer import TrainerConfig
 
 NAME = "consistency"

@@ -1,9 +1,11 @@
 """Words without letters: recurring pieces of speech, and what they go with.
 
-Boundaries are peaks in how fast the frames of the speech encoder change (prominence-based segmentation, as in Pasad et
-al. 2023 and in PromSegClus of Kamper and van Niekerk 2024); the mean of a segment's frames stands for it, and k-means
-puts segments together. A cluster that tells much about the pictures, by mutual information, is a word for what they
-show. No text is read; where the words spoken are known, they score what was found.
+Boundaries may be at peaks in how fast the frames of the speech encoder change (prominence-based segmentation, as in
+Pasad et al. 2023 and in PromSegClus of Kamper and van Niekerk 2024); the mean of a segment's frames stands for it, and
+k-means puts segments together. Which of the peaks are boundaries follows from the clusters in turn: those that make
+segments near to a cluster's middle (embedded segmental k-means, Kamper et al. 2017). A cluster that tells much about
+the pictures, by mutual information, is a word for what they show. No text is read; where the words spoken are known,
+they score what was found.
 """
 
 from __future__ import annotations
@@ -16,7 +18,6 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
-from scipy.ndimage import uniform_filter1d
 from scipy.signal import find_peaks
 from torch import Tensor
 from torch.nn import functional
@@ -37,11 +38,15 @@ from s2igan.models.speech_encoder import KERNEL, SpeechEncoder
 SHIFTS = 3
 """Times that an utterance is encoded, each a third of a frame later: of the encoder's frames of 90 ms that makes 30."""
 BATCH = 32
-WINDOW = 7
-"""Steps of the recurrent network that what stands for a segment may know, 0.6 s: over whole utterances, the frames of
+WINDOW = 5
+"""Steps of the recurrent network that what stands for a segment may know, 0.45 s: over whole utterances, the frames of
 `head` tell which colour it has."""
 TOLERANCE_SECONDS = 0.05
 """A found boundary is right within this distance of a true one."""
+MOST_SECONDS, MOST_PIECES = 0.8, 5
+"""How long a segment may be that is more than one piece between neighbouring peaks, and of how many."""
+ROUNDS = 4
+"""Of clustering and segmenting."""
 DEFAULTS = WordSearch()
 PERMUTATIONS = 50
 """Of the pictures, to see what chance tells."""
@@ -134,12 +139,18 @@ def _standardised(frames: list[Float[np.ndarray, "_ features"]]) -> list[Float[n
 
 
 def prominent_boundaries(
-    frames: Float[np.ndarray, "frames features"], prominence: float, smoothing: int
+    frames: Float[np.ndarray, "frames features"], prominence: float, span: int
 ) -> Int[np.ndarray, " segments"]:
-    """The frames that segments begin with, 0 among them: after the steps at which speech changes most."""
-    change = uniform_filter1d(np.linalg.norm(np.diff(frames, axis=0), axis=1), smoothing)
+    """The frames that segments begin with, 0 among them: after the steps at which speech changes most, by how far the
+    means of the `span` frames before and after are apart."""
+    steps = np.arange(1, len(frames))
+    first, last = np.maximum(0, steps - span), np.minimum(len(frames), steps + span)
+    total = np.concatenate([np.zeros((1, frames.shape[1])), np.cumsum(frames, axis=0)])
+    before = (total[steps] - total[first]) / (steps - first)[:, None]
+    after = (total[last] - total[steps]) / (last - steps)[:, None]
+    change = np.linalg.norm(after - before, axis=1)
     spread = change.std() if len(change) else 0.0
-    if not spread:
+    if spread < 1e-9:
         return np.zeros(1, np.int64)
     peaks, _ = find_peaks((change - change.mean()) / spread, prominence=prominence)
     return np.concatenate([[0], peaks + 1]).astype(np.int64)
@@ -153,6 +164,41 @@ def equal_boundaries(n_frames: int, segments: int) -> Int[np.ndarray, " segments
 def shuffled_boundaries(n_frames: int, segments: int, rng: np.random.Generator) -> Int[np.ndarray, " segments"]:
     """The same number of segments that begin anywhere."""
     return np.concatenate([[0], np.sort(rng.choice(np.arange(1, n_frames), segments - 1, replace=False))])
+
+
+def segmented(
+    frames: Float[np.ndarray, "frames features"],
+    peaks: Int[np.ndarray, " pieces"],
+    centres: Float[np.ndarray, "clusters features"],
+    boundary_cost: float,
+    most_frames: int,
+) -> Int[np.ndarray, " segments"]:
+    """Those of the peaks that make the best segments: the least sum, over segments, of their frames times the squared
+    distance from the nearest centre, and of the cost of a boundary (dynamic programming).
+
+    Args:
+        peaks: frames that a segment may begin with, 0 among them.
+        most_frames: of a segment with a peak inside, which has at most `MOST_PIECES` pieces.
+    """
+    edges = np.append(peaks, len(frames))
+    first, last = np.triu_indices(len(edges), 1)
+    whole = (last == first + 1) | ((last - first <= MOST_PIECES) & (edges[last] - edges[first] <= most_frames))
+    first, last = first[whole], last[whole]
+    total = np.concatenate([np.zeros((1, frames.shape[1])), np.cumsum(frames, axis=0)])
+    length = edges[last] - edges[first]
+    vectors = (total[edges[last]] - total[edges[first]]) / length[:, None]
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True) + 1e-9
+    squared = (vectors**2).sum(1)[:, None] + (centres**2).sum(1) - 2 * vectors @ centres.T
+    cost = length * squared.min(axis=1) + boundary_cost
+    best, begun = np.zeros(len(edges)), np.zeros(len(edges), np.int64)
+    for end in range(1, len(edges)):
+        ending = np.flatnonzero(last == end)
+        so_far = best[first[ending]] + cost[ending]
+        best[end], begun[end] = so_far.min(), first[ending[so_far.argmin()]]
+    chosen = [len(edges) - 1]
+    while chosen[-1]:
+        chosen.append(int(begun[chosen[-1]]))
+    return edges[chosen[:0:-1]]
 
 
 def pooled(
@@ -198,8 +244,8 @@ class Segments:
 
 def clustered(
     vectors: Float[np.ndarray, "items features"], clusters: int, seed: int
-) -> tuple[Int[np.ndarray, " items"], Float[np.ndarray, " items"]]:
-    """k-means: the cluster of each item, and its distance from the middle of it.
+) -> tuple[Int[np.ndarray, " items"], Float[np.ndarray, " items"], Float[np.ndarray, "clusters features"]]:
+    """k-means: the cluster of each item, its distance from the middle of it, and the middles.
 
     Raises:
         UserError: scikit-learn is not installed, or there are fewer items than clusters.
@@ -214,7 +260,7 @@ def clustered(
         )
     found = KMeans(clusters, n_init=1, random_state=seed).fit(vectors)
     labels = found.labels_.astype(np.int64)
-    return labels, np.linalg.norm(vectors - found.cluster_centers_[labels], axis=1)
+    return labels, np.linalg.norm(vectors - found.cluster_centers_[labels], axis=1), found.cluster_centers_
 
 
 # --------------------------------------------------------------------------------------------------- what goes with it
@@ -314,15 +360,65 @@ def boundary_scores(
     return {"precision": precision, "recall": recall, "f1": f1}
 
 
+def word_spans(spoken: Sequence[SpokenWord], seconds: float) -> list[tuple[str, float, float]]:
+    """Each word with its beginning and end: it lasts until the next begins, the last one until the utterance ends."""
+    ends = [*(word.start_seconds for word in spoken[1:]), seconds]
+    return [(word.word, word.start_seconds, end) for word, end in zip(spoken, ends, strict=False)]
+
+
 def most_overlapping(segments: Segments, words: Sequence[Sequence[SpokenWord] | None]) -> list[str]:
-    """The word that each segment has most of; a word lasts until the next begins."""
+    """The word that each segment has most of."""
     said = []
     for utterance, start, end in zip(segments.utterance, segments.start, segments.end, strict=True):
-        spoken = words[utterance] or ()
-        begins = np.array([word.start_seconds for word in spoken] + [np.inf])
-        shared = np.minimum(end, begins[1:]) - np.maximum(start, begins[:-1])
-        said.append(spoken[int(shared.argmax())].word)
+        spans = word_spans(words[utterance] or (), np.inf)
+        said.append(max(spans, key=lambda span: min(end, span[2]) - max(start, span[1]))[0])
     return said
+
+
+def cut_out(
+    segments: Segments,
+    names: Sequence[str],
+    words: Sequence[Sequence[SpokenWord] | None],
+    seconds: Float[np.ndarray, " utterances"],
+    wanted: Sequence[str],
+    tolerance_seconds: float,
+) -> dict[str, float]:
+    """How well segments named as one of the words asked for are those words, from edge to edge.
+
+    Args:
+        names: of each segment, the word of its cluster.
+
+    Returns:
+        `time_precision`: the share of their time in which that word is spoken; `time_recall`: the share of the words'
+        time that lies in segments so named; `time_f1`; `whole`: the share of the words spoken that one such segment
+        has with both edges within the tolerance.
+    """
+    within = in_segments = in_words = 0.0
+    whole = spoken_words = 0
+    of_utterance: dict[int, list[int]] = {}
+    for i, utterance in enumerate(segments.utterance.tolist()):
+        if names[i] in wanted:
+            of_utterance.setdefault(utterance, []).append(i)
+    for utterance, spoken in enumerate(words):
+        if spoken is None:
+            continue
+        spans = [span for span in word_spans(spoken, float(seconds[utterance])) if span[0] in wanted]
+        in_words += sum(end - start for _, start, end in spans)
+        spoken_words += len(spans)
+        here = of_utterance.get(utterance, [])
+        in_segments += sum(float(segments.end[i] - segments.start[i]) for i in here)
+        for word, start, end in spans:
+            own = [i for i in here if names[i] == word]
+            within += sum(max(0.0, min(end, segments.end[i]) - max(start, segments.start[i])) for i in own)
+            edges = [max(abs(segments.start[i] - start), abs(segments.end[i] - end)) for i in own]
+            whole += min(edges, default=np.inf) <= tolerance_seconds
+    precision, recall = within / max(in_segments, 1e-9), within / max(in_words, 1e-9)
+    return {
+        "time_precision": precision,
+        "time_recall": recall,
+        "time_f1": 2 * precision * recall / max(precision + recall, 1e-9),
+        "whole": whole / max(spoken_words, 1),
+    }
 
 
 @dataclass(frozen=True)
@@ -397,7 +493,18 @@ class FoundWord:
 class Discovery:
     """What a search found, the words that tell most first."""
 
-    store: Store
+    split: EvaluationSplit
+    networks: Networks
+    utterances: Int[np.ndarray, " utterances"]
+    """That were searched; numbers in the store."""
+    segments: Segments
+    clusters: Int[np.ndarray, " segments"]
+    """The cluster of each segment."""
+    ranking: Ranked
+    facts: Mapping[str, Sequence[str]]
+    """Of each utterance's picture, by attribute."""
+    spoken: Sequence[Sequence[SpokenWord] | None]
+    """The words of each utterance, where they are known: to score by."""
     words: list[FoundWord]
     record: dict[str, Any]
     """As in `words.json`: settings, counts, scores."""
@@ -430,9 +537,14 @@ def find_words(
     seconds = store.n_frames[utterances] * (HOP_LENGTH / SAMPLE_RATE)
 
     local = [each.local for each in frames]
-    cut = [prominent_boundaries(each.whole, search.prominence, search.smoothing) for each in frames]
+    peaks = [prominent_boundaries(each.whole, search.prominence, search.span) for each in frames]
+    cut, most = peaks, round(MOST_SECONDS / times.step_seconds)
     segments = Segments.of(local, cut, seconds, times)
-    clusters, distances = clustered(segments.vectors, search.clusters, seed)
+    clusters, distances, centres = clustered(segments.vectors, search.clusters, seed)
+    for _ in range(ROUNDS):
+        cut = [segmented(f, p, centres, search.boundary_cost, most) for f, p in zip(local, peaks, strict=True)]
+        segments = Segments.of(local, cut, seconds, times)
+        clusters, distances, centres = clustered(segments.vectors, search.clusters, seed)
     present = np.zeros((len(utterances), search.clusters), bool)
     present[segments.utterance, clusters] = True
     facts = facts_of(networks, chosen, utterances, search, seed)
@@ -441,7 +553,7 @@ def find_words(
     spoken, scores, names = words_spoken(store, utterances), {}, None
     if any(words is not None for words in spoken):
         colours = sorted({value for name in facts if name.endswith("_colour") for value in facts[name]})
-        names, scores["found"] = scored(segments, clusters, spoken, colours)
+        names, scores["found"] = scored(segments, clusters, spoken, seconds, colours)
         rng = np.random.default_rng([seed, 0x5B0])
         others = {
             "equally long": [equal_boundaries(len(f), len(c)) for f, c in zip(local, cut, strict=True)],
@@ -449,7 +561,8 @@ def find_words(
         }
         for name, starts in others.items():
             other = Segments.of(local, starts, seconds, times)
-            _, scores[name] = scored(other, clustered(other.vectors, search.clusters, seed)[0], spoken, colours)
+            in_clusters, *_ = clustered(other.vectors, search.clusters, seed)
+            _, scores[name] = scored(other, in_clusters, spoken, seconds, colours)
 
     found = []
     for number in np.argsort(-ranking.bits, kind="stable").tolist():
@@ -491,7 +604,7 @@ def find_words(
         "scores": scores,
         "words": [asdict(word) for word in found],
     }
-    return Discovery(store, found, record)
+    return Discovery(chosen, networks, utterances, segments, clusters, ranking, facts, spoken, found, record)
 
 
 def facts_of(
@@ -510,7 +623,7 @@ def facts_of(
         known = {int(image): store.image_attributes(int(image)) for image in np.unique(images)}
         return {name: [known[int(image)].get(name, "unknown") for image in images] for name in store.attributes}
     embedded = image_features(networks.image, store.images, split.images, crop=networks.image_size, project=True)
-    kinds, _ = clustered(embedded, min(search.picture_clusters, len(embedded)), seed)
+    kinds, *_ = clustered(embedded, min(search.picture_clusters, len(embedded)), seed)
     return {"picture": [f"kind {kinds[i] + 1}" for i in np.searchsorted(split.images, images)]}
 
 
@@ -530,10 +643,15 @@ def scored(
     segments: Segments,
     clusters: Int[np.ndarray, " segments"],
     spoken: Sequence[Sequence[SpokenWord] | None],
+    seconds: Float[np.ndarray, " utterances"],
     colours: Sequence[str],
 ) -> tuple[Named, dict[str, Any]]:
     """Clusters by the words that were spoken, and scores of boundaries and clusters in the utterances of which these
-    are known."""
+    are known.
+
+    Args:
+        seconds: how long each utterance is.
+    """
     known = [i for i, words in enumerate(spoken) if words is not None]
     within = np.isin(segments.utterance, known)
     kept = Segments(
@@ -547,4 +665,7 @@ def scored(
         "purity": names.purity,
         "colour_purity": names.wanted_purity,
         "colour_recall": names.recall,
+        "colours": cut_out(
+            kept, [names.word[c] for c in clusters[within]], spoken, seconds, colours, TOLERANCE_SECONDS
+        ),
     }

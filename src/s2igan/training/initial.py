@@ -23,8 +23,8 @@ from s2igan.models.exported import ExportedModel
 from s2igan.models.image_encoder import ImageEncoderConfig
 from s2igan.models.latent_flow import LatentFlowConfig
 from s2igan.models.pretrained_autoencoder import PretrainedAutoencoderConfig
-from s2igan.pipeline import find_model
-from s2igan.run_directory import differences
+from s2igan.pipeline import MODEL_FOLDER, find_model
+from s2igan.run_directory import SEN_FOLDER, differences
 from s2igan.training.latent_flow_stages import AutoencoderStage, FlowStage, MatchmapStage
 from s2igan.training.optimisation import Ema
 from s2igan.training.recipe import Recipe
@@ -56,14 +56,16 @@ class InitialWeights:
         """Reads a model and compares its sizes with the recipe's.
 
         Args:
-            model: as `pipeline.find_model` takes it.
+            model: as `pipeline.find_model` takes it; or, where stage 1 alone is taken, a run with no more than that.
 
         Raises:
             UserError: there is no model; it or the recipe lacks a part; or a size differs, of which the first is named.
         """
         if not parts:
             raise UserError("--init-parts names no part; choose all, speech or autoencoder, or leave it out.")
-        initial = cls(ExportedModel.read(find_model(model)), frozenset(parts))
+        stage_1 = Path(model) / SEN_FOLDER
+        alone = tuple(parts) == ("speech",) and stage_1.is_dir() and not (Path(model) / MODEL_FOLDER).is_dir()
+        initial = cls(ExportedModel.read(stage_1 if alone else find_model(model)), frozenset(parts))
         initial._check(recipe)
         return initial
 
@@ -75,7 +77,8 @@ class InitialWeights:
     def facts(self) -> dict[str, Any]:
         """What a run records of it: the recipe of the model, the SHA-256 of its weights, and what is taken."""
         digest = file_digest(self.source / MODEL_FILES[1])
-        return {"recipe": self.model.recipe, "sha256": digest, "parts": sorted(self.parts)}
+        recipe = self.model.config.get("trained", {}).get("recipe", self.model.recipe)
+        return {"recipe": recipe, "sha256": digest, "parts": sorted(self.parts)}
 
     # ------------------------------------------------------------------------------------------------- does it fit?
 

@@ -27,7 +27,7 @@ from s2igan.models.latent_flow import LatentFlow, check_frames
 from s2igan.models.matchmap import Matchmap
 from s2igan.models.precomputed import Precomputed, PrecomputedConfig
 from s2igan.models.pretrained_autoencoder import AnyAutoencoder, PretrainedAutoencoder, read_pretrained
-from s2igan.run_directory import RunDirectory, in_words
+from s2igan.run_directory import SEN_FOLDER, RunDirectory, in_words
 from s2igan.training.beyond.warm_start_stage import WarmStartStage
 from s2igan.training.distributed import first, rank, start
 from s2igan.training.expectation import Expectation
@@ -49,8 +49,6 @@ CONFIG_VERSION = 2
 """Of a run's config.json; s2igan 0.1.0 wrote none."""
 SHEET = "autoencoder-00000000.png"
 """Reconstructions of a pretrained autoencoder, which takes no steps."""
-SEN_FOLDER = "sen"
-"""Where a run keeps the networks of stage 1 that stage 2 and evaluation use."""
 WARM_START_FOLDER = "warm_start"
 """Where a run that was asked for its warm start alone leaves the generator, for runs that begin from it."""
 
@@ -303,6 +301,7 @@ def leave_sen(recipe: Recipe, stage: SENStage, run: RunDirectory, began: dict[st
         **_networks(stage.state.speech, stage.state.image, recipe.sen.image_size),
         "step": stage.best["step"],
         "score": stage.best["score"],
+        "front_end": {"window": stage.train.store.window, "pad_mode": "reflect"},
         "trained": {"recipe": recipe.name, "sen": dataclasses.asdict(recipe.sen), "store": store, **began},
     }
     save_model(run.path / SEN_FOLDER, _json(config), weights)

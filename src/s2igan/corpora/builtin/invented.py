@@ -2,7 +2,8 @@
 
 A seed draws the language: its phonemes and syllables, with gaps, a word for every meaning, noun classes with the affix
 by which what is said of a noun agrees with it, the order of words, where the stress lies, and in which accents it is
-spoken, each the phoneme set of another language of espeak-ng. Speakers choose among synonyms, frames and orders of
+spoken, each the phoneme set of another language of espeak-ng. There are two families, which differ in kind as those of
+Swahili and Turkish do (`FAMILIES`). Speakers choose among synonyms, frames and orders of
 phrases as freely as those of English do (`bird_captions`), whose frequencies they share: what is said, and how many
 words it takes, is the same, and nothing else is.
 
@@ -15,7 +16,7 @@ import dataclasses
 import functools
 import itertools
 import random
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,8 +32,8 @@ from s2igan.errors import UserError
 
 TABLE = table("invented")
 PARTICLES = frozenset(TABLE["particles"]["words"])
-NAME = "invented"
-"""Of the language, in `--language invented:SEED`."""
+NAME, SECOND = "invented", "invented-b"
+"""Of the families of languages, in `--language invented:SEED`."""
 VOICE_OPTION = "phonemes=1"
 """By which espeak-ng reads phonemes (`s2igan.speech.espeak`)."""
 N_CLASSES = 3
@@ -74,6 +75,7 @@ Clause = list[Word]
 class Language:
     """A made-up language; `language` draws it."""
 
+    family: str
     seed: int
     vowels: Sounds
     onsets: Sounds
@@ -86,6 +88,10 @@ class Language:
     """Noun -> the class that its adjectives agree with."""
     affixes: tuple[Sounds, ...]
     """Of each noun class, what an adjective of it bears."""
+    concord: bool
+    """Whether the noun bears it too."""
+    noun_last: bool
+    """Whether a noun follows what describes it."""
     prefixing: bool
     """Whether the affix stands before the adjective."""
     verb_first: bool
@@ -115,6 +121,8 @@ class Language:
     def word(self, meaning: str, noun: str | None = None) -> Word:
         """A word; an adjective agrees with the noun that it describes."""
         sounds = self.lexicon[meaning]
+        if self.concord and meaning in self.noun_class:
+            noun = meaning
         if noun is not None:
             affix = self.affixes[self.noun_class[noun]]
             sounds = affix + sounds if self.prefixing else sounds + affix
@@ -128,12 +136,16 @@ class Language:
 
 
 @functools.cache
-def language(seed: int) -> Language:
-    """The language of a seed."""
+def language(seed: int, family: str = NAME) -> Language:
+    """The language of a seed, in one of the `FAMILIES`."""
+    return FAMILIES[family](seed)
+
+
+def _first_family(seed: int) -> Language:
+    """Closed syllables; what describes a noun follows it, and bears a syllable of the noun's class."""
     rng = random.Random(f"{seed}/language")
     system = rng.choice(TABLE["vowels"])
     vowels = system["sounds"]
-    accents = [accent for accent in TABLE["accents"] if accent not in system.get("without", ())]
     about = TABLE["consonants"]
     consonants = [*about["always"], *rng.choice(about["stops"]), *rng.choice(about["liquids"])]
     consonants += rng.sample(about["some"], rng.randint(5, 8))
@@ -142,6 +154,7 @@ def language(seed: int) -> Language:
     verb_first, prefixing = rng.random() < 0.5, rng.random() < 0.5
     affixes = _affixes(vowels, onsets, prefixing, rng)
     return Language(
+        family=NAME,
         seed=seed,
         vowels=tuple(vowels),
         onsets=onsets,
@@ -149,6 +162,8 @@ def language(seed: int) -> Language:
         lexicon=_lexicon(vowels, onsets, codas, rng),
         noun_class=_noun_classes(rng),
         affixes=affixes,
+        concord=False,
+        noun_last=False,
         prefixing=prefixing,
         verb_first=verb_first,
         marker_first=rng.random() < 0.5,
@@ -156,8 +171,48 @@ def language(seed: int) -> Language:
         evidential_first=rng.random() < 0.5,
         link_last=rng.random() < 0.5,
         stress_last=rng.random() < 0.5,
-        accents=tuple(rng.sample(accents, len(ACCENTS_OF_ENGLISH))),
+        accents=tuple(rng.sample(_accents_with(system), len(ACCENTS_OF_ENGLISH))),
     )
+
+
+def _second_family(seed: int) -> Language:
+    """Open syllables with long vowels and vowel harmony, without voiced stops; a noun follows what describes it, all of
+    them end in the consonant of its class, and the verb is last."""
+    rng = random.Random(f"{seed}/language b")
+    about = TABLE["second"]
+    harmony = rng.choice(about["vowels"])
+    short = [*harmony["back"], *harmony["front"]]
+    consonants = [*about["always"], *rng.choice(about["series"]), *rng.choice(about["liquids"])]
+    consonants += rng.sample(about["some"], rng.randint(5, 7))
+    codas = [sound for sound in consonants if sound in about["last"]]
+    return Language(
+        family=SECOND,
+        seed=seed,
+        vowels=(*short, *map(_long, short)),
+        onsets=tuple(consonants),
+        codas=tuple(codas),
+        lexicon=_harmonic_lexicon(harmony, consonants, codas, rng),
+        noun_class=_noun_classes(rng),
+        affixes=tuple((sound,) for sound in rng.sample(codas, N_CLASSES)),
+        concord=True,
+        noun_last=True,
+        prefixing=False,
+        verb_first=False,
+        marker_first=rng.random() < 0.5,
+        adposition_first=False,
+        evidential_first=rng.random() < 0.5,
+        link_last=rng.random() < 0.5,
+        stress_last=rng.random() < 0.5,
+        accents=tuple(rng.sample(_accents_with(harmony), len(ACCENTS_OF_ENGLISH))),
+    )
+
+
+def _accents_with(vowels: Mapping[str, Any]) -> list[str]:
+    """Those that keep all of these vowels apart."""
+    return [accent for accent in TABLE["accents"] if accent not in vowels.get("without", ())]
+
+
+FAMILIES: Mapping[str, Callable[[int], Language]] = {NAME: _first_family, SECOND: _second_family}
 
 
 # --------------------------------------------------------------------------------------------------------- the lexicon
@@ -216,28 +271,61 @@ def _lexicon(
     """A root for every meaning, no two alike; those of colours differ among themselves in two sounds."""
     open_syllables: list[Sounds] = list(itertools.product(onsets, vowels))
     closed_syllables: list[Sounds] = list(itertools.product(onsets, vowels, codas))
+
+    def root(meaning: str) -> Sounds:
+        if meaning in PARTICLES:
+            return rng.choice(open_syllables)
+        if meaning in TABLE["syllables"]["two"]:
+            return rng.choice(open_syllables) + rng.choice(closed_syllables)
+        return rng.choice(closed_syllables)
+
     colours = _colours()
-    lexicon = dict(zip(colours, _apart(closed_syllables, len(colours), rng), strict=True))
+    return _all_different(dict(zip(colours, _apart(closed_syllables, len(colours), rng), strict=True)), root)
+
+
+def _harmonic_lexicon(
+    harmony: Mapping[str, Sequence[str]], onsets: Sequence[str], codas: Sequence[str], rng: random.Random
+) -> dict[str, Sounds]:
+    """The same in the second family: both vowels of a root are front ones, or both back ones."""
+    vowels = [*harmony["back"], *harmony["front"]]
+    every = [*vowels, *map(_long, vowels)]
+    two_syllables: list[Sounds] = [
+        root
+        for kind in ("back", "front")
+        for root in itertools.product(onsets, [*harmony[kind], *map(_long, harmony[kind])], onsets, harmony[kind])
+    ]
+
+    def root(meaning: str) -> Sounds:
+        if meaning in adjectives or meaning in TABLE["syllables"]["two"]:
+            return rng.choice(two_syllables)
+        open_syllable = rng.choice(onsets), rng.choice(every if meaning in nouns else vowels)
+        return open_syllable if meaning in nouns or meaning in PARTICLES else (*open_syllable, rng.choice(codas))
+
+    colours, adjectives, nouns = _colours(), set(_adjectives()), set(_nouns())
+    return _all_different(dict(zip(colours, _apart(two_syllables, len(colours), rng), strict=True)), root)
+
+
+def _all_different(lexicon: dict[str, Sounds], root: Callable[[str], Sounds]) -> dict[str, Sounds]:
+    """The roots of colours, and others, drawn until no two are alike."""
     for meaning in itertools.chain(_adjectives(), _nouns(), _verbs(), sorted(PARTICLES)):
         while meaning not in lexicon:
-            if meaning in PARTICLES:
-                root = rng.choice(open_syllables)
-            elif meaning in TABLE["syllables"]["two"]:
-                root = rng.choice(open_syllables) + rng.choice(closed_syllables)
-            else:
-                root = rng.choice(closed_syllables)
-            if root not in lexicon.values():
-                lexicon[meaning] = root
+            drawn = root(meaning)
+            if drawn not in lexicon.values():
+                lexicon[meaning] = drawn
     return lexicon
 
 
-def _apart(syllables: Sequence[Sounds], count: int, rng: random.Random) -> list[Sounds]:
-    """So many syllables of three sounds of which no two have two in common."""
+def _long(vowel: str) -> str:
+    return f"{vowel}:"
+
+
+def _apart(roots: Sequence[Sounds], count: int, rng: random.Random) -> list[Sounds]:
+    """So many roots of one length of which no two have two sounds in common."""
     while True:
         chosen: list[Sounds] = []
-        for syllable in rng.sample(syllables, len(syllables)):
-            if all(sum(x == y for x, y in zip(syllable, other, strict=True)) < 2 for other in chosen):
-                chosen.append(syllable)
+        for root in rng.sample(roots, len(roots)):
+            if all(sum(x == y for x, y in zip(root, other, strict=True)) < 2 for other in chosen):
+                chosen.append(root)
             if len(chosen) == count:
                 return chosen
 
@@ -289,11 +377,11 @@ class _Speaker:
         return words + to if self.language.adposition_first else to + words
 
     def described(self, part: Part, marker: str) -> Clause:
-        """The part with its qualities behind it: `its belly red`, `wings two black without bars`."""
+        """The part with its qualities behind it: `its belly red`, `wings two black without bars`; or before it."""
         noun = self.noun(part)
         head = [self.language.word(noun)]
         if part[0].startswith("wing"):
-            head += self.words("two")
+            head = self.beside(head, self.words("two"))
         elif marker:
             head = self.marked(head, marker)
         qualities = [self.quality(name, noun) for name in part]
@@ -301,7 +389,11 @@ class _Speaker:
             qualities.reverse()
         if len(qualities) == 2 and self.chance(0.6):
             qualities = [qualities[0], self.linked(qualities[1])]
-        return [*head, *itertools.chain(*qualities)]
+        return self.beside(head, list(itertools.chain(*qualities)))
+
+    def beside(self, noun: Clause, said: Clause) -> Clause:
+        """A noun with what describes it."""
+        return said + noun if self.language.noun_last else noun + said
 
     def linked(self, said: Clause) -> Clause:
         """`and` with what it adds."""
@@ -327,7 +419,7 @@ class _Speaker:
 
     def subject(self) -> Clause:
         noun, *adjectives = self.pick(TABLE["subjects"]["kinds"]).split()
-        said = [self.language.word(noun), *(self.language.word(word, noun) for word in adjectives)]
+        said = self.beside([self.language.word(noun)], [self.language.word(word, noun) for word in adjectives])
         return self.marked(said, self.pick(TABLE["subjects"]["markers"]))
 
     def has(self, parts: list[Part]) -> list[Clause]:
@@ -390,6 +482,11 @@ class BirdCaptions:
     """Describes birds in a made-up language; called as `bird_captions.caption` is."""
 
     seed: int
+    family: str = NAME
+
+    @property
+    def language(self) -> Language:
+        return language(self.seed, self.family)
 
     def __call__(self, attributes: Mapping[str, str], rng: random.Random) -> tuple[str, tuple[str, ...]]:
         """A sentence as phonemes that espeak-ng reads, and the names of the attributes that it states."""
@@ -399,11 +496,11 @@ class BirdCaptions:
     def words(self, attributes: Mapping[str, str], rng: random.Random) -> tuple[list[Clause], tuple[str, ...]]:
         """The same sentence word by word."""
         mentions = choose_mentions(MENTION_WEIGHTS, COLOURS_OF_PARTS, rng)
-        return _Speaker(language(self.seed), attributes, rng).sentence(mentions), mentions
+        return _Speaker(self.language, attributes, rng).sentence(mentions), mentions
 
     def sentence(self, facts: Mapping[str, str]) -> str:
         """See `DrawnSet.sentence`."""
-        return phonemes(_Speaker(language(self.seed), facts, random.Random(self.seed)).sentence(tuple(facts)))
+        return phonemes(_Speaker(self.language, facts, random.Random(self.seed)).sentence(tuple(facts)))
 
 
 def phonemes(clauses: Iterable[Clause]) -> str:
@@ -412,27 +509,29 @@ def phonemes(clauses: Iterable[Clause]) -> str:
 
 
 def spoken_in(drawn: DrawnSet, name: str) -> DrawnSet:
-    """A drawn set described in the language that is named: `english`, or `invented:SEED` (`invented` is seed 0).
+    """A drawn set described in the language that is named: `english`, or one of the `FAMILIES` with a seed, as in
+    `invented:3`, which is 0 unless given.
 
     Raises:
         UserError: there is no such language, or the set is described in English alone.
     """
-    kind, _, seed = name.partition(":")
+    family, _, seed = name.partition(":")
     if name == IN_ENGLISH:
         return drawn
-    if kind != NAME or not (seed or "0").isdecimal() or len(seed) > MAX_SEED_DIGITS:
-        raise UserError(f"--language {name}: choose {IN_ENGLISH}, {NAME} or {NAME}:SEED, as {NAME}:3.")
+    if family not in FAMILIES or not (seed or "0").isdecimal() or len(seed) > MAX_SEED_DIGITS:
+        raise UserError(f"--language {name}: choose {IN_ENGLISH}, {NAME}:SEED or {SECOND}:SEED, as {NAME}:3.")
     if drawn.name != "birds":
         raise UserError(f"--language {name}: the {drawn.name} are described in English alone; leave it out.")
-    caption = BirdCaptions(int(seed or 0))
+    caption = BirdCaptions(int(seed or 0), family)
+    voice, voices = caption.language.voice, caption.language.voices
     return dataclasses.replace(
         drawn,
         caption=caption,
         sentence=caption.sentence,
         class_name="",  # the name of a species would be words of English
-        language=f"{NAME}:{caption.seed}",
-        voices=language(caption.seed).voices,
-        unseen_voices=tuple(map(language(caption.seed).voice, drawn.unseen_voices)),
+        language=f"{family}:{caption.seed}",
+        voices=voices,
+        unseen_voices=tuple(map(voice, drawn.unseen_voices)),
         voice_options=VOICE_OPTION,
         wordings=(bird_captions.__name__,),
     )
