@@ -1,16 +1,19 @@
 """What `s2igan-edge` costs beside s2igan, and what 8-bit weights lose; prints one JSON object.
 
     python benchmarks/edge.py MODEL --onnx FLOAT [--int8 ROUNDED] [--data runs/birds --captions 300] [--repeats 5]
+        [--threads 1] [--environment FOLDER]
 
 FLOAT and ROUNDED are folders that `s2igan export MODEL --onnx FOLDER` wrote, the second with `--int8`.
 
 - Installed size: the wheel of edge/ is built and installed in an empty environment; pip itself does not count.
+  An `--environment` that has it already is taken as it is.
 - Cold start: `generate` of one recording, one sample, in new processes, s2igan-edge from that environment.
 - Warm: a wav to a PNG in memory, one sample.
 - 8 bits: attributes of pictures of development captions, the same noise for both, read by the classifier of drawings.
 
 Programs take turns. Seconds are by the clock, the best and the median, since other programs lengthen them; processor
-seconds are beside them, and the load of the machine is in the result. Files lie in the disk's cache.
+seconds are beside them (those of one thread say most on a busy machine), and the load of the machine is in the result.
+Files lie in the disk's cache.
 """
 
 from __future__ import annotations
@@ -44,6 +47,8 @@ def main() -> None:
     parser.add_argument("--data", type=Path)
     parser.add_argument("--captions", type=int, default=300)
     parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--threads", type=int, help="that compute; as many as there are cores unless given")
+    parser.add_argument("--environment", type=Path)
     options = parser.parse_args()
     folders = {"float32": options.onnx, **({"int8": options.int8} if options.int8 else {})}
     result: dict[str, Any] = {
@@ -51,14 +56,18 @@ def main() -> None:
         "model_mb": {name: round(size_mb(folder), 1) for name, folder in folders.items()},
         "load_before": os.getloadavg(),
         "cores": len(os.sched_getaffinity(0)),
+        "threads": options.threads,
     }
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
         recording = work / "said.wav"
         write_wav(recording)
-        programs, result["installed_mb"] = install(work)
-        result["cold_start"] = cold_start(options.model, folders, programs, recording, work, options.repeats)
-        result["wav_to_png"] = warm(options.model, folders, recording, 4 * options.repeats)
+        if options.environment is None:
+            programs, result["installed_mb"] = install(work)
+        else:
+            programs = options.environment / "bin"
+        result["cold_start"] = cold_start(options, folders, programs, recording, work)
+        result["wav_to_png"] = warm(options, folders, recording)
     if options.data is not None:
         result["attributes"] = attributes(folders, options.data, options.captions)
     result["load_after"] = os.getloadavg()
@@ -93,14 +102,17 @@ def install(work: Path) -> tuple[Path, dict[str, float]]:
 
 
 def cold_start(
-    model: str, folders: dict[str, Path], programs: Path, recording: Path, work: Path, repeats: int
+    options: argparse.Namespace, folders: dict[str, Path], programs: Path, recording: Path, work: Path
 ) -> dict[str, dict[str, float]]:
     """Of a whole command, from its start to its end."""
     words = ["generate", recording, "--samples", "1", "--out", work / "drawn", "--model"]
-    commands: dict[str, list[str | Path]] = {"s2igan": [sys.executable, "-m", "s2igan", *words, model]}
+    commands: dict[str, list[str | Path]] = {"s2igan": [sys.executable, "-m", "s2igan", *words, options.model]}
+    threads = [] if options.threads is None else ["--threads", str(options.threads)]
     for name, folder in folders.items():
-        commands[f"s2igan-edge, {name}"] = [programs / "s2igan-edge", *words, folder]
+        commands[f"s2igan-edge, {name}"] = [programs / "s2igan-edge", *words, folder, *threads]
     environment = os.environ | {"PYTHONPATH": str(ROOT / "src")}
+    if options.threads is not None:
+        environment["OMP_NUM_THREADS"] = str(options.threads)
 
     def run(command: list[str | Path]) -> float:
         """Processor seconds."""
@@ -110,24 +122,28 @@ def cold_start(
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
-    return in_turns({name: lambda command=command: run(command) for name, command in commands.items()}, repeats)
+    return in_turns({name: lambda command=command: run(command) for name, command in commands.items()}, options.repeats)
 
 
-def warm(model: str, folders: dict[str, Path], recording: Path, repeats: int) -> dict[str, dict[str, float]]:
+def warm(options: argparse.Namespace, folders: dict[str, Path], recording: Path) -> dict[str, dict[str, float]]:
     """A wav to the bytes of a PNG, everything loaded."""
+    import torch
+
     import s2igan
     import s2igan_edge
 
-    loaded: dict[str, Any] = {"s2igan": s2igan.SpeechToImage.from_pretrained(model, device="cpu")}
+    if options.threads is not None:
+        torch.set_num_threads(options.threads)
+    loaded: dict[str, Any] = {"s2igan": s2igan.SpeechToImage.from_pretrained(options.model, device="cpu")}
     for name, folder in folders.items():
-        loaded[f"s2igan-edge, {name}"] = s2igan_edge.SpeechToImage.from_directory(folder)
+        loaded[f"s2igan-edge, {name}"] = s2igan_edge.SpeechToImage.from_directory(folder, threads=options.threads)
 
     def draw(of: Any) -> float:
         started = time.process_time()
         of(recording, samples=1, seed=1).images[0].save(io.BytesIO(), "PNG")
         return time.process_time() - started
 
-    return in_turns({name: lambda of=of: draw(of) for name, of in loaded.items()}, repeats)
+    return in_turns({name: lambda of=of: draw(of) for name, of in loaded.items()}, 4 * options.repeats)
 
 
 def in_turns(works: dict[str, Callable[[], float]], repeats: int) -> dict[str, dict[str, float]]:
