@@ -19,6 +19,7 @@ import numpy as np
 import pytest
 import soundfile
 
+import s2igan
 from tiny_models import export_rdg
 
 if TYPE_CHECKING:
@@ -116,6 +117,8 @@ def test_an_upload_is_drawn_and_what_was_heard_is_shown(page: Page, sound: Path)
         "seed": 1,
         "samples": 4,
         "speech_seconds": 2,
+        "model": "finches",
+        "s2igan": s2igan.__version__,
     }
     with page.expect_download() as saved:
         page.get_by_role("link", name="Save the recording").click()

@@ -6,7 +6,8 @@ const KEPT = 6; // recordings side by side
 const WAY_STEPS = 7; // pictures from one recording to another
 const LARGE_PIXELS = 128; // pictures with a shorter side are enlarged without smoothing
 
-const limits = Object.fromEntries(Object.entries(document.body.dataset).map(([name, text]) => [name, Number(text)]));
+const facts = document.body.dataset;
+const limits = Object.fromEntries(["samples", "seconds", "steps", "megabytes"].map((name) => [name, Number(facts[name])]));
 const element = (id) => document.getElementById(id);
 const history = [];
 let current = null; // the recording in use: { blob, name, file, url }; the name is for people, the file to be saved as
@@ -132,7 +133,8 @@ function showDrawn(recording, answer) {
       return figure;
     }),
   );
-  const settings = { recording: recording.file, seed: answer.seed, samples: answer.images.length, speech_seconds: answer.speech_seconds };
+  const { seed, images, speech_seconds } = answer;
+  const settings = { recording: recording.file, seed, samples: images.length, speech_seconds, model: facts.model, s2igan: facts.version };
   element("save-recording").href = recording.url;
   element("save-recording").download = recording.file;
   element("save-settings").href = `data:application/json,${encodeURIComponent(JSON.stringify(settings, null, 1))}`;
