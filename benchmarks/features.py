@@ -1,10 +1,11 @@
-"""How fast features are: log-mels beside librosa's, and from wav files on disk; prints one JSON object.
+"""How fast features are: decoding, log-mels beside librosa's, and both from files on disk; prints one JSON object.
 
     OMP_NUM_THREADS=1 python benchmarks/features.py [--seconds 4.9] [--files 40] [--repeats 7]
 
-Needs librosa (the extra `benchmarks`). All is measured on one core in one process, taken in turns, as processor time,
-which other programs on the machine lengthen less than wall-clock time; the load of the machine is in the result. A
-figure is the median over the repeats of the mean over the files. Warm: what is measured is not the disk.
+Needs librosa and PyAV (the extras `benchmarks` and `phones`). All is measured on one core in one process, taken in
+turns, as processor time, which other programs on the machine lengthen less than wall-clock time; the load of the
+machine is in the result. A figure is the median over the repeats of the mean over the files. Warm: what is measured is
+not the disk.
 """
 
 from __future__ import annotations
@@ -40,6 +41,21 @@ def speech_like(rng: np.random.Generator, seconds: float, rate: int) -> np.ndarr
     voiced = np.sin(2 * np.pi * (150 * t + 20 * np.sin(3 * t)))
     wave = np.sin(2 * np.pi * 2.1 * t) ** 2 * (0.2 * voiced + 0.05 * rng.standard_normal(len(t)))
     return wave.astype(np.float32)
+
+
+def write_m4a(path: Path, wave: np.ndarray, rate: int) -> None:
+    """AAC in mp4, mono, as phones record."""
+    import av
+
+    frame = av.AudioFrame.from_ndarray((wave[None] * 32767).astype(np.int16), format="s16", layout="mono")
+    frame.sample_rate = rate
+    with av.open(str(path), "w", format="ipod") as file:
+        stream = file.add_stream("aac", rate=rate, layout="mono")
+        size = stream.codec_context.frame_size
+        parts = av.AudioResampler(format=stream.codec_context.format, layout="mono", rate=rate, frame_size=size)
+        for part in [*parts.resample(frame), *parts.resample(None)]:
+            file.mux(stream.encode(part))
+        file.mux(stream.encode(None))
 
 
 def ours(wave: np.ndarray) -> np.ndarray:
@@ -91,13 +107,15 @@ def main() -> None:
     waves = [speech_like(rng, options.seconds, audio.SAMPLE_RATE) for _ in range(options.files)]
     difference = max(float(np.abs(ours(wave) - librosas(wave)[: len(ours(wave))]).max()) for wave in waves[:3])
     arrays = in_turns({"ours": ours, "librosa": librosas}, waves, options.repeats)
-    files = {}
+    files, decoding = {}, {}
     with tempfile.TemporaryDirectory() as folder:
         for name, (rate, channels, subtype) in FORMATS.items():
             paths = [Path(folder) / f"{name}-{i}.wav" for i in range(options.files)]
             for path in paths:
                 wave = speech_like(rng, options.seconds, rate)
                 soundfile.write(path, np.repeat(wave[:, None], channels, axis=1), rate, subtype=subtype)
+            spent = in_turns({"decoding": audio.decoded, "waveform": audio.load_audio}, paths, options.repeats)
+            decoding[name] = {work: round(options.seconds / each) for work, each in spent.items()}
             works = {
                 "ours": lambda path: ours(audio.load_audio(path)),
                 "librosa": lambda path: librosas(librosa.load(path, sr=audio.SAMPLE_RATE)[0]),
@@ -108,6 +126,12 @@ def main() -> None:
                 "librosa_times_real_time": round(options.seconds / spent["librosa"]),
                 "speed_up": round(spent["librosa"] / spent["ours"], 2),
             }
+        for rate in (16_000, 44_100):
+            phones = [Path(folder) / f"{rate}-{i}.m4a" for i in range(options.files)]
+            for path in phones:
+                write_m4a(path, speech_like(rng, options.seconds, rate), rate)
+            spent = in_turns({"decoding": audio.decoded, "waveform": audio.load_audio}, phones, options.repeats)
+            decoding[f"{rate}_mono_m4a"] = {work: round(options.seconds / each) for work, each in spent.items()}
     result = {
         "seconds_per_utterance": options.seconds,
         "log_mel": {
@@ -116,6 +140,7 @@ def main() -> None:
             "speed_up": round(arrays["librosa"] / arrays["ours"], 2),
             "largest_difference": difference,
         },
+        "times_real_time": decoding,
         "from_wav_files": files,
         "threads": torch.get_num_threads(),
         "load_of_the_machine": round(os.getloadavg()[0], 1),

@@ -300,10 +300,10 @@ def test_a_chunk_of_odd_length_that_nothing_fills_up(tmp_path):
 @pytest.mark.parametrize("share", [0.4, 0.7, 0.97])
 def test_a_cut_off_file_of_any_kind_is_refused_with_what_is_missing(tmp_path, format, share):
     content = encoded(voice(6), format=format, subtype="PCM_16")
-    missing = re.search(
-        r"its last ([\d.]+) s", refusal(write(tmp_path / "a.wav", content[: int(share * len(content))]))
-    )
-    assert float(missing[1]) == pytest.approx(6 * (1 - share), abs=0.15)
+    message = refusal(write(tmp_path / "a.wav", content[: int(share * len(content))]))
+    missing = re.search(r"cut off, (?:its last ([\d.]+) s|it ends in the middle)", message)
+    assert float(missing[1] or 6 * (1 - share)) == pytest.approx(6 * (1 - share), abs=0.15)
+    assert missing[1] or format == "CAF"  # which PyAV decodes, and before its version 15 not to the cut
 
 
 def test_a_kind_of_which_nobody_knows_the_length_is_not_trusted(tmp_path):

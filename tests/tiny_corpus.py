@@ -39,9 +39,14 @@ SPLITS = ("train", "train", "train", "train", "validation", "test")
 
 
 def make_store(
-    root: Path, *, with_classes: bool = True, window: Literal["hann", "hamming"] = "hann", size: int = 32
+    root: Path,
+    *,
+    with_classes: bool = True,
+    window: Literal["hann", "hamming"] = "hann",
+    size: int = 32,
+    second_seconds: float = 0.55,
 ) -> Store:
-    """A store of 6 classes with 4 images each and 2 utterances an image."""
+    """A store of 6 classes with 4 images each and 2 utterances an image, the second of which lasts so long."""
     import soundfile
 
     from s2igan.audio import SAMPLE_RATE
@@ -58,7 +63,7 @@ def make_store(
             for caption in range(CAPTIONS_PER_IMAGE):
                 audio = f"audio/{label}_{number}_{caption}.wav"
                 (root / audio).parent.mkdir(parents=True, exist_ok=True)
-                seconds = np.arange(int(SAMPLE_RATE * (0.5 + 0.05 * caption))) / SAMPLE_RATE
+                seconds = np.arange(int(SAMPLE_RATE * (second_seconds if caption else 0.5))) / SAMPLE_RATE
                 wave = np.sin(2 * np.pi * (200 + 300 * label) * seconds) + 0.1 * rng.standard_normal(len(seconds))
                 soundfile.write(root / audio, 0.3 * wave, SAMPLE_RATE)
                 name = f"class {label}" if with_classes else None

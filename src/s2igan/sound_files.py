@@ -485,6 +485,6 @@ def _av_errors(path: Path, kind: Kind, found: Extent) -> Iterator[None]:
     try:
         yield
     except (av.error.FFmpegError, ValueError, MemoryError) as error:
-        if found.torn:
+        if found.torn or found.promised > 1:
             raise _torn(path) from error
         raise _unreadable(path, error, kind) from error

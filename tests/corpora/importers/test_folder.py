@@ -381,3 +381,10 @@ def test_what_the_other_parts_of_a_name_mean(tmp_path):
 def test_the_nearest_picture_is_named(tmp_path):
     tree(tmp_path, "a.jpg", "a.wav", "market.jpg", "markett.wav")
     assert problems(tmp_path)["markett.wav"].endswith("; the nearest name is market")
+
+
+@pytest.mark.parametrize("codec", ["utf-8", "utf-8-sig", "utf-16"])
+def test_texts_in_unicode_of_any_editor(tmp_path, codec):
+    tree(tmp_path, "a.jpg", "a.wav")
+    (tmp_path / "a.txt").write_bytes("une tête\r\n".encode(codec))
+    assert [row.text for row in read(tmp_path).rows] == ["une tête"]

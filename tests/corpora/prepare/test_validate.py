@@ -189,3 +189,16 @@ def test_an_importer_that_came_near_says_why(tmp_path):
         ) as raised:
             check(tmp_path)
     assert "textgrid" not in str(raised.value)
+
+
+def test_where_a_class_lacks_its_counterpart_its_folder_is_named(tmp_path):
+    for label in range(3):
+        for number in range(5):
+            folder = tmp_path / f"photos/c{label}"
+            folder.mkdir(parents=True, exist_ok=True)
+            picture(folder / f"p{label}{number}.png", 10 * label + number)
+            if label == 0:
+                recording(folder / f"p{label}{number}.wav", number)
+    words = summary(tmp_path, check(tmp_path))
+    assert "    10  a picture without a description" in words
+    assert "more; most are in photos/c1 (5), photos/c2 (5)" in words

@@ -54,6 +54,7 @@ from s2igan.corpora.importers.source_files import (
 )
 from s2igan.data.manifest import FORMATS, Utterance, check_rows, iter_manifest
 from s2igan.errors import UserError
+from s2igan.text_utils import unicode_text
 
 UNREAD_IMAGES = frozenset({".cr2", ".cr3", ".nef", ".arw", ".dng", ".orf", ".raf", ".rw2", ".psd", ".svg"})
 UNREAD_SOUNDS = frozenset({".dss", ".ds2", ".dvf", ".msv", ".vox", ".mpg", ".mpeg", ".flv", ".tta"})
@@ -363,7 +364,7 @@ def _told(folder: Path, picture: _Picture, texts: Mapping[str, str], problems: l
 def _lines(folder: Path, path: str, problems: list[Problem]) -> list[str] | None:
     """The lines of a text that say something; None, and a problem, where it is not text."""
     try:
-        content = (folder / path).read_text(encoding="utf-8-sig")
+        content = unicode_text((folder / path).read_bytes())
     except (UnicodeDecodeError, OSError):
         problems.append(Problem(path, "the text is not readable as UTF-8"))
         return None

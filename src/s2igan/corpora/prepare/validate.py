@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import posixpath
 import re
 import tempfile
 from collections import Counter
@@ -28,6 +29,7 @@ from s2igan.text_utils import counted
 
 EXAMPLES = 2
 """Of each reason; where there are many, of each one."""
+FOLDERS_SHOWN = 4
 KINDS_SHOWN = 10
 """Of reasons: with what else is said, a screen of 40 lines."""
 NOTHING_OF_IT = re.compile(r"no .* (?:is|are) here or below; |expected .*found no record with both in 0 databases")
@@ -330,6 +332,13 @@ def _lost(records: Iterable[Mapping[str, Any]]) -> int:
     return sum(record.get("lost", 1) for record in records)
 
 
+def _where(records: Sequence[Mapping[str, Any]]) -> str:
+    """The folders in which most of these are, where half of a class lacks its counterpart, say."""
+    folders = Counter(posixpath.dirname(record["path"]) for record in records)
+    most = [f"{folder} ({count:,})" for folder, count in folders.most_common(FOLDERS_SHOWN) if folder and count > 2]
+    return f"; most are in {', '.join(most)}" if most else ""
+
+
 def summary(source: Path, findings: SourceFindings) -> str:
     """What was found, for a terminal."""
     rows = findings.usable
@@ -364,7 +373,7 @@ def summary(source: Path, findings: SourceFindings) -> str:
         lines.append(f"    {len(records):,}  {kind}")
         lines += [f"        {record['path']}: {record['reason']}" for record in records[:examples]]
         if len(records) > examples:
-            lines.append(f"        and {len(records) - examples:,} more")
+            lines.append(f"        and {len(records) - examples:,} more{_where(records)}")
     if len(kinds) > KINDS_SHOWN:
         lines.append(f"    and {counted(len(kinds) - KINDS_SHOWN, 'more kind')}; --fix-list names all")
     if findings.is_quick:
