@@ -1,6 +1,6 @@
 """Which pictures `s2igan evaluate` takes for copies of training pictures; prints one JSON object.
 
-    python benchmarks/memorisation.py DATA
+    python benchmarks/memorisation.py DATA [--without-lite2]
 
 DATA is a built-in set. Asked are real pictures of species that training does not see, new individuals of such species
 and of training species, and training pictures that are slightly changed: cut at random, with noise, blurred, paler,
@@ -21,7 +21,7 @@ from s2igan.data.dataset import crop_and_flip
 from s2igan.data.store import Store
 from s2igan.evaluation.drawings import FIRST_INDIVIDUAL, drawn_set_with
 from s2igan.evaluation.extractors import Extraction
-from s2igan.evaluation.memorisation import OTHERS, Middle, copies, nearest_middles
+from s2igan.evaluation.memorisation import COPY_PERCENTILE, OTHERS, Middle, copies, nearest_middles
 from s2igan.evaluation.spaces import lite
 from s2igan.metrics.distances import nearest_distances
 from s2igan.pipeline import to_pixels
@@ -33,7 +33,11 @@ TINT = (1.1, 0.95, 0.85)  # of red, green and blue
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("data", type=Path)
-    store = Store.open(parser.parse_args().data)
+    parser.add_argument(
+        "--without-lite2", action="store_true", help="leave out its columns, which take most of the time"
+    )
+    options = parser.parse_args()
+    store = Store.open(options.data)
     drawing = drawn_set_with(store.attributes)
     if drawing is None:
         raise SystemExit(f"{store.directory}: holds no pictures that this package draws.")
@@ -104,30 +108,33 @@ def main() -> None:
     }
     training = images["train"]
     others = rng.permutation(len(training))[:OTHERS]
-    seen = Extraction([lite("lite2", torch.device("cpu")), Middle()])
+    seen = Extraction([*([] if options.without_lite2 else [lite("lite2", torch.device("cpu"))]), Middle()])
     rows = {name: seen.of([pictures]) for name, pictures in kinds.items()}
     shown = seen.of([centre(store.images[training[others]])], ["middle"])
     known = nearest_middles(shown["middle"], store.images, training, itself=others)
     near = {name: nearest_middles(found["middle"], store.images, training) for name, found in rows.items()}
     real = near["real, test species"]
 
-    gallery = [
-        seen.of_stored(store, training, crop=side, mirrored=mirrored, names=["lite2"])["lite2"]
-        for mirrored in (False, True)
-    ]
-    apart = {name: nearest_distances(found["lite2"], np.concatenate(gallery)) for name, found in rows.items()}
-    low = np.percentile(apart["real, test species"], 5)
-    table = {
-        name: {
-            "pictures": len(pictures),
-            "copies": round(copies(near[name], real, known, {}).value, 3),
-            "lite2_p50": round(float(np.median(apart[name])), 2),
-            "lite2_near": round(float((apart[name] < low).mean()), 3),
-        }
+    table: dict[str, dict[str, float]] = {
+        name: {"pictures": len(pictures), "copies": round(copies(near[name], real, known, {}).value, 3)}
         for name, pictures in kinds.items()
     }
+    if not options.without_lite2:
+        gallery = [
+            seen.of_stored(store, training, crop=side, mirrored=mirrored, names=["lite2"])["lite2"]
+            for mirrored in (False, True)
+        ]
+        apart = {name: nearest_distances(found["lite2"], np.concatenate(gallery)) for name, found in rows.items()}
+        low = np.percentile(apart["real, test species"], 5)
+        for name, distances in apart.items():
+            table[name]["lite2_p50"] = round(float(np.median(distances)), 2)
+            table[name]["lite2_near"] = round(float((distances < low).mean()), 3)
     facts = {"set": drawing.name, "side": side, "training_pictures": len(training)}
-    print(json.dumps({**facts, "copy_below": round(float(np.percentile(known, 1)), 4), "kinds": table}, indent=2))
+    print(
+        json.dumps(
+            {**facts, "copy_below": round(float(np.percentile(known, COPY_PERCENTILE)), 4), "kinds": table}, indent=2
+        )
+    )
 
 
 def bytes_of(pictures: np.ndarray) -> np.ndarray:
