@@ -81,6 +81,10 @@ def calls(monkeypatch):
     )
     model = SimpleNamespace(push_to_hub=record("push_to_hub"))
     monkeypatch.setattr("s2igan.pipeline.SpeechToImage.load", lambda *args: model)
+    monkeypatch.setattr(
+        "s2igan.onnx_export.export_onnx",
+        lambda *args, **kwargs: made.append(("export_onnx", args, kwargs)) or Path(__file__).parent,
+    )
     monkeypatch.setattr("s2igan.finding.Finder.load", lambda *args: None)
     monkeypatch.setattr("s2igan.generate.find_recordings", lambda names: list(names))
     for target in ("s2igan.embed.embed_files", "s2igan.finding.find_files"):
@@ -112,6 +116,7 @@ def test_help_answers_within_a_second():
         "retrieve",
         "serve",
         "push",
+        "export",
         "forget",
         "models",
         "show",
