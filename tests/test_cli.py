@@ -450,7 +450,7 @@ def commands(document: Path) -> list[str]:
     """The s2igan commands in a document's shell blocks, without the launcher of several processes."""
     blocks = re.findall(r"```(?:sh|shell|bash|console)\n(.*?)```", document.read_text(), flags=re.DOTALL)
     lines = "\n".join(blocks).replace("\\\n", " ").splitlines()
-    launcher = re.compile(r"^torchrun .*-m (?=s2igan )")
+    launcher = re.compile(r"^(torchrun .*-m|OMP_NUM_THREADS=1) (?=s2igan )")
     lines = [launcher.sub("", line).partition(" > ")[0] for line in lines]
     return [line.removeprefix("$ ").removeprefix(".venv/bin/") for line in lines if "s2igan " in line.split("#")[0]]
 

@@ -153,8 +153,8 @@ def test_a_sound_that_is_cut_off_is_never_taken_for_whole(
 def test_the_bounds_themselves() -> None:
     with pytest.raises(AssertionError, match="it hangs"), bounded(seconds=0.05):
         time.sleep(5)
-    with pytest.raises(AssertionError, match="it took"), bounded(most=20_000_000):
-        np.ones(5_000_000)
+    with pytest.raises(AssertionError, match="it took"), bounded(most=100_000_000):
+        np.ones(50_000_000)
     with bounded():
         np.ones(5_000_000)
 

@@ -170,7 +170,7 @@ def test_what_scores_are_means_of_lies_beside_them(evaluated, small_run):
 
 
 def test_the_record_says_by_what_it_was_measured(evaluated, small_run):
-    assert set(evaluated["extractors"]) == {"lite2", "lite0", "small", "attributes"}
+    assert set(evaluated["extractors"]) == {"lite2", "lite0", "middle", "attributes"}
     assert len(evaluated["extractors"]["lite2"]["sha256"]) == 64
     assert evaluated["model"] == {"name": "run", "sha256": file_digest(small_run / "model" / "weights.safetensors")}
     assert {"s2igan", "torch", "numpy", "torch-fidelity"} <= set(evaluated["environment"])
@@ -237,8 +237,8 @@ def test_an_image_follows_from_seed_and_utterance_alone(small_run, bird_store, e
     captions = evaluation.split.utterances
     whole = evaluation.draw(captions)
     some = evaluation.draw(captions[[5, 2]])
-    np.testing.assert_allclose(some.seen["small"], whole.of(captions[[5, 2]]).seen["small"], atol=2e-2)
-    assert np.abs(whole.seen["small"][0] - whole.seen["small"][1]).max() > 2e-2
+    np.testing.assert_allclose(some.seen["middle"], whole.of(captions[[5, 2]]).seen["middle"], atol=2e-2)
+    assert np.abs(whole.seen["middle"][0] - whole.seen["middle"][1]).max() > 2e-2
 
 
 def test_a_model_that_learnt_in_lite2_is_not_scored_there(bird_store, capsys):
