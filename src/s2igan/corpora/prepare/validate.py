@@ -211,7 +211,7 @@ def validate_source(
             record["path"] = record["path"].removeprefix(f"{SOURCE}/")
             record["reason"] = record["reason"].replace(f"{SOURCE}/", "")
     speaker_of = {_sound(row): row.speaker or "speakers unknown" for row in usable}
-    heard = {item: own for item, own in checked.qualities.items() if item in speaker_of}
+    heard = {item: checked.qualities[item] for item in speaker_of if item in checked.qualities}  # in the rows' order
     return SourceFindings(
         corpus=name,
         utterances=len(found.rows),
