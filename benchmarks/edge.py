@@ -36,7 +36,7 @@ from typing import Any
 import numpy as np
 
 ROOT = Path(__file__).parents[1]
-RECORDING = ROOT / "src" / "s2igan" / "web" / "examples" / "red-belly-black-wings.mp3"
+RECORDING = min((ROOT / "src" / "s2igan" / "web" / "examples").glob("*.mp3"))
 
 
 def main() -> None:
@@ -130,6 +130,8 @@ def warm(options: argparse.Namespace, folders: dict[str, Path], recording: Path)
     import torch
 
     import s2igan
+
+    sys.path.insert(0, str(ROOT / "edge" / "src"))  # not installed beside s2igan; `make check` copies the shared files
     import s2igan_edge
 
     if options.threads is not None:
