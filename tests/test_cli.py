@@ -344,9 +344,11 @@ def test_options_of_using_and_sharing_reach_the_library(calls):
     cli.main(["embed", "a", "b.wav", "--model", "m", "--out", "t.parquet"])
     cli.main(["retrieve", "a.wav", "--model", "m", "--data", "d", "--k", "3", "--split", "test", "--out", "o"])
     cli.main(["serve", "m", "--data", "d", "--host", "::1", "--port", "0", "--per-minute", "9"])
+    cli.main(["serve", "m", "--corpus", "d", "--host", "::1", "--port", "0", "--per-minute", "9"])
     cli.main(["push", "m", "ana/river", "--public", "--label", "A", "--label", "B", "--language", "gbe"])
     cli.main(["forget", "ana", "--data", "d", "--runs", "r"])
-    recorded, embedded, found, served, pushed, forgotten = calls
+    recorded, embedded, found, served, again, pushed, forgotten = calls
+    assert again == served
     assert recorded[1:] == ((Path("a.wav"),), {"seconds": 5.0, "microphone": "USB"})
     assert embedded[1][1:] == (["a", "b.wav"], Path("t.parquet"))
     assert found[1][1:] == (["a.wav"], Path("o"), 3)

@@ -596,7 +596,7 @@ def serve(
     model: Annotated[Positional[Path], arg(metavar="MODEL")],
     /,
     *,
-    data: Path | None = None,
+    data: Annotated[Path | None, arg(aliases=["--corpus"])] = None,
     host: str = "127.0.0.1",
     port: Annotated[int, _whole(0, 65_535)] = 7860,
     examples: Path | None = None,
