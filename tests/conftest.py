@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 from unittest import mock
 
@@ -63,3 +64,21 @@ def store_without_classes(tmp_path_factory: pytest.TempPathFactory) -> Store:
     from tiny_corpus import make_store
 
     return make_store(tmp_path_factory.mktemp("tiny-no-classes"), with_classes=False)
+
+
+@pytest.fixture(scope="session")
+def sounds(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three recordings, one of them below a folder of its own."""
+    import numpy as np
+    import soundfile
+
+    from s2igan.audio import SAMPLE_RATE
+
+    folder = tmp_path_factory.mktemp("sounds")
+    rng = np.random.default_rng(0)
+    for name in ("a.wav", "b.flac", "deep/c.WAV"):
+        (folder / name).parent.mkdir(exist_ok=True)
+        kind = name.rpartition(".")[2].upper()
+        soundfile.write(folder / name, 0.1 * rng.standard_normal(SAMPLE_RATE), SAMPLE_RATE, format=kind)
+    (folder / "notes.txt").write_text("no sound")
+    return folder

@@ -3,10 +3,8 @@
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-import soundfile
 
 from s2igan import SpeechToImage, embed
-from s2igan.audio import SAMPLE_RATE
 from s2igan.embed import embed_files
 from s2igan.errors import UserError
 from s2igan.generate import find_recordings
@@ -16,19 +14,6 @@ from tiny_models import export_rdg
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
     return SpeechToImage.load(export_rdg(tmp_path_factory.mktemp("model")))
-
-
-@pytest.fixture(scope="module")
-def sounds(tmp_path_factory):
-    """Three recordings, one of them below a folder of its own."""
-    folder = tmp_path_factory.mktemp("sounds")
-    rng = np.random.default_rng(0)
-    for name in ("a.wav", "b.flac", "deep/c.WAV"):
-        (folder / name).parent.mkdir(exist_ok=True)
-        kind = name.rpartition(".")[2].upper()
-        soundfile.write(folder / name, 0.1 * rng.standard_normal(SAMPLE_RATE), SAMPLE_RATE, format=kind)
-    (folder / "notes.txt").write_text("no sound")
-    return folder
 
 
 def test_embeddings_go_to_a_table(model, sounds, tmp_path, monkeypatch):

@@ -21,19 +21,6 @@ def model(tmp_path_factory):
     return SpeechToImage.load(export_rdg(tmp_path_factory.mktemp("model")))
 
 
-@pytest.fixture(scope="module")
-def sounds(tmp_path_factory):
-    """Three recordings, one of them below a folder of its own."""
-    folder = tmp_path_factory.mktemp("sounds")
-    rng = np.random.default_rng(0)
-    for name in ("a.wav", "b.flac", "deep/c.WAV"):
-        (folder / name).parent.mkdir(exist_ok=True)
-        kind = name.rpartition(".")[2].upper()
-        soundfile.write(folder / name, 0.1 * rng.standard_normal(SAMPLE_RATE), SAMPLE_RATE, format=kind)
-    (folder / "notes.txt").write_text("no sound")
-    return folder
-
-
 def names(recordings):
     return [Path(recording.name).name for recording in recordings]
 

@@ -31,6 +31,15 @@ N_BINS = N_FFT // 2 + 1  # 276 frequency bins from 0 to 11,005 Hz
 FRAMES_PER_SECOND = SAMPLE_RATE / HOP_LENGTH  # 100.2
 LOG_FLOOR = 1e-6  # added to the mel power before the logarithm
 STD_FLOOR = 1e-16  # added to the standard deviation of a band before dividing by it
+LOG_MEL = {
+    "sample_rate": SAMPLE_RATE,
+    "n_fft": N_FFT,
+    "hop_length": HOP_LENGTH,
+    "n_mels": N_MELS,
+    "log_floor": LOG_FLOOR,
+    "std_floor": STD_FLOOR,
+}
+"""What the log-mel spectrograms are, by the names that an exported model's config.json has."""
 
 MIN_FRAMES = 2  # whole windows
 MIN_SAMPLES = N_FFT + (MIN_FRAMES - 1) * HOP_LENGTH  # 771 samples, 35 ms

@@ -152,7 +152,7 @@ def export_onnx(model: SpeechToImage, directory: Path, *, int8: bool = False) ->
             "recipe": "unknown" if model.exported is None else model.exported.recipe,
             "method": model.method,
             "weights": "int8" if int8 else "float32",
-            "audio": _audio(model),
+            "audio": {**audio.LOG_MEL, **asdict(model.front_end)},
             "speech_encoder": _encoder_sizes(encoder),
             "drawing": _flow_sizes(generator) if isinstance(generator, LatentFlow) else _rdg_sizes(generator),
             "files": _described(folder),
@@ -322,19 +322,6 @@ def _quiet() -> Iterator[None]:
 
 
 # ---------------------------------------------------------------------------------------------------------- config.json
-
-
-def _audio(model: SpeechToImage) -> dict[str, Any]:
-    """Of the log-mel spectrograms."""
-    return {
-        "sample_rate": audio.SAMPLE_RATE,
-        "n_fft": audio.N_FFT,
-        "hop_length": audio.HOP_LENGTH,
-        "n_mels": audio.N_MELS,
-        "log_floor": audio.LOG_FLOOR,
-        "std_floor": audio.STD_FLOOR,
-        **asdict(model.front_end),
-    }
 
 
 def _encoder_sizes(encoder: SpeechEncoder) -> dict[str, Any]:

@@ -100,7 +100,7 @@ def flowers() -> Recipe:
         latent_flow=replace(
             flow,
             matchmap=replace(flow.matchmap, trainer=replace(flow.matchmap.trainer, steps=500)),
-            flow=replace(flow.flow, trainer=replace(flow.flow.trainer, steps=24000)),
+            flow=replace(flow.flow, trainer=replace(flow.flow.trainer, steps=14000)),
         ),
         training_set=FLOWERS,
     )
@@ -111,7 +111,7 @@ def laptop() -> Recipe:
     recipe = birds(size=128)
     flow = recipe.latent_flow
     assert flow is not None
-    shorter = replace(flow.flow, trainer=replace(flow.flow.trainer, steps=17000))
+    shorter = replace(flow.flow, trainer=replace(flow.flow.trainer, steps=10000))
     return replace(recipe, name="laptop", latent_flow=replace(flow, flow=shorter), training_set=None)
 
 

@@ -19,15 +19,6 @@ FORMAT = 1
 """Of config.json and the graphs' inputs and outputs."""
 CONFIG = "config.json"
 EXPORT = "write it again with s2igan export MODEL --onnx FOLDER"
-AUDIO = {
-    "sample_rate": audio.SAMPLE_RATE,
-    "n_fft": audio.N_FFT,
-    "hop_length": audio.HOP_LENGTH,
-    "n_mels": audio.N_MELS,
-    "log_floor": audio.LOG_FLOOR,
-    "std_floor": audio.STD_FLOOR,
-}
-"""What the log-mel spectrograms here are."""
 
 
 class Graphs:
@@ -86,8 +77,8 @@ def _read_config(directory: Path) -> dict[str, Any]:
         raise UserError(f"{path}: cannot be read, it is torn perhaps; {EXPORT}.") from error
     if not isinstance(config, dict) or "format" not in config:
         raise UserError(f"{path}: describes no ONNX graphs; {EXPORT}.")
-    heard = {name: config.get("audio", {}).get(name) for name in AUDIO}
-    if config["format"] != FORMAT or heard != AUDIO:
+    heard = {name: config.get("audio", {}).get(name) for name in audio.LOG_MEL}
+    if config["format"] != FORMAT or heard != audio.LOG_MEL:
         raise UserError(
             f"{path}: written for another version of s2igan-edge, by s2igan {config.get('s2igan')}; install that one."
         )

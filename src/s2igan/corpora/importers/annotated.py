@@ -12,8 +12,6 @@ from urllib.parse import unquote
 from s2igan.corpora.importers.pseudonyms import Pseudonyms
 from s2igan.corpora.importers.source import Corpus, Problem, ReadOptions
 from s2igan.corpora.importers.source_files import (
-    AUDIO_SUFFIXES,
-    FILM_SUFFIXES,
     IMAGE_SUFFIXES,
     Tree,
     base_name,
@@ -24,6 +22,7 @@ from s2igan.corpora.importers.source_files import (
 )
 from s2igan.data.manifest import Utterance
 from s2igan.errors import UserError
+from s2igan.file_kinds import AUDIO_SUFFIXES, FILM_SUFFIXES
 
 PICTURE = re.compile(r"picture|image|photo|stimul|\bpics?\b|bild|imagen|foto|figur", re.IGNORECASE)
 """What tiers are called that name pictures."""

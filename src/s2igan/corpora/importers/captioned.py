@@ -16,10 +16,11 @@ from dataclasses import dataclass
 
 from s2igan.corpora.importers.pickles import read_pickle
 from s2igan.corpora.importers.source import Corpus, Problem
-from s2igan.corpora.importers.source_files import AUDIO_SUFFIXES, Tree, stem, suffix
+from s2igan.corpora.importers.source_files import Tree, stem, suffix
 from s2igan.data.images import Box
 from s2igan.data.manifest import Utterance
 from s2igan.errors import UserError
+from s2igan.file_kinds import AUDIO_SUFFIXES
 
 LANGUAGE = "en"
 CAPTIONS = "text_c10"

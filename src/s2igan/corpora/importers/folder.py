@@ -45,8 +45,6 @@ from s2igan.corpora.importers.name_parts import SEPARATORS, with_parts
 from s2igan.corpora.importers.pseudonyms import Pseudonyms
 from s2igan.corpora.importers.source import Corpus, Importer, Problem, ReadOptions
 from s2igan.corpora.importers.source_files import (
-    AUDIO_SUFFIXES,
-    FILM_SUFFIXES,
     IMAGE_SUFFIXES,
     same_name,
     spellings,
@@ -54,6 +52,7 @@ from s2igan.corpora.importers.source_files import (
 )
 from s2igan.data.manifest import FORMATS, Utterance, check_rows, iter_manifest
 from s2igan.errors import UserError
+from s2igan.file_kinds import AUDIO_SUFFIXES, FILM_SUFFIXES
 from s2igan.text_utils import unicode_text
 
 UNREAD_IMAGES = frozenset({".cr2", ".cr3", ".nef", ".arw", ".dng", ".orf", ".raf", ".rw2", ".psd", ".svg"})

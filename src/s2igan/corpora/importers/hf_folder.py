@@ -10,7 +10,6 @@ from typing import Any
 
 from s2igan.corpora.importers.source import Corpus, Importer, Problem, ReadOptions
 from s2igan.corpora.importers.source_files import (
-    AUDIO_SUFFIXES,
     IMAGE_SUFFIXES,
     Finder,
     NotFoundError,
@@ -19,6 +18,7 @@ from s2igan.corpora.importers.source_files import (
 )
 from s2igan.data.manifest import SPLIT_ALIASES, SPLITS, Utterance, csv_records
 from s2igan.errors import UserError
+from s2igan.file_kinds import AUDIO_SUFFIXES
 
 EXPECTED = (
     "metadata.csv, .jsonl or .parquet with columns that name files (file_name, image_file_name, audio_file_name), and "

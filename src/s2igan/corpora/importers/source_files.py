@@ -22,8 +22,6 @@ from urllib.parse import unquote
 
 from s2igan.corpora.importers.source import Problem
 from s2igan.errors import UserError
-from s2igan.file_kinds import AUDIO_SUFFIXES as AUDIO_SUFFIXES
-from s2igan.file_kinds import FILM_SUFFIXES as FILM_SUFFIXES
 from s2igan.text_utils import unicode_text
 
 IMAGE_SUFFIXES = frozenset({

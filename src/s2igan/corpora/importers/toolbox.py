@@ -9,7 +9,6 @@ from pathlib import Path
 from s2igan.corpora.importers.pseudonyms import Pseudonyms
 from s2igan.corpora.importers.source import Corpus, Importer, Problem, ReadOptions
 from s2igan.corpora.importers.source_files import (
-    AUDIO_SUFFIXES,
     IMAGE_SUFFIXES,
     Finder,
     NotFoundError,
@@ -20,6 +19,7 @@ from s2igan.corpora.importers.source_files import (
 )
 from s2igan.data.manifest import Utterance, seconds_of
 from s2igan.errors import UserError
+from s2igan.file_kinds import AUDIO_SUFFIXES
 
 EXPECTED = (
     "a Toolbox database (*.txt, *.sfm, *.db) whose records name a picture (\\pc dog.jpg) and a recording "

@@ -9,9 +9,10 @@ from typing import Any
 
 from s2igan.corpora.importers.hf_folder import CLASSES, LANGUAGES, SPEAKERS, TEXTS, first_of
 from s2igan.corpora.importers.source import Corpus, Importer, Problem, ReadOptions
-from s2igan.corpora.importers.source_files import AUDIO_SUFFIXES, IMAGE_SUFFIXES, Tree, suffix
+from s2igan.corpora.importers.source_files import IMAGE_SUFFIXES, Tree, suffix
 from s2igan.data.manifest import Utterance
 from s2igan.errors import UserError
+from s2igan.file_kinds import AUDIO_SUFFIXES
 
 EXPECTED = (
     "tars whose members share a name up to its first dot: 000001.jpg, 000001.wav, perhaps 000001.json or 000001.txt"
