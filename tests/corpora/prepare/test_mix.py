@@ -108,6 +108,16 @@ def test_pictures_that_the_first_tests_on_are_never_trained_on(unwritten, englis
     assert counts(tmp_path / "mixed")["train"] == 2 * counts(unwritten)["train"]
 
 
+def test_of_the_others_training_recordings_alone_are_added(unwritten, tmp_path):
+    """Where the pictures of the other corpus are new, its own held-out ones belong to no split."""
+    other = tmp_path / "other"
+    prepare(BIRDS, other, **(SIZES | {"seed": 2}), extra_voices=())
+    mix([unwritten, other], tmp_path / "mixed", jobs=1)
+    assert counts(tmp_path / "mixed") == counts(unwritten) | {
+        "train": counts(unwritten)["train"] + counts(other)["train"]
+    }
+
+
 def test_corpora_that_do_not_fit_are_refused(unwritten, tmp_path):
     other = tmp_path / "large"
     prepare(BIRDS, other, **(SIZES | {"size": 64}), extra_voices=())
