@@ -23,15 +23,13 @@ from s2igan.errors import UserError
 from s2igan.files import atomic_write
 from s2igan.hub import Sharing
 from s2igan.models.encoders import Encoder
-from s2igan.models.exported import ExportedModel, FrontEnd, shipped_models
+from s2igan.models.exported import ExportedModel, FrontEnd, find_model, shipped_models
 from s2igan.models.flow_in_use import between, with_guidance
 from s2igan.models.generator import Generator
 from s2igan.models.latent_flow import LatentFlow, check_frames
 from s2igan.pictures import Pictures, picture_seeds
 from s2igan.spectrograms import log_mel
 
-MODEL_FOLDER = "model"
-"""Where a run directory keeps the exported model."""
 IMAGES_AT_ONCE = 16
 """Images in one pass of the generator; bounds the memory of large requests."""
 HEARD_AT_ONCE = 32
@@ -498,32 +496,6 @@ def on_the_arc(
     if float(torch.sin(angle)) < 1e-6:
         return torch.lerp(first, last, weight)
     return (torch.sin((1 - weight) * angle) * first + torch.sin(weight * angle) * last) / torch.sin(angle)
-
-
-def find_model(path: str | os.PathLike[str]) -> Path:
-    """The directory of the exported model: that of a run, or the one given; or a shipped model, by its name, also where
-    a folder of this name holds no model (of pictures, say).
-
-    Raises:
-        UserError: there is none.
-    """
-    shipped, path = shipped_models(), Path(path)
-    for directory in (path / MODEL_FOLDER, path):
-        if (directory / "weights.safetensors").is_file():
-            return directory
-    if (path / "config.json").is_file():
-        raise UserError(
-            f"{path}: training has not finished, so there is no model yet; go on with s2igan train ... --resume."
-        )
-    if str(path) in shipped:
-        return shipped[str(path)]
-    if path.is_dir():
-        raise UserError(f"{path}: neither a run nor an exported model; name the directory that s2igan train wrote.")
-    names = f" (there are {', '.join(shipped)})" if shipped else ""
-    raise UserError(
-        f"{path}: no such run directory, and no shipped model{names}; train a model with s2igan train, or check the "
-        "path."
-    )
 
 
 def _heard_together(recordings: Sequence[Audio]) -> Iterator[list[Float[np.ndarray, " _"]]]:

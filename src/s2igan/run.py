@@ -67,7 +67,8 @@ def run_corpus(
     from s2igan.data.store import Store
     from s2igan.models.precomputed import PrecomputedConfig
     from s2igan.report import headlines, write_report
-    from s2igan.training.train import read_initial, with_autoencoder
+    from s2igan.training.initial import read_initial
+    from s2igan.training.latent_flow import with_autoencoder
 
     choose_device(device)  # before the corpus is prepared for it
     resolved, _ = with_autoencoder(recipe, autoencoder)
