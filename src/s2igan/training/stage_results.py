@@ -24,13 +24,10 @@ from s2igan.models.generator import Generator
 from s2igan.models.image_encoder import ImageEncoder
 from s2igan.models.latent_flow import LatentFlow
 from s2igan.models.matchmap import Matchmap
-from s2igan.run_directory import SEN_FOLDER, RunDirectory, in_words
+from s2igan.run_directory import SEN_FOLDER, WARM_START_FOLDER, RunDirectory, in_words
 from s2igan.training.recipe import Recipe
 from s2igan.training.session import Session
 from s2igan.training.stages import SENStage
-
-WARM_START_FOLDER = "warm_start"
-"""Where a run that was asked for its warm start alone leaves the generator, for runs that begin from it."""
 
 # ------------------------------------------------------------------------------------------------------------- stage 1
 

@@ -19,7 +19,7 @@ from s2igan.models.encoders import Encoder, build_encoder
 from s2igan.models.image_encoder import ImageEncoder
 from s2igan.models.latent_flow import check_frames
 from s2igan.models.precomputed import Precomputed, PrecomputedConfig
-from s2igan.run_directory import RunDirectory
+from s2igan.run_directory import WARM_START_FOLDER, RunDirectory
 from s2igan.training.beyond.warm_start_stage import WarmStartStage
 from s2igan.training.distributed import first, rank, start
 from s2igan.training.expectation import Expectation
@@ -28,7 +28,6 @@ from s2igan.training.latent_flow import train_latent_flow, with_autoencoder
 from s2igan.training.recipe import Recipe
 from s2igan.training.session import Session
 from s2igan.training.stage_results import (
-    WARM_START_FOLDER,
     check_sen,
     check_warm_start,
     copy_sen,
