@@ -19,7 +19,7 @@ from s2igan.cli.options import (
 )
 from s2igan.cli.output import say
 from s2igan.evaluation.options import EvaluationOptions, Protocol
-from s2igan.evaluation.word_search import WordSearch
+from s2igan.evaluation.words.options import WordSearch
 
 
 def evaluate(
