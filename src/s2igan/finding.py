@@ -24,11 +24,11 @@ from s2igan.errors import UserError
 from s2igan.evaluation.extractors import Embedding, Extraction
 from s2igan.files import disk_errors
 from s2igan.generate import CONTACT_SHEET, Recording, contact_sheet
+from s2igan.listener import Listener
 from s2igan.models.encoders import Encoder
 from s2igan.models.exported import ExportedModel, FrontEnd, find_model
 from s2igan.models.image_encoder import ImageEncoder, digest_of
 from s2igan.pictures import write_picture
-from s2igan.pipeline import Listener
 from s2igan.run_directory import SEN_FOLDER, has_stage_1_alone
 from s2igan.training.frozen import speech_embeddings
 
