@@ -64,8 +64,8 @@ def calls(monkeypatch):
     monkeypatch.setattr("s2igan.corpora.registry.overview", lambda: "corpora")
     monkeypatch.setattr("s2igan.run_directory.RunDirectory.open", lambda path: run_of("inception_v3"))
     found = SimpleNamespace(passes=True, n_rejected=3, total=9)
-    monkeypatch.setattr("s2igan.corpora.prepare.validate.summary", lambda source, findings: "counts")
-    monkeypatch.setattr("s2igan.corpora.prepare.validate.write_fix_list", lambda path, source, findings: None)
+    monkeypatch.setattr("s2igan.corpora.prepare.findings.summary", lambda source, findings: "counts")
+    monkeypatch.setattr("s2igan.corpora.prepare.findings.write_fix_list", lambda path, source, findings: None)
     monkeypatch.setattr(
         "s2igan.corpora.prepare.validate.validate_source",
         lambda *args, **kwargs: made.append(("validate", args, kwargs)) or found,
@@ -430,7 +430,7 @@ def test_defaults_of_the_built_in_sets_are_those_of_the_library(monkeypatch):
 def test_validation_that_fails_exits_1_after_its_findings(monkeypatch, capsys):
     found = SimpleNamespace(passes=False, n_rejected=3, total=9)
     monkeypatch.setattr("s2igan.corpora.prepare.validate.validate_source", lambda *args, **kwargs: found)
-    monkeypatch.setattr("s2igan.corpora.prepare.validate.summary", lambda source, findings: "counts")
+    monkeypatch.setattr("s2igan.corpora.prepare.findings.summary", lambda source, findings: "counts")
     with pytest.raises(SystemExit) as end:
         cli.main(["validate", "s"])
     assert end.value.code == 1

@@ -176,7 +176,8 @@ def validate(
         fix_list: CSV to write for whoever recorded: each file, what is wrong, and what to do
         jobs: processes; one per core unless given
     """
-    from s2igan.corpora.prepare.validate import as_json, summary, validate_source, write_fix_list
+    from s2igan.corpora.prepare.findings import as_json, summary, write_fix_list
+    from s2igan.corpora.prepare.validate import validate_source
 
     findings = validate_source(
         source, corpus, seed=seed, speaker_disjoint=speaker_disjoint, jobs=jobs, quick=quick, max_seconds=max_seconds
