@@ -9,7 +9,9 @@ from pathlib import Path
 
 import numpy as np
 import soundfile
+import torch
 from PIL import Image
+from rich.console import Console
 
 from s2igan.audio import SAMPLE_RATE
 from s2igan.checkpoint import save_model
@@ -31,7 +33,8 @@ from s2igan.models.latent_flow import LatentFlow, LatentFlowConfig
 from s2igan.models.speech_encoder import SpeechEncoderConfig
 from s2igan.pipeline import to_pixels
 from s2igan.run_directory import SEN_FOLDER, RunDirectory
-from s2igan.training.train import export
+from s2igan.training.session import Session
+from s2igan.training.stage_results import export
 from tiny_corpus import tiny_latent_flow, tiny_recipe
 
 SIDE = 32
@@ -117,7 +120,8 @@ def make_flow_run(path: Path, store: Store) -> Path:
         speech, image, flow = build_encoder(SPEECH), ImageEncoder(IMAGE), LatentFlow(sizes)
     recipe = replace(tiny_recipe(), name="tiny flow", rdg=None, latent_flow=settings)
     with RunDirectory.create(path, {"recipe": {"name": "tiny flow"}, "store": store.fingerprint}) as run:
-        export(recipe, speech, image, flow, None, store, run, {})
+        session = Session(recipe, store, run, 0, torch.device("cpu"), Console(), path, resume=False, initial=None)
+        export(session, speech, image, flow)
     return path
 
 

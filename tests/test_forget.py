@@ -56,15 +56,15 @@ def test_nothing_is_left_and_nobody_else_is_touched(spoken, tmp_path, capsys):
         ("without", {"store": "another"}),
         ("from", {"sen_from": {"store": spoken.fingerprint}}),
     ):
-        (tmp_path / "runs" / folder / "sen").mkdir(parents=True)
-        (tmp_path / "runs" / folder / "config.json").write_text(json.dumps(record))
-        (tmp_path / "runs" / folder / "sen" / "config.json").write_text(json.dumps(record))
+        for part in ("", "sen", "warm_start", "model"):
+            (tmp_path / "runs" / folder / part).mkdir(parents=True, exist_ok=True)
+            (tmp_path / "runs" / folder / part / "config.json").write_text(json.dumps(record))
     cli.main(["forget", SPEAKERS[0], "--data", str(spoken.directory), "--runs", str(tmp_path / "runs")])
     out = capsys.readouterr().out
     assert "15 utterances" in out
     assert str(tmp_path / "runs" / "with") + "\n" in out
     assert str(tmp_path / "runs" / "from") + "\n" in out
-    assert "without" not in out
+    assert out.count(str(tmp_path / "runs")) == 2, "each run once, and none that was trained without them"
     assert all(str(path) in out for path in theirs)
     assert out.count(".wav") == 16  # the rejected one too
 

@@ -17,7 +17,7 @@ LAYERS = (
     {"recipes", "report", "finding"},
     {"evaluation"},
     {"embed", "onnx_export"},
-    {"training", "pipeline", "record", "forget"},
+    {"training", "pipeline", "listener", "record", "forget"},
     {"losses", "models", "metrics", "data", "corpora", "checkpoint", "run_directory", "hub"},
     {"generate", "spectrograms"},
     {"pictures"},

@@ -10,7 +10,7 @@ import soundfile
 import torch
 from PIL import Image
 
-from s2igan import SpeechToImage, pipeline
+from s2igan import SpeechToImage, listener, pipeline
 from s2igan.audio import SAMPLE_RATE, load_audio
 from s2igan.checkpoint import load_model, save_model
 from s2igan.errors import UserError
@@ -129,7 +129,7 @@ def test_every_image_has_a_seed_of_its_own(either, sounds):
 
 
 def test_a_batch_draws_what_each_recording_alone_has_drawn(either, sounds, monkeypatch):
-    monkeypatch.setattr(pipeline, "HEARD_AT_ONCE", 2)
+    monkeypatch.setattr(listener, "HEARD_AT_ONCE", 2)
     long = np.random.default_rng(3).standard_normal(2 * SAMPLE_RATE).astype(np.float32)
     recordings = [sounds / "a.wav", (long, SAMPLE_RATE), sounds / "b.flac"]
     batch = either(recordings, samples=2, seed=3)
@@ -454,7 +454,7 @@ def test_recordings_are_heard_a_bounded_number_of_seconds_at_a_time(model, monke
     hear = model.hear
     monkeypatch.setattr(model, "hear", lambda waves: heard.append(len(waves)) or hear(waves))
     together = model(recordings, samples=1)
-    monkeypatch.setattr(pipeline, "SECONDS_AT_ONCE", 4.0)
+    monkeypatch.setattr(listener, "SECONDS_AT_ONCE", 4.0)
     apart = model(recordings, samples=1)
     assert heard == [7, 2, 1, 4]
     for one, other in zip(together, apart, strict=True):

@@ -44,12 +44,13 @@ from s2igan.recipes import groups
 from s2igan.run_directory import environment
 from s2igan.training.beyond.warm_start import ContourEncoder
 from s2igan.training.beyond.warm_start_stage import WarmStartStage
+from s2igan.training.latent_flow import with_autoencoder
 from s2igan.training.latent_flow_stages import AutoencoderStage, DecoderStage, FlowStage, MatchmapStage
 from s2igan.training.precision import autocast, choose_precision, convolution_gflops
 from s2igan.training.rdg import build_networks
 from s2igan.training.recipe import Recipe
 from s2igan.training.stages import RDGStage, SENStage
-from s2igan.training.train import check_text_embeddings, with_autoencoder
+from s2igan.training.train import check_text_embeddings
 from s2igan.training.trainer import Stage, TrainerConfig
 
 SMALL_BATCH = 4

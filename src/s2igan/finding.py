@@ -24,12 +24,12 @@ from s2igan.errors import UserError
 from s2igan.evaluation.extractors import Embedding, Extraction
 from s2igan.files import disk_errors
 from s2igan.generate import CONTACT_SHEET, Recording, contact_sheet
+from s2igan.listener import Listener
 from s2igan.models.encoders import Encoder
-from s2igan.models.exported import ExportedModel, FrontEnd
+from s2igan.models.exported import ExportedModel, FrontEnd, find_model
 from s2igan.models.image_encoder import ImageEncoder, digest_of
 from s2igan.pictures import write_picture
-from s2igan.pipeline import MODEL_FOLDER, Listener, find_model
-from s2igan.run_directory import SEN_FOLDER
+from s2igan.run_directory import SEN_FOLDER, has_stage_1_alone
 from s2igan.training.frozen import speech_embeddings
 
 ALL = "all"
@@ -69,9 +69,8 @@ class Finder:
                 spectrograms, or the split has no utterances.
         """
         where = choose_device(device)
-        stage_1 = Path(model) / SEN_FOLDER
-        first_stage_only = stage_1.is_dir() and not (Path(model) / MODEL_FOLDER).is_dir()
-        exported = ExportedModel.read(stage_1 if first_stage_only else find_model(model))
+        first_stage_only = has_stage_1_alone(Path(model))
+        exported = ExportedModel.read(Path(model) / SEN_FOLDER if first_stage_only else find_model(model))
         store = Store.open(data)
         front_end = exported.front_end
         if first_stage_only:  # which was trained on this window, and records none

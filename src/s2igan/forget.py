@@ -14,6 +14,10 @@ from s2igan.data.layout import HEADER, INDEX, REJECTED, REPORT, STORE, shard_nam
 from s2igan.data.store import Store
 from s2igan.errors import UserError
 from s2igan.files import atomic_write, atomic_write_json, disk_errors
+from s2igan.run_directory import MODEL_FOLDER, SEN_FOLDER, WARM_START_FOLDER
+
+PARTS_OF_RUN = (SEN_FOLDER, WARM_START_FOLDER, MODEL_FOLDER)
+"""Folders of a run that have a config.json of their own."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +72,7 @@ def _runs_on(store: Store, folder: Path) -> list[Path]:
         except (OSError, ValueError):
             continue
         if isinstance(content, dict) and store.fingerprint in _strings(content):
-            run = config.parent.parent if config.parent.name in ("sen", "model") else config.parent
+            run = config.parent.parent if config.parent.name in PARTS_OF_RUN else config.parent
             found += [] if run in found else [run]
     return found
 

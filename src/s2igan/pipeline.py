@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, overload
@@ -16,34 +16,22 @@ from PIL import Image
 from torch import Tensor
 
 from s2igan import hub
-from s2igan.audio import FRAMES_PER_SECOND, SAMPLE_RATE, Audio, n_frames, waveform
+from s2igan.audio import SAMPLE_RATE, Audio, waveform
 from s2igan.checkpoint import save_model
 from s2igan.devices import choose_device
 from s2igan.errors import UserError
 from s2igan.files import atomic_write
 from s2igan.hub import Sharing
+from s2igan.listener import Listener, waveforms_together
 from s2igan.models.encoders import Encoder
-from s2igan.models.exported import ExportedModel, FrontEnd, shipped_models
+from s2igan.models.exported import ExportedModel, FrontEnd, find_model, shipped_models
 from s2igan.models.flow_in_use import between, with_guidance
 from s2igan.models.generator import Generator
 from s2igan.models.latent_flow import LatentFlow, check_frames
 from s2igan.pictures import Pictures, picture_seeds
-from s2igan.spectrograms import log_mel
 
-MODEL_FOLDER = "model"
-"""Where a run directory keeps the exported model."""
 IMAGES_AT_ONCE = 16
 """Images in one pass of the generator; bounds the memory of large requests."""
-HEARD_AT_ONCE = 32
-"""Recordings in one pass of the speech encoder."""
-SECONDS_AT_ONCE = 600.0
-"""Of those recordings, filled up to the longest; bounds their memory."""
-
-CANNOT_HEAR = {
-    "text": ("text", "stackgan-v2-text"),
-    "embeddings": ("published text embeddings", "stackgan-v2-text-reed"),
-}
-"""What models read that are no use for a recording, and which baseline each is."""
 
 
 @dataclass(frozen=True)
@@ -76,52 +64,6 @@ class Drawn(Pictures):
 
     embedding: Float[Tensor, " embedding"]
     """The unit-length speech embedding A, on the CPU."""
-
-
-class Listener:
-    """Hears recordings: a speech encoder with its front end."""
-
-    def __init__(self, speech_encoder: Encoder, front_end: FrontEnd, device: str | torch.device = "cpu") -> None:
-        """Takes over the encoder."""
-        self.device = torch.device(device)
-        self.speech_encoder, self.front_end = speech_encoder, front_end
-        speech_encoder.eval().requires_grad_(False).to(self.device)
-
-    @torch.inference_mode()
-    def embed(self, audio: Audio) -> Float[Tensor, " embedding"]:
-        """The unit-length speech embedding A of one recording, on the CPU; UserError where it cannot be used."""
-        mels, lengths = self.spectrograms([waveform(audio)])
-        embedding: Tensor = self.speech_encoder(mels.to(self.device), lengths)
-        return embedding[0].cpu()
-
-    def spectrograms(
-        self, waves: Sequence[Float[np.ndarray, " _"]]
-    ) -> tuple[Float[Tensor, "batch frames 40"], Int[Tensor, " batch"]]:
-        """A padded batch for the speech encoder, and the lengths in frames; UserError where the model cannot hear."""
-        self.check_hears()
-        for wave in waves:
-            self.check_length(wave, "the recording")
-        mels = [self.spectrogram(wave) for wave in waves]
-        return torch.nn.utils.rnn.pad_sequence(mels, batch_first=True), torch.tensor([*map(len, mels)])
-
-    def check_hears(self) -> None:
-        """UserError where the model reads something else than speech."""
-        if self.speech_encoder.reads != "speech":
-            what, baseline = CANNOT_HEAR[self.speech_encoder.reads]
-            raise UserError(f"this model reads {what} and cannot hear: it was trained as the baseline {baseline}.")
-
-    def spectrogram(self, wave: Float[np.ndarray, " samples"]) -> Float[Tensor, "frames 40"]:
-        """The normalised log-mel of a waveform at 22,050 Hz, as the speech encoder reads it."""
-        return log_mel(torch.from_numpy(wave), window=self.front_end.window, pad_mode=self.front_end.pad_mode)
-
-    def check_length(self, wave: Float[np.ndarray, " samples"], name: str) -> None:
-        """UserError, beginning with `name`, if a waveform (22,050 Hz) has too few frames for the speech encoder."""
-        least = getattr(self.speech_encoder.config, "min_frames", 1)
-        if n_frames(len(wave)) < least:
-            raise UserError(
-                f"{name}: too short, {len(wave) / SAMPLE_RATE:.2f} s where this model needs "
-                f"{least / FRAMES_PER_SECOND:.2f} s; record the whole sentence."
-            )
 
 
 class SpeechToImage(Listener):
@@ -328,7 +270,7 @@ class SpeechToImage(Listener):
         options = self._options(guidance, scales)
         noise = self.picture_noise(samples, seed, truncation)
         drawn: list[Drawn] = []
-        for waves in _heard_together(recordings):
+        for waves in waveforms_together(recordings):
             condition = self.hear(waves)
             pictures = self.draw_scales(condition.repeat(samples), noise.repeat(len(waves), 1), **options)
             for row, wave in enumerate(waves):
@@ -498,46 +440,6 @@ def on_the_arc(
     if float(torch.sin(angle)) < 1e-6:
         return torch.lerp(first, last, weight)
     return (torch.sin((1 - weight) * angle) * first + torch.sin(weight * angle) * last) / torch.sin(angle)
-
-
-def find_model(path: str | os.PathLike[str]) -> Path:
-    """The directory of the exported model: that of a run, or the one given; or a shipped model, by its name, also where
-    a folder of this name holds no model (of pictures, say).
-
-    Raises:
-        UserError: there is none.
-    """
-    shipped, path = shipped_models(), Path(path)
-    for directory in (path / MODEL_FOLDER, path):
-        if (directory / "weights.safetensors").is_file():
-            return directory
-    if (path / "config.json").is_file():
-        raise UserError(
-            f"{path}: training has not finished, so there is no model yet; go on with s2igan train ... --resume."
-        )
-    if str(path) in shipped:
-        return shipped[str(path)]
-    if path.is_dir():
-        raise UserError(f"{path}: neither a run nor an exported model; name the directory that s2igan train wrote.")
-    names = f" (there are {', '.join(shipped)})" if shipped else ""
-    raise UserError(
-        f"{path}: no such run directory, and no shipped model{names}; train a model with s2igan train, or check the "
-        "path."
-    )
-
-
-def _heard_together(recordings: Sequence[Audio]) -> Iterator[list[Float[np.ndarray, " _"]]]:
-    """The waveforms of recordings, as many at a time as fit one pass of the speech encoder."""
-    waves: list[np.ndarray] = []
-    for recording in recordings:
-        wave = waveform(recording)
-        samples = (len(waves) + 1) * max(map(len, [*waves, wave]))
-        if waves and (len(waves) == HEARD_AT_ONCE or samples > SECONDS_AT_ONCE * SAMPLE_RATE):
-            yield waves
-            waves = []
-        waves.append(wave)
-    if waves:
-        yield waves
 
 
 def to_pixels(images: Float[Tensor, "batch 3 height width"]) -> UInt8[np.ndarray, "batch height width 3"]:

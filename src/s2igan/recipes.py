@@ -118,8 +118,8 @@ def laptop() -> Recipe:
 def birds_rdg() -> Recipe:
     """The built-in birds by the paper's RDG at 16, 32 and 64 px.
 
-    Its networks and losses at smaller widths; beyond the paper only a condition that begins at full strength, distorted
-    speech in stage 1, and image features that are encoded once.
+    Its networks and losses at smaller widths. What steadies them is beyond the paper (docs/training.md); so are
+    distorted speech in stage 1 and image features that are encoded once.
     """
     from s2igan.models.generator import GeneratorConfig
     from s2igan.training.beyond import Beyond, ConditionStart, InUse, NoisePenalty, Translation, WarmStart

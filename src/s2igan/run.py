@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from s2igan.training.initial import Part
 
 MIN_TRAINING_IMAGES = 2
+PREPARED, TRAINED, EVALUATED = ".prepared.json", ".trained.json", ".evaluated.json"
+"""Marks of finished parts in a run directory: what each was asked for."""
 
 
 def run_corpus(
@@ -65,9 +67,13 @@ def run_corpus(
         UserError: as each part does; or the run was begun with other options. What is finished stays.
     """
     from s2igan.data.store import Store
+    from s2igan.evaluation.evaluate import evaluate
+    from s2igan.evaluation.options import EvaluationOptions
     from s2igan.models.precomputed import PrecomputedConfig
     from s2igan.report import headlines, write_report
-    from s2igan.training.train import read_initial, with_autoencoder
+    from s2igan.training.expectation import Expectation
+    from s2igan.training.initial import read_initial
+    from s2igan.training.latent_flow import with_autoencoder
 
     choose_device(device)  # before the corpus is prepared for it
     resolved, _ = with_autoencoder(recipe, autoencoder)
@@ -79,85 +85,79 @@ def run_corpus(
                 "are none; choose stackgan-v2-text, which trains a text encoder of its own."
             )
         options = replace(options, text_embeddings=True)
-    size = recipe.image_size
     out = Path(out)
     data = out / DATA
-
-    def part(title: str, mark: str, work: Callable[[], None], **asked: Any) -> None:
-        """Does a part, unless its mark says that it was done for the same options."""
-        if _is_done(out, mark, asked):
-            say(f"{title}: done before")
-            return
-        say(title)
-        work()
-        atomic_write_json(out / mark, asked)
-
-    def prepare() -> None:
-        if corpus not in BUILT_IN:
-            from s2igan.corpora.prepare.corpus import prepare_corpus
-
-            if captions is not None:
-                raise UserError(f"--captions {captions}: is for {' and '.join(BUILT_IN)}; leave it out.")
-            if source is None:
-                raise UserError(f"{corpus}: needs a --source, the folder or archive that the corpus is in.")
-            prepare_corpus(corpus, source, data, options, size=size, seed=seed, jobs=jobs, say=say)
-            return
-        from s2igan.corpora.builtin import drawn
-
-        if source is not None:
-            raise UserError(f"{corpus}: is built in and has no source; leave --source out, or name another corpus.")
-        if changed := [name for name, value in vars(options).items() if value != getattr(PrepareOptions(), name)]:
-            raise UserError(f"{corpus}: is made here and knows no --{changed[0].replace('_', '-')}; leave it out.")
-        spoken = CAPTIONS if captions is None else captions
-        drawn.prepare(
-            drawn_set(corpus), data, BUILT_IN[corpus].classes, captions=spoken, size=size, seed=seed, jobs=jobs
-        )
-
-    def train() -> None:
-        from s2igan.training.expectation import Expectation
-        from s2igan.training.train import train_run
-
+    asked = json.loads(json.dumps(asdict(options)))  # lists for tuples, as in the mark
+    asked |= {"corpus": corpus, "source": None if source is None else str(Path(source).resolve())}
+    asked |= {"size": recipe.image_size, "seed": seed}
+    if captions is not None:
+        asked["captions"] = captions
+    if _begins(out, f"Part 1 of 4: preparing {corpus}", PREPARED, asked, say):
+        size = recipe.image_size
+        _prepare(corpus, source, data, options, captions=captions, size=size, seed=seed, jobs=jobs, say=say)
+        atomic_write_json(out / PREPARED, asked)
+    asked = {"seed": seed, "recipe": resolved.name}
+    if initial is not None:
+        asked["init_from"] = initial.facts
+    if _begins(out, f"Part 2 of 4: training {resolved.name}, both stages", TRAINED, asked, say):
         check_trainable(data)
         if corpus not in (*BUILT_IN, *PUBLISHED):
             say(Expectation.of(Store.open(data)).sentence)
-        try:
-            train_run(
-                recipe,
-                data=data,
-                out=out,
-                seed=seed,
-                init_from=init_from,
-                init_parts=init_parts,
-                autoencoder=autoencoder,
-                device=device,
-                resume=True,
-            )
-        except KeyboardInterrupt as interruption:
-            saved = str(interruption).partition(";")[0]
-            raise KeyboardInterrupt(f"{saved}; the same command goes on" if saved else "") from None
-
-    def evaluate() -> None:
-        from s2igan.evaluation.evaluate import evaluate as evaluate_run
-        from s2igan.evaluation.options import EvaluationOptions
-
+        beginning = {"init_from": init_from, "init_parts": init_parts, "autoencoder": autoencoder}
+        _train(recipe, data, out, seed=seed, device=device, **beginning)
+        atomic_write_json(out / TRAINED, asked)
+    asked = {"seed": seed, "max_captions": max_captions}
+    if _begins(out, "Part 3 of 4: evaluation", EVALUATED, asked, say):
         scored = EvaluationOptions(split=split_to_score(data, say), max_captions=max_captions, seed=seed)
-        evaluate_run(out, data, scored, device=device)
-
-    asked = json.loads(json.dumps(asdict(options)))  # lists for tuples, as in the mark
-    asked |= {"corpus": corpus, "source": None if source is None else str(Path(source).resolve()), "size": size}
-    if captions is not None:
-        asked["captions"] = captions
-    part(f"Part 1 of 4: preparing {corpus}", ".prepared.json", prepare, seed=seed, **asked)
-    trained: dict[str, Any] = {"seed": seed, "recipe": resolved.name}
-    if initial is not None:
-        trained["init_from"] = initial.facts
-    part(f"Part 2 of 4: training {resolved.name}, both stages", ".trained.json", train, **trained)
-    part("Part 3 of 4: evaluation", ".evaluated.json", evaluate, seed=seed, max_captions=max_captions)
+        evaluate(out, data, scored, device=device)
+        atomic_write_json(out / EVALUATED, asked)
     say("Part 4 of 4: report")
     report = write_report(out)
     for line in headlines(out):
         say(line)
     return report
+
+
+def _prepare(
+    corpus: str,
+    source: str | Path | None,
+    data: Path,
+    options: PrepareOptions,
+    *,
+    captions: int | None,
+    size: int,
+    seed: int,
+    jobs: int | None,
+    say: Callable[[str], None],
+) -> None:
+    if corpus not in BUILT_IN:
+        from s2igan.corpora.prepare.corpus import prepare_corpus
+
+        if captions is not None:
+            raise UserError(f"--captions {captions}: is for {' and '.join(BUILT_IN)}; leave it out.")
+        if source is None:
+            raise UserError(f"{corpus}: needs a --source, the folder or archive that the corpus is in.")
+        prepare_corpus(corpus, source, data, options, size=size, seed=seed, jobs=jobs, say=say)
+        return
+    from s2igan.corpora.builtin import drawn
+
+    if source is not None:
+        raise UserError(f"{corpus}: is built in and has no source; leave --source out, or name another corpus.")
+    if changed := [name for name, value in vars(options).items() if value != getattr(PrepareOptions(), name)]:
+        raise UserError(f"{corpus}: is made here and knows no --{changed[0].replace('_', '-')}; leave it out.")
+    spoken = CAPTIONS if captions is None else captions
+    drawn.prepare(drawn_set(corpus), data, BUILT_IN[corpus].classes, captions=spoken, size=size, seed=seed, jobs=jobs)
+
+
+def _train(recipe: Recipe, data: Path, out: Path, **options: Any) -> None:
+    """As `train_run`; interrupted, it says what goes on with this command."""
+    from s2igan.training.train import train_run
+
+    try:
+        train_run(recipe, data=data, out=out, resume=True, **options)
+    except KeyboardInterrupt as interruption:
+        saved = str(interruption).partition(";")[0]
+        raise KeyboardInterrupt(f"{saved}; the same command goes on" if saved else "") from None
 
 
 def check_trainable(data: Path) -> None:
@@ -188,10 +188,15 @@ def split_to_score(data: Path, say: Callable[[str], None]) -> str:
     raise UserError(f"{data}: no utterance has a split, so there is nothing to train or score on; prepare it again.")
 
 
-def _is_done(out: Path, mark: str, asked: dict[str, Any]) -> bool:
-    """Whether a part is finished; UserError where it was finished for something else."""
+def _begins(out: Path, title: str, mark: str, asked: dict[str, Any], say: Callable[[str], None]) -> bool:
+    """Says that a part begins, or that it was done before, as its mark tells.
+
+    Raises:
+        UserError: it was done with other options.
+    """
     if not (out / mark).exists():
-        return False
+        say(title)
+        return True
     found = json.loads((out / mark).read_text(encoding="utf-8"))
     if found != asked:
         differ = [name for name in {**found, **asked} if found.get(name) != asked.get(name)]
@@ -199,4 +204,5 @@ def _is_done(out: Path, mark: str, asked: dict[str, Any]) -> bool:
         raise UserError(
             f"{out}: was begun with {was}, not {now}; choose another --out, or give the same options again."
         )
-    return True
+    say(f"{title}: done before")
+    return False

@@ -32,6 +32,10 @@ LOCK, HOLDER = ".lock", ".lock-holder"
 CONFIG, ENVIRONMENT, METRICS, LOG = "config.json", "environment.json", "metrics.jsonl", "log.txt"
 SEN_FOLDER = "sen"
 """Where a run keeps the networks of stage 1 that stage 2 and evaluation use."""
+WARM_START_FOLDER = "warm_start"
+"""Where one that was asked for its warm start alone leaves the generator, for runs that begin from it."""
+MODEL_FOLDER = "model"
+"""Where it keeps the exported model."""
 DATA = "data"
 """Where `s2igan run` prepares the corpus of a run, before there is a run."""
 
@@ -47,7 +51,7 @@ class RunDirectory:
         self.path = path
         self.config = config
         """As read from, or written to, `config.json`."""
-        self.samples, self.tensorboard, self.model = path / "samples", path / "tensorboard", path / "model"
+        self.samples, self.tensorboard, self.model = path / "samples", path / "tensorboard", path / MODEL_FOLDER
         self.evaluation, self.report = path / "evaluation", path / "report.html"
         self._lock = lock
         self._handler = _LogHandler(self)
@@ -195,6 +199,11 @@ class _LogHandler(logging.Handler):
         message = record.getMessage()
         print(message, file=sys.stderr)
         self._run.log(f"{record.levelname}: {message}")
+
+
+def has_stage_1_alone(path: Path) -> bool:
+    """Whether a run has finished stage 1 and not stage 2."""
+    return (path / SEN_FOLDER).is_dir() and not (path / MODEL_FOLDER).is_dir()
 
 
 def _is_used(path: Path) -> bool:

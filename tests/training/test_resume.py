@@ -168,14 +168,22 @@ def test_a_missing_shard_and_a_second_process_are_said_and_lose_nothing(store, t
     assert load_latest(out / "checkpoints" / "rdg")[1]["step"] == STEPS
 
 
-@pytest.mark.parametrize("damage", ["torn", "altered", "missing", "half a record", "other tensors"])
-def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(damage, store, tmp_path, capsys):
-    """And the weights are those of a run in which nothing was damaged."""
-    loop = replace(tiny_recipe(4).sen.trainer, checkpoint_seconds=0.0)
+@pytest.fixture(scope="module")
+def with_checkpoints(store, tmp_path_factory):
+    """A recipe that keeps a checkpoint of every step, and a run of its stage 1."""
     recipe = tiny_recipe(4)
+    loop = replace(recipe.sen.trainer, checkpoint_seconds=0.0)
     recipe = replace(recipe, sen=replace(recipe.sen, trainer=loop))
-    run = train(recipe, store, tmp_path / "run", stage="1")
-    whole = load_file(run / "sen" / "weights.safetensors")
+    return recipe, train(recipe, store, tmp_path_factory.mktemp("whole") / "run", stage="1")
+
+
+@pytest.mark.parametrize("damage", ["torn", "altered", "missing", "half a record", "other tensors"])
+def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(damage, with_checkpoints, store, tmp_path, capsys):
+    """And the weights are those of a run in which nothing was damaged."""
+    recipe, trained = with_checkpoints
+    run = shutil.copytree(trained, tmp_path / "run")
+    whole = load_file(trained / "sen" / "weights.safetensors")
+    (run / "sen" / "weights.safetensors").unlink()
     older, newest = sorted((run / "checkpoints" / "sen").iterdir())
     tensors, record = newest / "state.safetensors", newest / "state.json"
     data = tensors.read_bytes()

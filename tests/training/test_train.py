@@ -20,7 +20,8 @@ from s2igan.pipeline import SpeechToImage
 from s2igan.recipes import BASES, METHODS, resolve
 from s2igan.spectrograms import log_mel
 from s2igan.training import stages
-from s2igan.training.train import load_sen, train_run
+from s2igan.training.stage_results import load_sen
+from s2igan.training.train import train_run
 from tiny_corpus import make_store, shrunk, tiny_recipe, with_rdg
 
 CPU = torch.device("cpu")

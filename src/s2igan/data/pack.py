@@ -379,19 +379,11 @@ class _Entries:
         return cls(shard, offset, length, wide, rejected)
 
 
-def _index(
-    out: Path,
-    corpus: _Corpus,
-    images: _Entries,
-    mels: _Entries,
-    settings: dict[str, Any],
-    shards: dict[str, int],
-    left_out: Sequence[Mapping[str, Any]],
-    allow_rejected: bool,
-) -> dict[str, Any]:
-    """Write `rejected.jsonl`, the tables and the report, which is returned; `shards` are their sizes in bytes."""
-    number_of = {path: i for i, path in enumerate(corpus.pictures)}
-    image_of_row = np.array([number_of[row.image] for row in corpus.rows], np.int32)
+def _rejected(
+    corpus: _Corpus, image_of_row: Int32[np.ndarray, " rows"], images: _Entries, mels: _Entries
+) -> tuple[list[dict[str, Any]], int]:
+    """What `rejected.jsonl` says of the manifest's rows, by line, and how many lines are lost. A picture that cannot be
+    used is named once, with the number of its descriptions."""
     rejected = list(corpus.rejected)
     lines = {record["line"] for record in rejected}
     pictures_named: dict[str, dict[str, Any]] = {}
@@ -406,8 +398,24 @@ def _index(
                 continue
             pictures_named[row.image] = {"line": line, "path": row.image, "reason": reason}
             rejected.append(pictures_named[row.image])
-    rejected.sort(key=lambda record: record["line"])
-    n_rejected, n_rows = corpus.check_rejected(out, left_out, rejected, len(lines), allow_rejected)
+    return sorted(rejected, key=lambda record: record["line"]), len(lines)
+
+
+def _index(
+    out: Path,
+    corpus: _Corpus,
+    images: _Entries,
+    mels: _Entries,
+    settings: dict[str, Any],
+    shards: dict[str, int],
+    left_out: Sequence[Mapping[str, Any]],
+    allow_rejected: bool,
+) -> dict[str, Any]:
+    """Write `rejected.jsonl`, the tables and the report, which is returned; `shards` are their sizes in bytes."""
+    number_of = {path: i for i, path in enumerate(corpus.pictures)}
+    image_of_row = np.array([number_of[row.image] for row in corpus.rows], np.int32)
+    rejected, n_lines = _rejected(corpus, image_of_row, images, mels)
+    n_rejected, n_rows = corpus.check_rejected(out, left_out, rejected, n_lines, allow_rejected)
 
     kept = np.flatnonzero((mels.shard >= 0) & (images.shard[image_of_row] >= 0))
     rows = [corpus.rows[i] for i in kept]

@@ -22,8 +22,9 @@ from s2igan.errors import UserError
 from s2igan.evaluation.evaluation_split import EvaluationSplit, check_size
 from s2igan.evaluation.generation import draw_pictures
 from s2igan.files import atomic_write, atomic_write_json
+from s2igan.models.exported import find_model
 from s2igan.pictures import write_picture
-from s2igan.pipeline import SpeechToImage, find_model, to_pixels
+from s2igan.pipeline import SpeechToImage, to_pixels
 
 KEY, ANSWERS, README, VERSION = "key.json", "answers.csv", "README.md", 1
 """Files of a sheet, and the version of the key's form."""

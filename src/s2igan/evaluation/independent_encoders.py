@@ -25,7 +25,8 @@ from s2igan.training.rdg import RDGConfig
 from s2igan.training.recipe import Recipe
 from s2igan.training.sen import SENConfig
 from s2igan.training.small_sen import small_sen
-from s2igan.training.train import load_sen, train_run
+from s2igan.training.stage_results import load_sen
+from s2igan.training.train import train_run
 from s2igan.training.trainer import TrainerConfig
 
 NAME = "consistency"

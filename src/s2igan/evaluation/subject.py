@@ -8,10 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from s2igan.checkpoint import MODEL_FILES, file_digest
-from s2igan.models.exported import ExportedModel, shipped_models
-from s2igan.pipeline import MODEL_FOLDER, find_model
-from s2igan.run_directory import RunDirectory
-from s2igan.training.train import finished_sen
+from s2igan.models.exported import ExportedModel, find_model, shipped_models
+from s2igan.run_directory import MODEL_FOLDER, RunDirectory
+from s2igan.training.stage_results import finished_sen
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,8 @@
-"""An exported model, read back: the networks that `s2igan.training.train` writes into a folder of their own."""
+"""An exported model, found and read back: the networks that training writes into a folder of their own."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ from s2igan.models.encoders import Encoder, build_encoder, encoder_from_json
 from s2igan.models.generator import Generator, GeneratorConfig
 from s2igan.models.image_encoder import ImageEncoder
 from s2igan.models.latent_flow import LatentFlow, LatentFlowConfig
+from s2igan.run_directory import CONFIG, MODEL_FOLDER
 
 REPOSITORY, INSTALLED = Path(__file__).parents[3] / "models", Path(__file__).parents[1] / "shipped"
 SHIPPED = INSTALLED if INSTALLED.is_dir() else REPOSITORY
@@ -115,3 +117,29 @@ class ExportedModel:
 def shipped_models() -> dict[str, Path]:
     """The trained models that come with s2igan, by name."""
     return {file.parent.name: file.parent for file in sorted(SHIPPED.glob(f"*/{MODEL_FILES[1]}"))}
+
+
+def find_model(path: str | os.PathLike[str]) -> Path:
+    """The directory of the exported model: that of a run, or the one given; or a shipped model, by its name, also where
+    a folder of this name holds no model (of pictures, say).
+
+    Raises:
+        UserError: there is none.
+    """
+    shipped, path = shipped_models(), Path(path)
+    for directory in (path / MODEL_FOLDER, path):
+        if (directory / MODEL_FILES[1]).is_file():
+            return directory
+    if (path / CONFIG).is_file():
+        raise UserError(
+            f"{path}: training has not finished, so there is no model yet; go on with s2igan train ... --resume."
+        )
+    if str(path) in shipped:
+        return shipped[str(path)]
+    if path.is_dir():
+        raise UserError(f"{path}: neither a run nor an exported model; name the directory that s2igan train wrote.")
+    names = f" (there are {', '.join(shipped)})" if shipped else ""
+    raise UserError(
+        f"{path}: no such run directory, and no shipped model{names}; train a model with s2igan train, or check the "
+        "path."
+    )

@@ -29,6 +29,7 @@ STAGES = {
     "warm_start": "Stage 2, the generator's warm start",
     "rdg": "Stage 2, generator (RDG)",
     "autoencoder": "Stage 2 by latent flow, its autoencoder",
+    "decoder": "Stage 2 by latent flow, its decoder",
     "matchmap": "Stage 2 by latent flow, word embeddings (matchmap)",
     "flow": "Stage 2 by latent flow, the flow",
 }

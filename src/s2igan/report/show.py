@@ -11,8 +11,8 @@ from s2igan.corpora.builtin.drawn import DEVELOPMENT_VOICES, TEST_VOICES
 from s2igan.devices import choose_device
 from s2igan.errors import UserError
 from s2igan.files import atomic_write
-from s2igan.models.exported import ExportedModel, shipped_models
-from s2igan.pipeline import SpeechToImage, find_model
+from s2igan.models.exported import ExportedModel, find_model, shipped_models
+from s2igan.pipeline import SpeechToImage
 from s2igan.report.embedded import picture_uri, sound_uri
 from s2igan.report.page import templates
 from s2igan.speech import parse_voice

@@ -14,9 +14,9 @@ from s2igan.devices import choose_device
 from s2igan.evaluation.attributes import AttributeClassifier, load_or_train_classifier
 from s2igan.evaluation.drawings import drawn_set_of
 from s2igan.evaluation.subject import Subject
-from s2igan.evaluation.word_search import WordSearch
-from s2igan.evaluation.word_swap import swap_scores
-from s2igan.evaluation.words import Discovery, Example, find_words
+from s2igan.evaluation.words.options import WordSearch
+from s2igan.evaluation.words.search import Discovery, Example, find_words
+from s2igan.evaluation.words.swap import swap_scores
 from s2igan.files import atomic_write, atomic_write_json
 from s2igan.report.embedded import picture_uri, sound_uri
 from s2igan.report.page import templates

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from s2igan.errors import UserError
 from s2igan.models.autoencoder import Autoencoder, AutoencoderConfig, PatchDiscriminator
@@ -115,6 +115,21 @@ def make_state(config: AutoencoderTraining, *, seed: int, device: torch.device) 
     """Networks with initial weights of the seed, and optimisers."""
     with seeded(seed):
         autoencoder, discriminator = Autoencoder(config.network), PatchDiscriminator()
+    return trained_state(autoencoder, discriminator, autoencoder, config, device)
+
+
+def trained_state(
+    autoencoder: Autoencoder,
+    discriminator: PatchDiscriminator,
+    trained: nn.Module,
+    config: PictureTraining,
+    device: torch.device,
+) -> AutoencoderState:
+    """The networks on a device, with optimisers.
+
+    Args:
+        trained: the part of the autoencoder that takes steps.
+    """
     features = PerceptualFeatures()
     for network in (autoencoder, discriminator, features):
         network.to(device).to(memory_format=torch.channels_last)
@@ -122,7 +137,7 @@ def make_state(config: AutoencoderTraining, *, seed: int, device: torch.device) 
         autoencoder,
         discriminator,
         Ema(autoencoder, config.ema_decay),
-        adamw(autoencoder, config.learning_rate, (0.9, 0.99), config.weight_decay),
+        adamw(trained, config.learning_rate, (0.9, 0.99), config.weight_decay),
         adam(discriminator.parameters(), config.loss.discriminator_learning_rate, (0.5, 0.99)),
         features,
     )

@@ -13,15 +13,14 @@ from torch import Tensor
 
 from s2igan.models.autoencoder import Autoencoder, PatchDiscriminator
 from s2igan.models.blocks import seeded
-from s2igan.models.perceptual import PerceptualFeatures
 from s2igan.training.autoencoder import (
     AutoencoderBatch,
     AutoencoderState,
     PictureTraining,
     ReconstructionLoss,
     reconstruction_step,
+    trained_state,
 )
-from s2igan.training.optimisation import Ema, adam, adamw
 
 
 @dataclass(frozen=True)
@@ -40,17 +39,7 @@ def make_state(
         copy, discriminator = Autoencoder(autoencoder.config), PatchDiscriminator()
     copy.load_state_dict(autoencoder.state_dict())
     copy.encoder.requires_grad_(False)
-    features = PerceptualFeatures()
-    for network in (copy, discriminator, features):
-        network.to(device).to(memory_format=torch.channels_last)
-    return AutoencoderState(
-        copy,
-        discriminator,
-        Ema(copy, config.ema_decay),
-        adamw(copy.decoder, config.learning_rate, (0.9, 0.99), config.weight_decay),
-        adam(discriminator.parameters(), config.loss.discriminator_learning_rate, (0.5, 0.99)),
-        features,
-    )
+    return trained_state(copy, discriminator, copy.decoder, config, device)
 
 
 def step(state: AutoencoderState, batch: AutoencoderBatch, config: DecoderTraining) -> dict[str, Tensor]:

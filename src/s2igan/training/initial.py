@@ -19,12 +19,11 @@ from s2igan.checkpoint import MODEL_FILES, config_from_json, file_digest
 from s2igan.data.store import Store
 from s2igan.errors import UserError
 from s2igan.models.encoders import encoder_from_json, encoder_to_json
-from s2igan.models.exported import ExportedModel
+from s2igan.models.exported import ExportedModel, find_model
 from s2igan.models.image_encoder import ImageEncoderConfig
 from s2igan.models.latent_flow import LatentFlowConfig
 from s2igan.models.pretrained_autoencoder import PretrainedAutoencoderConfig
-from s2igan.pipeline import MODEL_FOLDER, find_model
-from s2igan.run_directory import SEN_FOLDER, differences
+from s2igan.run_directory import SEN_FOLDER, differences, has_stage_1_alone
 from s2igan.training.latent_flow_stages import AutoencoderStage, FlowStage, MatchmapStage
 from s2igan.training.optimisation import Ema
 from s2igan.training.recipe import Recipe
@@ -56,16 +55,16 @@ class InitialWeights:
         """Reads a model and compares its sizes with the recipe's.
 
         Args:
-            model: as `pipeline.find_model` takes it; or, where stage 1 alone is taken, a run with no more than that.
+            model: as `exported.find_model` takes it; or, where stage 1 alone is taken, a run with no more than that.
 
         Raises:
             UserError: there is no model; it or the recipe lacks a part; or a size differs, of which the first is named.
         """
         if not parts:
             raise UserError("--init-parts names no part; choose all, speech or autoencoder, or leave it out.")
-        stage_1 = Path(model) / SEN_FOLDER
-        alone = tuple(parts) == ("speech",) and stage_1.is_dir() and not (Path(model) / MODEL_FOLDER).is_dir()
-        initial = cls(ExportedModel.read(stage_1 if alone else find_model(model)), frozenset(parts))
+        alone = tuple(parts) == ("speech",) and has_stage_1_alone(Path(model))
+        folder = Path(model) / SEN_FOLDER if alone else find_model(model)
+        initial = cls(ExportedModel.read(folder), frozenset(parts))
         initial._check(recipe)
         return initial
 
@@ -217,3 +216,23 @@ class InitialWeights:
         if "all" in self.parts:
             self.model.fill(stage.state.network, "latent_flow.network.")
             stage.state.ema = Ema(stage.state.network, stage.config.ema_decay)
+
+
+def read_initial(
+    model: str | Path | None, parts: Sequence[Part], recipe: Recipe, *, with_sen_from: bool = False
+) -> InitialWeights | None:
+    """The weights that a training begins with, where a model is named.
+
+    Raises:
+        UserError: as `InitialWeights.read` does; parts of no model are named; or stage 1 would be from two places.
+    """
+    if model is None:
+        if tuple(parts) != ALL:
+            raise UserError(
+                f"--init-parts {' '.join(parts)}: no model is named to take it from; add --init-from MODEL."
+            )
+        return None
+    initial = InitialWeights.read(model, parts, recipe)
+    if with_sen_from and initial.takes("speech"):
+        raise UserError("--sen-from and --init-from both bring a stage 1; choose --init-parts autoencoder.")
+    return initial

@@ -16,11 +16,9 @@ import torch
 from jaxtyping import Float
 from rich.console import Console
 from torch import Tensor
-from torchvision.utils import save_image
 
 from s2igan.data.dataset import SpeechImageData, encoder_input
 from s2igan.errors import UserError
-from s2igan.files import disk_errors
 from s2igan.metrics.retrieval import mean_average_precision, same_label
 from s2igan.models.autoencoder import LATENT_SIDE, Autoencoder, AutoencoderConfig
 from s2igan.models.latent_flow import LatentFlow, LatentFlowConfig
@@ -38,7 +36,7 @@ from s2igan.training.matchmap import MatchmapBatch, MatchmapTraining
 from s2igan.training.optimisation import set_learning_rate
 from s2igan.training.precision import choose_precision
 from s2igan.training.prefetch import streams
-from s2igan.training.stages import SAMPLE_COLUMNS, SAMPLE_ROWS, schedule, to
+from s2igan.training.stages import SAMPLE_COLUMNS, SAMPLE_ROWS, schedule, to, write_sheet
 from s2igan.training.trainer import Stage
 
 COMPARED = 16
@@ -458,10 +456,3 @@ class FlowStage(Stage):
         sheet = torch.cat([data.crops(positions, None)[:, None], drawn.unflatten(0, (len(every), -1))], dim=1)
         write_sheet(sheet.flatten(0, 1), self.samples / f"flow-{step:08d}.png", columns=1 + SAMPLE_COLUMNS)
         return {"diversity": float(drawn.unflatten(0, (len(every), -1)).std(dim=1).mean())}
-
-
-def write_sheet(images: Float[Tensor, "pictures 3 side side"], path: Path, *, columns: int) -> None:
-    """Pictures side by side as a PNG."""
-    with disk_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        save_image(images.cpu(), path, nrow=columns, padding=0, normalize=True, value_range=(-1, 1))

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from jaxtyping import Float
 from rich.console import Console
 from torch import Tensor
 from torchvision.utils import save_image
@@ -288,11 +289,7 @@ class RDGStage(Stage):
         positions = np.searchsorted(data.images, np.asarray(data.store.image_index)[chosen[rows.numpy()]])
         # A row for each description: the real image, then the samples.
         sheet = torch.cat([data.crops(positions, None)[:, None], sheet.unflatten(0, (SAMPLE_ROWS, -1))], dim=1)
-        path = self.samples / f"rdg-{step:08d}.png"
-        with disk_errors(path):
-            self.samples.mkdir(parents=True, exist_ok=True)
-            tiles = {"nrow": 1 + SAMPLE_COLUMNS, "padding": 0, "normalize": True, "value_range": (-1, 1)}
-            save_image(sheet.flatten(0, 1), path, **tiles)
+        write_sheet(sheet.flatten(0, 1), self.samples / f"rdg-{step:08d}.png", columns=1 + SAMPLE_COLUMNS)
         return {
             "validation_cosine": float(torch.cat(fitting).mean()),
             "diversity": float(torch.cat(images).std(dim=0).mean()),
@@ -303,6 +300,13 @@ class RDGStage(Stage):
         z, eps = noise(self.config.generator, len(embedding), rng)
         images: Tensor = generator(*(tensor.to(self.device) for tensor in (embedding, z, eps))).images[-1]
         return images
+
+
+def write_sheet(images: Float[Tensor, "pictures 3 side side"], path: Path, *, columns: int) -> None:
+    """Pictures side by side as a PNG."""
+    with disk_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_image(images.cpu(), path, nrow=columns, padding=0, normalize=True, value_range=(-1, 1))
 
 
 def schedule(step: int, steps: int, kind: str, decay_every: int = 0, warmup: int = 0) -> float:

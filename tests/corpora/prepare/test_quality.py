@@ -8,9 +8,10 @@ from field_sounds import PHONES, RATE, phone, voice
 from own_corpus import own_corpus
 from s2igan.audio import decoded
 from s2igan.corpora.prepare.corpus import prepare_corpus
+from s2igan.corpora.prepare.findings import summary
 from s2igan.corpora.prepare.options import PrepareOptions
 from s2igan.corpora.prepare.quality import LIMITS, quality, speech_span, warnings_of
-from s2igan.corpora.prepare.validate import summary, validate_source
+from s2igan.corpora.prepare.validate import validate_source
 from s2igan.data.manifest import read_manifest
 
 

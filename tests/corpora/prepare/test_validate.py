@@ -15,8 +15,9 @@ from own_corpus import own_corpus, picture, recording
 from s2igan.corpora.importers.folder import IMPORTER
 from s2igan.corpora.prepare import validate as validate_module
 from s2igan.corpora.prepare.corpus import prepare_corpus
+from s2igan.corpora.prepare.findings import as_json, summary, write_fix_list
 from s2igan.corpora.prepare.options import PrepareOptions
-from s2igan.corpora.prepare.validate import as_json, detect, summary, validate_source, write_fix_list
+from s2igan.corpora.prepare.validate import detect, validate_source
 from s2igan.data.manifest import read_manifest
 from s2igan.errors import UserError
 

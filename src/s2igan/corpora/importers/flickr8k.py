@@ -35,32 +35,8 @@ def read(source: Path, options: ReadOptions) -> Corpus:
     listed = any(tree.ending(name) for name in LISTS.values())
     if captions is None and (listed or not text_of):
         raise tree.wrong("no wav2capt.txt", EXPECTED)
-    split_of: dict[str, str | None] = {}
-    if listed:
-        for split, name in LISTS.items():
-            path = tree.one(name, EXPECTED)
-            for image in tree.read_lines(path):
-                if split_of.setdefault(image, split) != split:
-                    raise UserError(
-                        f"{tree.source / path}: {image} is in the list of {split_of[image]} as well; fetch it again."
-                    )
-    spoken: dict[str, list[tuple[int, str]]] = {}
-    problems = []
-    if captions is not None:
-        for line in tree.read_lines(captions):
-            match = CAPTION.match(line)
-            if match is None:
-                problems.append(Problem(captions, f"the line {line!r} is not <wav> <image>.jpg #<number>"))
-                continue
-            wav, image, number = match.groups()
-            spoken.setdefault(image, []).append((int(number), wav))
-    else:
-        for name in map(base_name, tree.with_suffix({".wav"})):
-            match = WAV.match(name)
-            if match is not None:
-                spoken.setdefault(f"{match[1]}.jpg", []).append((int(match[2]), name))
-    if not listed:
-        split_of = dict.fromkeys((*spoken, *(image for image, _ in text_of)), None)
+    spoken, problems = _spoken(tree, captions)
+    split_of: dict[str, str | None] = _splits(tree) if listed else dict.fromkeys((*spoken, *text_of))
     audio_home = posixpath.dirname(captions or "")
     speaker_of = _speakers(tree, audio_home)
     images = Finder(tree, "Flickr8k_Dataset", "Flicker8k_Dataset", "Images")
@@ -73,7 +49,7 @@ def read(source: Path, options: ReadOptions) -> Corpus:
             problems.append(Problem(image, str(missing)))
             continue
         if not spoken:
-            written = sorted((number, text) for (name, number), text in text_of.items() if name == image)
+            written = sorted(text_of.get(image, {}).items())
             rows += [Utterance("", picture, split=own_split, language="en", text=text) for _, text in written]
         elif image not in spoken:
             problems.append(Problem(picture, "wav2capt.txt has no recording of it"))
@@ -83,7 +59,7 @@ def read(source: Path, options: ReadOptions) -> Corpus:
             except NotFoundError as missing:
                 problems.append(Problem(wav, str(missing)))
                 continue
-            text = text_of.get((image, number))
+            text = text_of.get(image, {}).get(number)
             rows.append(
                 Utterance(audio, picture, split=own_split, speaker=speaker_of.get(wav), language="en", text=text)
             )
@@ -96,6 +72,37 @@ def read(source: Path, options: ReadOptions) -> Corpus:
     return Corpus(rows, problems=tuple(problems))
 
 
+def _splits(tree: Tree) -> dict[str, str | None]:
+    """Of each picture, by the publisher's lists, in their order; UserError where one is in two."""
+    split_of: dict[str, str | None] = {}
+    for split, name in LISTS.items():
+        path = tree.one(name, EXPECTED)
+        for image in tree.read_lines(path):
+            if split_of.setdefault(image, split) != split:
+                raise UserError(
+                    f"{tree.source / path}: {image} is in the list of {split_of[image]} as well; fetch it again."
+                )
+    return split_of
+
+
+def _spoken(tree: Tree, captions: str | None) -> tuple[dict[str, list[tuple[int, str]]], list[Problem]]:
+    """Number and name of each picture's recordings: of wav2capt.txt, or else by the names of all wavs."""
+    spoken: dict[str, list[tuple[int, str]]] = {}
+    if captions is None:
+        for own in filter(None, map(WAV.match, map(base_name, tree.with_suffix({".wav"})))):
+            spoken.setdefault(f"{own[1]}.jpg", []).append((int(own[2]), own[0]))
+        return spoken, []
+    problems = []
+    for line in tree.read_lines(captions):
+        match = CAPTION.match(line)
+        if match is None:
+            problems.append(Problem(captions, f"the line {line!r} is not <wav> <image>.jpg #<number>"))
+            continue
+        wav, image, number = match.groups()
+        spoken.setdefault(image, []).append((int(number), wav))
+    return spoken, problems
+
+
 def _speakers(tree: Tree, home: str) -> dict[str, str]:
     """The publisher's number of each recording's speaker."""
     path = posixpath.join(home, "wav2spk.txt")
@@ -105,21 +112,22 @@ def _speakers(tree: Tree, home: str) -> dict[str, str]:
     return {pair[0]: pair[1] for pair in pairs if len(pair) == 2}
 
 
-def _texts(tree: Tree) -> dict[tuple[str, int], str]:
-    """The written captions by picture and number: of the publisher's file, or of a mirror's with a header line."""
+def _texts(tree: Tree) -> dict[str, dict[int, str]]:
+    """The written captions of each picture by number: of the publisher's file, or of a mirror's with a header line."""
     found = tree.ending("Flickr8k.token.txt")
     matches = map(TOKEN.match, tree.read_lines(found[0]) if found else ())
-    texts = {(match[1], int(match[2])): match[3].strip() for match in matches if match}
+    texts: dict[str, dict[int, str]] = {}
+    for match in filter(None, matches):
+        texts.setdefault(match[1], {})[int(match[2])] = match[3].strip()
     mirrored = next(
         (path for path in tree.ending("captions.txt") if tree.read_lines(path)[:1] == ["image,caption"]), None
     )
     if texts or mirrored is None:
         return texts
-    numbers: dict[str, int] = {}
     for cells in csv.reader(tree.read_lines(mirrored)[1:]):
         if len(cells) == 2:
-            number = numbers[cells[0]] = numbers.get(cells[0], -1) + 1
-            texts[cells[0], number] = cells[1].strip()
+            own = texts.setdefault(cells[0], {})
+            own[len(own)] = cells[1].strip()
     return texts
 
 

@@ -224,13 +224,7 @@ class _Index:
 
 
 def _match(folder: Path, files: list[str], problems: list[Problem], options: ReadOptions) -> Corpus:
-    kinds: dict[str, list[str]] = {"image": [], "sound": [], "text": [], "unread": [], "other": []}
-    for path in files:
-        suffix = _suffix(path)
-        kind = next((name for name, suffixes in KINDS.items() if suffix in suffixes), "other")
-        if kind in ("text", "other") and "/" not in path and DOCUMENTS.fullmatch(path):
-            continue
-        kinds[kind].append(path)
+    kinds = _by_kind(files)
     kinds["image"], image_copies = _without_copies(kinds["image"], ORIGINAL_IMAGES)
     kinds["sound"], sound_copies = _without_copies(kinds["sound"], ORIGINAL_SOUNDS)
     unread_images, converted = _without_copies(
@@ -240,11 +234,51 @@ def _match(folder: Path, files: list[str], problems: list[Problem], options: Rea
         [path for path in kinds["unread"] if _suffix(path) in UNREAD_SOUNDS], UNREAD_SOUNDS, kinds["sound"]
     )
     pictures, unread = [_Picture(path) for path in kinds["image"]], [_Picture(path) for path in unread_images]
-    index = _Index(pictures, otherwise=_Index(unread))
-    ambiguous: set[str] = set()
-    parts: dict[str, list[str]] = {}
+    index, sounds = _Index(pictures, otherwise=_Index(unread)), [*kinds["sound"], *unread_sounds]
     stems = [] if len(pictures) > MAX_COMPARED else [_stem(picture.path) for picture in pictures]
-    for path in (*kinds["sound"], *unread_sounds):
+    parts, ambiguous = _share_out(sounds, index, stems, problems)
+    texts, leftover = _texts(kinds["text"], index, sounds)
+    problems += leftover
+    rows = [row for picture in pictures for row in _described(folder, picture, texts, ambiguous, problems)]
+    if not rows:
+        raise UserError(_nothing(folder, kinds))
+    for picture in unread:
+        written = len(_lines(folder, picture.text, problems) or ()) if picture.text is not None else 0
+        problems.append(_to_convert(picture.path, len(picture.readable) if picture.sounds else max(1, written)))
+    problems += _unknown(
+        [*kinds["other"], *converted, *also_converted, *image_copies, *sound_copies],
+        {_forms(_stem(path))[1] for path in (*kinds["image"], *unread_images, *sounds)},
+    )
+    rows, notes = with_parts(_with_classes(rows), parts, Pseudonyms(options.keep_personal_data))
+    return Corpus(rows, problems=tuple(sorted(problems, key=lambda problem: problem.path)), notes=notes)
+
+
+def _by_kind(files: Iterable[str]) -> dict[str, list[str]]:
+    """Files by the `KINDS` and "other", without documents for people."""
+    kinds: dict[str, list[str]] = {"image": [], "sound": [], "text": [], "unread": [], "other": []}
+    for path in files:
+        suffix = _suffix(path)
+        kind = next((name for name, suffixes in KINDS.items() if suffix in suffixes), "other")
+        if kind not in ("text", "other") or "/" in path or not DOCUMENTS.fullmatch(path):
+            kinds[kind].append(path)
+    return kinds
+
+
+def _share_out(
+    sounds: Iterable[str], index: _Index, stems: Sequence[str], problems: list[Problem]
+) -> tuple[dict[str, list[str]], set[str]]:
+    """Gives each recording to its picture.
+
+    Args:
+        stems: names of pictures among which the nearest one is looked for.
+
+    Returns:
+        The other parts of the names of recordings that hold a picture's name as a part; and the pictures of which one
+        of several may be meant.
+    """
+    parts: dict[str, list[str]] = {}
+    ambiguous: set[str] = set()
+    for path in sounds:
         number, found = index.match(path)
         if not found:
             found, parts[path] = index.match_part(path)
@@ -263,42 +297,32 @@ def _match(folder: Path, files: list[str], problems: list[Problem], options: Rea
             nearest = f"; the nearest name is {near[0]}" if near else ""
             reason = f"a recording without a picture: there is no {_stem(path)}.jpg, .png or the like{nearest}"
             problems.append(Problem(path, reason))
-    texts, leftover = _texts(kinds["text"], index, [*kinds["sound"], *unread_sounds])
-    problems += leftover
+    return parts, ambiguous
 
-    rows: list[Utterance] = []
-    for picture in pictures:
-        picture.sounds.sort()
-        if picture.sounds:
-            rows += _told(folder, picture, texts, problems)
-        elif picture.text is not None:
-            lines = _lines(folder, picture.text, problems)
-            rows += [Utterance("", picture.path, text=line) for line in lines or ()]
-            if lines == []:
-                problems.append(Problem(picture.path, f"a picture without a description: {picture.text} is empty"))
-        elif picture.path in ambiguous:
-            problems.append(
-                Problem(picture.path, "a picture whose name another one has, so that no recording can be told its own")
+
+def _described(
+    folder: Path, picture: _Picture, texts: Mapping[str, str], ambiguous: Collection[str], problems: list[Problem]
+) -> Iterator[Utterance]:
+    """The utterances of a picture, spoken or written; a problem where there is none."""
+    picture.sounds.sort()
+    if picture.sounds:
+        yield from _told(folder, picture, texts, problems)
+    elif picture.text is not None:
+        lines = _lines(folder, picture.text, problems)
+        yield from (Utterance("", picture.path, text=line) for line in lines or ())
+        if lines == []:
+            problems.append(Problem(picture.path, f"a picture without a description: {picture.text} is empty"))
+    elif picture.path in ambiguous:
+        problems.append(
+            Problem(picture.path, "a picture whose name another one has, so that no recording can be told its own")
+        )
+    else:
+        problems.append(
+            Problem(
+                picture.path,
+                f"a picture without a description: there is no {_stem(picture.path)}.wav, .mp3 or the like",
             )
-        else:
-            problems.append(
-                Problem(
-                    picture.path,
-                    f"a picture without a description: there is no {_stem(picture.path)}.wav, .mp3 or the like",
-                )
-            )
-    if not rows:
-        raise UserError(_nothing(folder, kinds))
-    for picture in unread:
-        written = len(_lines(folder, picture.text, problems) or ()) if picture.text is not None else 0
-        problems.append(_to_convert(picture.path, len(picture.readable) if picture.sounds else max(1, written)))
-    known = (*kinds["image"], *kinds["sound"], *unread_images, *unread_sounds)
-    problems += _unknown(
-        [*kinds["other"], *converted, *also_converted, *image_copies, *sound_copies],
-        {_forms(_stem(path))[1] for path in known},
-    )
-    rows, notes = with_parts(_with_classes(rows), parts, Pseudonyms(options.keep_personal_data))
-    return Corpus(rows, problems=tuple(sorted(problems, key=lambda problem: problem.path)), notes=notes)
+        )
 
 
 def _without_copies(

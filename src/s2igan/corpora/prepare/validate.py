@@ -2,81 +2,29 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import posixpath
-import re
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from s2igan.corpora.importers.source import Problem, ReadOptions
-from s2igan.corpora.prepare.corpus import MIN_SECONDS, SOURCE, by_kind, clean, open_source, read_corpus
-from s2igan.corpora.prepare.quality import Quality, by_speaker, lines_of, quality, warnings_of
+from s2igan.corpora.prepare.corpus import MIN_SECONDS, SOURCE, clean, open_source, read_corpus
+from s2igan.corpora.prepare.findings import SourceFindings, came_near
+from s2igan.corpora.prepare.quality import Quality, by_speaker, quality, warnings_of
 from s2igan.corpora.prepare.splits import with_splits
 from s2igan.corpora.registry import IMPORTERS, importer
-from s2igan.data.manifest import SPLITS, Utterance
-from s2igan.data.pack import MAX_REJECTED, Item, Task, decode, in_shares
+from s2igan.data.manifest import Utterance
+from s2igan.data.pack import Item, Task, decode, in_shares
 from s2igan.errors import UserError
 from s2igan.file_kinds import kind_of_file, mistaken
-from s2igan.files import atomic_write
 from s2igan.parallel import each_result, progress_bars
 from s2igan.sound_containers import MAX_SECONDS
-from s2igan.text_utils import counted
 
-EXAMPLES = 2
-"""Of each reason; where there are many, of each one."""
-FOLDERS_SHOWN = 4
-KINDS_SHOWN = 10
-"""Of reasons: with what else is said, a screen of 40 lines."""
-NOTHING_OF_IT = re.compile(r"no .* (?:is|are) here or below; |expected .*found no record with both in 0 databases")
-"""How importers begin that see none of their files."""
 ITEMS_PER_TASK = 32
 DECODED_SIDE = 76
 """Pixels to which pictures are brought while they are checked, as for training at 64 px."""
-
-
-@dataclass(frozen=True)
-class SourceFindings:
-    """What a source holds, and what of it cannot be used."""
-
-    corpus: str
-    utterances: int
-    """With those that cannot be used."""
-    usable: list[Utterance]
-    pictures: int
-    hours: float
-    """Of usable speech."""
-    unspoken: int
-    """Usable descriptions in writing only."""
-    rejected: list[dict[str, Any]]
-    """`path` and `reason`, in the order found: every fault once, however many utterances are lost with it."""
-    n_rejected: int
-    """Utterances and other items that are lost; one may have two faults."""
-    notes: tuple[str, ...]
-    recognised: tuple[str, ...] = ()
-    """Importers that read the layout; empty where the corpus was named."""
-    not_recognised: Mapping[str, str] = field(default_factory=dict)
-    """Why the other importers do not."""
-    speakers: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
-    """Level, noise, clipping and silence of each speaker (`quality.by_speaker`)."""
-    warnings: list[dict[str, Any]] = field(default_factory=list)
-    """Recordings that stand out by these (`quality.warnings_of`)."""
-    is_quick: bool = False
-    """Nothing was decoded."""
-
-    @property
-    def total(self) -> int:
-        """What `n_rejected` is a share of."""
-        return len(self.usable) + self.n_rejected
-
-    @property
-    def passes(self) -> bool:
-        """Whether `prepare` would take it without --allow-rejected."""
-        return bool(self.usable) and self.n_rejected <= MAX_REJECTED * self.total
 
 
 @dataclass(frozen=True)
@@ -139,11 +87,6 @@ def detect(path: Path) -> tuple[str, dict[str, str]]:
     return "folder", reasons
 
 
-def came_near(reasons: Mapping[str, str]) -> dict[str, str]:
-    """Of importers that do not recognise a layout, those that found their own kind of file in it."""
-    return {name: reason for name, reason in reasons.items() if not NOTHING_OF_IT.match(reason)}
-
-
 def validate_source(
     source: str | Path,
     corpus: str | None = None,
@@ -194,19 +137,9 @@ def validate_source(
         checked = _check_all(picture_of.values(), sounds, root, jobs, _look if quick else _check, max_seconds)
         bad = checked.bad
         split = with_splits(rows, seed=seed, speaker_disjoint=speaker_disjoint, same=tidy.same) if rows else None
-        usable = []
-        named: set[Item] = set()
-        n_rows = Counter(row.image for row in rows)
-        for row in split.rows if split else ():
-            items = [item for item in (_sound(row), picture_of[row.image]) if item in bad]
-            lost += bool(items)
-            usable += [] if items else [row]
-            # a picture is named once, a recording with each of its pictures
-            for item in items:
-                if item not in named:
-                    lost_with_it = n_rows[item.path] if item.path == row.image else 1
-                    rejected.append(Problem(item.path, bad[item], lost_with_it).record())
-            named |= {item for item in items if item.path == row.image}
+        usable, faults = _usable(split.rows if split else (), picture_of, bad)
+        rejected += faults
+        lost += len(rows) - len(usable)
         for record in rejected:
             record["path"] = record["path"].removeprefix(f"{SOURCE}/")
             record["reason"] = record["reason"].replace(f"{SOURCE}/", "")
@@ -228,6 +161,25 @@ def validate_source(
         warnings=warnings_of({_named(item): own for item, own in heard.items()}),
         is_quick=quick,
     )
+
+
+def _usable(
+    rows: Sequence[Utterance], picture_of: Mapping[str, Item], bad: Mapping[Item, str]
+) -> tuple[list[Utterance], list[dict[str, Any]]]:
+    """The rows whose picture and recording can be used, and the faults of the others: those of a picture once, those of
+    a recording with each of its pictures."""
+    usable, faults = [], []
+    named: set[Item] = set()
+    n_rows = Counter(row.image for row in rows)
+    for row in rows:
+        items = [item for item in (_sound(row), picture_of[row.image]) if item in bad]
+        usable += [] if items else [row]
+        for item in items:
+            if item not in named:
+                lost_with_it = n_rows[item.path] if item.path == row.image else 1
+                faults.append(Problem(item.path, bad[item], lost_with_it).record())
+        named |= {item for item in items if item.path == row.image}
+    return usable, faults
 
 
 def _told_once(rows: Sequence[Utterance]) -> tuple[list[Utterance], list[dict[str, Any]]]:
@@ -275,107 +227,3 @@ def _check_all(
             found.qualities.update(some.qualities)
             bars.advance(bar, len(task.items))
     return found
-
-
-def as_json(findings: SourceFindings) -> dict[str, Any]:
-    """All that was found, for programs."""
-    kinds = {
-        kind: {"count": len(records), "lost": _lost(records), "reason": records[0]["reason"]}
-        for kind, records in worst_first(findings.rejected).items()
-    }
-    return {
-        "corpus": findings.corpus,
-        "passes": findings.passes,
-        "utterances": findings.utterances,
-        "usable": len(findings.usable),
-        "pictures": findings.pictures,
-        "hours": round(findings.hours, 4),
-        "unspoken": findings.unspoken,
-        "splits": {split: sum(row.split == split for row in findings.usable) for split in SPLITS},
-        "n_rejected": findings.n_rejected,
-        "kinds": kinds,
-        "rejected": findings.rejected,
-        "speakers": dict(findings.speakers),
-        "warnings": findings.warnings,
-        "notes": list(findings.notes),
-        "recognised": list(findings.recognised),
-        "not_recognised": dict(findings.not_recognised),
-        "decoded": not findings.is_quick,
-    }
-
-
-def write_fix_list(path: Path, source: Path, findings: SourceFindings) -> None:
-    """A CSV for whoever recorded: a file a line, what is wrong with it, and what to do. Spreadsheets open it.
-
-    Raises:
-        UserError: it would lie in the source, or cannot be written.
-    """
-    folder = (source if source.is_dir() else source.parent).resolve()
-    if folder in path.resolve().parents:
-        raise UserError(f"{path}: lies inside the source {source}, which is only read; choose another place.")
-    text = io.StringIO()
-    writer = csv.writer(text)
-    writer.writerow(["file", "what is wrong", "what to do"])
-    for record in sorted([*findings.rejected, *findings.warnings], key=lambda record: record["path"]):
-        wrong, _, remedy = record["reason"].rpartition("; ")
-        writer.writerow([record["path"], wrong or remedy, remedy if wrong else "record or rename it, or leave it out"])
-    with atomic_write(path) as file:
-        file.write(text.getvalue().encode("utf-8-sig"))
-
-
-def worst_first(records: Iterable[Mapping[str, Any]]) -> dict[str, list[Mapping[str, Any]]]:
-    """As `by_kind`, the kind with which most descriptions are lost first."""
-    return dict(sorted(by_kind(records).items(), key=lambda item: -_lost(item[1])))
-
-
-def _lost(records: Iterable[Mapping[str, Any]]) -> int:
-    return sum(record.get("lost", 1) for record in records)
-
-
-def _where(records: Sequence[Mapping[str, Any]]) -> str:
-    """The folders in which most of these are, where half of a class lacks its counterpart, say."""
-    folders = Counter(posixpath.dirname(record["path"]) for record in records)
-    most = [f"{folder} ({count:,})" for folder, count in folders.most_common(FOLDERS_SHOWN) if folder and count > 2]
-    return f"; most are in {', '.join(most)}" if most else ""
-
-
-def summary(source: Path, findings: SourceFindings) -> str:
-    """What was found, for a terminal."""
-    rows = findings.usable
-    counts = [
-        f"{len(rows):,} of {findings.utterances:,} utterances can be used ({findings.hours:.2f} h)",
-        counted(findings.pictures, "picture"),
-    ]
-    for word, values in (
-        ("class", {row.class_name for row in rows}),
-        ("speaker", {row.speaker for row in rows}),
-        ("language", {row.language for row in rows}),
-    ):
-        known = len(values - {None})
-        counts += [counted(known, word)] if known else []
-    lines = [f"{source}, read as {findings.corpus!r}: {', '.join(counts)}"]
-    if findings.unspoken:
-        lines.append(f"  {findings.unspoken:,} of them are in writing only and need a --voice")
-    for split in SPLITS:
-        own = [row for row in rows if row.split == split]
-        if own:
-            pictures = counted(len({row.image for row in own}), "picture")
-            lines.append(f"  {split}: {counted(len(own), 'utterance')}, {pictures}")
-    lines += [f"  {note}" for note in findings.notes]
-    lines += lines_of(findings.speakers, findings.warnings)
-    for name, reason in came_near(findings.not_recognised).items():
-        lines.append(f"  not read as {name!r}: {reason}")
-    if findings.rejected:
-        lines.append(f"  {findings.n_rejected:,} of {findings.total:,} would be rejected:")
-    kinds = worst_first(findings.rejected)
-    examples = EXAMPLES if 2 * len(kinds) <= KINDS_SHOWN else 1
-    for kind, records in list(kinds.items())[:KINDS_SHOWN]:
-        lines.append(f"    {len(records):,}  {kind}")
-        lines += [f"        {record['path']}: {record['reason']}" for record in records[:examples]]
-        if len(records) > examples:
-            lines.append(f"        and {len(records) - examples:,} more{_where(records)}")
-    if len(kinds) > KINDS_SHOWN:
-        lines.append(f"    and {counted(len(kinds) - KINDS_SHOWN, 'more kind')}; --fix-list names all")
-    if findings.is_quick:
-        lines.append("  Nothing was decoded; without --quick everything is.")
-    return "\n".join(lines)

@@ -10,10 +10,8 @@ import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torchvision.utils import save_image
 
 from s2igan.data.dataset import SpeechImageData
-from s2igan.files import disk_errors
 from s2igan.models.generator import GeneratorConfig, noise
 from s2igan.training.beyond import warm_start
 from s2igan.training.beyond.warm_start import WarmStart, WarmStartBatch
@@ -22,7 +20,7 @@ from s2igan.training.distributed import share, synchronise_batch_norms
 from s2igan.training.frozen import speech_embeddings
 from s2igan.training.optimisation import set_learning_rate
 from s2igan.training.prefetch import streams
-from s2igan.training.stages import SAMPLE_COLUMNS, SAMPLE_ROWS, RDGStage, schedule, to
+from s2igan.training.stages import SAMPLE_COLUMNS, SAMPLE_ROWS, RDGStage, schedule, to, write_sheet
 from s2igan.training.trainer import Stage
 
 SCORED_PICTURES = 256
@@ -118,11 +116,7 @@ class WarmStartStage(Stage):
         generator.train()
         encoder.train()
         sheet = torch.cat([real[rows, None], rebuilt[rows, None], drawn], dim=1).float().cpu()
-        path = self.samples / f"{self.name}-{step:08d}.png"
-        with disk_errors(path):
-            self.samples.mkdir(parents=True, exist_ok=True)
-            tiles = {"nrow": 2 + SAMPLE_COLUMNS, "padding": 0, "normalize": True, "value_range": (-1, 1)}
-            save_image(sheet.flatten(0, 1), path, **tiles)
+        write_sheet(sheet.flatten(0, 1), self.samples / f"{self.name}-{step:08d}.png", columns=2 + SAMPLE_COLUMNS)
         return {"validation_l1": float((rebuilt.float() - real).abs().mean())}
 
     def _embeddings(self, data: SpeechImageData, utterances: np.ndarray) -> Tensor:

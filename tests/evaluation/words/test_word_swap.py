@@ -12,8 +12,11 @@ from s2igan.corpora.builtin.drawn import prepare
 from s2igan.corpora.builtin.invented import spoken_in
 from s2igan.corpora.builtin.spoken_words import SpokenWord
 from s2igan.data.store import Store
-from s2igan.evaluation.word_search import WordSearch
-from s2igan.evaluation.word_swap import (
+from s2igan.evaluation.words.association import Ranked
+from s2igan.evaluation.words.options import WordSearch
+from s2igan.evaluation.words.search import Discovery, find_words
+from s2igan.evaluation.words.segments import Segments
+from s2igan.evaluation.words.swap import (
     ELSEWHERE,
     FADE_SECONDS,
     FOUND,
@@ -27,7 +30,6 @@ from s2igan.evaluation.word_swap import (
     swap_scores,
     word_span,
 )
-from s2igan.evaluation.words import Discovery, Ranked, Segments, find_words
 from small_birds import KnownPictures, make_run
 
 RATE = 22050
@@ -175,9 +177,9 @@ def test_an_encoder_that_hears_the_new_piece_follows_it(found, monkeypatch):
     if true:
         wanted["true"] = [one.new.value for one in true]
         waiting = iter(["old", "new", "true", "old"])
-    monkeypatch.setattr("s2igan.evaluation.word_swap.embedded", hear)
-    monkeypatch.setattr("s2igan.evaluation.word_swap.image_features", lambda *a, **k: of_image)
-    monkeypatch.setattr("s2igan.evaluation.word_swap.NEAREST", 1)
+    monkeypatch.setattr("s2igan.evaluation.words.swap.embedded", hear)
+    monkeypatch.setattr("s2igan.evaluation.words.swap.image_features", lambda *a, **k: of_image)
+    monkeypatch.setattr("s2igan.evaluation.words.swap.NEAREST", 1)
     kinds = swap_scores(found, 4, seed=1)["scores"]["nearest pictures"]
     assert kinds[UNCHANGED]["share"] == kinds[FOUND]["share"] == 1
     assert kinds[ELSEWHERE]["share"] == 0

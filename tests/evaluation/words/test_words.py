@@ -22,26 +22,18 @@ from s2igan.data.store import Store
 from s2igan.errors import UserError
 from s2igan.evaluation.evaluation_split import Networks
 from s2igan.evaluation.subject import Subject
-from s2igan.evaluation.word_search import WordSearch
-from s2igan.evaluation.words import (
+from s2igan.evaluation.words.association import likeliest, mutual_information, ranked
+from s2igan.evaluation.words.frames import WINDOW, FrameTimes, _whole_and_local, fine_frames
+from s2igan.evaluation.words.options import WordSearch
+from s2igan.evaluation.words.scores import boundary_scores, cut_out, most_overlapping, named
+from s2igan.evaluation.words.search import find_words
+from s2igan.evaluation.words.segments import (
     MOST_PIECES,
-    WINDOW,
-    FrameTimes,
     Segments,
-    _whole_and_local,
-    boundary_scores,
     clustered,
-    cut_out,
     equal_boundaries,
-    find_words,
-    fine_frames,
-    likeliest,
-    most_overlapping,
-    mutual_information,
-    named,
     pooled,
     prominent_boundaries,
-    ranked,
     segmented,
     shuffled_boundaries,
 )

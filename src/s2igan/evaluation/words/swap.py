@@ -1,7 +1,7 @@
 """One found word put in the place of another: does the picture follow?
 
 A piece of a recording that goes with a colour is cut out, and a piece that goes with another colour, from another
-recording, takes its place, with short cross-fades. Pieces are found without text (`words`). What is understood of the
+recording, takes its place, with short cross-fades. Pieces are found without text (`search`). What is understood of the
 changed recording is read from the nearest pictures, or from a picture that the model draws.
 """
 
@@ -24,7 +24,10 @@ from s2igan.evaluation.conditions import embedded
 from s2igan.evaluation.evaluation_split import Networks
 from s2igan.evaluation.features import image_features
 from s2igan.evaluation.generation import HEARD_AT_ONCE, draw_samples
-from s2igan.evaluation.words import Discovery, Ranked, Segments, word_spans
+from s2igan.evaluation.words.association import Ranked
+from s2igan.evaluation.words.scores import word_spans
+from s2igan.evaluation.words.search import Discovery
+from s2igan.evaluation.words.segments import Segments
 from s2igan.metrics.bootstrap import mean_interval
 from s2igan.metrics.retrieval import cosine_similarity
 
