@@ -16,7 +16,7 @@ from jaxtyping import Float, Int
 from safetensors.numpy import load_file
 
 from s2igan import __version__
-from s2igan.evaluation.evaluate import ITEMS
+from s2igan.evaluation.evidence import ITEMS
 from s2igan.evaluation.figure3 import SECOND
 from s2igan.evaluation.scores import FIGURE3, SAMPLE_SHEET, Score
 from s2igan.files import atomic_write, atomic_write_json
