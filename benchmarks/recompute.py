@@ -167,7 +167,7 @@ def subset_mmds(x: Array, y: Array, subsets: int, size: int, seed: int) -> Array
     """Of random subsets, in the order in which torch-fidelity draws them."""
     rng = np.random.RandomState(seed)
     kernels = mean_kernel(x, x), mean_kernel(y, y), mean_kernel(x, y)
-    found = []
+    found, size = [], min(size, len(x), len(y))
     for _ in range(subsets):
         a, b = (rng.choice(len(part), size, replace=False) for part in (x, y))
         own = [kernel[np.ix_(rows, rows)] for kernel, rows in zip(kernels, (a, b), strict=False)]
@@ -416,16 +416,14 @@ def distances(left: Left, group: str) -> Iterator[Figure]:
             pairs = {"value": (generated, real), "ceiling": (training, real), "floor": halves}
             found = {part: frechet(*pair) for part, pair in pairs.items() if pair[0] is not None}
         elif name in ("kd", "kid") and "subsets" in protocol:
-            size = protocol["subset_size"]
-
-            def mmds(x: Array, y: Array, size: int = size, subsets: int = protocol["subsets"]) -> Array:
-                return subset_mmds(x, y, subsets, min(size, len(x), len(y)), protocol["seed"])
-
-            values = mmds(generated, real)
-            yield Figure(key, "std", score["std"], float(values.std()))
-            found = {"value": float(values.mean()), "floor": float(mmds(*halves).mean())}
-            if training is not None:
-                found["ceiling"] = float(mmds(training, real).mean())
+            pairs = {"value": (generated, real), "floor": halves, "ceiling": (training, real)}
+            mmds = {
+                part: subset_mmds(*pair, protocol["subsets"], protocol["subset_size"], protocol["seed"])
+                for part, pair in pairs.items()
+                if pair[0] is not None
+            }
+            yield Figure(key, "std", score["std"], float(mmds["value"].std()))
+            found = {part: float(values.mean()) for part, values in mmds.items()}
         elif name in ("kd", "kd_lite2_ratio"):
             drawn = {part: left[f"{group}/kernel_{part}numbers"] for part in ("", "training_", "real_")}
             fakes, others = left.rows("generated", rows, drawn[""]), left.rows("real", rows, drawn["real_"])
@@ -435,8 +433,7 @@ def distances(left: Left, group: str) -> Iterator[Figure]:
                 continue
             found = {"value": value, "ceiling": beside}
             if protocol.get("real_against_real") is not None:
-                size = min(map(len, halves))
-                found["floor"] = float(subset_mmds(*halves, 1, size, protocol["seed"])[0])
+                found["floor"] = float(subset_mmds(*halves, 1, len(real), protocol["seed"])[0])
             classes = left.classes_of(left.pictures_of(drawn[""])), left.classes_of(drawn["real_"])
             yield from interval_of(key, score["interval"], ends(resampled_mmds(fakes, others, *classes)))
         elif name in ("precision", "recall"):
