@@ -375,6 +375,17 @@ def attributes(left: Left, group: str, captions: Array, seen: Array) -> Iterator
     told = asked.any(axis=1)
     counts = asked[told].sum(axis=1)
     score = left.score(f"{group}/per_caption")
+    # The images as they are, dealt to the captions at random: how often each value is shown.
+    often = [
+        np.bincount(seen[:, column], minlength=len(known)) / len(seen) for column, known in enumerate(values.values())
+    ]
+    dealt = np.zeros(asked.shape)
+    for row, number in enumerate(map(int, captions)):
+        for column, (name, known) in enumerate(values.items()):
+            if asked[row, column]:
+                dealt[row, column] = often[column][known.index(named[number][name])]
+    shuffled = float((dealt[told].sum(axis=1) / counts).mean())
+    yield Figure(f"{group}/per_caption", "shuffled", score["protocol"]["shuffled"], shuffled)
     yield from with_interval(f"{group}/per_caption", score, right[told].sum(axis=1) / counts, classes[told])
     yield Figure(f"{group}/per_caption", "ceiling", score["ceiling"], (right_real[told].sum(axis=1) / counts).mean())
     yield Figure(f"{group}/per_caption", "chance", score["chance"], (asked[told] @ chances / counts).mean())

@@ -22,6 +22,7 @@ from s2igan.report.reproduction import (
     Line,
     columns_of,
     differing,
+    over_seeds,
     paired_items,
     same,
     used_in_training,
@@ -106,6 +107,7 @@ def test_beside_a_score_stands_what_it_is_worth(reproduced):
     assert used_in_training("distances/kd_lite0") == "training used these features too"
     assert all(column["used_in_training"] and column["protocol"]["extractor"] for column in columns.values())
     assert isinstance(columns["independent/kd_lite2"]["real_against_real"], float)
+    assert "dealt at random" in page.read_text()
     assert 0 < columns["sen/map"]["chance"] < columns["sen/map"]["ceiling"] <= 1
     text = page.read_text()
     for words in ("no training used them", "half of the real images", "higher is better", "lower is better"):
@@ -137,6 +139,20 @@ def test_runs_that_were_not_scored_alike_are_named():
     assert differing({"a": {0: record, 1: record | {"environment": record["environment"] | {"time": "3"}}}}, kept) == []
     assert differing({"a": {0: record}, "b": {2: other}}, kept) == ["environment (torch) of b, seed 2"]
     assert differing({}, kept) == []
+
+
+def test_more_than_real_images_reach_is_marked():
+    def cell(value, **more):
+        score = Score(
+            "a/is", "IS", value, {}, **({"ceiling": 6.9, "ceiling_name": "real images", "unit": "number"} | more)
+        )
+        return over_seeds([score, score])["beyond_real"]
+
+    assert cell(10.5)
+    assert not cell(6.5)
+    assert not cell(10.5, better="lower")
+    assert not cell(10.5, ceiling_name="oracle")
+    assert not cell(10.5, ceiling=None, ceiling_name=None)
 
 
 def test_what_differs_between_rows_is_no_common_chance():

@@ -105,12 +105,14 @@ def attribute_scores(
     asked = [named(row, fake, real, truths, mentions) for row in range(len(utterances))]
     told = np.array([row for row, share in enumerate(asked) if share is not None])
     shares = np.array([share for share in asked if share is not None])
+    often = {name: np.bincount(codes, minlength=n_values[name]) / len(codes) for name, codes in fake.items()}
+    shuffled = np.mean([np.mean([often[name][truths[name][row]] for name in mentions[row]]) for row in told])
     scores.append(
         Score(
             f"{group}/per_caption",
             "of what a caption names, mean over captions",
             float(shares[:, 0].mean()),
-            {**protocol, "n": len(told)},
+            {**protocol, "n": len(told), "shuffled": float(shuffled)},
             interval=mean_interval(shares[:, 0], species[told], seed=shown.seed),
             chance=float(np.mean([np.mean([1 / n_values[name] for name in mentions[row]]) for row in told])),
             ceiling=float(shares[:, 1].mean()),

@@ -154,6 +154,7 @@ def write_results(out: Path, lines: Sequence[Line], facts: Mapping[str, Any]) ->
             learnt={line.name: learnt(line) for line in lines if line.runs},
             version=__version__,
             beside=beside,
+            beyond_real=beyond_real,
             points=points,
             charts=charts,
             picture=picture,
@@ -172,6 +173,11 @@ def beside(column: Mapping[str, Any], what: str) -> str:
     if value is None:
         return UNKNOWN
     return f"{100 * value:.1f} %" if column["unit"] == "fraction" else f"{value:.4g}"
+
+
+def beyond_real(rows: Sequence[Mapping[str, Any]]) -> set[str]:
+    """Keys of the scores by which some row is above what real images reach."""
+    return {key for row in rows for key, cell in row["scores"].items() if cell["beyond_real"]}
 
 
 def points(value: float, unit: str) -> str:
@@ -299,12 +305,15 @@ def scores_of(record: Mapping[str, Any], line: Line) -> dict[str, Score]:
 
 
 def over_seeds(scores: Sequence[Score]) -> dict[str, Any]:
-    """Mean and sample standard deviation over seeds (none of a single one), beside chance and ceiling."""
+    """Mean and sample standard deviation over seeds (none of a single one), beside chance and ceiling; what the same
+    images reach if they are dealt to the captions at random (`shuffled`), where that is known; and whether the mean is
+    above what real images reach."""
     values = [score.value for score in scores]
     first = scores[0]
     mean = float(np.mean(values))
     deviation = float(np.std(values, ddof=1)) if len(values) > 1 else None
     shown = first.shown(mean) + (f" ± {first.shown(deviation)}" if deviation is not None else "")
+    shuffled = [score.protocol.get("shuffled") for score in scores]
     return {
         "values": values,
         "mean": mean,
@@ -314,6 +323,11 @@ def over_seeds(scores: Sequence[Score]) -> dict[str, Any]:
         "chance": same([score.chance for score in scores]),
         "ceiling": same([score.ceiling for score in scores]),
         "unit": first.unit,
+        "shuffled": None if None in shuffled else float(np.mean(shuffled)),
+        "shown_shuffled": "" if None in shuffled else first.shown(float(np.mean(shuffled))),
+        "beyond_real": bool(
+            first.better == "higher" and (first.ceiling_name or "").startswith("real") and mean > (first.ceiling or 0.0)
+        ),
     }
 
 
