@@ -27,6 +27,7 @@ from s2igan.report.reproduction import (
     same,
     used_in_training,
     verdict,
+    verdicts,
 )
 from s2igan.reproduce import Clock, Piece, Plan, named_rows, pieces, side_by_side
 from s2igan.training.beyond import Beyond, WarmStart
@@ -377,6 +378,18 @@ def test_a_piece_in_a_process_of_its_own_is_the_same(birds, reproduced, tmp_path
     found, known = (load_file(folder / "sen" / "weights.safetensors") for folder in folders)
     for name in known:
         np.testing.assert_allclose(found[name], known[name], atol=1e-5, err_msg=name)
+
+
+def test_rows_wait_for_the_one_that_they_are_compared_with(reproduced):
+    """A verdict against another row, for as long as s2igan is not scored, would be mistaken for the one to come."""
+    out, *_ = reproduced
+    runs = {seed: out / "rows" / f"no-rs-{seed}" for seed in (0, 1)}
+    others = [Line(name, name, (), True, 2, runs) for name in ("no-rs", "no-dense")]
+    columns = [("attributes/per_caption", COLUMNS[4])]
+    (pair,) = verdicts(others, columns)
+    assert (pair["row"], pair["against"], pair["verdict"]) == ("no-dense", "no-rs", "no difference shown")
+    assert list(verdicts([*others, Line("s2igan", "s2igan", (), True, 2)], columns)) == []
+    assert list(verdicts([], columns)) == []
 
 
 def test_pairs_are_of_the_same_items_in_whatever_order(tmp_path):

@@ -29,7 +29,7 @@ from s2igan.run_directory import RunDirectory
 
 JSON, PAGE, VERSION = "reproduction.json", "reproduction.html", 2
 REFERENCE = "s2igan"
-"""The row that others are compared with; the first one where it is not there."""
+"""The row that others are compared with, as soon as it is scored; the first one where it is not asked for."""
 LEAST_SEEDS = 2
 """Of both rows, below which a pair has no verdict."""
 SHOWN_UTTERANCES = 8
@@ -368,10 +368,11 @@ def seconds_of(line: Line) -> dict[str, float]:
 def verdicts(lines: Sequence[Line], columns: Sequence[tuple[str, Column]]) -> Iterator[dict[str, Any]]:
     """Each row against the reference, by every score that is a mean over captions or queries: by a bootstrap of pairs
     over seeds and items. There is no verdict where the pair has fewer than `LEAST_SEEDS` seeds in common."""
-    done = [line for line in lines if line.runs]
-    reference = next((line for line in done if line.name == REFERENCE), done[0] if done else None)
-    for line in done:
-        if reference is None or line is reference:
+    if not lines:
+        return
+    reference = next((line for line in lines if line.name == REFERENCE), lines[0])
+    for line in lines:
+        if not line.runs or not reference.runs or line is reference:
             continue
         known = scores_of(read_record(next(iter(line.runs.values())) / "evaluation"), line)
         for key, column in columns:
