@@ -238,8 +238,10 @@ def resampled_mmds(x: Array, y: Array, of_x: Array, of_y: Array, seed: int = 1) 
             counts = (draw[:, None] == draw_b) | (label[:, None] != label_b)
             if a == b:
                 counts &= rows[:, None] != rows_b
-            means.append(kernel[np.ix_(rows, rows_b)][counts].mean())
-        found.append(means[0] + means[1] - 2 * means[2])
+            if counts.any():  # of a few images one may be drawn alone
+                means.append(kernel[np.ix_(rows, rows_b)][counts].mean())
+        if len(means) == len(kernels):
+            found.append(means[0] + means[1] - 2 * means[2])
     return np.array(found)
 
 
@@ -418,8 +420,8 @@ def distances(left: Left, group: str) -> Iterator[Figure]:
     scored = left["scored/numbers"]
     generated, real = left.rows("generated", rows, scored), left[f"real/{rows}"]
     training = left[f"{group}/training"] if f"{group}/training" in left.features else None
-    half = np.isin(left["real/numbers"], left[f"{group}/half_numbers"])
-    halves = real[half], real[~half]
+    first, second = (left.rows("real", rows, left[f"{group}/{half}_numbers"]) for half in ("half", "other_half"))
+    halves = first, second
     for score in own:
         key, protocol = score["key"], score["protocol"]
         name = key.partition("/")[2].removesuffix(f"_{rows}")

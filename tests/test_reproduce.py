@@ -219,7 +219,7 @@ def test_the_page_shows_tables_figures_and_costs(reproduced):
         "What differs",
         "Figure 2",
         "Figure 3",
-        "What each row cost",
+        "what it cost",
         "8.54 / 15.59",
         "EfficientNet-Lite2",
     ):

@@ -110,7 +110,7 @@ def distance_group(
         evidence |= {"training": training, "training_numbers": compared.training.numbers[rows]}
     first, second = np.array_split(rng.permutation(len(real)), 2)
     halves = real[first], real[second]
-    evidence["half_numbers"] = compared.real.numbers[first]
+    evidence |= {"half_numbers": compared.real.numbers[first], "other_half_numbers": compared.real.numbers[second]}
     protocol = {
         **compared.protocol,
         "real_images": len(real),
