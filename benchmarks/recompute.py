@@ -30,6 +30,8 @@ OF_KERNEL = 100
 """Of the interval of a kernel distance."""
 TOLERANCE = 1e-4
 """Of a figure, as a share of it; of one below 1, absolute."""
+AT_MOST = 5000
+"""Images whose kernel of all pairs is in memory at once."""
 OF_WIDTH = 0.2
 """By which share of its width an end of an interval may differ."""
 Array = np.ndarray
@@ -166,28 +168,43 @@ def squared_mmd(x: Array, y: Array) -> float:
 def subset_mmds(x: Array, y: Array, subsets: int, size: int, seed: int) -> Array:
     """Of random subsets, in the order in which torch-fidelity draws them."""
     rng = np.random.RandomState(seed)
-    kernels = mean_kernel(x, x), mean_kernel(y, y), mean_kernel(x, y)
-    found, size = [], min(size, len(x), len(y))
+    sides, size = (x, y), min(size, len(x), len(y))
+    pairs = ((0, 0), (1, 1), (0, 1))
+    whole = max(len(x), len(y)) <= AT_MOST
+    kernels = [mean_kernel(sides[a], sides[b]) for a, b in pairs] if whole else []
+    found = []
     for _ in range(subsets):
-        a, b = (rng.choice(len(part), size, replace=False) for part in (x, y))
-        own = [kernel[np.ix_(rows, rows)] for kernel, rows in zip(kernels, (a, b), strict=False)]
-        within = sum((part.sum() - np.trace(part)) / (size * (size - 1)) for part in own)
-        found.append(within - 2 * kernels[2][np.ix_(a, b)].mean())
+        rows = [rng.choice(len(side), size, replace=False) for side in sides]
+        if whole:
+            parts = [kernel[np.ix_(rows[a], rows[b])] for kernel, (a, b) in zip(kernels, pairs, strict=True)]
+        else:
+            parts = [mean_kernel(sides[a][rows[a]], sides[b][rows[b]]) for a, b in pairs]
+        within = sum((part.sum() - np.trace(part)) / (size * (size - 1)) for part in parts[:2])
+        found.append(within - 2 * parts[2].mean())
     return np.array(found)
 
 
 def frechet(x: Array, y: Array) -> float:
-    """|m - w|^2 + tr(C) + tr(W) - 2 tr((C W)^(1/2)); the last is the sum of the singular values of X Y', where X and Y
-    are the centred features over the root of their number less one."""
+    """|m - w|^2 + tr(C) + tr(W) - 2 tr((C W)^(1/2)). Of fewer images than features the last is the sum of the singular
+    values of X Y', where X and Y are the centred features over the root of their number less one."""
     centred = [(part - part.mean(axis=0)) / np.sqrt(len(part) - 1) for part in (x, y)]
     squares = ((x.mean(axis=0) - y.mean(axis=0)) ** 2).sum() + sum((part**2).sum() for part in centred)
-    return float(squares - 2 * np.linalg.svd(centred[0] @ centred[1].T, compute_uv=False).sum())
+    if min(len(x), len(y)) <= x.shape[1]:
+        return float(squares - 2 * np.linalg.svd(centred[0] @ centred[1].T, compute_uv=False).sum())
+    covariances = [part.T @ part for part in centred]
+    values, vectors = np.linalg.eigh(covariances[0])
+    root = (vectors * np.sqrt(np.clip(values, 0, None))) @ vectors.T
+    return float(squares - 2 * np.sqrt(np.clip(np.linalg.eigvalsh(root @ covariances[1] @ root), 0, None)).sum())
 
 
 def covered(asked: Array, reference: Array, neighbours: int) -> float:
     """Share of what is asked that lies within the distance of a reference to its nearest neighbours."""
-    radius = np.sort(cdist(reference, reference), axis=1)[:, neighbours]
-    return float((cdist(asked, reference) <= radius * (1 + 1e-9)).any(axis=1).mean())
+
+    def in_parts(rows: Array) -> Iterator[Array]:
+        return (cdist(rows[start : start + 1000], reference) for start in range(0, len(rows), 1000))
+
+    radius = np.concatenate([np.sort(part, axis=1)[:, neighbours] for part in in_parts(reference)])
+    return float(np.concatenate([(part <= radius * (1 + 1e-9)).any(axis=1) for part in in_parts(asked)]).mean())
 
 
 def inception_score(logits: Array, splits: int, seed: int) -> Array:
@@ -342,12 +359,17 @@ def sen(left: Left) -> Iterator[Figure]:
     yield from recalls(left, "sen", similarity, best, of_speech, pictures)
 
 
-def attributes(left: Left, group: str, captions: Array, seen: Array) -> Iterator[Figure]:
-    """Of each attribute that captions name, whether the pictures that were made for them show it."""
+def attributes(left: Left, group: str, captions: Array, kind: str) -> Iterator[Figure]:
+    """Of each attribute that captions name, whether the pictures that were made for them show it.
+
+    Args:
+        kind: `generated`, or `reconstructions`: of the pictures that captions describe.
+    """
     values = left.described["attributes"]
     named = {row["number"]: row["names"] for row in left.described["captions"]}
     pictures = left.pictures_of(captions)
     classes, real = left.classes_of(pictures), left.rows("real", "attributes", pictures)
+    seen = left.rows(kind, "attributes", captions if kind == "generated" else pictures)
     right, right_real, asked = (np.zeros((len(captions), len(values)), dtype=bool) for _ in range(3))
     for row, number in enumerate(map(int, captions)):
         for column, (name, known) in enumerate(values.items()):
@@ -468,6 +490,24 @@ def distances(left: Left, group: str) -> Iterator[Figure]:
                 yield Figure(key, "real against real" if part == "floor" else part, recorded, value)
 
 
+def reconstructions(left: Left) -> Iterator[Figure]:
+    """What a latent flow's autoencoder makes of the pictures that captions describe."""
+    group = "reconstructions"
+    if f"{group}/attributes" in left.features:
+        yield from attributes(left, group, left["scored/numbers"], group)
+    for score in (score for score in left.record["scores"] if score["key"].startswith(f"{group}/kd_")):
+        rows = score["key"].removesuffix("_ratio").rpartition("_")[2]
+        numbers = left[f"{group}/kernel_numbers"], left[f"{group}/kernel_real_numbers"]
+        made, others = left.rows(group, rows, numbers[0]), left.rows("real", rows, numbers[1])
+        value = squared_mmd(made, others)
+        if score["key"].endswith("_ratio"):
+            value /= squared_mmd(left[f"{group}/kernel_training"], others)
+        else:
+            classes = (left.classes_of(part) for part in numbers)
+            yield from interval_of(score["key"], score["interval"], ends(resampled_mmds(made, others, *classes)))
+        yield Figure(score["key"], "value", score["value"], value)
+
+
 def memorisation(left: Left) -> Iterator[Figure]:
     """From the distances to the nearest training picture."""
     key = "memorisation/copies"
@@ -555,10 +595,10 @@ def consistency(left: Left) -> Iterator[Figure]:
 def figures(folder: Path) -> tuple[list[Figure], list[str]]:
     """All figures of an evaluation, and the keys of scores that none is of."""
     left = Left.read(folder)
-    scored = left["scored/numbers"]
     groups = {
         "sen": lambda: sen(left),
-        "attributes": lambda: attributes(left, "attributes", scored, left.rows("generated", "attributes", scored)),
+        "attributes": lambda: attributes(left, "attributes", left["scored/numbers"], "generated"),
+        "reconstructions": lambda: reconstructions(left),
         "figure3": lambda: figure3(left),
         "memorisation": lambda: memorisation(left),
         "diversity": lambda: diversity(left),

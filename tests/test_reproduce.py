@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import recompute
 from safetensors.numpy import load_file, save_file
 
 from s2igan import cli, recipes, reproduce
@@ -229,6 +230,14 @@ def test_the_page_shows_tables_figures_and_costs(reproduced):
     assert "2 of 2" in text
     assert 'src="data:' in text
     assert "http-equiv" in text
+
+
+def test_its_figures_are_computed_again_by_other_code(reproduced):
+    """Means, deviations, differences and their intervals; and those of each row."""
+    out, *_ = reproduced
+    found = recompute.table_figures(out)
+    assert {"mean", "std", "difference", "interval, low"} <= {figure.part for figure in found}
+    assert [figure for figure in found if figure.width is None and not figure.agrees] == []
 
 
 def test_images_and_what_scores_are_means_of_are_left_for_others(reproduced):

@@ -9,6 +9,7 @@ import recompute
 from s2igan.evaluation import distance_scores, evaluate
 from s2igan.evaluation.attributes import ClassifierConfig
 from s2igan.evaluation.options import EvaluationOptions
+from small_birds import make_run
 from tiny_corpus import tiny_recipe
 
 QUICK = ClassifierConfig(image_size=16, width=4, drawings=64, held_out=20, epochs=1, batch_size=32)
@@ -71,3 +72,32 @@ def test_every_score_says_by_what_it_was_measured(folder):
     kernel = [score for score in record["scores"] if "/kd_" in score["key"] and not score["key"].endswith("_ratio")]
     assert len(kernel) == 3
     assert all(isinstance(score["protocol"]["real_against_real"], float) for score in kernel)
+
+
+def check(folder):
+    found, left_out = recompute.figures(folder)
+    assert left_out == []
+    assert [figure for figure in found if figure.width is None and not figure.agrees] == []
+    return {figure.key.partition("/")[0] for figure in found}
+
+
+def test_a_set_without_classes_and_attributes_is_computed_again(tmp_path, store_without_classes):
+    run = make_run(tmp_path / "run", store_without_classes)
+    options = EvaluationOptions(max_captions=8, keep_images=True)
+    evaluate.evaluate(run, store_without_classes.directory, options, out=tmp_path, device="cpu")
+    assert check(tmp_path) == {"sen", "independent", "distances", "diversity", "fakes"}
+
+
+def test_reconstructions_are_computed_again(tmp_path, flow_run, larger_birds, monkeypatch):
+    monkeypatch.setattr(distance_scores, "LEAST", 4)
+    options = EvaluationOptions(max_captions=6, keep_images=True)
+    evaluate.evaluate(flow_run, larger_birds.directory, options, out=tmp_path, classifier=QUICK, device="cpu")
+    record = json.loads((tmp_path / "metrics.json").read_text())
+    assert "reconstructions/kd_lite2" in {score["key"] for score in record["scores"]}
+    assert "reconstructions" in check(tmp_path)
+
+
+def test_stage_1_alone_is_computed_again(tmp_path, bird_store):
+    run = make_run(tmp_path / "run", bird_store, trained="sen")
+    evaluate.evaluate(run, bird_store.directory, EvaluationOptions(keep_images=True), out=tmp_path, device="cpu")
+    assert check(tmp_path) == {"sen"}

@@ -101,8 +101,8 @@ def evaluate(
 
     for old in (SAMPLE_SHEET, FIGURE3, IMAGES):  # those of an earlier evaluation, which may have been of other data
         shutil.rmtree(folder / old, ignore_errors=True)
-    for file in (FEATURES, DESCRIBED):
-        (folder / file).unlink(missing_ok=True)
+    for name in (FEATURES, DESCRIBED):
+        (folder / name).unlink(missing_ok=True)
 
     groups = [stage_1_group(networks, split, subject.record, seed=options.seed)]
     extractors: dict[str, Any] = {}

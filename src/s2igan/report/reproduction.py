@@ -313,7 +313,8 @@ def over_seeds(scores: Sequence[Score]) -> dict[str, Any]:
     mean = float(np.mean(values))
     deviation = float(np.std(values, ddof=1)) if len(values) > 1 else None
     shown = first.shown(mean) + (f" ± {first.shown(deviation)}" if deviation is not None else "")
-    shuffled = [score.protocol.get("shuffled") for score in scores]
+    known = [score.protocol["shuffled"] for score in scores if "shuffled" in score.protocol]
+    shuffled = float(np.mean(known)) if len(known) == len(scores) else None
     return {
         "values": values,
         "mean": mean,
@@ -323,8 +324,8 @@ def over_seeds(scores: Sequence[Score]) -> dict[str, Any]:
         "chance": same([score.chance for score in scores]),
         "ceiling": same([score.ceiling for score in scores]),
         "unit": first.unit,
-        "shuffled": None if None in shuffled else float(np.mean(shuffled)),
-        "shown_shuffled": "" if None in shuffled else first.shown(float(np.mean(shuffled))),
+        "shuffled": shuffled,
+        "shown_shuffled": "" if shuffled is None else first.shown(shuffled),
         "beyond_real": bool(
             first.better == "higher" and (first.ceiling_name or "").startswith("real") and mean > (first.ceiling or 0.0)
         ),
