@@ -155,6 +155,7 @@ def write_results(out: Path, lines: Sequence[Line], facts: Mapping[str, Any]) ->
             version=__version__,
             beside=beside,
             beyond_real=beyond_real,
+            shuffled=shuffled,
             points=points,
             charts=charts,
             picture=picture,
@@ -178,6 +179,11 @@ def beside(column: Mapping[str, Any], what: str) -> str:
 def beyond_real(rows: Sequence[Mapping[str, Any]]) -> set[str]:
     """Keys of the scores by which some row is above what real images reach."""
     return {key for row in rows for key, cell in row["scores"].items() if cell["beyond_real"]}
+
+
+def shuffled(rows: Sequence[Mapping[str, Any]]) -> set[str]:
+    """Keys of the scores of which it is known what the same images reach if they are dealt to captions at random."""
+    return {key for row in rows for key, cell in row["scores"].items() if cell["shown_shuffled"]}
 
 
 def points(value: float, unit: str) -> str:
@@ -314,7 +320,7 @@ def over_seeds(scores: Sequence[Score]) -> dict[str, Any]:
     deviation = float(np.std(values, ddof=1)) if len(values) > 1 else None
     shown = first.shown(mean) + (f" ± {first.shown(deviation)}" if deviation is not None else "")
     known = [score.protocol["shuffled"] for score in scores if "shuffled" in score.protocol]
-    shuffled = float(np.mean(known)) if len(known) == len(scores) else None
+    dealt = float(np.mean(known)) if len(known) == len(scores) else None
     return {
         "values": values,
         "mean": mean,
@@ -324,8 +330,8 @@ def over_seeds(scores: Sequence[Score]) -> dict[str, Any]:
         "chance": same([score.chance for score in scores]),
         "ceiling": same([score.ceiling for score in scores]),
         "unit": first.unit,
-        "shuffled": shuffled,
-        "shown_shuffled": "" if shuffled is None else first.shown(shuffled),
+        "shuffled": dealt,
+        "shown_shuffled": "" if dealt is None else first.shown(dealt),
         "beyond_real": bool(
             first.better == "higher" and (first.ceiling_name or "").startswith("real") and mean > (first.ceiling or 0.0)
         ),
