@@ -665,8 +665,11 @@ def main() -> int:
     tables = (folder / "reproduction.json").exists()
     all_found, lacking = (table_figures(folder) if tables else []), list[str]()
     for evaluation in sorted(folder.glob("rows/*/evaluation")) if tables else [folder]:
-        found, left_out = figures(evaluation)
         name = f"{evaluation.parent.name} " if tables else ""
+        if not (evaluation / "described.json").exists():
+            lacking.append(f"{name}any score: {evaluation} has no described.json; run s2igan evaluate --keep-images")
+            continue
+        found, left_out = figures(evaluation)
         all_found += [figure._replace(key=name + figure.key) for figure in found]
         lacking += [name + key for key in left_out]
     for figure in (figure for figure in all_found if not figure.agrees):

@@ -101,3 +101,9 @@ def test_stage_1_alone_is_computed_again(tmp_path, bird_store):
     run = make_run(tmp_path / "run", bird_store, trained="sen")
     evaluate.evaluate(run, bird_store.directory, EvaluationOptions(keep_images=True), out=tmp_path, device="cpu")
     assert check(tmp_path) == {"sen"}
+
+
+def test_what_left_nothing_is_said(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("sys.argv", ["recompute.py", str(tmp_path)])
+    assert recompute.main() == 0
+    assert "has no described.json; run s2igan evaluate --keep-images" in capsys.readouterr().out
