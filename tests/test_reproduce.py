@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import recompute
 from safetensors.numpy import load_file, save_file
 
 from s2igan import cli, recipes, reproduce
@@ -15,7 +16,20 @@ from s2igan.errors import UserError
 from s2igan.evaluation import evaluate as evaluation
 from s2igan.evaluation.attributes import ClassifierConfig
 from s2igan.evaluation.options import EvaluationOptions
-from s2igan.report.reproduction import COLUMNS, PUBLISHED, Line, paired_items, verdict
+from s2igan.evaluation.scores import Score
+from s2igan.report.reproduction import (
+    COLUMNS,
+    PUBLISHED,
+    Line,
+    columns_of,
+    differing,
+    over_seeds,
+    paired_items,
+    same,
+    used_in_training,
+    verdict,
+    verdicts,
+)
 from s2igan.reproduce import Clock, Piece, Plan, named_rows, pieces, side_by_side
 from s2igan.training.beyond import Beyond, WarmStart
 from s2igan.training.train import train_run
@@ -78,11 +92,74 @@ def test_rows_have_means_and_deviations_over_seeds_beside_the_published_figures(
         assert found["values"] == values
         assert found["mean"] == pytest.approx(np.mean(values))
         assert found["std"] == pytest.approx(np.std(values, ddof=1))
-        assert rows["no-sen"]["scores"][key]["std"] is None
+        if key != "sen/map":
+            assert rows["no-sen"]["scores"][key]["std"] is None
     assert all(min(row["seconds"][part] for part in ("warm_start", "stage_2")) > 0 for row in rows.values())
     assert content["evaluation"]["split"] == "test"
-    (column,) = [column for column in content["columns"] if column["key"] == "attributes/per_caption"]
-    assert column["protocol"]["split"] == "test"
+    columns = {column["key"]: column for column in content["columns"]}
+    assert columns["attributes/per_caption"]["protocol"]["split"] == "test"
+    assert (content["runs"], content["differing"]) == ({"scored": 5, "planned": 5}, [])
+
+
+def test_beside_a_score_stands_what_it_is_worth(reproduced):
+    """Chance, what real images reach in two ways, what it was seen by, and who else used that."""
+    _, page, content, _ = reproduced
+    columns = {column["key"]: column for column in content["columns"]}
+    assert columns["fakes/map_lite2"]["used_in_training"] == "no training used them"
+    assert used_in_training("distances/kd_lite0") == "training used these features too"
+    assert all(column["used_in_training"] and column["protocol"]["extractor"] for column in columns.values())
+    assert isinstance(columns["independent/kd_lite2"]["real_against_real"], float)
+    assert "dealt at random" in page.read_text()
+    assert 0 < columns["sen/map"]["chance"] < columns["sen/map"]["ceiling"] <= 1
+    text = page.read_text()
+    for words in ("no training used them", "half of the real images", "higher is better", "lower is better"):
+        assert words in text, words
+
+
+def test_figure_3_stands_in_numbers_also_where_a_row_has_none(reproduced):
+    _, _, content, _ = reproduced
+    keys = [column["key"] for column in content["columns"] if column["table"] == "figure3"]
+    assert keys[:2] == ["figure3/belly_colour", "figure3/belly_colour/stays"]
+    found = {"a": {}, "b": {"figure3/x": Score("figure3/x", "x followed", 0.5, {})}}
+    assert [key for key, _ in columns_of(list(found.values()))] == ["figure3/x"]
+
+
+def test_scores_of_a_stage_1_that_was_not_trained_are_left_out(reproduced):
+    _, page, content, _ = reproduced
+    rows = {row["name"]: row for row in content["rows"]}
+    assert "sen/map" in rows["no-rs"]["scores"]
+    assert "sen/map" not in rows["no-sen"]["scores"]
+    assert ("no-sen", "sen/map") not in {(pair["row"], pair["score"]) for pair in content["verdicts"]}
+    assert rows["no-sen"]["steps"]["stage_1"] == "0"
+    assert "0 steps" in page.read_text()
+
+
+def test_runs_that_were_not_scored_alike_are_named():
+    record = {"split": "test", "environment": {"time": "1", "torch": "2.0"}}
+    other = {"split": "test", "environment": {"time": "2", "torch": "2.1"}}
+    kept = ("split", "environment")
+    assert differing({"a": {0: record, 1: record | {"environment": record["environment"] | {"time": "3"}}}}, kept) == []
+    assert differing({"a": {0: record}, "b": {2: other}}, kept) == ["environment (torch) of b, seed 2"]
+    assert differing({}, kept) == []
+
+
+def test_more_than_real_images_reach_is_marked():
+    def cell(value, **more):
+        score = Score(
+            "a/is", "IS", value, {}, **({"ceiling": 6.9, "ceiling_name": "real images", "unit": "number"} | more)
+        )
+        return over_seeds([score, score])["beyond_real"]
+
+    assert cell(10.5)
+    assert not cell(6.5)
+    assert not cell(10.5, better="lower")
+    assert not cell(10.5, ceiling_name="oracle")
+    assert not cell(10.5, ceiling=None, ceiling_name=None)
+
+
+def test_what_differs_between_rows_is_no_common_chance():
+    assert same([0.1, 0.1]) == 0.1
+    assert same([0.1, 0.2]) is same([0.1, None]) is same([]) is None
 
 
 def test_rows_share_a_stage_1_seed_by_seed(reproduced):
@@ -143,15 +220,24 @@ def test_the_page_shows_tables_figures_and_costs(reproduced):
         "What differs",
         "Figure 2",
         "Figure 3",
-        "What each row cost",
+        "what it cost",
         "8.54 / 15.59",
         "EfficientNet-Lite2",
     ):
         assert part in text, part
     assert text.count("One word changed, the same noise.") == 2
+    assert "Not finished" not in text
     assert "2 of 2" in text
     assert 'src="data:' in text
     assert "http-equiv" in text
+
+
+def test_its_figures_are_computed_again_by_other_code(reproduced):
+    """Means, deviations, differences and their intervals; and those of each row."""
+    out, *_ = reproduced
+    found = recompute.table_figures(out)
+    assert {"mean", "std", "difference", "interval, low"} <= {figure.part for figure in found}
+    assert [figure for figure in found if figure.width is None and not figure.agrees] == []
 
 
 def test_images_and_what_scores_are_means_of_are_left_for_others(reproduced):
@@ -196,6 +282,7 @@ def test_a_budget_ends_between_pieces(birds, tmp_path):
     page, content, said = made(birds, tmp_path, rows="s2igan,no-rs", budget_hours=0.0)
     assert page.is_file()
     assert content["rows"][0]["seeds"] == []
+    assert "Not finished: 0 of 2 runs are scored." in page.read_text()
     assert "The budget ended" in said[-1]
     assert "the same command goes on" in said[-1]
 
@@ -302,6 +389,18 @@ def test_a_piece_in_a_process_of_its_own_is_the_same(birds, reproduced, tmp_path
         np.testing.assert_allclose(found[name], known[name], atol=1e-5, err_msg=name)
 
 
+def test_rows_wait_for_the_one_that_they_are_compared_with(reproduced):
+    """A verdict against another row, for as long as s2igan is not scored, would be mistaken for the one to come."""
+    out, *_ = reproduced
+    runs = {seed: out / "rows" / f"no-rs-{seed}" for seed in (0, 1)}
+    others = [Line(name, name, (), True, 2, runs) for name in ("no-rs", "no-dense")]
+    columns = [("attributes/per_caption", COLUMNS[4])]
+    (pair,) = verdicts(others, columns)
+    assert (pair["row"], pair["against"], pair["verdict"]) == ("no-dense", "no-rs", "no difference shown")
+    assert list(verdicts([*others, Line("s2igan", "s2igan", (), True, 2)], columns)) == []
+    assert list(verdicts([], columns)) == []
+
+
 def test_pairs_are_of_the_same_items_in_whatever_order(tmp_path):
     lines = []
     for name, numbers, values in (("a", [5, 2, 9], [0.5, 0.2, 0.9]), ("b", [9, 1, 2, 5], [1.9, 1.1, 1.2, 1.5])):
@@ -325,6 +424,7 @@ def test_pairs_are_of_the_same_items_in_whatever_order(tmp_path):
         (0.1, 0.2, 3, "lower", "worse"),
         (-0.1, 0.2, 3, "higher", "no difference shown"),
         (0.1, 0.2, 1, "higher", "none: one seed"),
+        (0.1, 0.2, 3, None, "higher"),
     ],
 )
 def test_verdicts(low, high, seeds, better, words):

@@ -405,6 +405,7 @@ def write(plan: Plan, base: str) -> Path:
                 row.seeds,
                 {seed: plan.run(row, seed) for seed in done},
                 {seed: plan.shared(row, seed) for seed in done},
+                trains_stage_1=bool(row.recipe.sen.trainer.steps or row.recipe.sen.trainer.epochs),
             )
         )
     facts = {"data": {"name": store.directory.resolve().name, "fingerprint": store.fingerprint}, "base": base}

@@ -1,5 +1,7 @@
 """The model card says what is recorded, and the hub can read it."""
 
+import json
+
 import pytest
 from huggingface_hub import ModelCard
 
@@ -81,3 +83,11 @@ def test_an_exported_model_needs_its_set_to_be_named(small_run, bird_store, stor
 def test_scores_that_are_named_have_to_be_there(small_run, tmp_path):
     with pytest.raises(UserError, match="not evaluated yet"):
         write_card(small_run, tmp_path / "card.md", scores=tmp_path / "nowhere")
+
+
+def test_scores_of_another_model_are_refused(small_run, scores, tmp_path):
+    record = json.loads((scores / "metrics.json").read_text())
+    record["model"]["sha256"] = "0" * 64
+    (tmp_path / "metrics.json").write_text(json.dumps(record))
+    with pytest.raises(UserError, match="has the scores of other weights"):
+        write_card(small_run, tmp_path / "card.md", scores=tmp_path)

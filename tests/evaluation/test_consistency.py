@@ -76,6 +76,19 @@ def test_images_that_lie_where_their_utterances_do_are_found(encoders, evaluatio
     assert right["consistency/r_precision"].protocol["draws"] == 10
 
 
+def test_a_picture_of_several_captions_is_right_for_each(encoders, evaluation, bird_store):
+    """Encoders that tell all pictures apart find every real image: no ceiling is below 1, however often it is asked."""
+    split = evaluation.split
+    picture = np.searchsorted(split.images, bird_store.image_index[split.utterances])
+    assert len(set(picture.tolist())) < len(picture)
+    known = np.eye(len(split.images), dtype=np.float32)
+    fakes = Fakes(split.utterances, {"consistency": known[picture]}, SIDE, 0)
+    group = consistency_group(evaluation, encoders, known[picture], fakes, {"consistency": known})
+    ceilings = {score.key: score.ceiling for score in group.scores if "/image" in score.key}
+    assert len(ceilings) > 2
+    assert ceilings == dict.fromkeys(ceilings, 1.0)
+
+
 def test_r_precision_counts_ties_as_the_expectation():
     similarity = np.array([[0.9, 0.1, 0.2, 0.3], [0.5, 0.5, 0.5, 0.9], [0.4, 0.4, 0.4, 0.4]])
     mismatching = np.array([[[1, 2, 3], [0, 2, 3], [0, 1, 3]], [[1, 2, 3], [0, 2, 2], [0, 1, 3]]])

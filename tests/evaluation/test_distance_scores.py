@@ -70,7 +70,7 @@ def test_with_enough_images_there_is_everything(evaluation, monkeypatch):
     compared = Compared.of(evaluation, LITE2, "lite2", fakes_of(evaluation, captions, pictures), real)
 
     def shrunk(part):
-        return distances.FeatureSet(part.features[:, :4], part.classes)
+        return distances.FeatureSet(part.features[:, :4], part.classes, part.numbers)
 
     compared = Compared(
         LITE2, shrunk(compared.fakes), shrunk(compared.real), shrunk(compared.training), compared.protocol
@@ -101,7 +101,9 @@ def test_generated_and_real_images_that_change_places_would_show(evaluation, mon
     rng = np.random.default_rng(0)
     real = rng.normal(size=(30, 4)).astype(np.float32)
     generated = (real[0] + 0.01 * rng.normal(size=(24, 4))).astype(np.float32)
-    sets = (distances.FeatureSet(part, np.zeros(len(part), np.int64)) for part in (generated, real))
+    sets = (
+        distances.FeatureSet(part, np.zeros(len(part), np.int64), np.arange(len(part))) for part in (generated, real)
+    )
     compared = Compared(LITE0, *sets, None, {"extractor": "made up"})
     certain = 100 * np.eye(6, dtype=np.float32)
     logits = certain[np.zeros(24, dtype=int)], certain[np.arange(30) % 6]

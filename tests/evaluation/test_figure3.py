@@ -20,6 +20,7 @@ from s2igan.evaluation.figure3 import (
     changed_voice,
     figure3_group,
     followed,
+    shown,
     stayed,
     write_changed,
 )
@@ -94,7 +95,7 @@ def test_one_word_changes_and_the_noise_does_not(tmp_path, model):
 
 @pytest.mark.parametrize(("spoken", "share"), [(("red", "green", "blue"), 1.0), (("green", "green", "blue"), 2 / 3)])
 def test_followed_counts_the_pictures_that_show_what_was_spoken(toy_classifier, spoken, share):
-    shown = ("red", "green", "blue")
+    colours = ("red", "green", "blue")
     rows = [
         Spoken(
             word,
@@ -102,9 +103,9 @@ def test_followed_counts_the_pictures_that_show_what_was_spoken(toy_classifier, 
             np.zeros(0),
             np.stack([draw_square({"colour": colour, "extent": "large"}, seed, 16) for seed in range(10)]),
         )
-        for word, colour in zip(spoken, shown, strict=True)
+        for word, colour in zip(spoken, colours, strict=True)
     ]
-    right = followed(rows, "colour", toy_classifier)
+    right = followed(rows, "colour", shown(rows, toy_classifier), toy_classifier)
     assert right.mean() == pytest.approx(share, abs=0.1)
     assert right[10:].mean() > 0.9, "the pictures of the second and the third word"
 
@@ -113,7 +114,7 @@ def test_followed_counts_the_pictures_that_show_what_was_spoken(toy_classifier, 
 def test_stayed_counts_the_pictures_that_show_what_else_was_said(toy_classifier, kept, share):
     pictures = np.stack([draw_square({"colour": "red", "extent": "large"}, seed, 16) for seed in range(20)])
     rows = [Spoken("red", "red", np.zeros(0), pictures)]
-    assert stayed(rows, kept, toy_classifier).mean() == pytest.approx(share, abs=0.15)
+    assert stayed(kept, shown(rows, toy_classifier), toy_classifier).mean() == pytest.approx(share, abs=0.15)
 
 
 @pytest.mark.parametrize("name", ["birds", "flowers"])

@@ -58,6 +58,21 @@ def test_of_what_a_caption_names_counts_each_caption_alike(bird_store, split, ev
     assert score.value == pytest.approx(np.mean(shares))
     np.testing.assert_allclose(score.items.values, shares)
     np.testing.assert_array_equal(score.items.numbers, captions)
+    assert score.protocol["shuffled"] == pytest.approx(score.value), "pictures that are all alike"
+
+
+def test_what_shuffled_pictures_show_is_their_mean_over_all_orders(bird_store, split, evaluation):
+    """Of each caption every picture in turn, as if it were its own."""
+    captions, real = split.utterances, evaluation.real(["attributes"])
+    pictures = real_pictures(bird_store, captions)
+    classifier = KnownPictures(bird_store)
+    group = attribute_group(classifier, split, fakes_of(evaluation, captions, pictures), real)
+    (score,) = [score for score in group.scores if score.key == "attributes/per_caption"]
+    facts = [bird_store.image_attributes(int(bird_store.image_index[caption])) for caption in captions]
+    named = [split.mentioned(int(caption)) for caption in captions]
+    shown = [np.mean([shows[name] == value for name, value in said.items()]) for said in named for shows in facts]
+    assert score.protocol["shuffled"] == pytest.approx(np.mean(shown))
+    assert score.chance < score.protocol["shuffled"] < score.value
 
 
 def test_pictures_follow_seed_and_utterance_in_the_order_asked_for(model, bird_store):

@@ -185,7 +185,7 @@ def test_a_training_picture_is_nearest_to_itself_also_mirrored(bird_store, model
     trained = bird_store.split_indices("train")
     pictures = to_pixels(crop_and_flip(bird_store.images[bird_store.image_index[trained]], 32, None))
     for shown in (pictures, np.ascontiguousarray(pictures[:, :, ::-1])):
-        scores = nearest_scores(evaluation, fakes_of(evaluation, trained, shown), evaluation.real(["lite2"]), {})
+        scores, _ = nearest_scores(evaluation, fakes_of(evaluation, trained, shown), evaluation.real(["lite2"]), {})
         assert [score.key.rpartition("_")[2] for score in scores] == ["p1", "p5", "p50"]
         assert all(score.value < 0.1 < score.ceiling for score in scores)
         assert {score.unit for score in scores} == {"distance"}

@@ -83,9 +83,19 @@ def consistency_group(
         )
     ]
     image_class = classes[own] if store.has_classes else None
+    # A picture that several of the captions describe is the right answer to each of them, wherever it stands.
+    pictures = {"fakes": None, "real": described}
     recalls = {
         kind: embedding_scores(
-            speech[own], images, np.arange(len(own)), image_class, None, protocol, seed=seed, group=NAME
+            speech[own],
+            images,
+            np.arange(len(own)),
+            image_class,
+            None,
+            protocol,
+            seed=seed,
+            group=NAME,
+            pictures=pictures[kind],
         )
         for kind, images in shown.items()
     }
@@ -98,7 +108,8 @@ def consistency_group(
         f"drawn {DRAWS} times. Recall is the hit rate. The ceiling has the utterances' own real images in place of the "
         "generated ones."
     )
-    return Group(NAME, "Do speech and generated images find each other?", words, scores)
+    evidence = {"asked": fakes.captions, "mismatching": split.utterances[choices].astype(np.int32)}
+    return Group(NAME, "Do speech and generated images find each other?", words, scores, evidence)
 
 
 def draw_mismatching(
@@ -127,12 +138,16 @@ def diversity_group(evaluation: Evaluation, fakes: Fakes, real: Seen) -> Group:
     split, store, seed, rows = evaluation.split, evaluation.split.store, evaluation.seed, LITE2.rows
     rng = np.random.default_rng([seed, 0xD1F])
     chosen = np.sort(rng.permutation(fakes.captions)[:DESCRIPTIONS])
-    distances = np.empty(len(chosen))
+    features: dict[int, np.ndarray] = {}
     for some, drawn in drawn_in_batches(
         evaluation.model, store, chosen, lambda some: noise_of(evaluation.model, chosen[some], seed, SAMPLES)
     ):
         seen = evaluation.extraction.of([drawn.reshape(-1, *drawn.shape[2:])], [rows])[rows]
-        distances[some] = [mean_pairwise_distance(own) for own in seen.reshape(len(some), SAMPLES, -1)]
+        features |= zip(some.tolist(), seen.reshape(len(some), SAMPLES, -1), strict=True)
+        for number, pictures in zip(chosen[some], drawn, strict=True):
+            evaluation.keep("diversity", [f"{number:06d}-{sample}" for sample in range(1, SAMPLES + 1)], pictures)
+    generated = np.stack([features[row] for row in range(len(chosen))])
+    distances = np.array([mean_pairwise_distance(own) for own in generated])
     classes = store.utterance_class[chosen]
     image_class = store.image_class[split.images]
     of_class = [rng.permutation(np.flatnonzero(image_class == label))[:SAMPLES] for label in classes]
@@ -160,7 +175,11 @@ def diversity_group(evaluation: Evaluation, fakes: Fakes, real: Seen) -> Group:
         f"{SAMPLES} images of each of {len(chosen)} {split.name} descriptions, which differ in noise alone: near 0, "
         "one image is drawn for a description. Real images of one class differ in more than a description says."
     )
-    return Group("diversity", "How much do images of one description differ?", words, [only])
+    of_each = np.full((len(chosen), SAMPLES), -1)  # -1 where a class has fewer images
+    for row, own in enumerate(of_class):
+        of_each[row, : len(own)] = split.images[own]
+    evidence = {"numbers": chosen, rows: generated, "real_numbers": of_each}
+    return Group("diversity", "How much do images of one description differ?", words, [only], evidence)
 
 
 def mean_pairwise_distance(features: Float[np.ndarray, "images features"]) -> float:

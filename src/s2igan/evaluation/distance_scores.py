@@ -46,10 +46,12 @@ class FeatureSet:
 
     features: Features
     classes: Int[np.ndarray, " pictures"]
+    numbers: Int[np.ndarray, " pictures"]
+    """Of the pictures in the store, or of the captions of generated ones."""
 
     def some(self, rows: Int[np.ndarray, " rows"]) -> FeatureSet:
         """Those of some rows."""
-        return FeatureSet(self.features[rows], self.classes[rows])
+        return FeatureSet(self.features[rows], self.classes[rows], self.numbers[rows])
 
 
 @dataclass(frozen=True)
@@ -70,11 +72,11 @@ class Compared:
         images, training = evaluation.training_images, None
         if len(images) >= 2 and split.name != "train":
             seen = evaluation.stored(images, [extractor])
-            training = FeatureSet(seen[space.rows], store.image_class[images])
+            training = FeatureSet(seen[space.rows], store.image_class[images], images)
         return cls(
             space,
-            FeatureSet(fakes.seen[space.rows], store.utterance_class[fakes.captions]),
-            FeatureSet(real[space.rows], store.image_class[split.images]),
+            FeatureSet(fakes.seen[space.rows], store.utterance_class[fakes.captions], fakes.captions),
+            FeatureSet(real[space.rows], store.image_class[split.images], split.images),
             training,
             {**split.protocol, **fakes.protocol, "crop": "centre", **evaluation.extraction[extractor].facts},
         )
@@ -101,11 +103,14 @@ def distance_group(
         return None
     rng = np.random.default_rng([seed, 0xF1D])
     training = None
+    evidence: dict[str, np.ndarray] = {}
     if compared.training is not None:
         rows = np.sort(rng.permutation(len(compared.training.classes))[: len(generated)])
         training = compared.training.features[rows]
+        evidence |= {"training": training, "training_numbers": compared.training.numbers[rows]}
     first, second = np.array_split(rng.permutation(len(real)), 2)
     halves = real[first], real[second]
+    evidence |= {"half_numbers": compared.real.numbers[first], "other_half_numbers": compared.real.numbers[second]}
     protocol = {
         **compared.protocol,
         "real_images": len(real),
@@ -148,7 +153,12 @@ def distance_group(
         )
     if space is LITE2 and compared.comparable:
         kernel = np.random.default_rng([seed, 0x712])
-        scores += kernel_scores(space.group, compared, kernel, protocol, headline=True)
+        floor, _ = kernel_distance(*halves, subsets=1, subset_size=len(real), seed=seed)
+        found, drawn = kernel_scores(
+            space.group, compared, kernel, {**protocol, "real_against_real": floor}, headline=True
+        )
+        scores += found
+        evidence |= drawn
     else:
         size = min(SUBSET_SIZE, len(generated), len(real))
 
@@ -172,7 +182,7 @@ def distance_group(
         words += " FID, KID and IS are defined on Inception's, so published figures do not compare."
     if missing:
         words += f" Left out: {'; '.join(missing)}."
-    return Group(space.group, space.title, words, scores)
+    return Group(space.group, space.title, words, scores, evidence)
 
 
 def _precision_and_recall(
@@ -222,9 +232,9 @@ def _inception_score(
 
 def kernel_scores(
     group: str, compared: Compared, rng: np.random.Generator, protocol: Mapping[str, Any], *, headline: bool = False
-) -> list[Score]:
+) -> tuple[list[Score], dict[str, np.ndarray]]:
     """The kernel distance of as many of each, chosen at random, and its quotient with that of the training images,
-    where that is positive."""
+    where that is positive; and the numbers of those chosen, with the features of the training images."""
     assert compared.training is not None
     sets = compared.fakes, compared.training, compared.real
     count = min(COUNT, *(len(part.classes) for part in sets))
@@ -265,4 +275,11 @@ def kernel_scores(
                 headline=headline,
             )
         )
-    return scores
+    evidence = {
+        "kernel_numbers": first.numbers,
+        "kernel_training_numbers": second.numbers,
+        "kernel_real_numbers": third.numbers,
+        "kernel_training": second.features,
+        "kernel_training_classes": second.classes,
+    }
+    return scores, evidence

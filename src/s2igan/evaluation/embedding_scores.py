@@ -47,6 +47,7 @@ def embedding_scores(
     *,
     seed: int = 0,
     group: str = "sen",
+    pictures: Int[np.ndarray, " images"] | None = None,
 ) -> list[Score]:
     """SEN mAP and Recall@k of method.md section 6, each with chance and, where attributes are known, the oracle.
 
@@ -65,9 +66,11 @@ def embedding_scores(
         protocol: what the record of every score says.
         seed: of the choices of queries.
         group: of the scores.
+        pictures: the picture that each image is; each is one of its own unless given.
     """
     protocol = {**protocol, "utterances": len(speech), "images": len(images)}
-    levels = {"image": (utterance_image, np.arange(len(images)))}
+    pictures = np.arange(len(images)) if pictures is None else pictures
+    levels = {"image": (pictures[utterance_image], pictures)}
     scores: list[Score] = []
     if image_class is not None:
         labels = image_class[utterance_image]
@@ -108,10 +111,7 @@ def _map_scores(
     seed: int,
 ) -> list[Score]:
     """From the average precision of every utterance as a query."""
-    rng = np.random.default_rng([seed, 0x3E4])
-    classes = np.unique(labels)
-    of_class = [np.flatnonzero(labels == label) for label in classes]
-    picks = np.stack([[rng.choice(own) for own in of_class] for _ in range(QUERY_DRAWS)])  # (draws, classes)
+    classes, picks = np.unique(labels), query_draws(labels, seed)
     chance = chance_map(same_label(classes, image_class))
     one = {"queries": len(classes), "query_draws": QUERY_DRAWS, "seed": seed, "chance": EXPECTED}
     every = {"queries": len(labels), "chance": EXPECTED}
@@ -121,6 +121,13 @@ def _map_scores(
         _score(f"{group}/map", "mAP, one spoken query a class", picked, {**protocol, **one}, std=spread, headline=True),
         _score(f"{group}/map_all", "mAP, every utterance a query", _means(ap), {**protocol, **every}),
     ]
+
+
+def query_draws(labels: Int[np.ndarray, " utterances"], seed: int) -> Int[np.ndarray, "draws classes"]:
+    """Positions of the utterances that are the queries of each draw of `sen/map`, one of each class."""
+    rng = np.random.default_rng([seed, 0x3E4])
+    of_class = [np.flatnonzero(labels == label) for label in np.unique(labels)]
+    return np.stack([[rng.choice(own) for own in of_class] for _ in range(QUERY_DRAWS)])
 
 
 def _per_query(

@@ -6,6 +6,7 @@ import importlib.metadata
 import shutil
 import sys
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,6 @@ import numpy as np
 import torch
 from jaxtyping import Int
 from rich.console import Console
-from safetensors.numpy import save
 
 from s2igan.data.store import Store
 from s2igan.devices import choose_device
@@ -23,14 +23,24 @@ from s2igan.evaluation.conditions import CAPTIONS, condition_groups, markdown
 from s2igan.evaluation.consistency import consistency_group, diversity_group, spoken
 from s2igan.evaluation.distance_scores import Compared, distance_group
 from s2igan.evaluation.drawings import drawn_set_of
-from s2igan.evaluation.embedding_scores import embedding_scores
+from s2igan.evaluation.embedding_scores import embedding_scores, query_draws
 from s2igan.evaluation.evaluation_split import EvaluationSplit, Networks, check_size
-from s2igan.evaluation.extractors import Extraction, Extractor, Seen
+from s2igan.evaluation.evidence import (
+    DESCRIBED,
+    FEATURES,
+    IMAGES,
+    ITEMS,
+    features_of,
+    write_described,
+    write_features,
+    write_items,
+)
+from s2igan.evaluation.extractors import Extraction, Extractor
 from s2igan.evaluation.features import image_features
 from s2igan.evaluation.figure3 import figure3_group
 from s2igan.evaluation.generated import Queries, attribute_group, fake_recall_group, paper_map_group
-from s2igan.evaluation.generation import Evaluation, Fakes
-from s2igan.evaluation.independent_encoders import NAME, IndependentEncoders
+from s2igan.evaluation.generation import Evaluation
+from s2igan.evaluation.independent_encoders import IndependentEncoders
 from s2igan.evaluation.memorisation import Middle, memorisation_group
 from s2igan.evaluation.options import EvaluationOptions
 from s2igan.evaluation.reconstructions import reconstruction_group
@@ -46,8 +56,6 @@ from s2igan.run_directory import environment
 from s2igan.training.frozen import speech_embeddings
 from s2igan.training.sen import SENConfig
 
-ITEMS, IMAGES, FEATURES = "items.safetensors", "images", "features.safetensors"
-"""Beside the record: what scores are the means of; and, where images are kept, their folder and their features."""
 LEAST_TO_COPY = 20
 """Images of the split, of training and generated, below which copies are not looked for."""
 
@@ -93,10 +101,13 @@ def evaluate(
 
     for old in (SAMPLE_SHEET, FIGURE3, IMAGES):  # those of an earlier evaluation, which may have been of other data
         shutil.rmtree(folder / old, ignore_errors=True)
-    (folder / FEATURES).unlink(missing_ok=True)
+    for name in (FEATURES, DESCRIBED):
+        (folder / name).unlink(missing_ok=True)
 
-    groups = [stage_1_group(networks, split, seed=options.seed)]
+    groups = [stage_1_group(networks, split, subject.record, seed=options.seed)]
     extractors: dict[str, Any] = {}
+    features: dict[str, np.ndarray] = {}
+    attributes: Mapping[str, Sequence[str]] = split.store.attributes
     if networks.model is not None:
         check_size(networks.model, split.store)
         used = Extractors.of(split.store, networks.image, options, where, classifier, encoders)
@@ -105,7 +116,10 @@ def evaluate(
         kept = folder / IMAGES if options.keep_images else None
         evaluation = Evaluation(networks.model, split, options.seed, extraction, kept)
         write_sample_sheet(evaluation, folder / SAMPLE_SHEET)
-        groups += generated_groups(evaluation, used, options, folder)
+        found, features = generated_groups(evaluation, used, options, folder)
+        groups += found
+        if used.classifier is not None:
+            attributes = used.classifier.attributes
     if options.conditions:
         drawn = drawn_set_of(split.store) if networks.model is not None else None
         judge = None if drawn is None else load_or_train_classifier(drawn, classifier)
@@ -130,6 +144,9 @@ def evaluate(
         "scores": [score.record() for group in groups for score in group.scores],
     }
     write_items(folder / ITEMS, groups)
+    if options.keep_images:
+        write_features(folder / FEATURES, features, groups)
+        write_described(folder / DESCRIBED, split, attributes)
     atomic_write_json(folder / METRICS, content)
     for group in groups:
         console.print(score_table(group))
@@ -202,42 +219,12 @@ def prepare_judges(data_dir: str | Path, options: EvaluationOptions, *, device: 
         IndependentEncoders.load_or_train(store, choose_device(device))
 
 
-def write_items(path: Path, groups: list[Group]) -> None:
-    """Of every score that is a mean over captions or queries, the values with the numbers and classes of each, under
-    the key of the score."""
-    tensors: dict[str, np.ndarray] = {}
-    for score in (score for group in groups for score in group.scores):
-        if score.items is not None:
-            items = score.items
-            tensors |= {f"{score.key}/{name}": np.ascontiguousarray(values) for name, values in vars(items).items()}
-    with atomic_write(path) as file:
-        file.write(save(tensors))
-
-
-def write_features(
-    path: Path, evaluation: Evaluation, drawn: Fakes, real: Seen, speech: np.ndarray | None = None
-) -> None:
-    """What extractors saw of the images that are kept, with their numbers, so that scores can be computed by others.
+def stage_1_group(networks: Networks, split: EvaluationSplit, model: Mapping[str, Any], *, seed: int) -> Group:
+    """How well stage 1 finds images by speech and speech by images (method.md section 6).
 
     Args:
-        speech: what the independent speech encoder gives of the split's utterances.
+        model: name and SHA-256, for the record.
     """
-    kinds: dict[str, tuple[np.ndarray, Seen]] = {
-        "generated": (drawn.captions, drawn.seen),
-        "real": (evaluation.split.images, real),
-    }
-    if speech is not None:
-        kinds["speech"] = evaluation.split.utterances, {NAME: speech}
-    tensors: dict[str, np.ndarray] = {}
-    for kind, (numbers, seen) in kinds.items():
-        tensors |= {f"{kind}/{name}": np.ascontiguousarray(rows) for name, rows in seen.items()}
-        tensors[f"{kind}/numbers"] = np.ascontiguousarray(numbers)
-    with atomic_write(path) as file:
-        file.write(save(tensors))
-
-
-def stage_1_group(networks: Networks, split: EvaluationSplit, *, seed: int) -> Group:
-    """How well stage 1 finds images by speech and speech by images (method.md section 6)."""
     store, utterances = split.store, split.utterances
     device = next(networks.image.parameters()).device
     speech = speech_embeddings(store, networks.speech, utterances, device=device, console=Console(stderr=True))
@@ -264,14 +251,20 @@ def stage_1_group(networks: Networks, split: EvaluationSplit, *, seed: int) -> G
         utterance_image=np.searchsorted(split.images, store.image_index[utterances]),
         image_class=store.image_class[split.images] if store.has_classes else None,
         disagreement=disagreement,
-        protocol={**split.protocol, "extractor": extractor},
+        protocol={**split.protocol, "extractor": extractor, "sha256": model["sha256"], "seed": seed},
         seed=seed,
     )
-    return Group("sen", "Finding images by speech (SEN)", protocol, scores)
+    evidence = {"speech": speech.numpy(), "images": images}
+    if store.has_classes:
+        evidence["queries"] = utterances[query_draws(store.utterance_class[utterances], seed)]
+    return Group("sen", "Finding images by speech (SEN)", protocol, scores, evidence)
 
 
-def generated_groups(evaluation: Evaluation, used: Extractors, options: EvaluationOptions, folder: Path) -> list[Group]:
-    """Scores of the images that the model generates for captions; Figure 3 is kept in a folder.
+def generated_groups(
+    evaluation: Evaluation, used: Extractors, options: EvaluationOptions, folder: Path
+) -> tuple[list[Group], dict[str, np.ndarray]]:
+    """Scores of the images that the model generates for captions, and what extractors saw of these (`features_of`);
+    Figure 3 is kept in a folder.
 
     Every image is generated once, in a stream, whichever scores count it.
     """
@@ -282,8 +275,6 @@ def generated_groups(evaluation: Evaluation, used: Extractors, options: Evaluati
     evaluation.keep_real()
     real = evaluation.real()
     speech = None if used.independent is None else spoken(evaluation, used.independent)
-    if options.keep_images:
-        write_features(folder / FEATURES, evaluation, drawn, real, speech)
     fakes = drawn.of(captions)
     groups: list[Group | None] = []
     drawing, classifier = drawn_set_of(store), used.classifier
@@ -316,7 +307,7 @@ def generated_groups(evaluation: Evaluation, used: Extractors, options: Evaluati
         groups.append(paper_map_group(evaluation, queries, drawn, real))
     else:
         groups.append(fake_recall_group(evaluation, queries, drawn, real))
-    return [group for group in groups if group is not None]
+    return [group for group in groups if group is not None], features_of(split, drawn, captions, real, speech)
 
 
 def sampled(split: EvaluationSplit, options: EvaluationOptions) -> Int[np.ndarray, " captions"]:

@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Int, UInt8
 from PIL import Image
 
 from s2igan.audio import write_recording
 from s2igan.corpora.builtin.drawn import DrawnSet, fill
 from s2igan.data.dataset import crop_and_flip
 from s2igan.errors import UserError
-from s2igan.evaluation.attributes import AttributeClassifier
+from s2igan.evaluation.attributes import AttributeClassifier, AttributesSeen
 from s2igan.evaluation.generation import Evaluation, draw_samples
 from s2igan.evaluation.scores import FIGURE3, Group, Score
 from s2igan.files import atomic_write_json
@@ -61,6 +61,7 @@ def figure3_group(
         print(f"Figure 3 is left out: {error}", file=sys.stderr)
         return None
     scores: list[Score] = []
+    evidence: dict[str, np.ndarray] = {}
     for name, template in drawn.changed_sentences.items():
         values = drawn.attributes[name]
         sentences = {value: drawn.changed_sentence(name, value) for value in values}
@@ -69,6 +70,8 @@ def figure3_group(
             facts = {"template": template, "attribute": name, "voice": voice.name, "seed": seed}
             write_changed(kept_in, rows, facts, voice.sample_rate)
         protocol = {
+            "split": evaluation.split.name,
+            **AttributesSeen(classifier).facts,
             "sentence": template,
             "language": drawn.language,
             "voice": voice.name,
@@ -79,7 +82,12 @@ def figure3_group(
             "bootstrap": "words, then images",
         }
         words = np.arange(len(rows)).repeat(SCORED)
-        right = followed(rows, name, classifier)
+        for row in rows:
+            numbers = range(1, SCORED + 1)
+            evaluation.keep(f"{FIGURE3}/{name}", [f"{row.word}-{number:02d}" for number in numbers], row.pictures)
+        seen = shown(rows, classifier)
+        evidence[f"{name}/attributes"] = np.stack(list(seen.values()), axis=1)
+        right = followed(rows, name, seen, classifier)
         scores.append(
             Score(
                 f"figure3/{name}",
@@ -94,7 +102,7 @@ def figure3_group(
         )
         if kept := drawn.kept_in_sentences.get(name):
             held_out = classifier.record["held_out_accuracy"]
-            right = stayed(rows, kept, classifier)
+            right = stayed(kept, seen, classifier)
             scores.append(
                 Score(
                     f"figure3/{name}/stays",
@@ -112,7 +120,7 @@ def figure3_group(
         "noise: how often the classifier sees the value spoken, and what else the "
         "sentence says. The ceiling is its accuracy on held-out drawings."
     )
-    return Group("figure3", "One word changed (Figure 3)", about, scores)
+    return Group("figure3", "One word changed (Figure 3)", about, scores, evidence)
 
 
 def kept_folder(folder: Path, number: int) -> Path | None:
@@ -145,23 +153,30 @@ def change_word(
     return rows
 
 
-def followed(rows: Sequence[Spoken], attribute: str, classifier: AttributeClassifier) -> Float[np.ndarray, " pictures"]:
-    """Of each picture, row by row, whether the classifier sees the value that was spoken: 1 or 0."""
+def shown(rows: Sequence[Spoken], classifier: AttributeClassifier) -> dict[str, Int[np.ndarray, " pictures"]]:
+    """What the classifier sees of each picture, row by row, as `AttributeClassifier.predict` gives it."""
     pictures = np.concatenate([row.pictures for row in rows])
-    found = classifier.predict(crop_and_flip(pictures, pictures.shape[1], None))[attribute]
+    return classifier.predict(crop_and_flip(pictures, pictures.shape[1], None))
+
+
+def followed(
+    rows: Sequence[Spoken],
+    attribute: str,
+    seen: Mapping[str, Int[np.ndarray, " pictures"]],
+    classifier: AttributeClassifier,
+) -> Float[np.ndarray, " pictures"]:
+    """Of each picture, row by row, whether the classifier sees the value that was spoken: 1 or 0."""
     known = classifier.attributes[attribute]
     spoken = [known.index(row.word) for row in rows for _ in row.pictures]
-    return (found == spoken).astype(np.float64)
+    return (seen[attribute] == spoken).astype(np.float64)
 
 
 def stayed(
-    rows: Sequence[Spoken], kept: Mapping[str, str], classifier: AttributeClassifier
+    kept: Mapping[str, str], seen: Mapping[str, Int[np.ndarray, " pictures"]], classifier: AttributeClassifier
 ) -> Float[np.ndarray, " pictures"]:
     """Of each picture the share of the attributes that the sentence keeps of which it shows the value that is said."""
-    pictures = np.concatenate([row.pictures for row in rows])
-    found = classifier.predict(crop_and_flip(pictures, pictures.shape[1], None))
-    shown = [found[name] == classifier.attributes[name].index(value) for name, value in kept.items()]
-    return np.stack(shown).mean(axis=0)
+    right = [seen[name] == classifier.attributes[name].index(value) for name, value in kept.items()]
+    return np.stack(right).mean(axis=0)
 
 
 def write_changed(folder: Path, rows: Sequence[Spoken], facts: Mapping[str, Any], sample_rate: int) -> None:

@@ -9,7 +9,14 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from s2igan.evaluation.attributes import Accuracy, AttributeClassifier, Certainty, attribute_accuracy, certainty
+from s2igan.evaluation.attributes import (
+    Accuracy,
+    AttributeClassifier,
+    AttributesSeen,
+    Certainty,
+    attribute_accuracy,
+    certainty,
+)
 from s2igan.evaluation.evaluation_split import EvaluationSplit
 from s2igan.evaluation.extractors import Seen
 from s2igan.evaluation.generation import Evaluation, Fakes
@@ -67,7 +74,8 @@ def attribute_scores(
     mentions = [store.mentions(int(utterance)) for utterance in utterances]
     n_values = {name: len(values) for name, values in classifier.attributes.items()}
     reached, best = (attribute_accuracy(seen, truths, mentions, n_values) for seen in (fake, real))
-    protocol = {**split.protocol, **protocol, "classifier": classifier.record, "bootstrap": "species, then captions"}
+    about = {**AttributesSeen(classifier).facts, "classifier": classifier.record, "bootstrap": "species, then captions"}
+    protocol = {**split.protocol, **protocol, **about}
     species = store.utterance_class[utterances]
 
     def score(key: str, name: str, found: Accuracy, ceiling: Accuracy, sure: Certainty | None, **more: Any) -> Score:
@@ -97,12 +105,14 @@ def attribute_scores(
     asked = [named(row, fake, real, truths, mentions) for row in range(len(utterances))]
     told = np.array([row for row, share in enumerate(asked) if share is not None])
     shares = np.array([share for share in asked if share is not None])
+    often = {name: np.bincount(codes, minlength=n_values[name]) / len(codes) for name, codes in fake.items()}
+    shuffled = np.mean([np.mean([often[name][truths[name][row]] for name in mentions[row]]) for row in told])
     scores.append(
         Score(
             f"{group}/per_caption",
             "of what a caption names, mean over captions",
             float(shares[:, 0].mean()),
-            {**protocol, "n": len(told)},
+            {**protocol, "n": len(told), "shuffled": float(shuffled)},
             interval=mean_interval(shares[:, 0], species[told], seed=shown.seed),
             chance=float(np.mean([np.mean([1 / n_values[name] for name in mentions[row]]) for row in told])),
             ceiling=float(shares[:, 1].mean()),
@@ -233,7 +243,10 @@ def paper_map_group(evaluation: Evaluation, queries: Queries, fakes: Fakes, real
         f"Queries: {asked_for}. {_about_features(spaces)} The ceiling has real images of the class in place of the "
         "generated ones."
     )
-    return Group("fakes", "The paper's mAP", words, scores)
+    evidence = {"queries": split.images[asked], "gallery": queries.captions}
+    if stand_ins is not None:
+        evidence["stand_ins"] = split.images[stand_ins]
+    return Group("fakes", "The paper's mAP", words, scores, evidence)
 
 
 def _about_features(spaces: list[Space]) -> str:
@@ -294,4 +307,6 @@ def fake_recall_group(evaluation: Evaluation, queries: Queries, fakes: Fakes, re
             f"{len(relevant):,} of the {paper.listed:,} real images that the paper lists rank the images generated "
             f"from their captions, {len(own):,} where the paper has {paper.fakes:,}"
         )
-    return Group("fakes", "Finding an image's own fakes", f"{asked_for}. {_about_features(spaces)}", scores)
+    words = f"{asked_for}. {_about_features(spaces)}"
+    evidence = {"queries": split.images[queries.positions], "gallery": queries.captions}
+    return Group("fakes", "Finding an image's own fakes", words, scores, evidence)

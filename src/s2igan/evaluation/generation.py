@@ -168,7 +168,7 @@ class Evaluation:
                 model, store, captions, lambda rows: noise_of(model, captions[rows], self.seed)
             ):
                 order.append(rows)
-                self._keep(GENERATED, captions[rows], drawn[:, 0])
+                self.keep(GENERATED, [f"{number:06d}" for number in captions[rows]], drawn[:, 0])
                 yield drawn[:, 0]
 
         seen = self.extraction.of(batches())
@@ -194,9 +194,11 @@ class Evaluation:
         for start in range(0, len(self.split.images), HEARD_AT_ONCE):
             images = self.split.images[start : start + HEARD_AT_ONCE]
             if self.images is not None:
-                self._keep(REAL, images, centre_crops(self.split.store, images, self.side))
+                names = [f"{number:06d}" for number in images]
+                self.keep(REAL, names, centre_crops(self.split.store, images, self.side))
 
-    def _keep(self, kind: str, numbers: Int[np.ndarray, " pictures"], pictures: Pictures) -> None:
+    def keep(self, kind: str, names: Sequence[str], pictures: Pictures) -> None:
+        """Writes pictures under their names into a folder of `images`, if images are kept."""
         if self.images is not None:
-            for number, picture in zip(numbers, pictures, strict=True):
-                write_picture(self.images / kind / f"{number:06d}.png", Image.fromarray(picture))
+            for name, picture in zip(names, pictures, strict=True):
+                write_picture(self.images / kind / f"{name}.png", Image.fromarray(picture))

@@ -95,20 +95,27 @@ def memorisation_group(evaluation: Evaluation, fakes: Fakes, real: Seen) -> Grou
     counts = [len(fakes.captions), len(split.images)]
     protocol = {**split.protocol, **fakes.protocol, "training_images": len(training), "real_images": len(split.images)}
     scores = [copies(of_fakes, of_real, of_training, {**protocol, **Middle.facts})]
+    evidence: dict[str, np.ndarray] = {}
     if LITE2.rows in fakes.seen:
-        scores += nearest_scores(evaluation, fakes, real, {**protocol, **evaluation.extraction[LITE2.rows].facts})
+        facts = evaluation.extraction[LITE2.rows].facts
+        found, evidence = nearest_scores(evaluation, fakes, real, {**protocol, **facts})
+        scores += found
     words = (
         f"{counts[0]} generated and {counts[1]} real {split.name} images, each beside the nearest of "
         f"{len(training)} training images and their mirror images. A copy is nearer to a training image, its middle "
         f"in {CELLS} x {CELLS} cells, than {100 - COPY_PERCENTILE} % of training images are to the nearest other one; "
         f"a model with more than {100 * SUSPECT:.0f} % of them counts as one that memorised."
     )
-    return Group("memorisation", "Are training pictures drawn again?", words, scores)
+    evidence |= {"distance": of_fakes, "real_distance": of_real, "training_distance": of_training}
+    evidence["training_numbers"] = training[others]
+    return Group("memorisation", "Are training pictures drawn again?", words, scores, evidence)
 
 
-def nearest_scores(evaluation: Evaluation, fakes: Fakes, real: Seen, protocol: Mapping[str, Any]) -> list[Score]:
+def nearest_scores(
+    evaluation: Evaluation, fakes: Fakes, real: Seen, protocol: Mapping[str, Any]
+) -> tuple[list[Score], dict[str, np.ndarray]]:
     """Percentiles of the distance to the nearest training image or its mirror image in Lite2, beside those of the real
-    images of the split."""
+    images of the split; and these distances."""
     rows, store, images = LITE2.rows, evaluation.split.store, evaluation.training_images
     gallery = [
         evaluation.extraction.of_stored(store, images, crop=fakes.side, mirrored=mirrored, names=[rows])[rows]
@@ -116,7 +123,7 @@ def nearest_scores(evaluation: Evaluation, fakes: Fakes, real: Seen, protocol: M
     ]
     training = np.concatenate(gallery)
     of_fakes, of_real = (nearest_distances(features, training) for features in (fakes.seen[rows], real[rows]))
-    return [
+    scores = [
         Score(
             f"memorisation/nearest_p{percentile}",
             f"distance to the nearest training image in Lite2, percentile {percentile}",
@@ -128,6 +135,7 @@ def nearest_scores(evaluation: Evaluation, fakes: Fakes, real: Seen, protocol: M
         )
         for percentile in PERCENTILES
     ]
+    return scores, {"nearest": of_fakes, "real_nearest": of_real}
 
 
 def copies(

@@ -38,6 +38,7 @@ def reconstruction_group(
     made = evaluation.extraction.of(batches, asked)
     protocol: dict[str, Any] = {"image_size": fakes.side, "seed": seed, "reconstructed_images": len(images)}
     scores: list[Score] = []
+    evidence = {"numbers": images, **made}
     if classifier is not None:
         shown = Fakes(fakes.captions, {"attributes": made["attributes"][row_of]}, fakes.side, seed)
         scores += attribute_scores("reconstructions", classifier, split, shown, real, protocol)
@@ -46,11 +47,12 @@ def reconstruction_group(
         rng = np.random.default_rng([seed, 0x2EC])
         chosen = rng.permutation(len(images))[: len(split.images) // 2]
         others = np.flatnonzero(~np.isin(split.images, images[chosen]))
-        drawn = FeatureSet(made[compared.space.rows][chosen], store.image_class[images[chosen]])
+        drawn = FeatureSet(made[compared.space.rows][chosen], store.image_class[images[chosen]], images[chosen])
         apart = replace(compared, fakes=drawn, real=compared.real.some(others))
         if apart.comparable:
             kept = {**split.protocol, **protocol, **evaluation.extraction[compared.space.rows].facts}
-            found = kernel_scores("reconstructions", apart, rng, kept)
+            found, more = kernel_scores("reconstructions", apart, rng, kept)
+            evidence |= more
             # What stands beside the others is of real images; the distance of training images is in the quotient.
             scores += [replace(score, ceiling=None, ceiling_name=None) for score in found]
     words = (
@@ -59,4 +61,4 @@ def reconstruction_group(
     )
     if any(score.unit == "distance" for score in scores):
         words += " For kd_lite2, reconstructions of one part of the images stand against the other part."
-    return Group("reconstructions", "Reconstructions (the ceiling)", words, scores) if scores else None
+    return Group("reconstructions", "Reconstructions (the ceiling)", words, scores, evidence) if scores else None

@@ -127,6 +127,9 @@ class Group:
     protocol: str
     """How they were measured, for a reader."""
     scores: Sequence[Score] = ()
+    evidence: Mapping[str, np.ndarray] = field(default_factory=dict, compare=False, repr=False)
+    """What the scores were computed of that is no feature of a generated or a real image: what was drawn at random, and
+    features of other images. Not in the record, but in a file beside it."""
 
     @property
     def headlines(self) -> list[Score]:

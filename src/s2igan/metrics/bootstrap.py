@@ -66,21 +66,23 @@ def paired_difference(
     its 95 % interval.
 
     Each resample draws clusters of items, and then items of each. Seeds are too few to be drawn again: of two, equal
-    methods would be called different in every fourth pair, not in every twentieth. So to the mean of a resample is
-    added what Student's t says of the mean of the seeds. The interval says how other items and other trainings would
-    have come out; that of a single seed, how other items would.
+    methods would be called different in every fourth pair, not in every twentieth. So to the mean of each resample is
+    added what Student's t says of the mean of the seeds, by as many equally likely values. The interval says how other
+    items and other trainings would have come out; that of a single seed, how other items would.
     """
     if first.shape != second.shape:
         raise ValueError(f"pairs need one shape, not {first.shape} and {second.shape}")
-    rng = np.random.default_rng(seed)
+    from scipy import stats
+
     differences = first - second
     n = len(differences)
-    (drawn,) = resample_clusters(labels, resamples=resamples, rng=rng)
+    (drawn,) = resample_clusters(labels, resamples=resamples, rng=np.random.default_rng(seed))
     weights = drawn.weights / drawn.weights.sum(axis=1, keepdims=True)
     values = weights @ differences.mean(axis=0)
     if n > 1:
         deviation = differences.mean(axis=1).std(ddof=1) / np.sqrt(n)
-        values = values + deviation * rng.standard_t(n - 1, size=resamples)
+        likely = stats.t.ppf((np.arange(resamples) + 0.5) / resamples, n - 1)
+        values = (values[:, None] + deviation * likely).ravel()
     return float(differences.mean()), interval(values)
 
 

@@ -73,13 +73,19 @@ def write_card(
         license: of the model, as the hub spells it; that of the package on a built-in set unless given.
 
     Raises:
-        UserError: the model cannot be read, a named set is another one than it was trained on, or a named folder has no
-            scores.
+        UserError: the model cannot be read, a named set is another one than it was trained on, a named folder has no
+            scores, or those of another model.
     """
     subject = Subject.of(model)
     known = _data_of(subject, data)
     folder = subject.evaluation if scores is None else Path(scores)
     record = read_record(folder) if scores is not None or (folder / METRICS).exists() else None
+    weights = subject.record["sha256"]
+    if record is not None and record["model"]["sha256"] != weights:
+        raise UserError(
+            f"{folder}: has the scores of other weights ({record['model']['sha256'][:16]}) than those of {model} "
+            f"({weights[:16]}); run s2igan evaluate --model {model} again, or name another folder by --scores."
+        )
     groups = [] if record is None else groups_of(record)
     license = license or (BUILT_IN_LICENSE if known is not None and known.built_in else None)
     exported = subject.exported()

@@ -16,9 +16,10 @@ from jaxtyping import Float, Int
 from safetensors.numpy import load_file
 
 from s2igan import __version__
-from s2igan.evaluation.evaluate import ITEMS
+from s2igan.evaluation.evidence import ITEMS
 from s2igan.evaluation.figure3 import SECOND
-from s2igan.evaluation.scores import FIGURE3, SAMPLE_SHEET, Score
+from s2igan.evaluation.scores import FIGURE3, SAMPLE_SHEET, UNKNOWN, Score
+from s2igan.evaluation.spaces import INCEPTION, LITE0, LITE2, TRUNK
 from s2igan.files import atomic_write, atomic_write_json
 from s2igan.metrics.bootstrap import paired_difference
 from s2igan.report import charts
@@ -26,9 +27,9 @@ from s2igan.report.embedded import picture, sound
 from s2igan.report.page import groups_of, read_json, read_record, stages, templates
 from s2igan.run_directory import RunDirectory
 
-JSON, PAGE, VERSION = "reproduction.json", "reproduction.html", 1
+JSON, PAGE, VERSION = "reproduction.json", "reproduction.html", 2
 REFERENCE = "s2igan"
-"""The row that others are compared with; the first one where it is not there."""
+"""The row that others are compared with, as soon as it is scored; the first one where it is not asked for."""
 LEAST_SEEDS = 2
 """Of both rows, below which a pair has no verdict."""
 SHOWN_UTTERANCES = 8
@@ -37,12 +38,16 @@ SHOWN_UTTERANCES = 8
 
 @dataclass(frozen=True)
 class Column:
-    """A score of a table, under the first of its keys that every row has."""
+    """A score of a table, under that of its keys that most rows have, or the first of those."""
 
     title: str
     keys: tuple[str, ...]
     published: str | None = None
     """The paper's name of it."""
+    table: str = "rows"
+    """Which table it stands in: that of rows, or that of Figure 3."""
+    judged: bool = True
+    """Whether one of higher and lower is better; not of diversity, which noise has most of."""
 
 
 COLUMNS = (
@@ -50,13 +55,28 @@ COLUMNS = (
     Column("Fréchet distance", ("inception/fid_inception", "independent/fd_lite2"), "FID"),
     Column("kernel distance", ("inception/kid_inception", "independent/kd_lite2", "distances/kd_lite0")),
     Column("inception score", ("inception/is_inception", "independent/is_lite2"), "IS"),
-    Column("named attributes shown", ("attributes/per_caption",)),
+    Column("attributes named that are shown", ("attributes/per_caption",)),
     Column("R-precision", ("consistency/r_precision",)),
     Column("speech finds a generated image of the class", ("consistency/recall@1/speech_to_image/class",)),
-    Column("diversity", ("diversity/lite2",)),
+    Column("diversity", ("diversity/lite2",), judged=False),
     Column("copies of training images", ("memorisation/copies",)),
     Column("mAP of stage 1", ("sen/map",)),
 )
+STAGE_1, OF_FIGURE_3 = "sen/", "figure3/"
+"""How the keys of scores begin that are of the encoders of stage 1, and of one word changed."""
+NO_NETWORK = "no network: colours of 8 x 8 cells"
+LEARNT = (
+    ("memorisation/copies", NO_NETWORK),
+    (STAGE_1, "the row's own encoders: what stage 1 trained"),
+    ("attributes/", f"{TRUNK.about}"),
+    (OF_FIGURE_3, f"{TRUNK.about}"),
+    ("consistency/", "encoders that no generator saw"),
+)
+"""By how a key begins, who else used what the score is computed by; of the others the space says it."""
+FLOW_PARTS = ("autoencoder", "matchmap", "flow")
+"""What stage 2 of a latent flow trains, one after the other."""
+SAMENESS = 1e-6
+"""Share by which what stands beside a score may differ between rows and count as the same."""
 SECTIONS: tuple[tuple[str, str, str, Callable[[Mapping[str, Any]], bool]], ...] = (
     ("table1", "Table 1", "", lambda row: "table1" in row["tables"]),
     ("ablations", "Ablations", "", lambda row: "ablations" in row["tables"]),
@@ -107,6 +127,8 @@ class Line:
     """Its scored runs, by seed."""
     shared: Mapping[int, Sequence[Path]] = field(default_factory=dict)
     """The runs of its stage 1 and its warm start, by seed."""
+    trains_stage_1: bool = True
+    """Of the row without a stage 1, scores of it say nothing and are left out."""
 
 
 def write_results(out: Path, lines: Sequence[Line], facts: Mapping[str, Any]) -> Path:
@@ -131,6 +153,10 @@ def write_results(out: Path, lines: Sequence[Line], facts: Mapping[str, Any]) ->
             figures_3=[figure for folder in (Path(), Path(SECOND)) if (figure := figure_3(lines, folder))],
             learnt={line.name: learnt(line) for line in lines if line.runs},
             version=__version__,
+            beside=beside,
+            beyond_real=beyond_real,
+            shuffled=shuffled,
+            points=points,
             charts=charts,
             picture=picture,
             sound=sound,
@@ -141,18 +167,41 @@ def write_results(out: Path, lines: Sequence[Line], facts: Mapping[str, Any]) ->
     return out / PAGE
 
 
+def beside(column: Mapping[str, Any], what: str) -> str:
+    """What stands beside a score, for people: its chance, its ceiling, or what one half of the real images reaches
+    against the other."""
+    value = column[what]
+    if value is None:
+        return UNKNOWN
+    return f"{100 * value:.1f} %" if column["unit"] == "fraction" else f"{value:.4g}"
+
+
+def beyond_real(rows: Sequence[Mapping[str, Any]]) -> set[str]:
+    """Keys of the scores by which some row is above what real images reach."""
+    return {key for row in rows for key, cell in row["scores"].items() if cell["beyond_real"]}
+
+
+def shuffled(rows: Sequence[Mapping[str, Any]]) -> set[str]:
+    """Keys of the scores of which it is known what the same images reach if they are dealt to captions at random."""
+    return {key for row in rows for key, cell in row["scores"].items() if cell["shown_shuffled"]}
+
+
+def points(value: float, unit: str) -> str:
+    """A difference for people: a share in percentage points."""
+    return f"{100 * value:+.1f} points" if unit == "fraction" else f"{value:+.4g}"
+
+
 def results(lines: Sequence[Line], facts: Mapping[str, Any]) -> dict[str, Any]:
     """The content of the JSON (docs/metrics.md)."""
     records = {line.name: {seed: read_record(run / "evaluation") for seed, run in line.runs.items()} for line in lines}
-    scores = {name: {seed: scores_of(record) for seed, record in of_seed.items()} for name, of_seed in records.items()}
+    scores = {
+        line.name: {seed: scores_of(record, line) for seed, record in records[line.name].items()} for line in lines
+    }
     present = [found for of_seed in scores.values() for found in of_seed.values()]
-    columns: list[tuple[str, Column]] = []
-    for column in COLUMNS:
-        everywhere = [key for key in column.keys if present and all(key in found for found in present)]
-        columns += [(key, column) for key in everywhere[:1]]
+    columns = list(columns_of(present))
     rows = []
     for line in lines:
-        own = scores[line.name]
+        own = [scores[line.name][seed] for seed in sorted(line.runs)]
         rows.append(
             {
                 "name": line.name,
@@ -162,57 +211,150 @@ def results(lines: Sequence[Line], facts: Mapping[str, Any]) -> dict[str, Any]:
                 "published": PUBLISHED.get(line.name, {}),
                 "seeds": sorted(line.runs),
                 "planned_seeds": line.planned,
-                "scores": {key: over_seeds([own[seed][key] for seed in sorted(own)]) for key, _ in columns if own},
+                "scores": {
+                    key: over_seeds([found[key] for found in own])
+                    for key, _ in columns
+                    if own and all(key in found for found in own)
+                },
+                "steps": steps_of(line),
                 "seconds": seconds_of(line),
                 "models": [record["model"] for record in records[line.name].values()],
             }
         )
-    one = next((record for of_seed in records.values() for record in of_seed.values()), None)
+    every = [record for of_seed in records.values() for record in of_seed.values()]
     kept = ("split", "seed", "protocol", "extractors", "environment")
+    pairs = list(verdicts(lines, columns))
     return {
         "version": VERSION,
         **facts,
-        "evaluation": {} if one is None else {name: one[name] for name in kept},
-        "columns": [
-            {
-                "title": column.title,
-                "key": key,
-                "published": column.published,
-                "better": present[0][key].better,
-                "chance": present[0][key].shown(present[0][key].chance),
-                "ceiling": present[0][key].shown(present[0][key].ceiling),
-                "ceiling_name": present[0][key].ceiling_name,
-                "protocol": dict(present[0][key].protocol),
-            }
-            for key, column in columns
-        ],
+        "runs": {"scored": len(every), "planned": sum(line.planned for line in lines)},
+        "evaluation": {name: every[0][name] for name in kept} if every else {},
+        "differing": differing(records, kept),
+        "columns": [about(key, column, [found[key] for found in present if key in found]) for key, column in columns],
         "rows": rows,
-        "verdicts": list(verdicts(lines, [key for key, _ in columns])),
+        "verdicts": pairs,
+        "pairs_with_a_verdict": sum(pair["seeds"] >= LEAST_SEEDS for pair in pairs),
     }
 
 
-def scores_of(record: Mapping[str, Any]) -> dict[str, Score]:
-    """The scores of an evaluation by their keys."""
-    return {score.key: score for group in groups_of(record) for score in group.scores}
+def columns_of(present: Sequence[Mapping[str, Score]]) -> Iterator[tuple[str, Column]]:
+    """Those of `COLUMNS` that a run has, each with its key, and then those of Figure 3: the changed word, and the rest
+    of the sentence."""
+    for column in COLUMNS:
+        counts = [sum(key in found for found in present) for key in column.keys]
+        if max(counts):
+            yield column.keys[counts.index(max(counts))], column
+    for key in dict.fromkeys(key for found in present for key in found if key.startswith(OF_FIGURE_3)):
+        name = next(found[key].name for found in present if key in found)
+        yield key, Column(name, (key,), table="figure3")
+
+
+def about(key: str, column: Column, scores: Sequence[Score]) -> dict[str, Any]:
+    """A column for the JSON: what stands beside its score, and how it was measured.
+
+    Args:
+        scores: of all runs that have it.
+    """
+    first = scores[0]
+    return {
+        "title": column.title,
+        "key": key,
+        "table": column.table,
+        "published": column.published,
+        "unit": first.unit,
+        "better": first.better if column.judged else None,
+        "chance": same([score.chance for score in scores]),
+        "ceiling": same([score.ceiling for score in scores]),
+        "ceiling_name": first.ceiling_name,
+        "real_against_real": same([score.protocol.get("real_against_real") for score in scores]),
+        "used_in_training": used_in_training(key),
+        "protocol": dict(first.protocol),
+    }
+
+
+def same(values: Sequence[float | None]) -> float | None:
+    """What all have; None where they differ, or where there is none."""
+    known = [value for value in values if value is not None]
+    if not known or len(known) < len(values) or not np.allclose(known, known[0], rtol=SAMENESS, atol=SAMENESS):
+        return None
+    return known[0]
+
+
+def used_in_training(key: str) -> str:
+    """Who else used what a score is computed by, in words; empty where that is not known."""
+    spaces = (INCEPTION, LITE2, TRUNK, LITE0)
+    known = [*LEARNT, *((f"_{space.rows}", space.about) for space in spaces), (f"/{LITE2.rows}", LITE2.about)]
+    return next((words for part, words in known if key.startswith(part) or key.endswith(part)), "")
+
+
+def differing(records: Mapping[str, Mapping[int, Mapping[str, Any]]], kept: Sequence[str]) -> list[str]:
+    """What was not the same for all runs of how they were scored, in words: rows are compared as if it had been."""
+    every = [(f"{name}, seed {seed}", record) for name, of in records.items() for seed, record in of.items()]
+    found = []
+    for what in kept:
+        for name, record in every[1:]:
+            first = every[0][1][what]
+            if record[what] == first:
+                continue
+            parts = [what]
+            if isinstance(first, Mapping):
+                keys = sorted({*first, *record[what]} - {"time"})
+                parts = [f"{what} ({key})" for key in keys if first.get(key) != record[what].get(key)]
+            found += [f"{part} of {name}" for part in parts]
+    return found
+
+
+def scores_of(record: Mapping[str, Any], line: Line) -> dict[str, Score]:
+    """The scores of an evaluation of a row by their keys."""
+    scores = (score for group in groups_of(record) for score in group.scores)
+    return {score.key: score for score in scores if line.trains_stage_1 or not score.key.startswith(STAGE_1)}
 
 
 def over_seeds(scores: Sequence[Score]) -> dict[str, Any]:
-    """Mean and sample standard deviation over seeds (none of a single one), beside chance and ceiling."""
+    """Mean and sample standard deviation over seeds (none of a single one), beside chance and ceiling; what the same
+    images reach if they are dealt to the captions at random (`shuffled`), where that is known; and whether the mean is
+    above what real images reach."""
     values = [score.value for score in scores]
     first = scores[0]
     mean = float(np.mean(values))
     deviation = float(np.std(values, ddof=1)) if len(values) > 1 else None
     shown = first.shown(mean) + (f" ± {first.shown(deviation)}" if deviation is not None else "")
+    known = [score.protocol["shuffled"] for score in scores if "shuffled" in score.protocol]
+    dealt = float(np.mean(known)) if len(known) == len(scores) else None
     return {
         "values": values,
         "mean": mean,
         "std": deviation,
         "n": len(values),
         "shown": shown,
-        "chance": first.chance,
-        "ceiling": first.ceiling,
+        "chance": same([score.chance for score in scores]),
+        "ceiling": same([score.ceiling for score in scores]),
         "unit": first.unit,
+        "shuffled": dealt,
+        "shown_shuffled": "" if dealt is None else first.shown(dealt),
+        "beyond_real": bool(
+            first.better == "higher" and (first.ceiling_name or "").startswith("real") and mean > (first.ceiling or 0.0)
+        ),
     }
+
+
+def steps_of(line: Line) -> dict[str, str]:
+    """How long each part of a row was trained, in words: those of its first seed, which all have."""
+    if not line.runs:
+        return {}
+    recipe = RunDirectory.open(line.runs[min(line.runs)]).config["recipe"]
+    flow = recipe["latent_flow"] or {}
+    parts = {
+        "stage_1": [recipe["sen"]],
+        "warm_start": [recipe["beyond"]["warm_start"]] if recipe["rdg"] else [],
+        "stage_2": [recipe["rdg"]] if recipe["rdg"] else [flow[part] for part in FLOW_PARTS],
+    }
+    found = {}
+    for name, settings in parts.items():
+        trainers = [part["trainer"] for part in settings]
+        words = [f"{t['epochs']:,} epochs" if t["epochs"] else f"{t['steps'] or 0:,}" for t in trainers]
+        found[name] = " + ".join(words) or "0"
+    return found
 
 
 def seconds_of(line: Line) -> dict[str, float]:
@@ -230,38 +372,46 @@ def seconds_of(line: Line) -> dict[str, float]:
     return {name: round(float(np.mean(values)), 1) for name, values in parts.items() if values}
 
 
-def verdicts(lines: Sequence[Line], keys: Sequence[str]) -> Iterator[dict[str, Any]]:
+def verdicts(lines: Sequence[Line], columns: Sequence[tuple[str, Column]]) -> Iterator[dict[str, Any]]:
     """Each row against the reference, by every score that is a mean over captions or queries: by a bootstrap of pairs
     over seeds and items. There is no verdict where the pair has fewer than `LEAST_SEEDS` seeds in common."""
-    done = [line for line in lines if line.runs]
-    reference = next((line for line in done if line.name == REFERENCE), done[0] if done else None)
-    for line in done:
-        if reference is None or line is reference:
+    if not lines:
+        return
+    reference = next((line for line in lines if line.name == REFERENCE), lines[0])
+    for line in lines:
+        if not line.runs or not reference.runs or line is reference:
             continue
-        for key in keys:
-            if (pair := paired_items(line, reference, key)) is None:
+        known = scores_of(read_record(next(iter(line.runs.values())) / "evaluation"), line)
+        for key, column in columns:
+            if key not in known or (pair := paired_items(line, reference, key)) is None:
                 continue
             first, second, clusters = pair
             difference, (low, high) = paired_difference(first, second, clusters)
-            better = scores_of(read_record(next(iter(line.runs.values())) / "evaluation"))[key].better
             yield {
                 "row": line.name,
                 "against": reference.name,
                 "score": key,
                 "seeds": len(first),
                 "items": len(clusters),
+                "unit": known[key].unit,
                 "difference": difference,
                 "interval_95": [low, high],
-                "verdict": verdict(low, high, len(first), better),
+                "verdict": verdict(low, high, len(first), known[key].better if column.judged else None),
             }
 
 
-def verdict(low: float, high: float, seeds: int, better: str) -> str:
-    """In words."""
+def verdict(low: float, high: float, seeds: int, better: str | None) -> str:
+    """In words.
+
+    Args:
+        better: "higher" or "lower"; None where neither is.
+    """
     if seeds < LEAST_SEEDS:
         return "none: one seed"
     if low <= 0 <= high:
         return "no difference shown"
+    if better is None:
+        return "higher" if low > 0 else "lower"
     return "better" if (low > 0) == (better == "higher") else "worse"
 
 
