@@ -58,6 +58,10 @@ def test_of_what_a_caption_names_counts_each_caption_alike(bird_store, split, ev
     assert score.value == pytest.approx(np.mean(shares))
     np.testing.assert_allclose(score.items.values, shares)
     np.testing.assert_array_equal(score.items.numbers, captions)
+    for score in group.scores[2:]:
+        naming = [caption for caption in captions if score.key.rpartition("/")[2] in split.mentioned(int(caption))]
+        np.testing.assert_array_equal(score.items.numbers, naming)
+        assert score.items.values.mean() == pytest.approx(score.value)
 
 
 def test_pictures_follow_seed_and_utterance_in_the_order_asked_for(model, bird_store):

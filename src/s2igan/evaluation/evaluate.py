@@ -265,6 +265,7 @@ def stage_1_group(networks: Networks, split: EvaluationSplit, *, seed: int) -> G
         image_class=store.image_class[split.images] if store.has_classes else None,
         disagreement=disagreement,
         protocol={**split.protocol, "extractor": extractor},
+        numbers=utterances,
         seed=seed,
     )
     return Group("sen", "Finding images by speech (SEN)", protocol, scores)

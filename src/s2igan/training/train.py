@@ -27,7 +27,7 @@ from s2igan.models.latent_flow import LatentFlow, check_frames
 from s2igan.models.matchmap import Matchmap
 from s2igan.models.precomputed import Precomputed, PrecomputedConfig
 from s2igan.models.pretrained_autoencoder import AnyAutoencoder, PretrainedAutoencoder, read_pretrained
-from s2igan.run_directory import SEN_FOLDER, RunDirectory, in_words
+from s2igan.run_directory import SEN_FOLDER, RunDirectory, in_words, with_what_was_off
 from s2igan.training.beyond.warm_start_stage import WarmStartStage
 from s2igan.training.distributed import first, rank, start
 from s2igan.training.expectation import Expectation
@@ -363,7 +363,7 @@ def check_sen(source: Path, recipe: Recipe, store: Store, *, allow_other_data: b
         )
     asked = {name: value for name, value in _json(dataclasses.asdict(recipe.sen)).items() if name != "trainer"}
     known = {name: value for name, value in trained["sen"].items() if name != "trainer"}
-    if changes := in_words(known, asked):
+    if changes := in_words(with_what_was_off(known, asked), asked):
         raise UserError(
             f"{source}: its stage 1 is not that of the recipe {recipe.name} ({changes}); name a run with "
             "the same stage 1, or leave --sen-from out to train it."
