@@ -24,7 +24,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from s2igan.errors import UserError
 from s2igan.evaluation.options import EvaluationOptions
@@ -103,6 +103,7 @@ class Plan:
         return True
 
 
+@runtime_checkable
 class Work(Protocol):
     """What `Clock` and `side_by_side` ask of a piece of work."""
 

@@ -32,7 +32,7 @@ from s2igan.evaluation.generated import Queries, attribute_group, fake_recall_gr
 from s2igan.evaluation.generation import Evaluation, Fakes
 from s2igan.evaluation.independent_encoders import NAME, IndependentEncoders
 from s2igan.evaluation.memorisation import Middle, memorisation_group
-from s2igan.evaluation.options import EvaluationOptions
+from s2igan.evaluation.options import NO_OTHERS, EvaluationOptions, OtherConditions
 from s2igan.evaluation.reconstructions import reconstruction_group
 from s2igan.evaluation.sample_sheet import write_sample_sheet
 from s2igan.evaluation.scores import FIGURE3, METRICS, SAMPLE_SHEET, VERSION, Group, informative, score_table
@@ -61,6 +61,7 @@ def evaluate(
     options: EvaluationOptions = EvaluationOptions(),
     *,
     out: str | Path | None = None,
+    conditions: OtherConditions = NO_OTHERS,
     classifier: ClassifierConfig | None = None,
     encoders: SENConfig | None = None,
     device: str | None = None,
@@ -74,6 +75,7 @@ def evaluate(
     Args:
         model: a run, an exported model, or a shipped one by its name.
         out: folder for the scores; `RUN/evaluation`, or `NAME-evaluation` here for an exported model, unless given.
+        conditions: others than those that `options.conditions` asks for.
         classifier: settings of the attribute classifier; its defaults unless given.
         encoders: training of the independent encoders; `independent_encoders.settings` unless given.
         device: where to compute; a GPU if there is one.
@@ -106,11 +108,11 @@ def evaluate(
         evaluation = Evaluation(networks.model, split, options.seed, extraction, kept)
         write_sample_sheet(evaluation, folder / SAMPLE_SHEET)
         groups += generated_groups(evaluation, used, options, folder)
-    if options.conditions:
+    if options.conditions or conditions != NO_OTHERS:
         drawn = drawn_set_of(split.store) if networks.model is not None else None
         judge = None if drawn is None else load_or_train_classifier(drawn, classifier)
         captions = min(options.max_captions, CAPTIONS)
-        heard = condition_groups(networks, split, judge, captions=captions, seed=options.seed)
+        heard = condition_groups(networks, split, judge, captions=captions, seed=options.seed, others=conditions)
         with atomic_write(folder / CONDITIONS) as file:
             file.write(markdown(heard).encode())
         groups += heard
