@@ -437,7 +437,7 @@ def _is_drawn(row: Mapping[str, Any]) -> bool:
 
 
 def _stage_1_table(rows: Sequence[Mapping[str, Any]], met: Sequence[Mapping[str, Any]]) -> str:
-    share = f"at least {LEAST_SHARE:.0%} of English's"
+    share = f"at least {100 * LEAST_SHARE:.0f} % of English's"
     header = ["trained on", "recordings", "steps", "mAP, one query a class", "mAP, every utterance"]
     lines = [[*header, "every utterance: difference", "to", "share of it", share]]
     for row in rows:
@@ -530,7 +530,7 @@ def measure(study: Study, devices: Sequence[str] = ("cpu",), budget_hours: float
         content = {"protocol": protocol, **machine, **study.results(), "left": left, "failed": failed}
         atomic_write_json(study.out / JSON, content)
         with atomic_write(study.out / TABLE) as file:
-            file.write(table(content).encode())
+            file.write(f"{table(content)}\n{protocol}\n".encode())
         return content
 
     def work(piece: Piece, device: str) -> bool:

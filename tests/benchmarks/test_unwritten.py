@@ -184,7 +184,8 @@ def test_differences_and_shares_are_of_the_same_captions(measured):
 
 def test_the_table_has_every_row_with_chance_and_oracle(measured):
     study, (_, found), _ = measured
-    first, second = (study.out / unwritten.TABLE).read_text().split("\n\n")
+    first, second, protocol = (study.out / unwritten.TABLE).read_text().split("\n\n")
+    assert protocol.strip() == found["protocol"]
     lines = first.splitlines()
     assert [line.split(" | ")[0].removeprefix("| ") for line in lines[2:]] == [
         *ROWS[:6],
