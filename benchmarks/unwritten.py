@@ -216,7 +216,7 @@ class Study:
 
     # --------------------------------------------------------------------------------------------------------- the work
 
-    def do(self, piece: Piece, device: str, jobs: int | None) -> None:
+    def do(self, piece: Piece, device: str, jobs: int) -> None:
         """A piece of work.
 
         Raises:
@@ -232,7 +232,7 @@ class Study:
             prepare_judges(self.folder(Corpus.of(ENGLISH)), self.options, device=device)
             atomic_write_json(piece.makes, asdict(self.options))
 
-    def _prepare(self, corpus: Corpus, jobs: int | None) -> None:
+    def _prepare(self, corpus: Corpus, jobs: int) -> None:
         from s2igan.corpora.builtin.birds import DRAWN_SET
         from s2igan.corpora.builtin.drawn import prepare
         from s2igan.corpora.builtin.invented import spoken_in
@@ -506,22 +506,25 @@ def _markdown(lines: Sequence[Sequence[str]]) -> str:
 # ------------------------------------------------------------------------------------------------------------ all of it
 
 
-def do(study: Study, piece: Piece, device: str, jobs: int | None) -> None:
+def do(study: Study, piece: Piece, device: str, jobs: int) -> None:
     """A piece of work; tables of scores go to stderr."""
     with contextlib.redirect_stdout(sys.stderr):
         study.do(piece, device, jobs)
 
 
-def measure(study: Study, devices: Sequence[str] = ("cpu",), budget_hours: float | None = None) -> dict[str, Any]:
+def measure(
+    study: Study, devices: Sequence[str] = ("cpu",), budget_hours: float | None = None, jobs: int | None = None
+) -> dict[str, Any]:
     """Does what is still to do, and returns the content of OUT/unwritten.json.
 
     Args:
         devices: rows are worked on side by side, one at a time on each.
         budget_hours: nothing is begun that would end later, by how long its like took.
+        jobs: processes that prepare data beside each other; the cores that each device has unless given.
     """
     study.out.mkdir(parents=True, exist_ok=True)
     clock, writing, failed = Clock(budget_hours, study.out / PIECES), threading.Lock(), dict[str, str]()
-    jobs = None if len(devices) == 1 else max(1, usable_cores() // len(devices))
+    jobs = jobs or max(1, usable_cores() // len(devices))
 
     def write() -> dict[str, Any]:
         left = [piece.title for piece in study.pieces() if piece.title not in failed]

@@ -83,16 +83,16 @@ def measured(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Trainer, "_after_step", interrupted)
         with pytest.raises(KeyboardInterrupt, match="saved at step 2"):
-            unwritten.measure(study)
+            unwritten.measure(study, jobs=1)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(evaluation, "evaluate", stopped)
         with pytest.raises(KeyboardInterrupt):
-            unwritten.measure(study)
+            unwritten.measure(study, jobs=1)
     log = (study.run("english") / "log.txt").read_text()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(evaluation, "evaluate", broken)
-        said.append(unwritten.measure(study))
-    said.append(unwritten.measure(study))
+        said.append(unwritten.measure(study, jobs=1))
+    said.append(unwritten.measure(study, jobs=1))
     return study, said, log
 
 
@@ -138,7 +138,7 @@ def test_nothing_is_done_twice(measured, monkeypatch):
     table = (study.out / unwritten.TABLE).read_text()
     monkeypatch.setattr(unwritten, "do", lambda *_: pytest.fail("done again"))
     assert study.pieces() == []
-    assert unwritten.measure(study)["rows"] == found["rows"]
+    assert unwritten.measure(study, jobs=1)["rows"] == found["rows"]
     assert (study.out / unwritten.TABLE).read_text() == table
     longer = replace(study, few=(3, 4))
     assert [piece.title for piece in longer.pieces()] == [
@@ -272,7 +272,7 @@ def test_data_of_another_language_or_of_other_birds_are_refused(measured, copied
 
 
 def test_a_budget_begins_nothing_that_would_end_later(copied):
-    found = unwritten.measure(copied, budget_hours=0)
+    found = unwritten.measure(copied, budget_hours=0, jobs=1)
     assert found["rows"] == []
     assert found["left"] == [*ROWS[:6], "what reads attributes", *DRAWN]
     assert (copied.out / unwritten.TABLE).exists()

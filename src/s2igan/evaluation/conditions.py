@@ -37,6 +37,7 @@ from s2igan.metrics.bootstrap import interval, resample_clusters
 from s2igan.metrics.retrieval import average_precision, chance_map, cosine_similarity, same_label
 from s2igan.parallel import track
 from s2igan.speech import parse_voice
+from s2igan.speech.espeak import Espeak
 
 CAPTIONS = 200
 """Heard under every condition, chosen at random; fewer where the split has fewer."""
@@ -214,8 +215,8 @@ class Captions:
             else:
                 found.append(condition)
         for number, name in enumerate(others.voices, start=1):
-            voice = parse_voice(name)
-            if language != ENGLISH and not getattr(voice, "phonemes", False):
+            speaker = parse_voice(name)
+            if language != ENGLISH and not (isinstance(speaker, Espeak) and speaker.phonemes):
                 raise UserError(
                     f"--condition-voices {name}: the captions are phonemes, which espeak-ng alone speaks; name a voice "
                     "such as espeak:pl?phonemes=1, or leave it out."
@@ -319,8 +320,9 @@ def condition_groups(
     groups = [Group("conditions", "Voices and rooms: finding images by speech", about, scores)]
     if drawn:
         assert classifier is not None
-        named = zip(classifier.attributes.values(), drawn[OWN].asked.any(axis=0), strict=True)
-        chance = float(np.mean([1 / len(values) for values, asked in named if asked]))
+        asked = drawn[OWN].asked
+        of_each = [1 / len(values) for row, values in enumerate(classifier.attributes.values()) if asked[:, row].any()]
+        chance = float(np.mean(of_each))
         about = (
             f"{heard}: mean accuracy of the attributes that captions name, one image each with the same noise. "
             f"{compared}{left_out}"
