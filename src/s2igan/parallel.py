@@ -74,7 +74,7 @@ def elsewhere(work: Callable[..., Result], *arguments: Any) -> Result:
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(1, mp_context=context, initializer=_end_with_parent) as pool:
         try:
-            return pool.submit(work, *arguments).result()
+            return pool.submit(_ends_with_parent, work, *arguments).result()
         except BrokenProcessPool as error:
             raise UserError(
                 "A working process was killed, often for want of memory; run the same command again, it goes on where "
@@ -114,6 +114,18 @@ def _start_worker() -> None:
     _end_with_parent()
 
 
+_parent_died = threading.Event()
+
+
+def _ends_with_parent(work: Callable[..., Result], *arguments: Any) -> Result:
+    """What `work` gives; where the parent has died meanwhile, nobody waits for it, nor for this process to go on."""
+    try:
+        return work(*arguments)
+    finally:
+        if _parent_died.is_set():
+            os._exit(1)
+
+
 def _end_with_parent() -> None:
     """Ends this process when its parent dies: by SIGTERM, at which a training saves where it is, and then surely."""
     parent = multiprocessing.parent_process()
@@ -121,6 +133,7 @@ def _end_with_parent() -> None:
     def follow() -> None:
         if parent is not None:
             parent.join()
+        _parent_died.set()
         os.kill(os.getpid(), signal.SIGTERM)
         time.sleep(SAVING_SECONDS)
         os._exit(1)

@@ -241,7 +241,7 @@ CAPTIONS_OF_SPECIES = np.repeat(np.arange(6), 20)
 def answers(rng: np.random.Generator, shares: list[float]) -> Answers:
     """Questions that captions are asked at random and answer rightly in so many cases."""
     asked = rng.random((120, len(shares))) < 0.5
-    return Answers(asked * (rng.random(asked.shape) < shares), asked)
+    return Answers((asked * (rng.random(asked.shape) < shares)).astype(float), asked)
 
 
 def test_a_condition_is_compared_with_its_own_over_the_same_captions(rng):

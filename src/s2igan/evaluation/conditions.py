@@ -96,7 +96,7 @@ def reverberant(wave: Wave, rng: np.random.Generator) -> Heard:
     return _as_loud(heard, wave)
 
 
-def in_room(wave: Wave, rng: np.random.Generator, response: Wave) -> Heard:
+def in_room(wave: Wave, rng: np.random.Generator, response: Float[np.ndarray, " response"]) -> Heard:
     """A room of which there is a recording: its answer to a click, at 22,050 Hz. What precedes its loudest sample is
     left out, so that speech begins when it began."""
     return _as_loud(fftconvolve(wave, response[np.abs(response).argmax() :]), wave)

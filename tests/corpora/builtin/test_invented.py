@@ -281,7 +281,7 @@ def lengths_of(spoken: Language, english: list[list[str]]) -> dict[str, float]:
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-@pytest.mark.parametrize("seed", [0, 1, 2, 7, 2026, *range(31, 41), 999, 10**17])
+@pytest.mark.parametrize("seed", [0, 7, 2026, *range(31, 36), 10**17])
 def test_syllables_words_and_wordings_are_as_many_as_in_english(seed, family, english):
     found = lengths_of(language(seed, family), english)
     for name in ("words", "syllables", "wordings"):
