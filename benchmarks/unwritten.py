@@ -338,6 +338,7 @@ class Study:
         run = self.run(row.run)
         metrics, environment = _read(run / "evaluation" / METRICS), _read(run / "environment.json")
         store = Store.open(self.folder(row.corpus))
+        stage_1 = self.sen if row.kind == "drawn" and row.start is not None else row.recipe
         scores = {
             score["key"]: {part: score.get(part) for part in ("value", "interval", "std", "chance", "ceiling")}
             | {"n": score["protocol"].get("n")}
@@ -349,7 +350,7 @@ class Study:
             "run": row.run,
             "recordings": len(store.split_indices("train")),
             "hours": store.report["splits"]["train"]["hours"],
-            "steps": row.recipe.sen.trainer.steps,
+            "steps": stage_1.sen.trainer.steps,
             "begun_from": row.start,
             "recipe": row.recipe.name,
             "trained_by": {name: environment[name] for name in ("s2igan", "git_commit", "time")},

@@ -105,7 +105,7 @@ def test_every_row_is_trained_and_scored(measured):
     alone = rows[LANGUAGE]["recordings"]
     assert rows[MIXED]["recordings"] == 2 * alone
     assert [rows[name]["recordings"] for name in (FEW, TUNED)] == [3, 3]
-    assert [rows[name]["steps"] for name in ("english", FEW, TUNED)] == [3, 1, 1]
+    assert [rows[name]["steps"] for name in ("english", FEW, TUNED, *DRAWN)] == [3, 1, 1, 3, 3]
     assert rows[TUNED]["begun_from"] == "english"
     assert json.loads((study.run("tuned-3") / "config.json").read_text())["init_from"]["parts"] == ["speech"]
     assert [rows[name]["beside"] for name in (LANGUAGE, MIXED, FEW, TUNED)] == ["english", LANGUAGE, LANGUAGE, FEW]
