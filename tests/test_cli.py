@@ -19,7 +19,7 @@ from s2igan.cli.options import Drawing
 from s2igan.cli.output import say
 from s2igan.corpora.prepare.options import PrepareOptions
 from s2igan.errors import UserError
-from s2igan.evaluation.options import EvaluationOptions
+from s2igan.evaluation.options import EvaluationOptions, OtherConditions
 from s2igan.recipes import resolve
 
 ROOT = Path(__file__).parents[1]
@@ -317,7 +317,8 @@ def test_options_reach_the_library(calls):
     )
     cli.main(["generate", "a.wav", "b.flac", "--model", "run", "--samples", "2", "--seed", "9", "--out", "o"])
     cli.main(["speak", "A red bird, sitting!", "--model", "run"])
-    cli.main(["evaluate", "--model", "run", "--data", "d", "--max-captions", "50", "--allow-other-data"])
+    heard = ["--condition-voices", "espeak:de", "--condition-rooms", "church.wav"]
+    cli.main(["evaluate", "--model", "run", "--data", "d", "--max-captions", "50", "--allow-other-data", *heard])
     birds, trained, generated, spoken, evaluated = calls
     assert (birds[1][0].name, *birds[1][1:]) == ("birds", Path("d"), 5)
     assert birds[2] == {
@@ -336,7 +337,8 @@ def test_options_reach_the_library(calls):
     assert generated[1] == (("a.wav", "b.flac"), Drawing(Path("run"), 2, 9, Path("o")))
     assert spoken[1] == (("generated/a-red-bird-sitting.wav",), Drawing(Path("run")))
     options = EvaluationOptions(max_captions=50, allow_other_data=True)
-    assert evaluated[1:] == ((Path("run"), Path("d"), options), {"out": None, "device": None})
+    asked = {"out": None, "conditions": OtherConditions(("espeak:de",), (Path("church.wav"),)), "device": None}
+    assert evaluated[1:] == ((Path("run"), Path("d"), options), asked)
 
 
 def test_options_of_a_mix_reach_the_library(calls):

@@ -17,6 +17,7 @@ from s2igan.evaluation import evaluate as evaluation
 from s2igan.evaluation.attributes import ClassifierConfig
 from s2igan.evaluation.options import EvaluationOptions
 from s2igan.evaluation.scores import Score
+from s2igan.parallel import elsewhere
 from s2igan.report.reproduction import (
     COLUMNS,
     PUBLISHED,
@@ -30,7 +31,7 @@ from s2igan.report.reproduction import (
     verdict,
     verdicts,
 )
-from s2igan.reproduce import Clock, Piece, Plan, named_rows, pieces, side_by_side
+from s2igan.reproduce import Clock, Piece, Plan, do, named_rows, pieces, side_by_side
 from s2igan.training.beyond import Beyond, WarmStart
 from s2igan.training.train import train_run
 from s2igan.training.trainer import TrainerConfig
@@ -382,7 +383,7 @@ def test_a_piece_in_a_process_of_its_own_is_the_same(birds, reproduced, tmp_path
     out, *_ = reproduced
     plan = Plan(birds.directory, tmp_path, tuple(named_rows("s2igan", 1, "tiny")), OPTIONS)
     stage_1 = next(piece for piece in pieces(plan) if piece.kind == "stage 1")
-    reproduce._elsewhere(plan, stage_1, "cpu")
+    elsewhere(do, plan, stage_1, "cpu")
     folders = (stage_1.makes, replace(plan, out=out).stage_1(stage_1.row, 0))
     found, known = (load_file(folder / "sen" / "weights.safetensors") for folder in folders)
     for name in known:

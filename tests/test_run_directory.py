@@ -14,7 +14,7 @@ import torch
 
 from s2igan import __version__
 from s2igan.errors import UserError
-from s2igan.run_directory import RunDirectory, environment
+from s2igan.run_directory import RunDirectory, environment, in_words, with_what_was_off
 
 CONFIG = {"recipe": "birds", "seed": 0, "sen": {"batch": 64, "betas": [0.95, 0.999]}, "weights": None}
 
@@ -77,6 +77,17 @@ def test_a_run_of_another_version_is_one_sentence(tmp_path: Path) -> None:
         UserError, match=r"this run was made by another version of s2igan, .*; train anew .*or use that version\.$"
     ):
         RunDirectory.resume(tmp_path, {"version": 2, "recipe": {"b": 1}})
+
+
+def test_settings_that_came_later_were_off_then() -> None:
+    known = {"rate": 1, "augment": {"noise": 0.3}, "layers": [1, 2]}
+    asked = {"rate": 1, "augment": {"noise": 0.3, "room": 0.0}, "layers": [1, 2], "mask": False, "name": None}
+    assert in_words(with_what_was_off(known, asked), asked) == ""
+    on = asked | {"augment": {"noise": 0.3, "room": 0.5}}
+    assert in_words(with_what_was_off(known, on), on) == "augment.room was null, is now 0.5"
+    changed = asked | {"augment": {"noise": 0.0}}
+    assert in_words(with_what_was_off(known, changed), changed) == "augment.noise was 0.3, is now 0.0"
+    assert in_words(with_what_was_off(known | {"gone": 1}, asked), asked) == "gone was 1, is now null"
 
 
 def test_resume_needs_a_run(tmp_path: Path) -> None:

@@ -6,16 +6,20 @@ import multiprocessing
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from s2igan.errors import UserError
 
 if TYPE_CHECKING:
     from rich.progress import Progress, ProgressColumn
+
+SAVING_SECONDS = 60
+"""That a process has for saving what it does, when its parent has died."""
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -58,6 +62,26 @@ def each_result(
         pool.shutdown(wait=True, cancel_futures=True)
 
 
+def elsewhere(work: Callable[..., Result], *arguments: Any) -> Result:
+    """What `work` gives, in a process of its own, which random states, precision and locks belong to. It ends when this
+    one dies, and a training in it is saved before.
+
+    `work`, the arguments and the result must be picklable; what it raises is raised here.
+
+    Raises:
+        UserError: if the process was killed.
+    """
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, mp_context=context, initializer=_end_with_parent) as pool:
+        try:
+            return pool.submit(_ends_with_parent, work, *arguments).result()
+        except BrokenProcessPool as error:
+            raise UserError(
+                "A working process was killed, often for want of memory; run the same command again, it goes on where "
+                "it stopped."
+            ) from error
+
+
 @contextmanager
 def progress_bars(shown: bool = True, amount: type[ProgressColumn] | None = None) -> Iterator[Progress]:
     """Bars on stderr if that is a terminal, each with what is done, of how much, and the time that is left.
@@ -87,11 +111,31 @@ def _start_worker() -> None:
     for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
         os.environ[variable] = "1"  # read by libraries that `work` imports from now on
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    _end_with_parent()
+
+
+_parent_died = threading.Event()
+
+
+def _ends_with_parent(work: Callable[..., Result], *arguments: Any) -> Result:
+    """What `work` gives; where the parent has died meanwhile, nobody waits for it, nor for this process to go on."""
+    try:
+        return work(*arguments)
+    finally:
+        if _parent_died.is_set():
+            os._exit(1)
+
+
+def _end_with_parent() -> None:
+    """Ends this process when its parent dies: by SIGTERM, at which a training saves where it is, and then surely."""
     parent = multiprocessing.parent_process()
 
     def follow() -> None:
         if parent is not None:
             parent.join()
+        _parent_died.set()
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(SAVING_SECONDS)
         os._exit(1)
 
     threading.Thread(target=follow, daemon=True).start()

@@ -22,14 +22,14 @@ import re
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from s2igan.errors import UserError
 from s2igan.evaluation.options import EvaluationOptions
 from s2igan.files import atomic_write_json
+from s2igan.parallel import elsewhere
 from s2igan.recipes import BASES, METHODS, METHODS_ON, resolve
 from s2igan.training.recipe import Recipe
 
@@ -103,6 +103,30 @@ class Plan:
         return True
 
 
+@runtime_checkable
+class Work(Protocol):
+    """What `Clock` and `side_by_side` ask of a piece of work."""
+
+    @property
+    def kind(self) -> str:
+        """Pieces of one kind take about as long."""
+
+    @property
+    def title(self) -> str:
+        """For people."""
+
+    @property
+    def makes(self) -> Path:
+        """What others wait for."""
+
+    @property
+    def needs(self) -> frozenset[Path]:
+        """What other pieces make first."""
+
+
+AnyWork = TypeVar("AnyWork", bound=Work)
+
+
 @dataclass(frozen=True)
 class Piece:
     """Work that is done without a break: the encoders that judge, stage 1 of a seed, a warm start, or the rest of a row
@@ -169,7 +193,10 @@ def reproduce(
             return False
         say(f"{piece.title} ({device})")
         started = time.monotonic()
-        (_elsewhere if len(where) > 1 else do)(plan, piece, device)
+        if len(where) > 1:
+            elsewhere(do, plan, piece, device)
+        else:
+            do(plan, piece, device)
         clock.took(piece, time.monotonic() - started)
         if piece.makes.parent.name == ROWS:
             with writing:
@@ -317,7 +344,7 @@ class Clock:
         """Whether a piece of a kind would end in time; the first of a kind is begun as long as there is any."""
         return self._end is None or time.monotonic() + self._longest.get(kind, 0.0) < self._end
 
-    def took(self, piece: Piece, seconds: float) -> None:
+    def took(self, piece: Work, seconds: float) -> None:
         """Notes how long a piece took."""
         self._note(piece.kind, seconds)
         line = json.dumps({"kind": piece.kind, "title": piece.title, "seconds": round(seconds, 1)})
@@ -328,7 +355,7 @@ class Clock:
         self._longest[kind] = max(seconds, self._longest.get(kind, 0.0))
 
 
-def side_by_side(pieces: Sequence[Piece], devices: Sequence[str], work: Callable[[Piece, str], bool]) -> None:
+def side_by_side(pieces: Sequence[AnyWork], devices: Sequence[str], work: Callable[[AnyWork, str], bool]) -> None:
     """Works on the pieces, one at a time on each device, always the first whose needs are made; the first failure is
     raised when all that was begun has ended.
 
@@ -376,14 +403,6 @@ def all_devices() -> tuple[str, ...]:
     import torch
 
     return tuple(f"cuda:{number}" for number in range(torch.cuda.device_count())) or ("cpu",)
-
-
-def _elsewhere(plan: Plan, piece: Piece, device: str) -> None:
-    """In a process of its own: random states, precision and locks belong to a process."""
-    import multiprocessing
-
-    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
-        pool.submit(do, plan, piece, device).result()
 
 
 def write(plan: Plan, base: str) -> Path:

@@ -241,6 +241,15 @@ def differences(old: Any, new: Any, name: str = "") -> Iterator[tuple[str, Any, 
         yield name, old, new
 
 
+def with_what_was_off(known: Any, asked: Any) -> Any:
+    """Settings as an earlier version recorded them, with those that came later as they are asked for, where that is
+    off (0, false or null): they were off then, too."""
+    if not (isinstance(known, dict) and isinstance(asked, dict)):
+        return known
+    later = {name: value for name, value in asked.items() if name not in known and not value}
+    return {name: with_what_was_off(value, asked.get(name)) for name, value in known.items()} | later
+
+
 def in_words(old: Any, new: Any) -> str:
     """What differs between two JSON values; empty where nothing does."""
     found = differences(old, new)

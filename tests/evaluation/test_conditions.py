@@ -11,7 +11,7 @@ import torch
 from test_evaluate import QUICK
 
 from s2igan import speech
-from s2igan.audio import SAMPLE_RATE
+from s2igan.audio import SAMPLE_RATE, write_recording
 from s2igan.corpora.builtin.birds import DRAWN_SET as BIRDS
 from s2igan.corpora.builtin.drawn import UNSEEN_VOICES, VOICES_OF_SPLIT, prepare
 from s2igan.corpora.builtin.invented import language, spoken_in
@@ -22,19 +22,24 @@ from s2igan.errors import UserError
 from s2igan.evaluation import conditions, evaluate
 from s2igan.evaluation.conditions import (
     DISTORTIONS,
+    ENGINES,
     OWN,
+    Answers,
     Captions,
+    Condition,
     aac,
     at_speed,
     condition_groups,
+    condition_scores,
+    in_room,
     markdown,
     noisy,
     reverberant,
     telephone,
 )
 from s2igan.evaluation.evaluation_split import EvaluationSplit, Networks
-from s2igan.evaluation.options import EvaluationOptions
-from s2igan.evaluation.scores import Group, Score
+from s2igan.evaluation.options import EvaluationOptions, OtherConditions
+from s2igan.evaluation.scores import Group
 from s2igan.evaluation.subject import Subject
 from s2igan.report import write_report
 from s2igan.spectrograms import log_mel
@@ -183,7 +188,11 @@ def test_a_made_up_language_is_spoken_by_other_voices_of_its_accents(tmp_path):
     store = Store.open(tmp_path / "data")
     run = make_run(tmp_path / "run", store, trained="sen")
     split = EvaluationSplit.of(store, "test")
-    found, missing = Captions.of(split, 6, seed=0).conditions()
+    chosen = Captions.of(split, 6, seed=0)
+    with pytest.raises(UserError, match="the captions are phonemes, which espeak-ng alone speaks"):
+        chosen.conditions(OtherConditions(("espeak:pl",)))
+    assert chosen.conditions(OtherConditions(("espeak:pl?phonemes=1",)))[0][-1].key == "voice_1"
+    found, missing = chosen.conditions()
     assert [condition.key for condition in found] == [*(condition.key for condition in DISTORTIONS), "espeak"]
     assert missing == []
     for voice, english in zip(found[-1].voices, UNSEEN_VOICES, strict=True):
@@ -206,9 +215,12 @@ def test_every_condition_is_scored_on_the_same_captions(networks, bird_store, mo
     for group in groups:
         scores = {score.key.partition("/")[2]: score for score in group.scores}
         assert scores.keys() >= {condition.key for condition in DISTORTIONS} | {"espeak", "piper"}
-        assert scores[OWN].value == scores[OWN].ceiling
-        for score in scores.values():
-            assert score.ceiling == scores[OWN].value
+        for key, score in scores.items():
+            against = "espeak" if key in (*ENGINES, "piper") else OWN
+            assert score.ceiling == scores[against].value, key
+            assert score.protocol["against"] == scores[against].name
+            assert score.interval[0] <= score.value <= score.interval[1]
+            assert (score.normalised is None) == (key == OWN or score.normalised_interval is None)
             assert 0 < score.chance < 1
             assert score.protocol["captions"] == 8
     distorted = [score.value for score in groups[0].scores if score.key != "conditions/own"]
@@ -216,32 +228,99 @@ def test_every_condition_is_scored_on_the_same_captions(networks, bird_store, mo
     again = condition_groups(networks, split, KnownPictures(bird_store), captions=8, seed=0)
     assert [group.scores for group in again] == [group.scores for group in groups]
     table = markdown(groups)
-    assert table.startswith("| condition | finding images by speech | what is drawn |\n| --- |")
+    heads = "finding images by speech", "kept above chance", "what is drawn", "kept above chance"
+    assert table.startswith(f"| condition | compared with | {' | '.join(heads)} |\n| --- |")
     assert table.count("\n") == 2 + len(groups[0].scores)
-    assert "| a telephone's band |" in table
+    assert "| a telephone's band | the split's recordings |" in table
+    assert "| Piper | 8 other voices of espeak-ng |" in table
 
 
-def test_the_table_says_what_is_kept_above_chance():
-    def score(name: str, value: float, ceiling: float) -> Score:
-        return Score(f"conditions/{name}", name, value, {}, chance=0.1, ceiling=ceiling)
+CAPTIONS_OF_SPECIES = np.repeat(np.arange(6), 20)
 
-    groups = [
-        Group("conditions", "Heard: found", "", [score("own", 0.6, 0.6), score("noise", 0.35, 0.6)]),
-        Group("conditions_drawn", "Heard: drawn", "", [score("own", 0.05, 0.05), score("noise", 0.2, 0.05)]),
-    ]
-    assert markdown(groups).splitlines() == [
-        "| condition | found | drawn |",
-        "| --- | --- | --- |",
-        "| own | 60.0 % (100%) | 5.0 % |",
-        "| noise | 35.0 % (50%) | 20.0 % |",
-    ]
+
+def answers(rng: np.random.Generator, shares: list[float]) -> Answers:
+    """Questions that captions are asked at random and answer rightly in so many cases."""
+    asked = rng.random((120, len(shares))) < 0.5
+    return Answers((asked * (rng.random(asked.shape) < shares)).astype(float), asked)
+
+
+def test_a_condition_is_compared_with_its_own_over_the_same_captions(rng):
+    found = {OWN: answers(rng, [0.9, 0.7]), "espeak": answers(rng, [0.6, 0.8])}
+    found["quiet"] = Answers(found[OWN].right * (rng.random((120, 1)) < 0.8), found[OWN].asked)
+    found["same"] = found["espeak"]
+    conditions = [Condition(OWN, "own"), Condition("espeak", "voices"), Condition("quiet", "quiet")]
+    conditions.append(Condition("same", "another engine", against="espeak"))
+    scores = condition_scores("conditions", conditions, found, 0.1, CAPTIONS_OF_SPECIES, {"seed": 0, "voices": "two"})
+    own, _, quiet, same = scores
+    right, asked = found[OWN].right.sum(axis=0), found[OWN].asked.sum(axis=0)
+    assert own.value == pytest.approx(np.mean(right / asked))
+    assert own.normalised is None
+    assert quiet.normalised == pytest.approx((quiet.value - 0.1) / (own.value - 0.1))
+    low, high = quiet.normalised_interval
+    assert low < quiet.normalised < high < 1
+    assert same.protocol["against"] == "voices"
+    assert (same.normalised, same.normalised_interval) == (1.0, pytest.approx((1.0, 1.0))), "the same captions"
+    table = markdown([Group("conditions", "Heard: found", "", scores)]).splitlines()
+    assert table[0] == "| condition | compared with | found | kept above chance |"
+    ends = " to ".join(f"{100 * end:.1f} %" for end in own.interval)
+    assert table[2] == f"| own |  | {100 * own.value:.1f} % ({ends}) |  |"
+    assert table[4].endswith(f"| {quiet.normalised:.0%} ({low:.0%} to {high:.0%}) |")
+    assert table[5].startswith("| another engine | voices |")
+
+
+def test_what_is_kept_of_nothing_is_not_said(rng):
+    """Where the recordings themselves are at chance, no share means anything; and without other voices an engine is
+    compared with the recordings."""
+    found = {OWN: answers(rng, [0.1]), "engine": answers(rng, [0.5])}
+    conditions = [Condition(OWN, "own"), Condition("engine", "engine", against="espeak")]
+    scores = condition_scores("conditions", conditions, found, 0.1, CAPTIONS_OF_SPECIES, {"seed": 0, "voices": "two"})
+    assert scores[1].protocol["against"] == "own"
+    assert scores[1].normalised is None
+    assert markdown([Group("conditions", "Heard: found", "", scores)]).splitlines()[3].endswith("|  |")
+
+
+# ------------------------------------------------------------------------------------------- conditions that users add
+
+
+def test_a_room_that_was_recorded(wave, rng):
+    click = np.zeros(3000, np.float32)
+    click[[700, 1700]] = 0.2, 0.1
+    heard = in_room(wave, rng, click)
+    assert len(heard) == len(wave) + 2299
+    echo = np.concatenate([wave, np.zeros(2299)]) + 0.5 * np.concatenate([np.zeros(1000), wave, np.zeros(1299)])
+    np.testing.assert_allclose(heard, echo * np.abs(wave).max() / np.abs(echo).max(), atol=1e-5)
+
+
+def test_voices_and_rooms_that_are_named_are_rows(networks, bird_store, tmp_path, rng, monkeypatch):
+    monkeypatch.setattr(conditions, "PIPER", "espeak:de")
+    write_recording(
+        tmp_path / "church.wav", rng.standard_normal(2000) * np.exp(-np.arange(2000) / 300) / 4, SAMPLE_RATE
+    )
+    others = OtherConditions(("espeak:de+f2",), (tmp_path / "church.wav",))
+    split = EvaluationSplit.of(bird_store, "test")
+    (group,) = condition_groups(networks, split, None, captions=4, seed=0, others=others)
+    rows = {score.key.partition("/")[2]: score for score in group.scores}
+    assert rows["room_1"].name == "the room church.wav"
+    assert (rows["voice_1"].name, rows["voice_1"].protocol["against"]) == ("espeak:de+f2", rows["espeak"].name)
+    assert rows["voice_1"].protocol["voices_heard"] == ["espeak:de+f2"]
+
+
+def test_what_is_named_and_cannot_be_had_is_no_silent_gap(bird_store, tmp_path):
+    chosen = Captions.of(EvaluationSplit.of(bird_store, "test"), 4, seed=0)
+    with pytest.raises(UserError, match="no such voice"):
+        chosen.conditions(OtherConditions(("nobody",)))
+    with pytest.raises(UserError, match=r"nowhere\.wav"):
+        chosen.conditions(OtherConditions(rooms=(tmp_path / "nowhere.wav",)))
+    silent = Captions(chosen.split, chosen.utterances, None)
+    with pytest.raises(UserError, match="--condition-voices espeak:de: what the captions say is not known"):
+        silent.conditions(OtherConditions(("espeak:de",)))
 
 
 def test_the_recordings_as_they_are_score_as_stage_1_does(networks, bird_store, monkeypatch):
     """On all captions of the split the undistorted row is `mAP, every utterance a query`."""
     monkeypatch.setattr(conditions, "DISTORTIONS", DISTORTIONS[:1])
     split = EvaluationSplit.of(bird_store, "test")
-    monkeypatch.setattr(Captions, "conditions", lambda self: (list(DISTORTIONS[:1]), []))
+    monkeypatch.setattr(Captions, "conditions", lambda *_: (list(DISTORTIONS[:1]), []))
     (group,) = condition_groups(networks, split, None, captions=10**6, seed=0)
     known = {
         score.name: score.value for score in evaluate.stage_1_group(networks, split, {"sha256": "0"}, seed=0).scores

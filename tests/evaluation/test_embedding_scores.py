@@ -113,6 +113,23 @@ def test_images_that_nobody_describes_are_in_the_gallery_but_ask_nothing():
     assert scores["sen/recall@1/image_to_speech/image"].value == 1.0
 
 
+def test_the_interval_of_map_draws_other_classes_and_each_utterance_is_kept():
+    rng = np.random.default_rng(6)
+    utterance_image, image_class = _layout()
+    numbers = 1000 + np.arange(90)
+    images = np.eye(CLASSES, 40)[image_class] + 0.4 * rng.normal(size=(30, 40))
+    scores = _scores(images[utterance_image] + 0.4 * rng.normal(size=(90, 40)), images, numbers=numbers)
+    items = scores["sen/map_all"].items
+    np.testing.assert_array_equal(items.numbers, numbers)
+    np.testing.assert_array_equal(items.clusters, image_class[utterance_image])
+    assert items.values.mean() == pytest.approx(scores["sen/map_all"].value)
+    of_class = items.values.reshape(CLASSES, -1).mean(axis=1)
+    low, high = scores["sen/map"].interval
+    assert of_class.min() <= low < scores["sen/map"].value < high <= of_class.max()
+    spread = of_class.std() / np.sqrt(CLASSES)
+    assert high - low == pytest.approx(2 * 1.96 * spread, rel=0.25)
+
+
 def test_seed_decides_the_queries():
     rng = np.random.default_rng(4)
     speech, images = rng.normal(size=(90, 8)), rng.normal(size=(30, 8))

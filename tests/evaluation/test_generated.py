@@ -59,6 +59,10 @@ def test_of_what_a_caption_names_counts_each_caption_alike(bird_store, split, ev
     np.testing.assert_allclose(score.items.values, shares)
     np.testing.assert_array_equal(score.items.numbers, captions)
     assert score.protocol["shuffled"] == pytest.approx(score.value), "pictures that are all alike"
+    for score in group.scores[2:]:
+        naming = [caption for caption in captions if score.key.rpartition("/")[2] in split.mentioned(int(caption))]
+        np.testing.assert_array_equal(score.items.numbers, naming)
+        assert score.items.values.mean() == pytest.approx(score.value)
 
 
 def test_what_shuffled_pictures_show_is_their_mean_over_all_orders(bird_store, split, evaluation):

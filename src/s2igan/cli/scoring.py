@@ -18,7 +18,7 @@ from s2igan.cli.options import (
     use_image_encoder_weights,
 )
 from s2igan.cli.output import say
-from s2igan.evaluation.options import EvaluationOptions, Protocol
+from s2igan.evaluation.options import EvaluationOptions, OtherConditions, Protocol
 from s2igan.evaluation.words.options import WordSearch
 
 
@@ -37,6 +37,8 @@ def evaluate(
     device: Device = None,
     allow_other_data: bool = False,
     conditions: bool = False,
+    condition_voices: tuple[str, ...] = (),
+    condition_rooms: tuple[Path, ...] = (),
 ) -> None:
     """Score a trained model on the test split: classes and voices that it never met.
 
@@ -54,6 +56,8 @@ def evaluate(
         seed: of every random choice and of the noise
         allow_other_data: score on another set than the one that the model was trained on; record and report say so
         conditions: also by voices and engines never heard, by telephone, in noise and rooms, faster and slower
+        condition_voices: more voices that speak the captions, such as espeak:en-gb+croak, or command: with a program
+        condition_rooms: sound files of a room's answer to a click or a bursting balloon
     """
     from s2igan.evaluation.evaluate import evaluate as evaluate_model
 
@@ -64,7 +68,8 @@ def evaluate(
     options = EvaluationOptions(
         split, seed, max_captions, protocol, consistency, keep_images, fid_weights, allow_other_data, conditions
     )
-    evaluate_model(model, data, options, out=out, device=device)
+    others = OtherConditions(condition_voices, condition_rooms)
+    evaluate_model(model, data, options, out=out, conditions=others, device=device)
 
 
 def reproduce(

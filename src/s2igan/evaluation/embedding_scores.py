@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from s2igan.evaluation.scores import Score
+from s2igan.evaluation.scores import Items, Score
+from s2igan.metrics.bootstrap import mean_interval
 from s2igan.metrics.retrieval import (
     REFERENCE_OFFSET,
     average_precision,
@@ -45,6 +46,7 @@ def embedding_scores(
     disagreement: Int[np.ndarray, "utterances images"] | None,
     protocol: Mapping[str, Any],
     *,
+    numbers: Int[np.ndarray, " utterances"] | None = None,
     seed: int = 0,
     group: str = "sen",
     pictures: Int[np.ndarray, " images"] | None = None,
@@ -52,9 +54,10 @@ def embedding_scores(
     """SEN mAP and Recall@k of method.md section 6, each with chance and, where attributes are known, the oracle.
 
     mAP takes one spoken query per class against all images; since one query a class is few, it is averaged over
-    `QUERY_DRAWS` random choices of them, and given for all utterances as queries beside it. Recall@k is given in both
-    directions, for items of the same class and for the very image that was described; sets without classes have the
-    latter only. Images that no utterance describes are in the gallery but are no queries.
+    `QUERY_DRAWS` random choices of them, with an interval that draws other classes, and given for all utterances as
+    queries beside it. Recall@k is given in both directions, for items of the same class and for the very image that
+    was described; sets without classes have the latter only. Images that no utterance describes are in the gallery but
+    are no queries.
 
     Args:
         speech: of the utterances.
@@ -64,7 +67,8 @@ def embedding_scores(
         disagreement: what the oracle ranks by, fewest first (`attribute_disagreement`); None where attributes are
             unknown.
         protocol: what the record of every score says.
-        seed: of the choices of queries.
+        numbers: of the utterances in the store, under which the average precision of each is kept.
+        seed: of the choices of queries, and of the interval.
         group: of the scores.
         pictures: the picture that each image is; each is one of its own unless given.
     """
@@ -76,7 +80,7 @@ def embedding_scores(
         labels = image_class[utterance_image]
         levels = {"class": (labels, image_class), **levels}
         ap = _per_query(speech, images, disagreement, same_label(labels, image_class), average_precision)
-        scores += _map_scores(ap, labels, image_class, protocol, group, seed=seed)
+        scores += _map_scores(ap, labels, image_class, numbers, protocol, group, seed=seed)
     for level, (speech_label, image_label) in levels.items():
         described = np.flatnonzero(np.isin(image_label, speech_label))
         forward = speech, images, disagreement, same_label(speech_label, image_label)
@@ -105,6 +109,7 @@ def _map_scores(
     ap: Mapping[str, Float[np.ndarray, " utterances"]],
     labels: Int[np.ndarray, " utterances"],
     image_class: Int[np.ndarray, " images"],
+    numbers: Int[np.ndarray, " utterances"] | None,
     protocol: Mapping[str, Any],
     group: str,
     *,
@@ -113,13 +118,25 @@ def _map_scores(
     """From the average precision of every utterance as a query."""
     classes, picks = np.unique(labels), query_draws(labels, seed)
     chance = chance_map(same_label(classes, image_class))
-    one = {"queries": len(classes), "query_draws": QUERY_DRAWS, "seed": seed, "chance": EXPECTED}
+    one = {
+        "queries": len(classes),
+        "query_draws": QUERY_DRAWS,
+        "seed": seed,
+        "chance": EXPECTED,
+        "bootstrap": "classes",
+    }
     every = {"queries": len(labels), "chance": EXPECTED}
     picked = {what: float(values[picks].mean()) for what, values in ap.items()} | {"chance": chance}
-    spread = float(ap["value"][picks].mean(axis=1).std())
+    sure = {
+        "std": float(ap["value"][picks].mean(axis=1).std()),
+        "interval": mean_interval(
+            np.array([ap["value"][labels == label].mean() for label in classes]), np.arange(len(classes)), seed=seed
+        ),
+    }
+    items = None if numbers is None else Items(numbers, labels, ap["value"])
     return [
-        _score(f"{group}/map", "mAP, one spoken query a class", picked, {**protocol, **one}, std=spread, headline=True),
-        _score(f"{group}/map_all", "mAP, every utterance a query", _means(ap), {**protocol, **every}),
+        _score(f"{group}/map", "mAP, one spoken query a class", picked, {**protocol, **one}, headline=True, **sure),
+        _score(f"{group}/map_all", "mAP, every utterance a query", _means(ap), {**protocol, **every}, items=items),
     ]
 
 

@@ -42,7 +42,7 @@ from s2igan.evaluation.generated import Queries, attribute_group, fake_recall_gr
 from s2igan.evaluation.generation import Evaluation
 from s2igan.evaluation.independent_encoders import IndependentEncoders
 from s2igan.evaluation.memorisation import Middle, memorisation_group
-from s2igan.evaluation.options import EvaluationOptions
+from s2igan.evaluation.options import NO_OTHERS, EvaluationOptions, OtherConditions
 from s2igan.evaluation.reconstructions import reconstruction_group
 from s2igan.evaluation.sample_sheet import write_sample_sheet
 from s2igan.evaluation.scores import FIGURE3, METRICS, SAMPLE_SHEET, VERSION, Group, informative, score_table
@@ -69,6 +69,7 @@ def evaluate(
     options: EvaluationOptions = EvaluationOptions(),
     *,
     out: str | Path | None = None,
+    conditions: OtherConditions = NO_OTHERS,
     classifier: ClassifierConfig | None = None,
     encoders: SENConfig | None = None,
     device: str | None = None,
@@ -82,6 +83,7 @@ def evaluate(
     Args:
         model: a run, an exported model, or a shipped one by its name.
         out: folder for the scores; `RUN/evaluation`, or `NAME-evaluation` here for an exported model, unless given.
+        conditions: others than those that `options.conditions` asks for.
         classifier: settings of the attribute classifier; its defaults unless given.
         encoders: training of the independent encoders; `independent_encoders.settings` unless given.
         device: where to compute; a GPU if there is one.
@@ -120,11 +122,11 @@ def evaluate(
         groups += found
         if used.classifier is not None:
             attributes = used.classifier.attributes
-    if options.conditions:
+    if options.conditions or conditions != NO_OTHERS:
         drawn = drawn_set_of(split.store) if networks.model is not None else None
         judge = None if drawn is None else load_or_train_classifier(drawn, classifier)
         captions = min(options.max_captions, CAPTIONS)
-        heard = condition_groups(networks, split, judge, captions=captions, seed=options.seed)
+        heard = condition_groups(networks, split, judge, captions=captions, seed=options.seed, others=conditions)
         with atomic_write(folder / CONDITIONS) as file:
             file.write(markdown(heard).encode())
         groups += heard
@@ -252,6 +254,7 @@ def stage_1_group(networks: Networks, split: EvaluationSplit, model: Mapping[str
         image_class=store.image_class[split.images] if store.has_classes else None,
         disagreement=disagreement,
         protocol={**split.protocol, "extractor": extractor, "sha256": model["sha256"], "seed": seed},
+        numbers=utterances,
         seed=seed,
     )
     evidence = {"speech": speech.numpy(), "images": images}

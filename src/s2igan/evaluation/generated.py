@@ -78,7 +78,15 @@ def attribute_scores(
     protocol = {**split.protocol, **protocol, **about}
     species = store.utterance_class[utterances]
 
-    def score(key: str, name: str, found: Accuracy, ceiling: Accuracy, sure: Certainty | None, **more: Any) -> Score:
+    def score(
+        key: str,
+        name: str,
+        found: Accuracy,
+        ceiling: Accuracy,
+        sure: Certainty | None,
+        items: Items | None = None,
+        **more: Any,
+    ) -> Score:
         return Score(
             f"{group}/{key}",
             name,
@@ -91,14 +99,14 @@ def attribute_scores(
             normalised=sure and sure.normalised,
             normalised_interval=sure and sure.normalised_interval,
             headline=key in headlines,
+            items=items,
         )
 
-    def sure(name: str, chance: float) -> Certainty:
-        asked = np.array([name in row for row in mentions])
-        truth = truths[name][asked]
-        return certainty(
-            fake[name][asked] == truth, real[name][asked] == truth, chance, species[asked], seed=shown.seed
-        )
+    def right(name: str) -> tuple[Items, Certainty]:
+        of = np.array([name in row for row in mentions])
+        hits, best_hits = (seen[name][of] == truths[name][of] for seen in (fake, real))
+        sure = certainty(hits, best_hits, reached[name].chance, species[of], seed=shown.seed)
+        return Items(utterances[of], species[of], hits.astype(np.float64)), sure
 
     how = "one over the number of values"
     scores = [score("mean", "mean over attributes", Accuracy.mean(reached), Accuracy.mean(best), None)]
@@ -122,7 +130,8 @@ def attribute_scores(
     )
     for name, found in reached.items():
         words, more = name.replace("_", " "), {"n": found.n, "chance": how}
-        scores.append(score(name, words, found, best[name], sure(name, found.chance), **more))
+        items, sure = right(name)
+        scores.append(score(name, words, found, best[name], sure, items, **more))
     return scores
 
 

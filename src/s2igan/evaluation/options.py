@@ -32,3 +32,16 @@ class EvaluationOptions:
     conditions: bool = False
     """Also score it under other conditions, such as noise (`conditions.condition_groups`); the table goes to
     `conditions.md` beside the scores, for a model card."""
+
+
+@dataclass(frozen=True)
+class OtherConditions:
+    """Conditions that a user adds to those of `EvaluationOptions.conditions`; each is a row of the table."""
+
+    voices: tuple[str, ...] = ()
+    """Voice strings (`s2igan.speech.parse_voice`): each speaks the captions anew."""
+    rooms: tuple[Path, ...] = ()
+    """Recordings of a room's answer to a click."""
+
+
+NO_OTHERS = OtherConditions()

@@ -24,7 +24,7 @@ from s2igan.models.generator import Generator
 from s2igan.models.image_encoder import ImageEncoder
 from s2igan.models.latent_flow import LatentFlow
 from s2igan.models.matchmap import Matchmap
-from s2igan.run_directory import SEN_FOLDER, WARM_START_FOLDER, RunDirectory, in_words
+from s2igan.run_directory import SEN_FOLDER, WARM_START_FOLDER, RunDirectory, in_words, with_what_was_off
 from s2igan.training.recipe import Recipe
 from s2igan.training.session import Session
 from s2igan.training.stages import SENStage
@@ -83,7 +83,7 @@ def check_sen(source: Path, recipe: Recipe, store: Store, *, allow_other_data: b
         )
     asked = {name: value for name, value in _json(dataclasses.asdict(recipe.sen)).items() if name != "trainer"}
     known = {name: value for name, value in trained["sen"].items() if name != "trainer"}
-    if changes := in_words(known, asked):
+    if changes := in_words(with_what_was_off(known, asked), asked):
         raise UserError(
             f"{source}: its stage 1 is not that of the recipe {recipe.name} ({changes}); name a run with "
             "the same stage 1, or leave --sen-from out to train it."

@@ -267,17 +267,26 @@ def without_values(said: list[str]) -> tuple[str, ...]:
     return tuple("..." if word in values else word for word in said)
 
 
-def test_syllables_words_and_wordings_are_as_many_as_in_english(spoken, english):
-    said = [words(clauses) for _, clauses, _ in sentences(spoken, 1500)]
-    n_words = np.mean([len(sentence) for sentence in said])
-    assert n_words == pytest.approx(np.mean([len(sentence) for sentence in english]), rel=0.1)
-    n_syllables = np.mean([spoken.syllables(sentence) for sentence in said])
-    of_english = np.mean([sum(map(syllables_of_english, sentence)) for sentence in english])
-    assert n_syllables == pytest.approx(of_english, rel=0.1)
-    wordings = len({without_values([word.meaning for word in sentence]) for sentence in said})
-    assert wordings == pytest.approx(len(set(map(without_values, english))), rel=0.1)
-    forms = len({word.sounds for sentence in said for word in sentence})  # by how many classes a part's nouns have
-    assert forms == pytest.approx(len({word for sentence in english for word in sentence}), rel=0.15)
+def lengths_of(spoken: Language, english: list[list[str]]) -> dict[str, float]:
+    """How many there are of each in as many sentences, as a share of English's."""
+    said = [words(clauses) for _, clauses, _ in sentences(spoken, len(english))]
+    return {
+        "words": sum(map(len, said)) / sum(map(len, english)),
+        "syllables": sum(map(spoken.syllables, said)) / sum(syllables_of_english(w) for one in english for w in one),
+        "wordings": len({without_values([word.meaning for word in sentence]) for sentence in said})
+        / len(set(map(without_values, english))),
+        "forms": len({word.sounds for sentence in said for word in sentence})  # by how many classes a part's nouns have
+        / len({word for sentence in english for word in sentence}),
+    }
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("seed", [0, 7, 2026, *range(31, 36), 10**17])
+def test_syllables_words_and_wordings_are_as_many_as_in_english(seed, family, english):
+    found = lengths_of(language(seed, family), english)
+    for name in ("words", "syllables", "wordings"):
+        assert found[name] == pytest.approx(1, rel=0.1), name
+    assert found["forms"] == pytest.approx(1, rel=0.15)
 
 
 # --------------------------------------------------------------------------------------------------------------- voices

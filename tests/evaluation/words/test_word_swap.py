@@ -30,7 +30,7 @@ from s2igan.evaluation.words.swap import (
     swap_scores,
     word_span,
 )
-from small_birds import KnownPictures, make_run
+from small_birds import KnownPictures, make_flow_run, make_run
 
 RATE = 22050
 
@@ -120,13 +120,14 @@ def test_the_true_word_is_the_nearest_of_its_kind():
 # ----------------------------------------------------------------------------------------------------------- the scores
 
 
-@pytest.fixture(scope="module")
-def found(tmp_path_factory) -> Discovery:
+@pytest.fixture(scope="module", params=[(make_run, 32), (make_flow_run, 64)], ids=["rdg", "latent flow"])
+def found(request, tmp_path_factory) -> Discovery:
     """What random networks find in a small corpus; every cluster is made to go with some colour of the head."""
+    make, size = request.param
     out = tmp_path_factory.mktemp("corpus")
-    options = {"classes": 14, "individuals": 3, "captions": 2, "size": 32, "seed": 3, "jobs": 1}
+    options = {"classes": 14, "individuals": 3, "captions": 2, "size": size, "seed": 3, "jobs": 1}
     prepare(spoken_in(BIRDS, "invented:4"), out, **options)
-    run = make_run(tmp_path_factory.mktemp("run") / "run", Store.open(out))
+    run = make(tmp_path_factory.mktemp("run") / "run", Store.open(out))
     search = WordSearch(clusters=12, shown=4, examples=2)
     real = find_words(run, out, search=search, split="train")
     colours = sorted(set(real.facts["head_colour"]))
