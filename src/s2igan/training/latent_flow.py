@@ -50,11 +50,11 @@ def train_latent_flow(
         encoded = AutoencoderStage(recipe.autoencoder, *splits, samples=samples, **common)
         if initial is not None:
             initial.begin_autoencoder(encoded)
-        session.train(encoded)
+        session.trainer(encoded).run(resume=session.resume)
         autoencoder = own = encoded.normalised()
         if recipe.decoder is not None:
             decoded = DecoderStage(recipe.decoder, *splits, autoencoder=own, samples=samples, **common)
-            session.train(decoded)
+            session.trainer(decoded).run(resume=session.resume)
             autoencoder = decoded.averaged()
     else:
         autoencoder = pretrained
@@ -64,11 +64,11 @@ def train_latent_flow(
     matched = MatchmapStage(recipe.matchmap, *splits, views=recipe.flow.views, reach=recipe.flow.reach, **frozen)
     if initial is not None:
         initial.begin_matchmap(matched)
-    session.train(matched)
+    session.trainer(matched).run(resume=session.resume)
     drawn = FlowStage(recipe.flow, *splits, matched=matched.trained(), samples=samples, **frozen)
     if initial is not None:
         initial.begin_flow(drawn)
-    session.train(drawn)
+    session.trainer(drawn).run(resume=session.resume)
     return drawn.averaged(), matched.trained()
 
 

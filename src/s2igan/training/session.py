@@ -52,6 +52,6 @@ class Session:
         held_out = np.asarray(self.store.split_indices("validation"))
         return train, SpeechImageData(self.store, "validation", image_size) if len(held_out) else None
 
-    def train(self, stage: Stage) -> None:
-        """Trains a stage to its last step."""
-        Trainer(stage, self.run, self.console).run(resume=self.resume)
+    def trainer(self, stage: Stage) -> Trainer:
+        """What trains a stage in the run's directory."""
+        return Trainer(stage, self.run, self.console)

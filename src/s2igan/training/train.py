@@ -113,7 +113,11 @@ def train_run(
         if sen_from is not None:
             first(lambda: copy_sen(Path(sen_from), run, config["sen_from"]))
         elif stage in ("1", "both"):
-            _train_sen(session)
+            sen = SENStage(recipe.sen, *session.splits("sen", recipe.sen.image_size), **session.given)
+            if initial is not None:
+                initial.begin_sen(sen)
+            session.trainer(sen).run(resume=go_on)
+            first(lambda: leave_sen(session, sen))
         if stage == "1":
             return out
         speech, image = load_sen(run.path, where)
@@ -125,19 +129,10 @@ def train_run(
         if stage == "warm start":
             first(lambda: leave_warm_start(session, config, rdg.state.generator))
             return out
-        session.train(rdg)
+        session.trainer(rdg).run(resume=go_on)
         generator = rdg.averaged()
         first(lambda: export(session, rdg.speech, image, generator))
     return out
-
-
-def _train_sen(session: Session) -> None:
-    config = session.recipe.sen
-    stage = SENStage(config, *session.splits("sen", config.image_size), **session.given)
-    if session.initial is not None:
-        session.initial.begin_sen(stage)
-    session.train(stage)
-    first(lambda: leave_sen(session, stage))
 
 
 def _rdg_with_warm_start(session: Session, speech: Encoder, image: ImageEncoder, warm_start: Path | None) -> RDGStage:
@@ -157,7 +152,7 @@ def _rdg_with_warm_start(session: Session, speech: Encoder, image: ImageEncoder,
     if warm_start is not None:
         rdg.begin_from(load_model(warm_start / WARM_START_FOLDER)[1])
     elif recipe.beyond.warm_start.trains:
-        session.train(WarmStartStage(recipe.beyond.warm_start, rdg))
+        session.trainer(WarmStartStage(recipe.beyond.warm_start, rdg)).run(resume=session.resume)
         rdg.begin_average()
     return rdg
 
