@@ -247,7 +247,7 @@ class Study:
 
     def _train_and_score(self, row: Row, device: str) -> None:
         from s2igan.evaluation.evaluate import evaluate
-        from s2igan.pipeline import MODEL_FOLDER
+        from s2igan.run_directory import MODEL_FOLDER
         from s2igan.training.train import train_run
 
         for language in row.corpus.languages:
@@ -306,7 +306,7 @@ class Study:
             UserError: it was trained by other settings, on other data, with another seed, or from other weights.
         """
         from s2igan.checkpoint import MODEL_FILES, file_digest
-        from s2igan.training.train import check_sen, finished_sen
+        from s2igan.training.stage_results import check_sen, finished_sen
 
         run = self.run(row.run)
         check_sen(run, row.recipe, Store.open(self.folder(row.corpus)), allow_other_data=False)
