@@ -390,6 +390,25 @@ def test_a_piece_in_a_process_of_its_own_is_the_same(birds, reproduced, tmp_path
         np.testing.assert_allclose(found[name], known[name], atol=1e-5, err_msg=name)
 
 
+def test_a_failure_beside_other_work_is_said_at_once(birds, tmp_path, monkeypatch):
+    def fail(do, plan, piece, device):
+        raise UserError(f"{piece.makes}: no room.")
+
+    monkeypatch.setattr(reproduce, "elsewhere", fail)
+    said = []
+    with pytest.raises(UserError, match="no room"):
+        reproduce.reproduce(
+            str(birds.directory),
+            tmp_path,
+            rows="s2igan",
+            base="tiny",
+            options=OPTIONS,
+            devices=("cpu", "cpu"),
+            say=said.append,
+        )
+    assert any("failed" in line and "no room" in line and "finished first" in line for line in said)
+
+
 def test_rows_wait_for_the_one_that_they_are_compared_with(reproduced):
     """A verdict against another row, for as long as s2igan is not scored, would be mistaken for the one to come."""
     out, *_ = reproduced

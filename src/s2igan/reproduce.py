@@ -194,7 +194,11 @@ def reproduce(
         say(f"{piece.title} ({device})")
         started = time.monotonic()
         if len(where) > 1:
-            elsewhere(do, plan, piece, device)
+            try:
+                elsewhere(do, plan, piece, device)
+            except UserError as error:
+                say(f"{piece.title} failed: {error} The work of the other devices is finished first.")
+                raise
         else:
             do(plan, piece, device)
         clock.took(piece, time.monotonic() - started)
